@@ -1,0 +1,16 @@
+"""The parts of a PSPNet as Keras layers."""
+
+from keras_psp.layers.auxiliary import AuxiliaryHead
+from keras_psp.layers.normalization import ImageNormalization
+from keras_psp.layers.pyramid import FactorizedFusion, PyramidPoolingModule
+from keras_psp.layers.resampling import BilinearResize
+from keras_psp.layers.resnet import DilatedResNet
+
+__all__ = [
+    "AuxiliaryHead",
+    "BilinearResize",
+    "DilatedResNet",
+    "FactorizedFusion",
+    "ImageNormalization",
+    "PyramidPoolingModule",
+]

@@ -1,0 +1,185 @@
+"""Convolutions padded symmetrically, as Caffe and torch pad, and their BatchNorm."""
+
+import keras
+from keras import ops
+
+
+def _tensorflow_convolution(x, kernel, strides, dilation_rate, padding):
+    """One native convolution op on TensorFlow.
+
+    `keras.ops.conv` turns a dilated convolution into some sixty ops around
+    SpaceToBatchND (keras issue 17450); the native op is one, faster, and becomes one
+    CONV_2D in TFLite with identical numbers.
+    """
+    import tensorflow as tf
+
+    # Reads a variable: custom_gradient wants plain tensors.
+    kernel = tf.convert_to_tensor(kernel)
+    # "SAME" is already symmetric at stride 1, and is what every kernel supports.
+    pads = (
+        "SAME"
+        if max(strides) == 1
+        else [[0, 0], [padding[0]] * 2, [padding[1]] * 2, [0, 0]]
+    )
+    if max(dilation_rate) == 1 or tf.config.list_physical_devices("GPU"):
+        return tf.nn.conv2d(x, kernel, strides, pads, dilations=dilation_rate)
+
+    # On the CPU the gradient of a dilated conv2d exists only with oneDNN and not in
+    # float16; tf.nn.convolution's gradient exists always and is equal.
+    @tf.custom_gradient
+    def dilated(x, kernel):
+        def gradient(upstream):
+            with tf.GradientTape() as tape:
+                tape.watch([x, kernel])
+                y = tf.nn.convolution(x, kernel, 1, "SAME", dilations=dilation_rate)
+            return tape.gradient(y, [x, kernel], upstream)
+
+        return tf.nn.conv2d(x, kernel, 1, "SAME", dilations=dilation_rate), gradient
+
+    return dilated(x, kernel)
+
+
+@keras.saving.register_keras_serializable("keras_psp")
+class SymmetricConv2D(keras.layers.Conv2D):
+    """Conv2D padded by dilation * (kernel_size - 1) / 2 on every side.
+
+    Keras' "same" pads a stride-2 convolution on the right and bottom only; the
+    published PSPNets were trained with symmetric padding.
+
+    Args:
+        filters: output channels.
+        kernel_size: odd int.
+        strides, dilation_rate and the rest: as in `keras.layers.Conv2D`.
+
+    Input:  (batch, height, width, channels).
+    Output: (batch, ceil(height / strides), ceil(width / strides), filters).
+    """
+
+    def __init__(self, filters, kernel_size, **kwargs):
+        kwargs["padding"] = "valid"
+        # The matrix products around this layer are written for channels last.
+        kwargs["data_format"] = "channels_last"
+        super().__init__(filters, kernel_size, **kwargs)
+        if any(size % 2 == 0 for size in self.kernel_size):
+            raise ValueError(
+                f"kernel_size={kernel_size} is even; symmetric padding needs an odd size."
+            )
+
+    def convolution_op(self, inputs, kernel):
+        padding = [
+            dilation * (size - 1) // 2
+            for dilation, size in zip(self.dilation_rate, self.kernel_size, strict=True)
+        ]
+        if keras.backend.backend() == "tensorflow":
+            return _tensorflow_convolution(
+                inputs, kernel, self.strides, self.dilation_rate, padding
+            )
+        same = max(self.strides) == 1
+        if not same and max(padding) > 0:
+            inputs = ops.pad(inputs, [[0, 0], [padding[0]] * 2, [padding[1]] * 2, [0, 0]])
+        return ops.conv(
+            inputs,
+            kernel,
+            strides=self.strides,
+            padding="same" if same else "valid",
+            dilation_rate=self.dilation_rate,
+            data_format="channels_last",
+        )
+
+    def compute_output_shape(self, input_shape):
+        batch, height, width, _ = input_shape
+        rows, columns = self.strides
+        return (
+            batch,
+            None if height is None else -(-height // rows),
+            None if width is None else -(-width // columns),
+            self.filters,
+        )
+
+
+def batch_normalization(*, epsilon, momentum, synchronized, dtype, name):
+    """BatchNormalization whose statistics are shared by all replicas where there are several.
+
+    Args:
+        synchronized: True, False, or "auto": synchronised if the layer is made under a
+            `tf.distribute` strategy of several replicas. (JAX computes the statistics
+            of the whole global batch by itself.)
+    """
+    if synchronized == "auto":
+        synchronized = False
+        if keras.backend.backend() == "tensorflow":
+            import tensorflow as tf
+
+            synchronized = tf.distribute.get_strategy().num_replicas_in_sync > 1
+    return keras.layers.BatchNormalization(
+        epsilon=epsilon, momentum=momentum, synchronized=synchronized, dtype=dtype, name=name
+    )
+
+
+@keras.saving.register_keras_serializable("keras_psp")
+class ConvNorm(keras.layers.Layer):
+    """Convolution, BatchNorm and, unless told otherwise, ReLU.
+
+    Args:
+        filters: output channels.
+        kernel_size: odd int.
+        strides: 1 or 2.
+        dilation_rate: int.
+        activation: whether a ReLU follows.
+        use_bias: whether the convolution has a bias (none in the published models).
+        kernel_initializer: He normal over the fan-out, as in semseg/model/resnet.py.
+        epsilon: 1e-5 in Caffe and torch (Keras' own default is 1e-3).
+        momentum: 0.9 is torch's 0.1 (Keras' own default is 0.99).
+        synchronized: see `batch_normalization`.
+
+    Input:  (batch, height, width, channels).
+    Output: (batch, ceil(height / strides), ceil(width / strides), filters).
+    """
+
+    def __init__(
+        self,
+        filters,
+        kernel_size,
+        *,
+        strides=1,
+        dilation_rate=1,
+        activation=True,
+        use_bias=False,
+        kernel_initializer=None,
+        epsilon=1e-5,
+        momentum=0.9,
+        synchronized="auto",
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.activation = activation
+        self.conv = SymmetricConv2D(
+            filters,
+            kernel_size,
+            strides=strides,
+            dilation_rate=dilation_rate,
+            use_bias=use_bias,
+            kernel_initializer=kernel_initializer
+            or keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal"),
+            dtype=self.dtype_policy,
+            name="conv",
+        )
+        self.norm = batch_normalization(
+            epsilon=epsilon,
+            momentum=momentum,
+            synchronized=synchronized,
+            dtype=self.dtype_policy,
+            name="norm",
+        )
+
+    def build(self, input_shape):
+        self.conv.build(input_shape)
+        self.norm.build(self.conv.compute_output_shape(input_shape))
+        self.built = True
+
+    def call(self, x, training=None):
+        x = self.norm(self.conv(x), training=training)
+        return ops.relu(x) if self.activation else x
+
+    def compute_output_shape(self, input_shape):
+        return self.conv.compute_output_shape(input_shape)

@@ -1,0 +1,202 @@
+"""Resizing and pooling as small matrix products.
+
+Bilinear resizing and adaptive average pooling are linear and separable: each is
+one small matrix applied to the rows and one to the columns. Written so they run
+on every backend, with static or dynamic sizes, with either corner alignment, and
+they export to plain matrix multiplications. (`keras.ops.image.resize` has no
+`align_corners` and fails on dynamic sizes in Keras 3.14 to 3.15.1;
+`keras.layers.AdaptiveAveragePooling2D` needs static sizes.)
+"""
+
+import keras
+import numpy as np
+from keras import ops
+
+
+def spatial_size(x):
+    """Height and width of (batch, height, width, ...): ints, or scalars where dynamic."""
+    return ops.shape(x)[1], ops.shape(x)[2]
+
+
+def _array_module(*sizes):
+    """numpy for known sizes (the matrix becomes a constant), else keras.ops."""
+    return np if all(isinstance(size, int | np.integer) for size in sizes) else ops
+
+
+def source_position(index, size, target, align_corners):
+    """Where output positions lie on the input grid, as an exact fraction.
+
+    Integers, because float32 positions lose the interpolation weight's last digits
+    on large maps (1000 * 1e-7 is 1e-4 of a pixel).
+
+    Args:
+        index: integer array of output positions.
+        size: input length.
+        target: output length.
+        align_corners: True: the corner pixels' centres coincide (semseg, Caffe);
+            False: the corners of the corner pixels do (mmsegmentation).
+
+    Returns:
+        (numerator, denominator): position = numerator / denominator, within
+        [0, size - 1].
+    """
+    if align_corners:
+        known = isinstance(target, int | np.integer)
+        denominator = max(target - 1, 1) if known else ops.maximum(target - 1, 1)
+        numerator = index * (size - 1)
+    else:
+        denominator = 2 * target
+        numerator = (2 * index + 1) * size - target
+    clip = np.clip if isinstance(numerator, np.ndarray) else ops.clip
+    return clip(numerator, 0, (size - 1) * denominator), denominator
+
+
+def interpolation_weights(numerator, denominator, columns):
+    """Bilinear weights of input positions `columns` for outputs at numerator / denominator.
+
+    Returns:
+        (len(numerator), len(columns)): max(0, 1 - distance); float64 for numpy arrays,
+        float32 for tensors.
+    """
+    if isinstance(numerator, np.ndarray) and isinstance(columns, np.ndarray):
+        distance = np.abs(numerator[:, None] - columns[None, :] * denominator)
+        return np.maximum(denominator - distance, 0) / denominator
+    distance = ops.abs(numerator[:, None] - columns[None, :] * denominator)
+    near = ops.cast(ops.maximum(denominator - distance, 0), "float32")
+    return near / ops.cast(denominator, "float32")
+
+
+def interpolation_matrix(size, target, *, align_corners, shift=0):
+    """Matrix that resizes a length bilinearly.
+
+    Args:
+        size: input length, int or integer scalar tensor.
+        target: output length, likewise.
+        align_corners: see `source_position`.
+        shift: row i holds the weights of output position i + shift, and zeros where
+            that lies outside the output. This is resizing followed by one tap of a
+            zero-padded convolution.
+
+    Returns:
+        (target, size): a float64 numpy array if both lengths are ints, else float32.
+    """
+    xp = _array_module(size, target)
+    index = xp.arange(target, dtype="int32") + shift
+    columns = xp.arange(size, dtype="int32")
+    if xp is np:
+        # float64 division of int64: sizes beyond int32 products stay exact.
+        index, columns = index.astype("int64"), columns.astype("int64")
+    numerator, denominator = source_position(index, size, target, align_corners)
+    weights = interpolation_weights(numerator, denominator, columns)
+    if shift == 0:
+        return weights
+    inside = xp.logical_and(index >= 0, index < target)
+    return weights * (inside if xp is np else ops.cast(inside, "float32"))[:, None]
+
+
+def pooling_matrix(size, bins):
+    """Matrix that averages a length into bins with torch's edges.
+
+    Bin i covers [floor(i * size / bins), ceil((i + 1) * size / bins)), so bins overlap
+    where the length does not divide (torch.nn.AdaptiveAvgPool2d).
+
+    Returns:
+        (bins, size): a float64 numpy array if `size` is an int, else float32.
+    """
+    xp = _array_module(size)
+    index = xp.arange(bins, dtype="int32")
+    start = (index * size) // bins
+    end = ((index + 1) * size + bins - 1) // bins
+    columns = xp.arange(size, dtype="int32")
+    inside = xp.logical_and(columns[None, :] >= start[:, None], columns[None, :] < end[:, None])
+    if xp is np:
+        return inside / (end - start)[:, None]
+    return ops.cast(inside, "float32") / ops.cast(end - start, "float32")[:, None]
+
+
+def apply_rows(matrix, x):
+    """Apply (target, height) along the height of (batch, height, width, channels)."""
+    target, height = matrix.shape
+    batch, _, width, channels = ops.shape(x)
+    target = ops.shape(matrix)[0] if target is None else target
+    flat = ops.reshape(x, (batch, ops.shape(x)[1] if height is None else height, width * channels))
+    return ops.reshape(
+        ops.matmul(ops.cast(matrix, x.dtype), flat), (batch, target, width, channels)
+    )
+
+
+def apply_columns(matrix, x):
+    """Apply (target, width) along the width of (batch, height, width, channels)."""
+    return ops.matmul(ops.cast(matrix, x.dtype), x)
+
+
+def resize_bilinear(x, size, *, align_corners):
+    """Bilinear resizing without antialiasing, as torch's `interpolate`.
+
+    Args:
+        x: (batch, height, width, channels), float.
+        size: (target height, target width), ints or integer scalar tensors.
+        align_corners: see `source_position`.
+
+    Returns:
+        (batch, target height, target width, channels), the dtype of x.
+    """
+    height, width = spatial_size(x)
+    # Columns first: the intermediate then has the few input rows.
+    x = apply_columns(interpolation_matrix(width, size[1], align_corners=align_corners), x)
+    return apply_rows(interpolation_matrix(height, size[0], align_corners=align_corners), x)
+
+
+def adaptive_average_pool(x, bins):
+    """Average pooling into bins x bins cells with torch's edges, at any size."""
+    height, width = spatial_size(x)
+    return apply_columns(pooling_matrix(width, bins), apply_rows(pooling_matrix(height, bins), x))
+
+
+def adaptive_max_pool(x, bins):
+    """Max pooling into bins x bins cells with torch's edges, at any size."""
+    height, width = spatial_size(x)
+    return _max_pool_axis(_max_pool_axis(x, bins, height, axis=1), bins, width, axis=2)
+
+
+def _max_pool_axis(x, bins, size, *, axis):
+    pooled = []
+    for i in range(bins):
+        start, end = (i * size) // bins, -((-(i + 1) * size) // bins)
+        if isinstance(size, int):
+            cells = x[:, start:end] if axis == 1 else x[:, :, start:end]
+        else:
+            # Dynamic length: masking keeps the graph free of dynamic slices.
+            position = ops.arange(size, dtype="int32")
+            inside = ops.logical_and(position >= start, position < end)
+            inside = inside[:, None, None] if axis == 1 else inside[:, None]
+            cells = ops.where(inside, x, ops.cast(np.finfo("float16").min, x.dtype))
+        pooled.append(ops.max(cells, axis=axis))
+    return ops.stack(pooled, axis=axis)
+
+
+@keras.saving.register_keras_serializable("keras_psp")
+class BilinearResize(keras.layers.Layer):
+    """Resizes a map to the height and width of another, bilinearly.
+
+    Args:
+        align_corners: True as in semseg and Caffe, False as in mmsegmentation.
+
+    Input:  [(batch, h, w, channels), reference (batch, height, width, any)].
+    Output: (batch, height, width, channels) in the layer's compute dtype.
+    """
+
+    def __init__(self, *, align_corners=True, **kwargs):
+        super().__init__(**kwargs)
+        self.align_corners = align_corners
+
+    def call(self, inputs):
+        x, reference = inputs
+        return resize_bilinear(x, spatial_size(reference), align_corners=self.align_corners)
+
+    def compute_output_shape(self, input_shape):
+        x, reference = input_shape
+        return (x[0], reference[1], reference[2], x[3])
+
+    def get_config(self):
+        return {**super().get_config(), "align_corners": self.align_corners}

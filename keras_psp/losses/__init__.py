@@ -1,0 +1,5 @@
+"""Losses."""
+
+from keras_psp.losses.crossentropy import UpsampledCrossentropy
+
+__all__ = ["UpsampledCrossentropy"]

@@ -1,0 +1,5 @@
+"""Models."""
+
+from keras_psp.models.pspnet import PSPNet
+
+__all__ = ["PSPNet"]

@@ -1,0 +1,481 @@
+"""PSPNet as a functional Keras model (paper, figure 3; semseg/model/pspnet.py)."""
+
+import contextlib
+import math
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_psp.layers.auxiliary import AuxiliaryHead, classifier
+from keras_psp.layers.chunks import upsampled_classes
+from keras_psp.layers.normalization import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    ImageNormalization,
+    full_precision,
+)
+from keras_psp.layers.pyramid import PyramidPoolingModule
+from keras_psp.layers.resampling import BilinearResize, resize_bilinear, spatial_size
+from keras_psp.layers.resnet import BLOCKS, DilatedResNet
+from keras_psp.losses.crossentropy import UpsampledCrossentropy
+from keras_psp.optimizers.sgd import SGD
+
+
+@keras.saving.register_keras_serializable("keras_psp")
+class PSPNet(keras.Model):
+    """Pyramid Scene Parsing Network (Zhao et al., CVPR 2017).
+
+    Takes RGB images 0..255 of any size and gives logits of that size. Training takes one
+    integer mask per image:
+
+        model = PSPNet(num_classes=150)
+        model.compile(metrics=[MeanIoU(150)])
+        model.fit(images, masks)
+
+    Args:
+        num_classes: number of classes, at least 2.
+        backbone: "resnet18", "resnet34", "resnet50", "resnet101", "resnet152" or
+            "resnet269", or a `DilatedResNet` (other stem, output stride, ...).
+        bin_sizes, pooling, reduction, dropout: see `PyramidPoolingModule`;
+            bin_sizes=() is the dilated FCN baseline.
+        fusion_filters: channels after the fusion convolution, "auto" is a quarter of the
+            backbone's (512 for resnet50 and deeper).
+        aux_weight: weight of the auxiliary loss, 0.4 in the paper; 0 leaves the
+            auxiliary head out.
+        aux_filters: channels of the auxiliary head, "auto" is a quarter of its input's.
+        align_corners: how the pyramid and the logits are upsampled: True in semseg and
+            Caffe, False in mmsegmentation.
+        mean, std, channel_order: see `ImageNormalization`.
+        activation: None for logits, "softmax" for probabilities as output.
+        input_shape: (height, width, 3); None where any size may come.
+        dtype: precision as in Keras layers, "mixed_bfloat16" for instance; logits,
+            loss and normalisation stay float32.
+
+    Input:  (batch, height, width, 3), 0..255.
+    Output: (batch, height, width, num_classes) float32. With training=True: a dict of
+        the stride-8 logits, "logits" and, with an auxiliary head, "auxiliary"; the loss
+        upsamples them.
+
+    Raises:
+        ValueError: for arguments that make no PSPNet, and on calls for images that are
+            not RGB or too small for the largest bin.
+    """
+
+    def __init__(
+        self,
+        num_classes=150,
+        *,
+        backbone="resnet50",
+        bin_sizes=(1, 2, 3, 6),
+        pooling="average",
+        reduction="auto",
+        fusion_filters="auto",
+        dropout=0.1,
+        aux_weight=0.4,
+        aux_filters="auto",
+        align_corners=True,
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+        channel_order="rgb",
+        activation=None,
+        input_shape=(None, None, 3),
+        dtype=None,
+        name="pspnet",
+    ):
+        if not isinstance(num_classes, int | np.integer) or num_classes < 2:
+            raise ValueError(
+                f"num_classes={num_classes!r}; a mask needs an integer of at least 2 classes."
+            )
+        if activation not in (None, "softmax"):
+            raise ValueError(f"activation={activation!r} is unknown; choose None or 'softmax'.")
+        if aux_weight < 0:
+            raise ValueError(f"aux_weight={aux_weight} is negative; 0 drops the auxiliary head.")
+        policy = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
+        backbone = _backbone(backbone, policy)
+        norm = {
+            key: getattr(backbone, key) for key in ("epsilon", "momentum", "synchronized")
+        }
+
+        images = keras.Input(tuple(input_shape), name="image")
+        x = ImageNormalization(
+            mean=mean, std=std, channel_order=channel_order, dtype=policy, name="normalization"
+        )(images)
+        auxiliary, features = backbone(x)
+        x = PyramidPoolingModule(
+            bin_sizes,
+            pooling=pooling,
+            reduction=reduction,
+            filters=fusion_filters,
+            align_corners=align_corners,
+            dropout=dropout,
+            dtype=policy,
+            name="pyramid_pooling",
+            **norm,
+        )(features)
+        logits = classifier(num_classes, policy=policy, name="classifier")(x)
+        logits = BilinearResize(
+            align_corners=align_corners, dtype=full_precision(policy), name="upsampling"
+        )(
+            [logits, images]
+        )
+        outputs = [logits]
+        if aux_weight > 0:
+            head = AuxiliaryHead(
+                num_classes,
+                filters=aux_filters,
+                dropout=dropout,
+                dtype=policy,
+                name="auxiliary_head",
+                **norm,
+            )
+            outputs.append(head(auxiliary))
+        super().__init__(inputs=images, outputs=outputs, name=name)
+        # What a caller gets is one map; the auxiliary head is seen in training only.
+        self.output_names = ["logits"]
+
+        self.num_classes = int(num_classes)
+        self.bin_sizes = tuple(bin_sizes)
+        self.pooling = pooling
+        self.reduction = reduction
+        self.fusion_filters = fusion_filters
+        self.dropout_rate = dropout
+        self.aux_weight = aux_weight
+        self.aux_filters = aux_filters
+        self.align_corners = align_corners
+        self.activation = activation
+        self._policy = policy
+        # What a call without training returns: "logits", "low_resolution" or "classes".
+        self._returns = "logits"
+        self._predict_functions = {}
+
+    @property
+    def backbone(self):
+        """The `DilatedResNet`."""
+        return self.get_layer("backbone")
+
+    @property
+    def input_spec(self):
+        """None: `call` checks its images itself, in words."""
+        return None
+
+    def call(self, images, training=None, mask=None):
+        images = self._checked(images)
+        x = self.get_layer("normalization")(images)
+        auxiliary, features = self.backbone(x, training=training)
+        x = self.get_layer("pyramid_pooling")(features, training=training)
+        logits = self.get_layer("classifier")(x)
+        if training:
+            outputs = {"logits": logits}
+            if self.aux_weight > 0:
+                head = self.get_layer("auxiliary_head")
+                outputs["auxiliary"] = head(auxiliary, training=training)
+            return outputs
+        if self._returns == "low_resolution":
+            return logits
+        if self._returns == "classes":
+            return upsampled_classes(
+                logits, spatial_size(images), align_corners=self.align_corners
+            )
+        logits = self.get_layer("upsampling")([logits, images])
+        return ops.softmax(logits, axis=-1) if self.activation == "softmax" else logits
+
+    def compute_output_spec(self, images, training=None, mask=None):
+        shape = (*images.shape[:-1], self.num_classes)
+        return keras.KerasTensor(shape, dtype=full_precision(self._policy))
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:-1], self.num_classes)
+
+    def _checked(self, images):
+        """The images as a tensor, or an error that says which images would do."""
+        images = ops.convert_to_tensor(images)
+        shape = tuple(images.shape)
+        if len(shape) != 4 or shape[-1] != 3:
+            raise ValueError(
+                f"images have shape {shape}; PSPNet takes RGB batches (batch, height, width, 3). "
+                + _channel_remedy(shape)
+            )
+        stride = getattr(self.backbone, "output_stride", 8)
+        largest = max(self.bin_sizes, default=1)
+        if any(n is not None and math.ceil(n / stride) < largest for n in shape[1:3]):
+            raise ValueError(
+                f"images of {shape[1]}x{shape[2]} give a feature map smaller than the largest "
+                f"of bin_sizes={self.bin_sizes}; use images of at least "
+                f"{stride * (largest - 1) + 1} pixels a side, or smaller bins."
+            )
+        return images
+
+    # Training.
+
+    def compile(self, optimizer=None, loss=None, metrics=None, **kwargs):
+        """As `keras.Model.compile`, with the paper's choices as defaults.
+
+        Args:
+            optimizer: default `keras_psp.SGD()`.
+            loss: default `UpsampledCrossentropy(ignore_class=255)`. Stock losses get
+                logits upsampled to the mask; they need `from_logits=True`.
+            metrics: any; a `keras_psp.MeanIoU` gets class ids, made without holding the
+                full-size logits, others the full-size logits.
+        """
+        optimizer = SGD() if optimizer is None else optimizer
+        loss = UpsampledCrossentropy() if loss is None else loss
+        if isinstance(loss, str):
+            loss = keras.losses.get(loss)
+        if isinstance(loss, UpsampledCrossentropy):
+            if loss.align_corners is None:
+                loss.align_corners = self.align_corners
+            elif loss.align_corners != self.align_corners:
+                raise ValueError(
+                    f"the loss has align_corners={loss.align_corners} but the model "
+                    f"align_corners={self.align_corners}; leave the loss' at None."
+                )
+        elif not getattr(loss, "from_logits", callable(loss) and not _is_stock_function(loss)):
+            raise ValueError(
+                f"loss={loss!r} expects probabilities but PSPNet trains on logits; use "
+                "keras_psp.UpsampledCrossentropy() or "
+                "keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=255)."
+            )
+        # The same object serves the auxiliary head.
+        self._loss_function = loss
+        self._metrics_take_classes = all(
+            getattr(metric, "accepts_class_ids", False) for metric in keras.tree.flatten(metrics)
+        )
+        super().compile(optimizer=optimizer, loss=loss, metrics=metrics, **kwargs)
+
+    def compile_from_config(self, config):
+        config = keras.saving.deserialize_keras_object(config)
+        self.compile(**config)
+        if getattr(self, "optimizer", None) is not None and self.built:
+            self.optimizer.build(self.trainable_variables)
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        logits, auxiliary = y_pred, None
+        if isinstance(y_pred, dict):
+            logits, auxiliary = y_pred["logits"], y_pred.get("auxiliary")
+        if training:
+            _check_sizes(x, y)
+        fused = isinstance(self._loss_function, UpsampledCrossentropy)
+        if fused and not training:
+            loss = self._loss_function.value(y, logits, sample_weight)
+            return loss + sum(self.losses)
+        if not fused:
+            logits = self._at_mask_size(logits, y)
+        loss = super().compute_loss(x, y, logits, sample_weight, training)
+        if auxiliary is not None:
+            if not fused:
+                auxiliary = self._at_mask_size(auxiliary, y)
+            loss = loss + self.aux_weight * self._loss_function(y, auxiliary, sample_weight)
+        return loss
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        logits = y_pred["logits"] if isinstance(y_pred, dict) else y_pred
+        if self._compile_metrics is not None:
+            if self._metrics_take_classes:
+                size = spatial_size(y)
+                logits = upsampled_classes(logits, size, align_corners=self.align_corners)
+            else:
+                logits = self._at_mask_size(logits, y)
+        return super().compute_metrics(x, y, logits, sample_weight)
+
+    def _at_mask_size(self, logits, mask):
+        return resize_bilinear(logits, spatial_size(mask), align_corners=self.align_corners)
+
+    def fit(self, x=None, y=None, *args, **kwargs):
+        """As `keras.Model.fit`; arrays are checked first, and a loss that is no number stops it.
+
+        Raises:
+            ValueError: before training, for masks whose size differs from their images'
+                or that hold a label that is neither a class nor ignored.
+            FloatingPointError: as soon as the loss is NaN or infinite.
+        """
+        self._check_arrays(x, y, same_size=True)
+        validation = kwargs.get("validation_data")
+        if isinstance(validation, tuple):
+            self._check_arrays(*validation[:2])
+        callbacks = kwargs.pop("callbacks", None) or []
+        if not isinstance(callbacks, keras.callbacks.CallbackList):
+            callbacks = [*keras.tree.flatten(callbacks), StopOnInvalidLoss(self)]
+        return super().fit(x, y, *args, callbacks=callbacks, **kwargs)
+
+    def evaluate(self, x=None, y=None, *args, **kwargs):
+        """As `keras.Model.evaluate`, at the masks' size, which may differ from the images'.
+
+        The logits at full size are never held together, unless a metric asks for them.
+        """
+        self._check_arrays(x, y)
+        with self._returning("low_resolution"):
+            return super().evaluate(x, y, *args, **kwargs)
+
+    def test_on_batch(self, x, y=None, *args, **kwargs):
+        with self._returning("low_resolution"):
+            return super().test_on_batch(x, y, *args, **kwargs)
+
+    def predict_classes(self, images, *, batch_size=None, verbose="auto", steps=None):
+        """Class of every pixel, without holding all classes at full size.
+
+        Args:
+            images: whatever `predict` takes, RGB 0..255.
+            batch_size, verbose, steps: as in `predict`.
+
+        Returns:
+            (n, height, width) int32.
+        """
+        with self._returning("classes"):
+            # A traced function belongs to what it returns.
+            usual = self.predict_function
+            self.predict_function = self._predict_functions.get("classes")
+            try:
+                return self.predict(images, batch_size=batch_size, verbose=verbose, steps=steps)
+            finally:
+                self._predict_functions["classes"] = self.predict_function
+                self.predict_function = usual
+
+    @contextlib.contextmanager
+    def _returning(self, what):
+        previous, self._returns = self._returns, what
+        try:
+            yield
+        finally:
+            self._returns = previous
+
+    def _check_arrays(self, images, masks, *, same_size=False):
+        """Check arrays before long work; other sources are checked where they are made."""
+        if not (hasattr(images, "shape") and hasattr(masks, "shape")):
+            return
+        shape, mask_shape = tuple(images.shape), tuple(masks.shape)
+        if len(shape) != 4 or shape[-1] != 3:
+            raise ValueError(
+                f"images have shape {shape}; PSPNet takes RGB batches (batch, height, width, 3). "
+                + _channel_remedy(shape)
+            )
+        if shape[0] != mask_shape[0]:
+            raise ValueError(f"{shape[0]} images but {mask_shape[0]} masks; give one each.")
+        if same_size:
+            _check_sizes(images, masks)
+        if not self.compiled:
+            return
+        ignored = getattr(self._loss_function, "ignore_class", None)
+        for index, mask in enumerate(masks):
+            mask = ops.convert_to_numpy(mask)
+            bad = (mask < 0) | (mask >= self.num_classes)
+            if ignored is not None:
+                bad &= mask != ignored
+            if bad.any():
+                raise ValueError(
+                    f"mask {index} holds the label {mask[bad].flat[0]}, which is neither one of "
+                    f"the {self.num_classes} classes (0..{self.num_classes - 1}) nor the "
+                    f"ignored label ({ignored}); relabel the mask or raise num_classes."
+                )
+
+    # Saving.
+
+    def get_config(self):
+        normalization = self.get_layer("normalization").get_config()
+        return {
+            "num_classes": self.num_classes,
+            "backbone": keras.saving.serialize_keras_object(self.backbone),
+            "bin_sizes": self.bin_sizes,
+            "pooling": self.pooling,
+            "reduction": self.reduction,
+            "fusion_filters": self.fusion_filters,
+            "dropout": self.dropout_rate,
+            "aux_weight": self.aux_weight,
+            "aux_filters": self.aux_filters,
+            "align_corners": self.align_corners,
+            "mean": normalization["mean"],
+            "std": normalization["std"],
+            "channel_order": normalization["channel_order"],
+            "activation": self.activation,
+            "input_shape": self.input_shape[1:],
+            "dtype": self._policy.name,
+            "name": self.name,
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        config = dict(config)
+        if isinstance(config.get("backbone"), dict):
+            config["backbone"] = keras.saving.deserialize_keras_object(
+                config["backbone"], custom_objects=custom_objects
+            )
+        return cls(**config)
+
+
+class StopOnInvalidLoss(keras.callbacks.Callback):
+    """Raises FloatingPointError when the loss is NaN or infinite, with the likely causes."""
+
+    # Reading the loss waits for the step, so not after every one.
+    EVERY = 10
+
+    def __init__(self, network):
+        super().__init__()
+        self._network = network
+
+    def on_train_batch_end(self, batch, logs=None):
+        if batch % self.EVERY == 0:
+            self._check(logs, f"step {batch + 1}")
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._check(logs, f"epoch {epoch + 1}")
+
+    def _check(self, logs, where):
+        loss = (logs or {}).get("loss")
+        if loss is None or math.isfinite(float(loss)):
+            return
+        ignored = getattr(self._network._loss_function, "ignore_class", None)
+        raise FloatingPointError(
+            f"the loss is {float(loss)} by {where}: either a mask holds a label outside "
+            f"0..{self._network.num_classes - 1} other than the ignored {ignored}, or training "
+            "diverged (lower the learning rate or add warmup_steps); the weights are unusable, "
+            "go back to the last saved ones."
+        )
+
+
+def _backbone(backbone, policy):
+    """A layer named "backbone", which optimizers know it by."""
+    names = [f"resnet{depth}" for depth in BLOCKS]
+    if isinstance(backbone, str):
+        if backbone not in names:
+            raise ValueError(
+                f"backbone={backbone!r} is unknown; choose one of {', '.join(names)}, "
+                "or pass a keras_psp.DilatedResNet."
+            )
+        return DilatedResNet(int(backbone.removeprefix("resnet")), dtype=policy, name="backbone")
+    if not isinstance(backbone, DilatedResNet):
+        raise ValueError(
+            f"backbone={backbone!r}; choose one of {', '.join(names)}, "
+            "or pass a keras_psp.DilatedResNet."
+        )
+    if backbone.name == "backbone":
+        return backbone
+    if backbone.built:
+        raise ValueError(
+            f"the backbone with weights is named {backbone.name!r}; make it with name='backbone'."
+        )
+    return DilatedResNet.from_config({**backbone.get_config(), "name": "backbone"})
+
+
+def _channel_remedy(shape):
+    if len(shape) == 3:
+        return "Add the batch: images[None]."
+    channels = shape[-1] if shape else None
+    return {
+        1: "Repeat the grey channel: np.repeat(images, 3, axis=-1).",
+        4: "Drop the alpha channel: images[..., :3].",
+    }.get(channels, "Convert the images to RGB.")
+
+
+def _check_sizes(images, masks):
+    """Refuse training masks that are not their images' size."""
+    size, mask_size = tuple(images.shape[1:3]), tuple(masks.shape[1:3])
+    known = all(n is not None for n in (*size, *mask_size))
+    if known and size != mask_size:
+        raise ValueError(
+            f"masks are {mask_size[0]}x{mask_size[1]} but their images {size[0]}x{size[1]}; "
+            "resize the masks (nearest neighbour) or the images so that they match."
+        )
+
+
+def _is_stock_function(loss):
+    return getattr(loss, "__module__", "").startswith("keras.")

@@ -1,0 +1,5 @@
+"""Optimizers."""
+
+from keras_psp.optimizers.sgd import SGD
+
+__all__ = ["SGD"]

@@ -1,0 +1,5 @@
+"""Learning-rate schedules."""
+
+from keras_psp.schedules.poly import PolyLearningRate
+
+__all__ = ["PolyLearningRate"]

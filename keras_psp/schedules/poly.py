@@ -1,0 +1,47 @@
+"""The poly learning-rate policy."""
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable("keras_psp")
+class PolyLearningRate(keras.optimizers.schedules.LearningRateSchedule):
+    """base * (1 - step / steps) ** power (paper, section 5.1; semseg/util/util.py).
+
+    Args:
+        base: learning rate at the start, 0.01 in the paper.
+        steps: number of training steps, after which the rate is 0.
+        power: 0.9 in the paper.
+        warmup_steps: the rate first grows linearly to the poly curve over this many
+            steps (0 in the paper); the curve itself is not moved.
+
+    Raises:
+        ValueError: for steps below 1, or warmup_steps outside [0, steps).
+    """
+
+    def __init__(self, base=0.01, steps=None, *, power=0.9, warmup_steps=0, name="poly"):
+        if steps is None or steps < 1:
+            raise ValueError(f"steps={steps}; give the number of training steps, at least 1.")
+        if not 0 <= warmup_steps < steps:
+            raise ValueError(f"warmup_steps={warmup_steps} must lie in [0, steps={steps}).")
+        self.base = base
+        self.steps = steps
+        self.power = power
+        self.warmup_steps = warmup_steps
+        self.name = name
+
+    def __call__(self, step):
+        step = ops.cast(step, "float32")
+        rate = self.base * ops.power(ops.maximum(1.0 - step / self.steps, 0.0), self.power)
+        if self.warmup_steps:
+            rate = rate * ops.minimum((step + 1.0) / self.warmup_steps, 1.0)
+        return rate
+
+    def get_config(self):
+        return {
+            "base": self.base,
+            "steps": self.steps,
+            "power": self.power,
+            "warmup_steps": self.warmup_steps,
+            "name": self.name,
+        }
