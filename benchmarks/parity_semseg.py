@@ -73,7 +73,9 @@ def copy_weights(theirs, ours):
         for block, their_block in zip(blocks, getattr(theirs, f"layer{i + 1}"), strict=True):
             for j, layer in enumerate(block.convs):
                 name = j + 1
-                conv_norm(layer, getattr(their_block, f"conv{name}"), getattr(their_block, f"bn{name}"))
+                conv_norm(
+                    layer, getattr(their_block, f"conv{name}"), getattr(their_block, f"bn{name}")
+                )
             if block.shortcut is not None:
                 conv_norm(block.shortcut, *their_block.downsample)
     pyramid = ours.get_layer("pyramid_pooling")
@@ -198,7 +200,9 @@ def main():
         error = np.linalg.norm(gradient - exact) / np.linalg.norm(exact)
         report(f"gradient of {name}", error, bound)
 
-    print(f"backend {keras.backend.backend()}, Keras {keras.__version__}, torch {torch.__version__}")
+    print(
+        f"backend {keras.backend.backend()}, Keras {keras.__version__}, torch {torch.__version__}"
+    )
     print("| PSPNet-50, 150 classes | relative error | bound | met |\n|---|---|---|---|")
     print("\n".join(rows))
     sys.exit(failed)

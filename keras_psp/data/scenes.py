@@ -106,9 +106,7 @@ _ATTEMPTS = 12
 _LONG_WORK = 8e6  # pixels: a few seconds
 
 
-def scene(
-    seed: int, *, image_size: tuple[int, int] = (128, 128)
-) -> tuple[np.ndarray, np.ndarray]:
+def scene(seed: int, *, image_size: tuple[int, int] = (128, 128)) -> tuple[np.ndarray, np.ndarray]:
     """One picture and its labels, a pure function of the arguments.
 
     Args:
@@ -180,9 +178,7 @@ class GeneratedScenes:
         """
         return int.from_bytes(f"{self.seed}/{split}/{index}".encode(), "big")
 
-    def arrays(
-        self, split: str, *, progress: bool = True
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def arrays(self, split: str, *, progress: bool = True) -> tuple[np.ndarray, np.ndarray]:
         """All pictures of a split, made now.
 
         Args:
@@ -277,7 +273,8 @@ _STREAMS = {
 
 def _rng(seed, stream, attempt=0):
     """An independent generator for one step, so that what one step draws can't
-    shift what another one does."""
+    shift what another one does.
+    """
     return np.random.default_rng([_STREAMS[stream], attempt, int(seed)])
 
 
@@ -306,7 +303,8 @@ SAND, LEAVES, CLOUDS = 0.4, 1.0, 1.7
 
 def _look_up(bank, rng, rows, columns):
     """Noise at the texel coordinates rows x columns (broadcast) from a random
-    offset."""
+    offset.
+    """
     down, right = rng.integers(_BANK_SIDE, size=2)
     side = _BANK_SIDE - 1
     rows = (rows.astype(np.int32) + down) & side
@@ -432,9 +430,7 @@ def _plan(seed, *, height, width, attempt):
     least = LEAST_SURFACE_SHARE + 0.03
     number = 1 if hulls else rng.choice(3, p=(0.25, 0.5, 0.25))
     for _ in range(8):
-        surfaces = tuple(
-            _place_surface(rng, plane, width, dry=dry) for _ in range(number)
-        )
+        surfaces = tuple(_place_surface(rng, plane, width, dry=dry) for _ in range(number))
         taken = np.zeros((plane.reach, width), bool)
         for surface in surfaces:
             taken |= surface.inside & ~apron
@@ -444,9 +440,7 @@ def _plan(seed, *, height, width, attempt):
     else:
         return None
     others = _place_others(rng, plane, taken, horizon, unit, hulls, skyline)
-    return _Plan(
-        height, width, horizon, surfaces, apron, hulls, towers, others, skyline
-    )
+    return _Plan(height, width, horizon, surfaces, apron, hulls, towers, others, skyline)
 
 
 def _place_hulls(rng, plane, width, horizon, unit):
@@ -492,15 +486,14 @@ def _apron(rng, plane, box, horizon):
     across = across / (1 + 0.1 * np.clip(down, -1, 1))
     # In the box |down| is at most 0.8 and |across| 0.89: their powers sum to less
     # than 0.57, so the box stays bare whatever the wave (at most 0.18).
-    wave = _look_up(
-        CLOUDS, rng, rows * plane.texel / 4, plane.columns * plane.texel / 4
-    )
+    wave = _look_up(CLOUDS, rng, rows * plane.texel / 4, plane.columns * plane.texel / 4)
     return down**8 + across**8 + 0.06 * wave < 1
 
 
 def _place_surface(rng, plane, width, *, dry):
     """A band, a receding strip, one side of a line, or all of the ground, but for
-    what must stay dry, (ground rows, width) bool."""
+    what must stay dry, (ground rows, width) bool.
+    """
     shape = rng.choice(("band", "strip", "side", "all"), p=(0.3, 0.35, 0.25, 0.1))
     nearness, columns = plane.nearness, plane.columns
     bend = _look_up(CLOUDS, rng, np.float32(0), 40 * columns / width)
@@ -518,9 +511,7 @@ def _place_surface(rng, plane, width, *, dry):
     bend = _look_up(CLOUDS, rng, 60 * nearness, np.float32(0))
     middle = end + (start - end) * nearness + 0.025 * width * bend * nearness
     if shape == "strip":
-        across = (columns - middle) / (
-            rng.uniform(0.45, 0.9) * width * nearness + 1
-        ) + 0.5
+        across = (columns - middle) / (rng.uniform(0.45, 0.9) * width * nearness + 1) + 0.5
         inside = (across > 0) & (across < 1)
     else:
         across = (columns - middle) / (0.5 * width * nearness + 1) * rng.choice((-1, 1))
@@ -581,9 +572,7 @@ def _place_others(rng, plane, taken, horizon, unit, hulls, skyline):
             wide = max(2.0, 0.12 * tall)
         thing = _Thing(kind, x, horizon + size, wide, tall)
         row, column = min(int(size), plane.reach - 1), min(int(x), width - 1)
-        if taken[row, column] or any(
-            thing.overlaps(hull.box, margin=2) for hull in hulls
-        ):
+        if taken[row, column] or any(thing.overlaps(hull.box, margin=2) for hull in hulls):
             continue
         # A crown in front of the skyline might leave nothing to decide by.
         hides = skyline and thing.overlaps((skyline[0], 0, skyline[1], horizon))
@@ -622,21 +611,15 @@ class _Canvas:
 
     def window(self, left, top, right, bottom):
         """The part of a box inside the picture: (slices, rows (n, 1), columns
-        (1, m)) with pixel centres as float32."""
+        (1, m)) with pixel centres as float32.
+        """
         height, width = self.mask.shape
-        rows = slice(
-            max(0, int(np.floor(top))), max(0, min(height, int(np.ceil(bottom))))
-        )
-        columns = slice(
-            max(0, int(np.floor(left))), max(0, min(width, int(np.ceil(right))))
-        )
+        rows = slice(max(0, int(np.floor(top))), max(0, min(height, int(np.ceil(bottom)))))
+        columns = slice(max(0, int(np.floor(left))), max(0, min(width, int(np.ceil(right)))))
         return (
             (rows, columns),
-            np.arange(rows.start, max(rows.start, rows.stop), dtype=np.float32)[:, None]
-            + 0.5,
-            np.arange(
-                columns.start, max(columns.start, columns.stop), dtype=np.float32
-            )[None]
+            np.arange(rows.start, max(rows.start, rows.stop), dtype=np.float32)[:, None] + 0.5,
+            np.arange(columns.start, max(columns.start, columns.stop), dtype=np.float32)[None]
             + 0.5,
         )
 
@@ -693,9 +676,7 @@ def _paint(seed, plan, *, surface, skyline):
         _paint_surface(own_rng, canvas, plan, plane, area, kind)
     window = (slice(plan.horizon, None), slice(None))
     canvas.paint(window, plan.apron, _bare_ground(rng, canvas, plane), GROUND)
-    things = sorted(
-        plan.hulls + plan.towers + plan.others, key=lambda thing: thing.foot
-    )
+    things = sorted(plan.hulls + plan.towers + plan.others, key=lambda thing: thing.foot)
     for thing in things:
         _paint_shadow(canvas, plan, thing)
     labels = {"hull": SURFACES[surface][1], "tower": SKYLINES[skyline]}
@@ -706,9 +687,7 @@ def _paint(seed, plan, *, surface, skyline):
 
 
 def _draw_light(rng):
-    low_sky = rng.uniform(0.72, 0.96) * _colour(
-        rng, (0.9, 0.95, 0.94), (1.06, 1.0, 1.05)
-    )
+    low_sky = rng.uniform(0.72, 0.96) * _colour(rng, (0.9, 0.95, 0.94), (1.06, 1.0, 1.05))
     return _Light(
         side=rng.choice((-1.0, 1.0)) * rng.uniform(0.4, 1.0),
         strength=rng.uniform(0.1, 1.0),
@@ -726,13 +705,9 @@ def _paint_sky(rng, canvas, plan):
     if rng.random() < 0.8:
         # Clouds flatten towards the horizon.
         down = rows * (1 + 1.5 * rows / plan.horizon)
-        noise = canvas.grain(
-            CLOUDS, rng, down, columns * 0.6, scale=rng.uniform(0.4, 0.8)
-        )
+        noise = canvas.grain(CLOUDS, rng, down, columns * 0.6, scale=rng.uniform(0.4, 0.8))
         cover = np.clip((noise - rng.uniform(-1, 1.2)) * 0.9, 0, 0.9)[..., None]
-        white = (rng.uniform(0.8, 1.0) - 0.07 * noise * canvas.light.strength)[
-            ..., None
-        ]
+        white = (rng.uniform(0.8, 1.0) - 0.07 * noise * canvas.light.strength)[..., None]
         sky = sky + (white * np.float32([1.0, 0.99, 0.98]) - sky) * cover
     canvas.image[: plan.horizon] = sky
     canvas.mask[: plan.horizon] = SKY
@@ -752,9 +727,7 @@ def _paint_hills(rng, canvas, plan):
         profile = canvas.grain(CLOUDS, rng, np.float32([[0]]), columns, scale=0.35)
         top = plan.horizon - tall * np.clip(0.7 + 0.4 * profile, 0.05, 1.6)
         texture = canvas.grain(LEAVES, rng, rows, columns, scale=1.5)
-        slope = (
-            np.gradient(profile[0])[None] * canvas.light.side * canvas.light.strength
-        )
+        slope = np.gradient(profile[0])[None] * canvas.light.side * canvas.light.strength
         shade = 1 + 0.16 * texture + np.clip(3 * slope, -0.25, 0.25)
         haze = canvas.light.haze * (0.9, 0.6)[ridge] + 0.1
         colour = canvas.hazed(green * shade[..., None], haze)
@@ -768,9 +741,7 @@ def _paint_skyline(rng, canvas, plan, kind):
     narrow, wide = (0.035, 0.085) if kind == "city" else (0.07, 0.14)
     most = int(np.ceil((stop - start) / (narrow * unit))) + 1
     edges = start + np.cumsum(rng.uniform(narrow, wide, most) * unit)
-    window, rows, columns = canvas.window(
-        start, plan.horizon - 0.3 * unit, stop, plan.horizon
-    )
+    window, rows, columns = canvas.window(start, plan.horizon - 0.3 * unit, stop, plan.horizon)
     house = np.searchsorted(edges, columns[0])
     if kind == "city":
         height = rng.uniform(0.09, 0.26, most + 1)[house]
@@ -780,9 +751,7 @@ def _paint_skyline(rng, canvas, plan, kind):
         lit = canvas.grain(SAND, rng, rows, columns)
         period = max(2, round(0.022 * unit))
         lines = (rows.astype(int) % period == 0) | (columns.astype(int) % period == 0)
-        colour = (
-            wall[house][None] * (1 + 0.25 * np.clip(lit, -1, 1) * ~lines)[..., None]
-        )
+        colour = wall[house][None] * (1 + 0.25 * np.clip(lit, -1, 1) * ~lines)[..., None]
     else:
         right = edges[house]
         left = np.concatenate([[start], edges])[house]
@@ -840,9 +809,7 @@ def _paint_ground(rng, canvas, plan, plane):
         if cover == "mixed":
             patches = _look_up(CLOUDS, rng, plane.z * 0.12, plane.x * 0.1)
             # Far away they would be stripes less than a pixel high.
-            where = patches * np.clip(3 * plane.nearness - 0.3, 0, 1) > rng.uniform(
-                -0.9, 0.3
-            )
+            where = patches * np.clip(3 * plane.nearness - 0.3, 0, 1) > rng.uniform(-0.9, 0.3)
         canvas.paint(window, where, _grass(rng, canvas, plane), GRASS)
 
 
@@ -858,15 +825,11 @@ def _paint_surface(rng, canvas, plan, plane, area, kind):
         colour = colour + glint[..., None].astype(np.float32)
     else:
         asphalt = _look_up(SAND, rng, plane.z, plane.x) * _fade(plane)
-        grey = rng.uniform(0.26, 0.42) * _colour(
-            rng, (0.96, 0.97, 0.97), (1.04, 1.02, 1.06)
-        )
+        grey = rng.uniform(0.26, 0.42) * _colour(rng, (0.96, 0.97, 0.97), (1.04, 1.02, 1.06))
         worn = 0.08 * np.cos(4 * np.pi * area.across)
         colour = grey * (1 + 0.09 * asphalt + worn)[..., None]
         period = rng.uniform(60, 120)
-        dashes = (np.abs(area.across % 1 - 0.5) < 0.03) & (
-            area.along % period < 0.55 * period
-        )
+        dashes = (np.abs(area.across % 1 - 0.5) < 0.03) & (area.along % period < 0.55 * period)
         edges = np.abs(area.across % 1 - 0.06) < 0.018
         line = (0.9, 0.9, 0.86) if rng.random() < 0.7 else (0.88, 0.7, 0.2)
         colour = np.where((dashes | edges)[..., None], np.float32(line), colour)
@@ -905,11 +868,7 @@ def _paint_hull(rng, canvas, thing, haze, label):
     aft, fore = rng.uniform(-0.75, -0.4), rng.uniform(0.1, 0.5)
     slant = rng.uniform(0.2, 0.55)
     rise = np.clip((deck - down) / deck, 0, 1)  # 0 at the deck, 1 at the roof
-    cabin = (
-        (down <= deck)
-        & (ahead > aft + 0.3 * slant * rise)
-        & (ahead < fore - slant * rise)
-    )
+    cabin = (down <= deck) & (ahead > aft + 0.3 * slant * rise) & (ahead < fore - slant * rise)
     glass = cabin & (rise > 0.2) & (rise < 0.82)
     pane = np.abs((ahead - aft) / (fore - aft) * 3 % 1 - 0.5) < 0.4
     glass &= pane & (ahead > aft + 0.1) & (ahead < fore - slant * rise - 0.06)
@@ -923,14 +882,10 @@ def _paint_hull(rng, canvas, thing, haze, label):
         second = np.full(3, rng.uniform(0.7, 0.95), np.float32)
     round_side = 1.12 - 0.5 * low - 0.1 * ahead * np.sign(canvas.light.side)
     round_side = round_side * (1 + 0.03 * canvas.grain(SAND, rng, rows, columns))
-    colour = np.where(
-        cabin[..., None], second * np.float32(0.98), paint * round_side[..., None]
-    )
+    colour = np.where(cabin[..., None], second * np.float32(0.98), paint * round_side[..., None])
     stripe = body & (np.abs(low - rng.uniform(0.2, 0.6)) < 0.09) & (rng.random() < 0.6)
     colour = np.where(stripe[..., None], second * np.float32(0.8), colour)
-    pane_colour = (
-        np.float32([0.12, 0.16, 0.2]) + 0.3 * canvas.light.low_sky * rise[..., None]
-    )
+    pane_colour = np.float32([0.12, 0.16, 0.2]) + 0.3 * canvas.light.low_sky * rise[..., None]
     colour = np.where(glass[..., None], pane_colour, colour)
     canvas.paint(window, body | cabin, canvas.hazed(colour, haze * 0.6), label)
 
@@ -970,9 +925,7 @@ def _paint_tower(rng, canvas, thing, haze, label):
         np.float32([0.1, 0.13, 0.17]) + shine * canvas.light.low_sky,
         colour,
     )
-    canvas.paint(
-        window, inside, canvas.hazed(colour.astype(np.float32), haze * 0.5), label
-    )
+    canvas.paint(window, inside, canvas.hazed(colour.astype(np.float32), haze * 0.5), label)
 
 
 def _paint_tree(rng, canvas, thing, haze, label):
@@ -995,12 +948,8 @@ def _paint_tree(rng, canvas, thing, haze, label):
         leaf = _colour(rng, (0.4, 0.2, 0.06), (0.6, 0.36, 0.12))
     fine = canvas.grain(SAND, rng, rows, columns)
     shade = 1 + (0.18 + 0.2 * canvas.light.strength) * ball + 0.16 * edge + 0.16 * fine
-    colour = np.where(
-        crown[..., None], leaf * shade[..., None], np.float32([0.2, 0.15, 0.11])
-    )
-    canvas.paint(
-        window, crown | trunk, canvas.hazed(colour.astype(np.float32), haze), TREE
-    )
+    colour = np.where(crown[..., None], leaf * shade[..., None], np.float32([0.2, 0.15, 0.11]))
+    canvas.paint(window, crown | trunk, canvas.hazed(colour.astype(np.float32), haze), TREE)
 
 
 def _paint_person(rng, canvas, thing, haze, label):
@@ -1008,20 +957,14 @@ def _paint_person(rng, canvas, thing, haze, label):
     window, rows, columns = canvas.window(left - 1, top, right + 1, bottom)
     down, across = (rows - top) / thing.height, (columns - thing.x) / thing.height
     head = np.hypot(across, down - 0.09) < 0.09
-    torso = (
-        (down > 0.17) & (down < 0.55) & (np.abs(across) < 0.16 - 0.1 * (down - 0.17))
-    )
+    torso = (down > 0.17) & (down < 0.55) & (np.abs(across) < 0.16 - 0.1 * (down - 0.17))
     stride = rng.uniform(0.03, 0.09)
-    legs = (down >= 0.55) & (
-        np.abs(np.abs(across) - stride * (down - 0.3) * 1.6) < 0.055
-    )
+    legs = (down >= 0.55) & (np.abs(np.abs(across) - stride * (down - 0.3) * 1.6) < 0.055)
     # At a few pixels of height the gaps would eat the figure.
     legs |= (down >= 0.55) & (np.abs(across) * thing.height < 0.6)
     skin = _colour(rng, (0.35, 0.22, 0.15), (0.9, 0.7, 0.58))
     coat = rng.uniform(0.08, 0.95, 3).astype(np.float32)
-    trousers = np.float32(rng.uniform(0.08, 0.4)) * _colour(
-        rng, (0.8, 0.8, 0.9), (1, 1, 1.3)
-    )
+    trousers = np.float32(rng.uniform(0.08, 0.4)) * _colour(rng, (0.8, 0.8, 0.9), (1, 1, 1.3))
     colour = np.where(head[..., None], skin, np.where(torso[..., None], coat, trousers))
     lit = 0.2 * canvas.light.strength * np.sign(canvas.light.side * across)
     colour = colour * (1 + lit)[..., None]
@@ -1043,15 +986,11 @@ def _paint_pole(rng, canvas, thing, haze, label):
     if rng.random() < 0.6:
         head = (down < 0.07) & (np.abs(columns - middle) < thing.width / 2)
     else:
-        head = (
-            np.hypot(columns - middle, rows - top - thing.width / 2) < thing.width / 2
-        )
+        head = np.hypot(columns - middle, rows - top - thing.width / 2) < thing.width / 2
     grey = rng.uniform(0.1, 0.75) * _colour(rng, (0.9, 0.95, 0.9), (1, 1, 1))
     lamp = np.float32([0.95, 0.9, 0.75]) if rng.random() < 0.4 else grey
     colour = np.where((head & ~shaft)[..., None], lamp, grey)
-    canvas.paint(
-        window, shaft | head, canvas.hazed(colour.astype(np.float32), haze), POLE
-    )
+    canvas.paint(window, shaft | head, canvas.hazed(colour.astype(np.float32), haze), POLE)
 
 
 _PAINTERS = {
@@ -1068,7 +1007,8 @@ _PAINTERS = {
 
 def _with_void(rng, canvas):
     """The mask with borders, and in a quarter of the pictures small patches,
-    set to `IGNORE_CLASS`. Draws the same from rng whatever the kinds."""
+    set to `IGNORE_CLASS`. Draws the same from rng whatever the kinds.
+    """
     mask, layer = canvas.mask.copy(), canvas.layer
     height, width = mask.shape
     for _ in range(max(1, round(canvas.unit / 192))):

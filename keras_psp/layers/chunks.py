@@ -67,9 +67,7 @@ class RowChunks:
         start = ops.minimum(
             ops.maximum(numerator[0] // denominator - 1, 0), self.height - self.window
         )
-        window = ops.slice(
-            logits, row_index(start, 3), (self.window, self.width, self.channels)
-        )
+        window = ops.slice(logits, row_index(start, 3), (self.window, self.width, self.channels))
         near = start + ops.arange(self.window, dtype="int32")
         rows = interpolation_weights(numerator, denominator, near)
         scores = apply_rows(rows, apply_columns(self.columns, window)[None])[0]

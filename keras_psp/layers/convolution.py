@@ -16,11 +16,7 @@ def _tensorflow_convolution(x, kernel, strides, dilation_rate, padding):
     # Reads a variable: custom_gradient wants plain tensors.
     kernel = tf.convert_to_tensor(kernel)
     # "SAME" is already symmetric at stride 1, and is what every kernel supports.
-    pads = (
-        "SAME"
-        if max(strides) == 1
-        else [[0, 0], [padding[0]] * 2, [padding[1]] * 2, [0, 0]]
-    )
+    pads = "SAME" if max(strides) == 1 else [[0, 0], [padding[0]] * 2, [padding[1]] * 2, [0, 0]]
     if max(dilation_rate) == 1 or tf.config.list_physical_devices("GPU"):
         return tf.nn.conv2d(x, kernel, strides, pads, dilations=dilation_rate)
 

@@ -246,9 +246,7 @@ class PyramidPoolingModule(keras.layers.Layer):
         rows = apply_rows(ops.concatenate(matrices, axis=0), features)
         levels, start = [], 0
         for bins in self.bin_sizes:
-            levels.append(
-                apply_columns(pooling_matrix(width, bins), rows[:, start : start + bins])
-            )
+            levels.append(apply_columns(pooling_matrix(width, bins), rows[:, start : start + bins]))
             start += bins
         return levels
 

@@ -19,7 +19,7 @@ def spatial_size(x):
 
 
 def _array_module(*sizes):
-    """numpy for known sizes (the matrix becomes a constant), else keras.ops."""
+    """Numpy for known sizes (the matrix becomes a constant), else keras.ops."""
     return np if all(isinstance(size, int | np.integer) for size in sizes) else ops
 
 

@@ -53,12 +53,8 @@ def _basic_block(filters, *, strides, dilations, shortcut, stride_in_1x1, option
     del stride_in_1x1  # a basic block has no 1x1 convolution
     block = _ResidualBlock(shortcut=shortcut, name=name, dtype=options["dtype"])
     block.convs = [
-        ConvNorm(
-            filters, 3, strides=strides, dilation_rate=dilations[0], name="conv1", **options
-        ),
-        ConvNorm(
-            filters, 3, dilation_rate=dilations[1], activation=False, name="conv2", **options
-        ),
+        ConvNorm(filters, 3, strides=strides, dilation_rate=dilations[0], name="conv1", **options),
+        ConvNorm(filters, 3, dilation_rate=dilations[1], activation=False, name="conv2", **options),
     ]
     return block
 
@@ -69,9 +65,7 @@ def _bottleneck(filters, *, strides, dilations, shortcut, stride_in_1x1, options
     first, second = (strides, 1) if stride_in_1x1 else (1, strides)
     block.convs = [
         ConvNorm(filters, 1, strides=first, name="conv1", **options),
-        ConvNorm(
-            filters, 3, strides=second, dilation_rate=dilations[0], name="conv2", **options
-        ),
+        ConvNorm(filters, 3, strides=second, dilation_rate=dilations[0], name="conv2", **options),
         ConvNorm(4 * filters, 1, activation=False, name="conv3", **options),
     ]
     return block
@@ -149,7 +143,11 @@ class DilatedResNet(keras.layers.Layer):
         kernel_size = 7 if len(stem_filters) == 1 else 3
         self.stem = [
             ConvNorm(
-                filters, kernel_size, strides=2 if i == 0 else 1, name=f"stem_conv{i + 1}", **options
+                filters,
+                kernel_size,
+                strides=2 if i == 0 else 1,
+                name=f"stem_conv{i + 1}",
+                **options,
             )
             for i, filters in enumerate(stem_filters)
         ]

@@ -44,7 +44,9 @@ class MeanIoU(keras.metrics.Metric):
 
     def update_state(self, y_true, y_pred, sample_weight=None):
         if sample_weight is not None:
-            raise ValueError("MeanIoU counts pixels and takes no sample_weight; pass it to the loss.")
+            raise ValueError(
+                "MeanIoU counts pixels and takes no sample_weight; pass it to the loss."
+            )
         y_true, y_pred = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
         if len(y_true.shape) == 4 and y_true.shape[-1] == 1:
             y_true = ops.squeeze(y_true, axis=-1)

@@ -93,9 +93,7 @@ class PSPNet(keras.Model):
             raise ValueError(f"aux_weight={aux_weight} is negative; 0 drops the auxiliary head.")
         policy = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
         backbone = _backbone(backbone, policy)
-        norm = {
-            key: getattr(backbone, key) for key in ("epsilon", "momentum", "synchronized")
-        }
+        norm = {key: getattr(backbone, key) for key in ("epsilon", "momentum", "synchronized")}
 
         images = keras.Input(tuple(input_shape), name="image")
         x = ImageNormalization(
@@ -116,9 +114,7 @@ class PSPNet(keras.Model):
         logits = classifier(num_classes, policy=policy, name="classifier")(x)
         logits = BilinearResize(
             align_corners=align_corners, dtype=full_precision(policy), name="upsampling"
-        )(
-            [logits, images]
-        )
+        )([logits, images])
         outputs = [logits]
         if aux_weight > 0:
             head = AuxiliaryHead(
@@ -174,9 +170,7 @@ class PSPNet(keras.Model):
         if self._returns == "low_resolution":
             return logits
         if self._returns == "classes":
-            return upsampled_classes(
-                logits, spatial_size(images), align_corners=self.align_corners
-            )
+            return upsampled_classes(logits, spatial_size(images), align_corners=self.align_corners)
         logits = self.get_layer("upsampling")([logits, images])
         return ops.softmax(logits, axis=-1) if self.activation == "softmax" else logits
 
@@ -293,6 +287,10 @@ class PSPNet(keras.Model):
         validation = kwargs.get("validation_data")
         if isinstance(validation, tuple):
             self._check_arrays(*validation[:2])
+        if not hasattr(x, "shape"):
+            # Keras shuffles arrays; what comes in batches has an order of its own, and
+            # the default True only makes Keras warn.
+            kwargs.setdefault("shuffle", False)
         callbacks = kwargs.pop("callbacks", None) or []
         if not isinstance(callbacks, keras.callbacks.CallbackList):
             callbacks = [*keras.tree.flatten(callbacks), StopOnInvalidLoss(self)]

@@ -17,9 +17,7 @@ def many():
 
 
 def forced(seed, surface, skyline, image_size=(128, 128)):
-    image, mask = scenes._compose(
-        seed, image_size=image_size, surface=surface, skyline=skyline
-    )
+    image, mask = scenes._compose(seed, image_size=image_size, surface=surface, skyline=skyline)
     return image.astype(int), mask
 
 
@@ -51,9 +49,7 @@ def test_any_size_from_48_to_512_gives_valid_labels(size):
 
 
 def test_every_class_occurs_and_the_pairs_are_balanced(many):
-    seen = np.array(
-        [[(mask == label).any() for label in range(14)] for _, mask in many]
-    )
+    seen = np.array([[(mask == label).any() for label in range(14)] for _, mask in many])
     share = dict(zip(scenes.CLASS_NAMES, seen.mean(0), strict=True))
     assert min(share.values()) > 0.15, share
     for one, other in (SURFACE_PAIR, SKYLINE_PAIR):
@@ -199,9 +195,7 @@ def test_examples_are_the_arrays_as_a_dataset():
     images, masks = source.arrays("val")
     elements = list(source.examples("val").as_numpy_iterator())
     assert len(elements) == 3
-    for (image, mask), expected, expected_mask in zip(
-        elements, images, masks, strict=True
-    ):
+    for (image, mask), expected, expected_mask in zip(elements, images, masks, strict=True):
         assert image.dtype == mask.dtype == np.uint8
         np.testing.assert_array_equal(image, expected)
         np.testing.assert_array_equal(mask, expected_mask)

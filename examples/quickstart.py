@@ -1,0 +1,122 @@
+"""Train a small PSPNet, judge it, draw its predictions, and export it.
+
+python examples/quickstart.py                    # generated scenes, no download
+python examples/quickstart.py --data FOLDER      # images/ and labels/, or train/ val/ test/
+python examples/quickstart.py --baseline         # the dilated FCN, without the pyramid
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+
+import keras_psp
+from keras_psp import data, evaluation, export, visual
+
+
+def arguments():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, help="folder of images/ and labels/")
+    parser.add_argument("--image-size", type=int, nargs=2, metavar=("H", "W"))
+    parser.add_argument("--crop", type=int, nargs=2, metavar=("H", "W"))
+    parser.add_argument("--backbone-depth", type=int, default=18)
+    parser.add_argument("--output-stride", type=int, default=8)
+    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--learning-rate", type=float, default=0.02)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--baseline", action="store_true", help="leave the pyramid out")
+    parser.add_argument("--output", type=Path, default=Path("runs/quickstart"))
+    parser.add_argument("--export", type=Path, default=Path("saved_models"))
+    return parser.parse_args()
+
+
+def small_pspnet(num_classes, args):
+    """ResNet with one narrow stem convolution: cheap enough for two CPU cores."""
+    return keras_psp.PSPNet(
+        num_classes,
+        backbone=keras_psp.DilatedResNet(
+            args.backbone_depth,
+            output_stride=args.output_stride,
+            stem_filters=(64,),
+            name="backbone",
+        ),
+        bin_sizes=() if args.baseline else (1, 2, 3, 6),
+    )
+
+
+def train(model, source, args, size):
+    batches = data.training_batches(
+        source,
+        batch_size=args.batch_size,
+        crop_size=args.crop or size,
+        image_size=args.image_size,
+        scale=(0.75, 1.5),
+        seed=args.seed,
+    )
+    steps = args.epochs * len(batches)
+    schedule = keras_psp.PolyLearningRate(args.learning_rate, steps, warmup_steps=steps // 20)
+    model.compile(
+        optimizer=keras_psp.SGD(schedule, head_multiplier=1.0),  # nothing is pretrained here
+        metrics=[keras_psp.MeanIoU(source.num_classes)],
+    )
+    start = time.perf_counter()
+    model.fit(batches, epochs=args.epochs)
+    print(f"trained {steps} steps in {(time.perf_counter() - start) / 60:.1f} minutes")
+
+
+def judge(model, source, args):
+    """Mean IoU, pixel accuracy and the per-class table on the test split."""
+    metric = keras_psp.MeanIoU(source.num_classes)
+    model.compile(metrics=[metric])
+    batches = data.evaluation_batches(source, split="test", image_size=args.image_size)
+    print(f"\ntest split, {source.count('test')} images:")
+    model.evaluate(batches)
+    evaluation.report(metric, source.class_names)
+
+
+def main():
+    args = arguments()
+    keras.utils.set_random_seed(args.seed)
+    source = data.ImageFolder(args.data) if args.data else data.GeneratedScenes(seed=args.seed)
+    if args.data:
+        source.check()
+    images, truths = next(
+        iter(
+            data.evaluation_batches(source, split="test", image_size=args.image_size, batch_size=6)
+        )
+    )
+    images, truths = images.numpy(), truths.numpy()
+    model = small_pspnet(source.num_classes, args)
+    train(model, source, args, images.shape[1:3])
+    judge(model, source, args)
+
+    name = "fcn" if args.baseline else "pspnet"
+    args.output.mkdir(parents=True, exist_ok=True)
+    model.save(args.output / f"{name}.keras")
+    picture = args.output / f"{name}.png"
+    classes = model.predict_classes(images, verbose=0)
+    visual.comparison(images, truths, classes, source.class_names, source.palette, path=picture)
+    print(f"\npicture: {picture}")
+
+    export.saved_model(model, args.export / name)
+    export.tflite(model, args.export / f"{name}.tflite", image_size=images.shape[1:3])
+    logits = model.predict(images, verbose=0)
+    for what, opened in (
+        (args.export / name, export.open_saved_model(args.export / name)),
+        (args.export / f"{name}.tflite", export.open_tflite(args.export / f"{name}.tflite")),
+    ):
+        found = opened(images)
+        error = np.abs(found - logits).max() / np.ptp(logits)
+        equal = np.mean(found.argmax(-1) == logits.argmax(-1))
+        print(
+            f"{what}: {100 * equal:.3f} % of pixels equal, logits within {error:.1e} of their range"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,328 @@
+"""Batches for training and evaluation.
+
+A source is anything with `class_names`, `palette`, `ignore_class`, `num_classes`,
+`splits`, `count(split)` and `examples(split)`, a dataset of image (height, width, 3)
+uint8 and mask (height, width) uint8: `ImageFolder`, `GeneratedScenes` or your own.
+With `example(split, index)` it can also be read in any order without being held in
+memory; with `sizes(split)` it can say which images have one size.
+"""
+
+import itertools
+import operator
+import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+IMAGENET_MEAN = (123.675, 116.28, 103.53)  # RGB; semseg/tool/train.py pads with it
+
+
+def training_batches(
+    source,
+    *,
+    split: str = "train",
+    batch_size: int,
+    crop_size: int | tuple[int, int],
+    scale: tuple[float, float] = (0.5, 2.0),
+    mirror: bool = True,
+    seed: int = 0,
+    image_size: tuple[int, int] | None = None,
+    cache: bool = True,
+    fill: Sequence[float] = IMAGENET_MEAN,
+    first_epoch: int = 0,
+) -> "tf.data.Dataset":
+    """One epoch of shuffled, randomly scaled, mirrored and cropped batches.
+
+    The augmentation is that of semseg/util/transform.py: the picture is scaled by a
+    factor drawn evenly from `scale`, mirrored half of the time, and cut to
+    `crop_size` at an even position. A picture smaller than the crop is centred, with
+    `fill` and the ignored class around it. All of it is one warp, so that pixels are
+    interpolated once (bilinear; labels nearest). Below a scale of about 0.5 bilinear
+    interpolation skips pixels, as OpenCV's does in semseg; to train at much smaller
+    size use `image_size`, which averages.
+
+    Each pass over the dataset (`fit` makes one per epoch) is another epoch, and each
+    epoch a pure function of `seed` and its number: order, scales, positions. So
+    `first_epoch=7` resumes at the eighth epoch, and
+    `.repeat().skip(steps % steps_per_epoch)` in the middle of it.
+
+    Args:
+        source: see the module.
+        split: one of `source.splits`.
+        batch_size: examples per batch; the remainder of an epoch is left out.
+        crop_size: (height, width) in pixels, or one number for both.
+        scale: smallest and largest factor.
+        mirror: mirror left to right half of the time.
+        seed: any integer >= 0.
+        image_size: (height, width) that every example is brought to before anything
+            else: images averaged, labels nearest.
+        cache: keep decoded examples in memory (after `image_size`, images rounded to
+            8 bits): 0.7 MB for 480x360. `False` needs `source.example`.
+        fill: RGB of pixels outside of the picture, 0 to 255.
+        first_epoch: number of the first pass.
+
+    Elements: images (batch_size, height, width, 3) float32, 0 to 255, and masks
+    (batch_size, height, width) int32.
+    """
+    import tensorflow as tf
+
+    batch_size = _checked_integer("batch_size", batch_size, least=1)
+    seed = _checked_integer("seed", seed, least=0)
+    first_epoch = _checked_integer("first_epoch", first_epoch, least=0)
+    crop = _checked_size("crop_size", crop_size, square=True)
+    if image_size is not None:
+        image_size = _checked_size("image_size", image_size)
+    low, high = _checked_scale(scale)
+    filling = np.asarray(fill, np.float32)
+    if filling.shape != (3,) or not np.all((filling >= 0) & (filling <= 255)):
+        raise ValueError(f"fill is {fill!r}; it must be three numbers from 0 to 255.")
+    count = source.count(split)
+    if count < batch_size:
+        raise ValueError(
+            f"Split {split!r} has {count} example(s), fewer than batch_size "
+            f"{batch_size}; set batch_size to {count} or less, or add examples."
+        )
+    steps = count // batch_size
+    read = _reader(source, split, image_size=image_size, cache=cache)
+    epochs = itertools.count(first_epoch)
+
+    def next_epoch():
+        # numpy's generator and not tf.random: the same numbers on every device, and
+        # drawn before the parallel map, whose threads have no order.
+        random = np.random.default_rng([seed, next(epochs)])
+        order = random.permutation(count)[: steps * batch_size]
+        yield order, random.random((len(order), 4), dtype=np.float32)
+
+    def example(index, draw):
+        image, mask = tf.py_function(lambda i: read(int(i)), [index], [tf.uint8, tf.uint8])
+        image = tf.ensure_shape(image, (None, None, 3))
+        mask = tf.ensure_shape(mask, (None, None))
+        return _augmented(
+            image,
+            mask,
+            draw,
+            crop=crop,
+            scale=(low, high),
+            mirror=mirror,
+            fill=filling,
+            ignore_class=source.ignore_class,
+        )
+
+    plan = tf.data.Dataset.from_generator(
+        next_epoch,
+        output_signature=(
+            tf.TensorSpec((None,), tf.int64),
+            tf.TensorSpec((None, 4), tf.float32),
+        ),
+    )
+    return (
+        plan.unbatch()
+        .map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        .batch(batch_size, drop_remainder=True)
+        .apply(tf.data.experimental.assert_cardinality(steps))
+        .prefetch(tf.data.AUTOTUNE)
+    )
+
+
+def evaluation_batches(
+    source,
+    *,
+    split: str,
+    batch_size: int = 8,
+    image_size: tuple[int, int] | None = None,
+) -> "tf.data.Dataset":
+    """The split in order, whole pictures, for a metric at the labels' own size.
+
+    Masks are never resized: a network that sees smaller images is to be scored on
+    the labels as they are, with its scores brought to the masks' size.
+
+    Where pictures of the split differ in size, or the source can't say (it has no
+    `sizes` and its examples no fixed shape), every batch is one picture.
+
+    Args:
+        source: see the module.
+        split: one of `source.splits`.
+        batch_size: examples per batch; the last batch may be smaller.
+        image_size: (height, width) the images are brought to, averaged.
+
+    Elements: images (batch, height, width, 3) float32, 0 to 255, and masks
+    (batch, label height, label width) int32.
+    """
+    import tensorflow as tf
+
+    batch_size = _checked_integer("batch_size", batch_size, least=1)
+    if image_size is not None:
+        image_size = _checked_size("image_size", image_size)
+    examples = source.examples(split)
+    size = _common_size(source, split, examples)
+    sides = size or (None, None)
+
+    def prepared(image, mask):
+        image = tf.cast(tf.ensure_shape(image, (*sides, 3)), tf.float32)
+        mask = tf.cast(tf.ensure_shape(mask, sides), tf.int32)
+        if image_size is not None:
+            image = tf.image.resize(image, image_size, antialias=True)
+        return image, mask
+
+    return (
+        examples.map(prepared, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        .batch(batch_size if size else 1)
+        .prefetch(tf.data.AUTOTUNE)
+    )
+
+
+def _reader(source, split, *, image_size, cache):
+    """A function from an index to its (image, mask), resized, as uint8 tensors."""
+    import tensorflow as tf
+
+    if hasattr(source, "example"):
+
+        def decoded(index):
+            return source.example(split, index)
+
+    elif cache:
+        everything: list = []
+        lock = threading.Lock()
+
+        def decoded(index):
+            with lock:
+                if not everything:
+                    everything.extend(source.examples(split))
+            return everything[index]
+
+    else:
+        raise ValueError(
+            f"cache is False, but {type(source).__name__} has no example(split, index) "
+            "to read single examples with; use cache=True."
+        )
+
+    def resized(index):
+        with tf.device("CPU"):  # eager code would keep the examples on a GPU
+            image, mask = (tf.convert_to_tensor(part) for part in decoded(index))
+            if image_size is not None:
+                image = tf.image.resize(image, image_size, antialias=True)
+                image = tf.cast(tf.round(tf.clip_by_value(image, 0, 255)), tf.uint8)
+                mask = tf.image.resize(mask[..., None], image_size, method="nearest")
+                mask = mask[..., 0]
+        return image, mask
+
+    if not cache:
+        return resized
+    kept: dict = {}
+
+    def remembered(index):
+        if index not in kept:
+            kept[index] = resized(index)
+        return kept[index]
+
+    return remembered
+
+
+def _augmented(image, mask, draw, *, crop, scale, mirror, fill, ignore_class):
+    """The crop that four numbers in [0, 1) stand for.
+
+    Args:
+        image: (height, width, 3) uint8.
+        mask: (height, width) uint8.
+        draw: (4,) float32, for scale, mirror, row and column.
+        crop: (height, width) of the result.
+        scale: smallest and largest factor.
+        mirror: whether `draw` decides, or the picture stays as it is.
+        fill: (3,) float32, RGB outside of the picture.
+        ignore_class: label outside of the picture.
+
+    Returns:
+        Image (*crop, 3) float32 and mask crop int32.
+    """
+    import tensorflow as tf
+
+    size = tf.shape(mask)
+    factor = scale[0] + (scale[1] - scale[0]) * draw[0]
+    scaled = tf.cast(tf.round(tf.cast(size, tf.float32) * factor), tf.int32)
+    scaled = tf.maximum(scaled, 1)
+    slack = scaled - tf.constant(crop)
+    # Half of the padding on either side, the odd pixel last, or an even position.
+    position = tf.cast(tf.cast(slack + 1, tf.float32) * draw[2:4], tf.int32)
+    offset = tf.where(slack < 0, -(-slack // 2), tf.minimum(position, slack))
+
+    # From a pixel of the crop to one of the picture, pixel centres at .5: the ratio
+    # is that of the rounded sizes, so that edges fall on edges (as in OpenCV).
+    step = tf.cast(size, tf.float32) / tf.cast(scaled, tf.float32)
+    start = (tf.cast(offset, tf.float32) + 0.5) * step - 0.5
+    mirrored = tf.logical_and(mirror, draw[1] < 0.5)
+    step_x = tf.where(mirrored, -step[1], step[1])
+    last_x = tf.cast(size[1], tf.float32) - 1.0
+    start_x = tf.where(mirrored, last_x - start[1], start[1])
+    transform = [[step_x, 0.0, start_x, 0.0, step[0], start[0], 0.0, 0.0]]
+
+    def warped(picture, interpolation, fill_mode):
+        return tf.raw_ops.ImageProjectiveTransformV3(
+            images=picture[None],
+            transforms=tf.convert_to_tensor(transform),
+            output_shape=tf.constant(crop),
+            interpolation=interpolation,
+            fill_mode=fill_mode,
+            fill_value=float(ignore_class),
+        )[0]
+
+    # "NEAREST" repeats the border, so that the picture's edge isn't blended with
+    # what lies outside; that part is filled afterwards, exactly where labels are.
+    image = warped(tf.cast(image, tf.float32), "BILINEAR", "NEAREST")
+    mask = warped(tf.cast(mask, tf.int32)[..., None], "NEAREST", "CONSTANT")[..., 0]
+    inside = [
+        (tf.range(crop[axis]) + offset[axis] >= 0)
+        & (tf.range(crop[axis]) + offset[axis] < scaled[axis])
+        for axis in (0, 1)
+    ]
+    image = tf.where((inside[0][:, None] & inside[1])[..., None], image, fill)
+    return tf.ensure_shape(image, (*crop, 3)), tf.ensure_shape(mask, crop)
+
+
+def _common_size(source, split, examples):
+    """(height, width) of all pictures of the split, or None."""
+    if hasattr(source, "sizes"):
+        sizes = set(source.sizes(split))
+        return sizes.pop() if len(sizes) == 1 else None
+    shape = examples.element_spec[1].shape
+    return tuple(shape) if shape.is_fully_defined() else None
+
+
+def _checked_integer(name, value, *, least):
+    try:
+        checked = operator.index(value)
+    except TypeError:
+        checked = least - 1
+    if checked < least or isinstance(value, bool):
+        raise ValueError(f"{name} is {value!r}; it must be an integer >= {least}.")
+    return checked
+
+
+def _checked_size(name, size, *, square=False):
+    """(height, width) as Python integers, or a ValueError."""
+    try:
+        sides = (size, size) if square and not np.iterable(size) else size
+        height, width = (operator.index(side) for side in sides)
+    except (TypeError, ValueError):
+        height = width = 0
+    if height < 1 or width < 1:
+        also = ", or one for both" if square else ""
+        raise ValueError(
+            f"{name} is {size!r}; it must be two positive integers, (height, width){also}."
+        )
+    return height, width
+
+
+def _checked_scale(scale):
+    try:
+        low, high = (float(factor) for factor in scale)
+    except (TypeError, ValueError):
+        low = high = 0.0
+    if not 0 < low <= high < float("inf"):
+        raise ValueError(
+            f"scale is {scale!r}; it must be (smallest, largest) with 0 < smallest <= largest."
+        )
+    return low, high

@@ -1,0 +1,45 @@
+"""TensorFlow SavedModel."""
+
+from keras_psp.export.inference import float32_model, require_tensorflow_backend, written_aside
+
+
+def saved_model(model, path):
+    """Write a SavedModel: RGB images 0..255 of any size and number to float32 logits.
+
+    Args:
+        model: a `PSPNet`, on Keras' TensorFlow backend.
+        path: folder to write; an existing one is replaced once the new one is whole.
+
+    Signature "serving_default": "image" (batch, height, width, 3) float32 to "logits"
+    (batch, height, width, num_classes) float32.
+    """
+    require_tensorflow_backend("A SavedModel")
+    import keras
+    import tensorflow as tf
+
+    model = float32_model(model)
+
+    def serve(image):
+        return {"logits": model(image, training=False)}
+
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    spec = tf.TensorSpec((None, *model.input_shape[1:]), "float32", name="image")
+    archive.add_endpoint("serving_default", serve, input_signature=[spec])
+    with written_aside(path) as aside:
+        archive.write_out(str(aside), verbose=False)
+
+
+def open_saved_model(path):
+    """A function from images (batch, height, width, 3) to logits, as a numpy array."""
+    import tensorflow as tf
+
+    module = tf.saved_model.load(str(path))
+    serve = module.signatures["serving_default"]
+
+    def predict(images):
+        return serve(image=tf.constant(images, "float32"))["logits"].numpy()
+
+    # The signature does not keep its module alive.
+    predict.module = module
+    return predict

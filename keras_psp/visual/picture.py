@@ -1,0 +1,234 @@
+"""Pictures of masks, for people."""
+
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from keras_psp.visual.palette import VOID_COLOUR, checked_palette
+
+_PAPER, _INK, _EDGE = (255, 255, 255), (30, 30, 30), (150, 150, 150)
+_COLUMN = 240  # pixels; narrower pictures are enlarged
+_GAP = 10
+_FONT_SIZE = 16
+
+
+def colorize(
+    mask: np.ndarray, palette: Sequence | np.ndarray, *, ignore_class: int = 255
+) -> np.ndarray:
+    """A mask in the colours of its classes, the ignored class in dark grey.
+
+    Args:
+        mask: (height, width) integers, class indices or `ignore_class`.
+        palette: (num_classes, 3), RGB 0 to 255.
+        ignore_class: label value of pixels that don't count.
+
+    Returns:
+        (height, width, 3) uint8.
+    """
+    palette = checked_palette(palette)
+    mask = _checked_mask(mask, len(palette), ignore_class)
+    void = mask == ignore_class
+    colours = palette[np.where(void, 0, mask)]
+    colours[void] = VOID_COLOUR
+    return colours
+
+
+def overlay(
+    image: np.ndarray,
+    mask: np.ndarray,
+    palette: Sequence | np.ndarray,
+    *,
+    alpha: float = 0.5,
+    ignore_class: int = 255,
+) -> np.ndarray:
+    """An image tinted with the colours of its mask; ignored pixels stay as they are.
+
+    Args:
+        image: (height, width, 3), 0 to 255.
+        mask: (height, width) integers, class indices or `ignore_class`.
+        palette: (num_classes, 3), RGB 0 to 255.
+        alpha: share of the colours, 0 to 1.
+        ignore_class: label value of pixels that don't count.
+
+    Returns:
+        (height, width, 3) uint8.
+    """
+    if not 0 <= alpha <= 1:
+        raise ValueError(f"alpha is {alpha!r}; it must be from 0 to 1.")
+    image = _checked_image(image)
+    colours = colorize(mask, palette, ignore_class=ignore_class)
+    if image.shape != colours.shape:
+        raise ValueError(
+            f"mask is {colours.shape[1]}x{colours.shape[0]} but the image is "
+            f"{image.shape[1]}x{image.shape[0]}; resize one to the other."
+        )
+    share = np.where(np.asarray(mask) == ignore_class, 0.0, alpha)[..., None]
+    return np.rint(image * (1 - share) + colours * share).astype(np.uint8)
+
+
+def comparison(
+    images: Sequence[np.ndarray],
+    truths: Sequence[np.ndarray],
+    predictions: Sequence,
+    class_names: Sequence[str],
+    palette: Sequence | np.ndarray,
+    *,
+    path: str | os.PathLike | None = None,
+    titles: Sequence[str] = ("image", "truth", "prediction"),
+    ignore_class: int = 255,
+) -> Image.Image:
+    """Images, labels and predictions side by side, with the classes that occur.
+
+    One row per example. The columns are at least 240 pixels wide: small pictures are
+    enlarged, masks without inventing colours.
+
+    Args:
+        images: per example (height, width, 3), 0 to 255.
+        truths: per example (height, width) integers; may differ in size from its
+            image, as long as the proportions are alike.
+        predictions: per example an array, (height, width) integers; or, for several
+            models, a list of such sequences, one per title after the second.
+        class_names: names in index order.
+        palette: (num_classes, 3), RGB 0 to 255.
+        path: where to save it as well; the suffix is the format. The file is replaced
+            in one go, so nobody reads half a picture.
+        titles: one per column.
+        ignore_class: label value of pixels that don't count.
+
+    Returns:
+        The picture, RGB.
+    """
+    palette = checked_palette(palette)
+    if len(palette) != len(class_names):
+        raise ValueError(
+            f"palette has {len(palette)} colours but there are {len(class_names)} "
+            "class names; each class needs one of both."
+        )
+    if not len(images):
+        raise ValueError("images is empty; a comparison needs at least one example.")
+    one_model = len(predictions) and getattr(predictions[0], "ndim", None) == 2
+    models = [predictions] if one_model else list(predictions)
+    if len(titles) != 2 + len(models):
+        raise ValueError(
+            f"{len(titles)} titles for image, truth and {len(models)} model(s); "
+            "there must be one title per column."
+        )
+    columns = [truths, *models]
+    for title, masks in zip(titles[1:], columns, strict=True):
+        if len(masks) != len(images):
+            raise ValueError(
+                f"{len(masks)} masks for {title!r} but {len(images)} images; "
+                "there must be one each."
+            )
+
+    rows: list[list[Image.Image]] = []
+    occurring: set[int] = set()
+    for index in range(len(images)):
+        image = _checked_image(images[index])
+        masks = [_checked_mask(m[index], len(palette), ignore_class) for m in columns]
+        occurring.update(*(np.unique(mask).tolist() for mask in masks))
+        height, width = image.shape[:2]
+        # Small pictures by a whole factor: every label pixel gets the same share.
+        factor = -(-_COLUMN // width) if width < _COLUMN else 1
+        size = (width * factor, height * factor)
+        row = [Image.fromarray(image).resize(size, Image.Resampling.BICUBIC)]
+        for mask in masks:
+            colours = Image.fromarray(colorize(mask, palette, ignore_class=ignore_class))
+            row.append(colours.resize(size, Image.Resampling.NEAREST))
+        rows.append(row)
+
+    classes = [i for i in range(len(palette)) if i in occurring and i != ignore_class]
+    entries = [(class_names[i], tuple(palette[i].tolist())) for i in classes]
+    if ignore_class in occurring:
+        entries.append(("not labelled", VOID_COLOUR))
+    picture = _laid_out(rows, titles, entries)
+    if path is not None:
+        _save(picture, Path(path))
+    return picture
+
+
+def _laid_out(rows, titles, entries):
+    """The rows of pictures under their titles, with the legend below."""
+    column = max(row[0].width for row in rows)
+    # Wide pictures are looked at reduced; their text grows with them.
+    font = ImageFont.load_default(max(_FONT_SIZE, column // 24))
+    ascent, descent = font.getmetrics()
+    line = ascent + descent + 6
+    # A long title widens the columns; it's never cut or written over its neighbour.
+    column = max(column, *(int(font.getlength(title)) + 2 for title in titles))
+    width = _GAP + len(titles) * (column + _GAP)
+    longest = max((font.getlength(name) for name, _ in entries), default=0)
+    swatch = ascent + 2
+    cell = int(swatch * 1.5 + 6 + longest + 2 * _GAP)
+    width = max(width, cell + _GAP)
+    per_line = max(1, min(len(entries), (width - _GAP) // cell))
+    legend_lines = -(-len(entries) // per_line)
+    per_line = -(-len(entries) // max(1, legend_lines))  # lines of like length
+
+    top = _GAP + line
+    height = top + sum(row[0].height + _GAP for row in rows) + legend_lines * line + _GAP
+    picture = Image.new("RGB", (width, height), _PAPER)
+    draw = ImageDraw.Draw(picture)
+    for index, title in enumerate(titles):
+        draw.text((_GAP + index * (column + _GAP), _GAP), title, _INK, font)
+    y = top
+    for row in rows:
+        for index, cell_picture in enumerate(row):
+            indent = (column - cell_picture.width) // 2
+            picture.paste(cell_picture, (_GAP + index * (column + _GAP) + indent, y))
+        y += row[0].height + _GAP
+    for index, (name, colour) in enumerate(entries):
+        left = _GAP + index % per_line * cell
+        upper = y + index // per_line * line
+        box = (left, upper, left + int(swatch * 1.5), upper + swatch)
+        draw.rectangle(box, colour, _EDGE)
+        draw.text((box[2] + 6, upper), name, _INK, font)
+    return picture
+
+
+def _save(picture, path):
+    """Write to a file next to the target, then put it in place in one step."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    suffix = path.suffix or ".png"
+    handle, draft = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=suffix)
+    os.close(handle)
+    try:
+        picture.save(draft)
+        # mkstemp makes files that only their owner can read.
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(draft, 0o666 & ~umask)
+        os.replace(draft, path)
+    except BaseException:
+        os.unlink(draft)
+        raise
+
+
+def _checked_image(image):
+    image = np.asarray(image)
+    if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+        raise ValueError(f"image has shape {image.shape}; it must be (height, width, 3), RGB.")
+    if image.dtype == np.uint8:
+        return image
+    return np.rint(np.clip(image.astype(np.float64), 0, 255)).astype(np.uint8)
+
+
+def _checked_mask(mask, num_classes, ignore_class):
+    mask = np.asarray(mask)
+    if mask.ndim != 2 or not np.issubdtype(mask.dtype, np.integer):
+        raise ValueError(
+            f"mask has shape {mask.shape} and dtype {mask.dtype}; it must be "
+            "(height, width) integers (of scores, take the argmax first)."
+        )
+    wrong = mask[((mask < 0) | (mask >= num_classes)) & (mask != ignore_class)]
+    if wrong.size:
+        raise ValueError(
+            f"mask has the value {wrong[0]}, but the palette has {num_classes} colours "
+            f"and ignore_class is {ignore_class}; extend the palette or set "
+            "ignore_class."
+        )
+    return mask

@@ -1,0 +1,405 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_psp.data import GeneratedScenes, evaluation_batches, training_batches
+
+MEAN = (123.675, 116.28, 103.53)
+
+
+class Pictures:
+    """A source in memory; images of one or several sizes."""
+
+    class_names = tuple(f"class {index}" for index in range(10))
+    palette = np.zeros((10, 3), np.uint8)
+    ignore_class = 255
+    num_classes = 10
+    splits = ("train",)
+
+    def __init__(self, images, masks):
+        self.images, self.masks = images, masks
+        self.reads = []
+
+    def count(self, split):
+        return len(self.images)
+
+    def example(self, split, index):
+        self.reads.append(index)
+        return self.images[index], self.masks[index]
+
+    def sizes(self, split):
+        return [mask.shape for mask in self.masks]
+
+    def examples(self, split):
+        def pairs():
+            yield from zip(self.images, self.masks, strict=True)
+
+        return tf.data.Dataset.from_generator(
+            pairs,
+            output_signature=(
+                tf.TensorSpec((None, None, 3), tf.uint8),
+                tf.TensorSpec((None, None), tf.uint8),
+            ),
+        )
+
+
+class PicturesInOrder:
+    """The same without random access, as a user's own source may be."""
+
+    def __init__(self, pictures):
+        self.ignore_class = pictures.ignore_class
+        self.count, self.examples = pictures.count, pictures.examples
+
+
+def noise(count=6, height=8, width=10):
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (count, height, width, 3), np.uint8)
+    return Pictures(images, random.integers(0, 10, (count, height, width), np.uint8))
+
+
+def blocks(count=8, side=24):
+    """Masks of 4x4 blocks; each image carries its mask as grey, 25 per class."""
+    random = np.random.default_rng(1)
+    small = random.integers(0, 10, (count, side // 4, side // 4), np.uint8)
+    masks = small.repeat(4, axis=1).repeat(4, axis=2)
+    return Pictures(np.stack([masks * 25] * 3, -1).astype(np.uint8), masks)
+
+
+def numbered(count=8, height=4, width=4):
+    """Picture k is of class k, all over."""
+    masks = np.arange(count, dtype=np.uint8)[:, None, None]
+    masks = np.broadcast_to(masks, (count, height, width)).copy()
+    return Pictures(np.stack([masks] * 3, -1), masks)
+
+
+def collected(batches):
+    images, masks = zip(*batches.as_numpy_iterator(), strict=True)
+    return np.concatenate(images), np.concatenate(masks)
+
+
+PLAIN = {"scale": (1, 1), "mirror": False}
+
+
+# --- Training -----------------------------------------------------------------
+
+
+def test_without_scale_mirror_and_cut_the_picture_comes_back_exactly():
+    source = noise()
+    images, masks = collected(training_batches(source, batch_size=1, crop_size=(8, 10), **PLAIN))
+    order = [next(i for i in range(6) if np.array_equal(source.masks[i], mask)) for mask in masks]
+    assert sorted(order) == list(range(6))
+    np.testing.assert_array_equal(masks, source.masks[order])
+    np.testing.assert_array_equal(images, source.images[order].astype(np.float32))
+    assert images.dtype == np.float32
+    assert masks.dtype == np.int32
+
+
+def test_mirrored_means_mirrored():
+    source = noise(count=1)
+    batches = training_batches(source, batch_size=1, crop_size=(8, 10), scale=(1, 1), mirror=True)
+    seen = set()
+    for _ in range(20):
+        image, mask = (part[0] for part in collected(batches))
+        flipped = np.array_equal(mask, source.masks[0][:, ::-1])
+        step = -1 if flipped else 1
+        np.testing.assert_array_equal(mask, source.masks[0][:, ::step])
+        np.testing.assert_array_equal(image, source.images[0][:, ::step])
+        seen.add(flipped)
+    assert seen == {False, True}
+
+
+def test_a_crop_is_a_part_of_the_picture_and_every_position_occurs():
+    source = noise(count=1, height=4, width=5)
+    batches = training_batches(source, batch_size=1, crop_size=(3, 3), **PLAIN)
+    positions = set()
+    for _ in range(60):
+        image, _ = (part[0] for part in collected(batches))
+        found = [
+            (y, x)
+            for y in range(2)
+            for x in range(3)
+            if np.array_equal(image, source.images[0][y : y + 3, x : x + 3])
+        ]
+        positions.update(found)
+        assert len(found) == 1
+    assert positions == {(y, x) for y in range(2) for x in range(3)}
+
+
+@pytest.mark.parametrize("mirror", [False, True])
+def test_padding_is_half_on_either_side_the_odd_pixel_last(mirror):
+    # semseg/util/transform.py, Crop: 3 rows and 5 columns too few.
+    source = noise(count=1, height=4, width=5)
+    images, masks = collected(
+        training_batches(source, batch_size=1, crop_size=(7, 10), scale=(1, 1), mirror=mirror)
+    )
+    inside = np.zeros((7, 10), bool)
+    inside[1:5, 2:7] = True
+    assert (masks[0][~inside] == 255).all()
+    np.testing.assert_allclose(images[0][~inside], np.tile(MEAN, (50, 1)), rtol=1e-6)
+    flips = [np.array_equal(masks[0][1:5, 2:7], source.masks[0][:, ::s]) for s in (1, -1)]
+    assert any(flips)
+    if not mirror:
+        np.testing.assert_array_equal(images[0][1:5, 2:7], source.images[0])
+
+
+def test_fill_and_ignore_class_are_those_asked_for():
+    source = noise(count=1, height=2, width=2)
+    source.ignore_class = 17
+    images, masks = collected(
+        training_batches(source, batch_size=1, crop_size=4, fill=(1, 2, 3), **PLAIN)
+    )
+    assert masks[0, 0].tolist() == [17] * 4
+    assert images[0, 0, 0].tolist() == [1, 2, 3]
+
+
+def test_twice_the_size_repeats_labels_and_interpolates_the_image():
+    source = Pictures(
+        np.array([[[0] * 3, [100] * 3]], np.uint8)[None], np.array([[[3, 7]]], np.uint8)
+    )
+    images, masks = collected(
+        training_batches(source, batch_size=1, crop_size=(2, 4), scale=(2, 2), mirror=False)
+    )
+    assert masks[0].tolist() == [[3, 3, 7, 7]] * 2
+    # Centres of the four pixels lie at -0.25, 0.25, 0.75 and 1.25 of the old ones.
+    np.testing.assert_allclose(images[0, ..., 0], [[0, 25, 75, 100]] * 2, atol=1e-4)
+
+
+def test_half_the_size_averages_the_two_neighbours():
+    image = np.repeat(np.arange(0, 80, 10, dtype=np.uint8)[None, :], 2, axis=0)
+    source = Pictures(np.stack([image] * 3, -1)[None], np.zeros((1, 2, 8), np.uint8))
+    images, masks = collected(
+        training_batches(source, batch_size=1, crop_size=(1, 6), scale=(0.5, 0.5), mirror=False)
+    )
+    np.testing.assert_allclose(images[0, 0, :, 0], [MEAN[0], 5, 25, 45, 65, MEAN[0]], atol=1e-4)
+    assert masks[0, 0].tolist() == [255, 0, 0, 0, 0, 255]
+
+
+def test_image_and_labels_stay_aligned_under_everything():
+    source = blocks()
+    batches = training_batches(source, batch_size=4, crop_size=(20, 28), seed=3)
+    interior = 0
+    for _ in range(5):
+        images, masks = collected(batches)
+        assert set(np.unique(masks)) <= set(range(10)) | {255}
+        # Where a pixel and its 8 neighbours have one label, only that label's grey
+        # can have been interpolated. The same for the filling.
+        around = np.stack(
+            [np.roll(masks, (y, x), (1, 2))[:, 1:-1, 1:-1] for y in (-1, 0, 1) for x in (-1, 0, 1)]
+        )
+        uniform = (around == around[0]).all(0)
+        grey, label = images[:, 1:-1, 1:-1][uniform], masks[:, 1:-1, 1:-1][uniform]
+        expected = np.where((label == 255)[:, None], MEAN, (label * 25)[:, None])
+        np.testing.assert_allclose(grey, expected, atol=0.01)
+        interior += int((label != 255).sum())
+    assert interior > 1000
+
+
+def test_filling_never_blends_into_the_picture():
+    # Black pictures: a blended edge would be neither black nor the mean.
+    source = Pictures(np.zeros((8, 9, 11, 3), np.uint8), np.zeros((8, 9, 11), np.uint8))
+    for image, mask in zip(
+        *collected(training_batches(source, batch_size=8, crop_size=25)), strict=True
+    ):
+        assert (image[mask == 0] == 0).all()
+        np.testing.assert_allclose(
+            image[mask == 255], np.broadcast_to(MEAN, image[mask == 255].shape)
+        )
+
+
+def test_scales_stay_in_their_range_and_fill_it():
+    source = Pictures(np.zeros((40, 20, 20, 3), np.uint8), np.zeros((40, 20, 20), np.uint8))
+    _, masks = collected(training_batches(source, batch_size=40, crop_size=40, scale=(0.5, 1.5)))
+    heights = (masks == 0).any(2).sum(1)
+    widths = (masks == 0).any(1).sum(1)
+    np.testing.assert_array_equal(heights, widths)  # one factor for both axes
+    assert 10 <= heights.min() < 14
+    assert 26 < heights.max() <= 30
+
+
+def test_same_seed_same_batches_and_every_epoch_its_own():
+    def epochs(count, **arguments):
+        batches = training_batches(blocks(), batch_size=2, crop_size=16, **arguments)
+        return [collected(batches) for _ in range(count)]
+
+    first, again = epochs(3, seed=5), epochs(3, seed=5)
+    for a, b in zip(first, again, strict=True):
+        np.testing.assert_array_equal(a[0], b[0])
+        np.testing.assert_array_equal(a[1], b[1])
+    assert not np.array_equal(first[0][1], first[1][1])
+    assert not np.array_equal(first[1][1], first[2][1])
+    assert not np.array_equal(first[0][1], epochs(1, seed=6)[0][1])
+    # Resumed: the third epoch alone is the third epoch.
+    np.testing.assert_array_equal(epochs(1, seed=5, first_epoch=2)[0][0], first[2][0])
+
+
+def test_repeat_goes_on_to_the_next_epochs_so_skip_resumes_anywhere():
+    def stream(**arguments):
+        return training_batches(numbered(), batch_size=2, crop_size=4, **arguments)
+
+    whole = collected(stream().repeat().take(12))[1]
+    resumed = collected(stream(first_epoch=1).repeat().skip(3).take(5))[1]
+    np.testing.assert_array_equal(resumed, whole[2 * 7 :])
+
+
+def test_an_epoch_holds_every_example_at_most_once_and_drops_the_remainder():
+    batches = training_batches(numbered(), batch_size=3, crop_size=4, **PLAIN)
+    assert batches.cardinality() == 2
+    orders = [collected(batches)[1][:, 0, 0].tolist() for _ in range(6)]
+    assert all(len(set(order)) == 6 for order in orders)
+    assert len({tuple(order) for order in orders}) == 6
+    assert set().union(*orders) == set(range(8))  # another remainder each time
+
+
+def test_cached_examples_are_read_once():
+    source = numbered()
+    batches = training_batches(source, batch_size=4, crop_size=4)
+    for _ in range(3):
+        collected(batches)
+    assert sorted(source.reads) == list(range(8))
+
+
+def test_uncached_examples_are_the_same_and_read_every_epoch():
+    source = blocks()
+    arguments = {"batch_size": 4, "crop_size": 16, "image_size": (12, 12)}
+    cached = collected(training_batches(source, **arguments))
+    source.reads.clear()
+    batches = training_batches(source, cache=False, **arguments)
+    np.testing.assert_array_equal(collected(batches)[0], cached[0])
+    collected(batches)
+    assert len(source.reads) == 16
+
+
+def test_a_source_without_random_access_gives_the_same_batches():
+    source = noise()
+    arguments = {"batch_size": 2, "crop_size": 8, "seed": 1}
+    expected = collected(training_batches(source, **arguments))
+    found = collected(training_batches(PicturesInOrder(source), **arguments))
+    np.testing.assert_array_equal(found[0], expected[0])
+    np.testing.assert_array_equal(found[1], expected[1])
+
+
+def test_image_size_averages_images_and_keeps_labels():
+    source = blocks(count=1)
+    images, masks = collected(
+        training_batches(source, batch_size=1, crop_size=(6, 6), image_size=(6, 6), **PLAIN)
+    )
+    np.testing.assert_array_equal(masks[0], source.masks[0][::4, ::4])
+    expected = tf.image.resize(source.images[0], (6, 6), antialias=True)
+    np.testing.assert_allclose(images[0], expected, atol=0.5001)  # 8 bits
+
+
+def test_pictures_of_different_sizes_make_one_batch():
+    source = noise(count=1)
+    other = noise(count=1, height=5, width=3)
+    mixed = Pictures([source.images[0], other.images[0]], [source.masks[0], other.masks[0]])
+    images, masks = collected(training_batches(mixed, batch_size=2, crop_size=(6, 7)))
+    assert images.shape == (2, 6, 7, 3)
+    assert masks.shape == (2, 6, 7)
+
+
+def test_batches_have_static_shapes():
+    image, mask = training_batches(noise(), batch_size=2, crop_size=(6, 7)).element_spec
+    assert image.shape == (2, 6, 7, 3)
+    assert mask.shape == (2, 6, 7)
+
+
+def test_generated_scenes_are_a_source():
+    source = GeneratedScenes(image_size=(48, 64), counts={"train": 3})
+    images, masks = collected(training_batches(source, batch_size=3, crop_size=48))
+    assert images.shape == (3, 48, 48, 3)
+    assert set(np.unique(masks)) <= {*range(source.num_classes), source.ignore_class}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            {"batch_size": 7},
+            r"6 example\(s\), fewer than batch_size 7; set batch_size to 6",
+        ),
+        ({"batch_size": 0}, "batch_size is 0; it must be an integer >= 1"),
+        ({"crop_size": (3, 0)}, r"crop_size is \(3, 0\); it must be two positive"),
+        ({"crop_size": 4.5}, "crop_size is 4.5; .* or one for both"),
+        ({"image_size": 8}, "image_size is 8; it must be two positive integers"),
+        ({"scale": (2, 0.5)}, r"scale is \(2, 0.5\); it must be \(smallest, largest\)"),
+        ({"scale": (0, 1)}, "0 < smallest <= largest"),
+        ({"scale": 1}, "scale is 1; it must be"),
+        ({"seed": -1}, "seed is -1; it must be an integer >= 0"),
+        ({"first_epoch": 0.5}, "first_epoch is 0.5; it must be an integer >= 0"),
+        ({"fill": (0, 0)}, r"fill is \(0, 0\); it must be three numbers"),
+        ({"fill": (0, 0, 256)}, "three numbers from 0 to 255"),
+    ],
+)
+def test_wrong_arguments_are_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        training_batches(noise(), **{"batch_size": 2, "crop_size": 8, **arguments})
+
+
+def test_uncached_needs_random_access():
+    with pytest.raises(ValueError, match=r"PicturesInOrder has no example.*cache=True"):
+        training_batches(PicturesInOrder(noise()), batch_size=2, crop_size=8, cache=False)
+
+
+def test_an_unknown_split_is_refused_before_anything_is_read():
+    with pytest.raises(ValueError, match="'val' is unknown"):
+        training_batches(
+            GeneratedScenes(counts={"train": 2}), split="val", batch_size=1, crop_size=8
+        )
+
+
+# --- Evaluation ---------------------------------------------------------------
+
+
+def test_evaluation_is_everything_in_order_with_a_smaller_last_batch():
+    source = noise()
+    batches = list(evaluation_batches(source, split="train", batch_size=4))
+    assert [len(images) for images, _ in batches] == [4, 2]
+    images, masks = (np.concatenate(parts) for parts in zip(*batches, strict=True))
+    np.testing.assert_array_equal(images, source.images.astype(np.float32))
+    np.testing.assert_array_equal(masks, source.masks)
+    assert images.dtype == np.float32
+    assert masks.dtype == np.int32
+
+
+def test_evaluation_resizes_images_and_never_masks():
+    source = noise()
+    images, masks = collected(evaluation_batches(source, split="train", image_size=(4, 5)))
+    expected = tf.image.resize(source.images, (4, 5), antialias=True)
+    np.testing.assert_allclose(images, expected, rtol=1e-6)
+    np.testing.assert_array_equal(masks, source.masks)
+
+
+def test_evaluation_of_different_sizes_is_one_by_one():
+    source, other = noise(count=2), noise(count=1, height=5, width=3)
+    mixed = Pictures([*source.images, *other.images], [*source.masks, *other.masks])
+    for image_size in (None, (4, 4)):
+        batches = list(evaluation_batches(mixed, split="train", image_size=image_size))
+        assert [mask.shape for _, mask in batches] == [
+            (1, 8, 10),
+            (1, 8, 10),
+            (1, 5, 3),
+        ]
+
+
+def test_evaluation_of_a_source_that_cannot_tell_its_sizes_is_one_by_one():
+    batches = evaluation_batches(PicturesInOrder(noise()), split="train")
+    assert [len(images) for images, _ in batches] == [1] * 6
+
+
+def test_evaluation_of_fixed_shapes_is_batched():
+    source = GeneratedScenes(image_size=(48, 64), counts={"val": 3})
+    images, masks = next(iter(evaluation_batches(source, split="val")))
+    assert images.shape == (3, 48, 64, 3)
+    assert masks.shape == (3, 48, 64)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"batch_size": -1}, "batch_size is -1; it must be an integer >= 1"),
+        ({"image_size": (0, 4)}, r"image_size is \(0, 4\); it must be two positive"),
+    ],
+)
+def test_wrong_evaluation_arguments_are_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        evaluation_batches(noise(), split="train", **arguments)

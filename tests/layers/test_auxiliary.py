@@ -1,0 +1,24 @@
+import numpy as np
+
+from keras_psp.layers import AuxiliaryHead
+
+
+def test_head_is_conv_norm_relu_classifier():
+    x = np.random.default_rng(0).normal(size=(2, 9, 7, 16)).astype("float32")
+    head = AuxiliaryHead(5)
+    logits = head(x)
+    assert logits.shape == (2, 9, 7, 5)
+    assert head.conv.conv.filters == 4
+    hidden = np.asarray(head.conv(x))
+    expected = hidden @ head.classifier.kernel.numpy()[0, 0] + head.classifier.bias.numpy()
+    np.testing.assert_allclose(logits, expected, atol=1e-5)
+
+
+def test_logits_are_float32_in_half_precision():
+    x = np.ones((1, 9, 7, 16), "float32")
+    assert AuxiliaryHead(5, dtype="mixed_float16")(x).dtype == "float32"
+
+
+def test_configuration_comes_back():
+    head = AuxiliaryHead(5, filters=8, dropout=0.3)
+    assert AuxiliaryHead.from_config(head.get_config()).get_config() == head.get_config()

@@ -1,0 +1,75 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_psp.layers.convolution import ConvNorm, SymmetricConv2D
+
+
+def reference(x, kernel, stride, dilation):
+    """Pad symmetrically, then convolve at every position, in float64 loops over taps."""
+    size = kernel.shape[0]
+    pad = dilation * (size - 1) // 2
+    x = np.pad(x.astype("float64"), ((0, 0), (pad, pad), (pad, pad), (0, 0)))
+    height, width = (n - dilation * (size - 1) for n in x.shape[1:3])
+    total = 0
+    for i in range(size):
+        for j in range(size):
+            rows = slice(i * dilation, i * dilation + height, stride)
+            columns = slice(j * dilation, j * dilation + width, stride)
+            total = total + x[:, rows, columns] @ kernel[i, j].astype("float64")
+    return total
+
+
+@pytest.mark.parametrize(
+    ("size", "stride", "dilation"), [(7, 2, 1), (3, 2, 1), (3, 1, 1), (3, 1, 4), (1, 2, 1)]
+)
+@pytest.mark.parametrize("shape", [(12, 16), (13, 9)])
+def test_padding_is_symmetric(size, stride, dilation, shape):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(2, *shape, 3)).astype("float32")
+    layer = SymmetricConv2D(
+        4, size, strides=stride, dilation_rate=dilation, use_bias=False, name="conv"
+    )
+    found = layer(x)
+    expected = reference(x, layer.kernel.numpy(), stride, dilation)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert layer.compute_output_shape(x.shape) == expected.shape
+
+
+def test_even_kernels_are_refused():
+    with pytest.raises(ValueError, match="kernel_size=4 is even; symmetric padding needs an odd"):
+        SymmetricConv2D(3, 4)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_dilated_convolution_is_one_op_with_the_usual_gradient(dtype):
+    rng = np.random.default_rng(0)
+    x = tf.constant(rng.normal(size=(1, 9, 11, 3)), dtype)
+    layer = SymmetricConv2D(4, 3, dilation_rate=2, use_bias=False, dtype=dtype)
+    layer.build(x.shape)
+    kernel = layer.kernel.value
+
+    def gradients(function):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            loss = tf.reduce_sum(function(x) ** 2)
+        return tape.gradient(loss, [x, kernel])
+
+    usual = gradients(lambda x: tf.nn.convolution(x, kernel, padding="SAME", dilations=2))
+    for found, expected in zip(gradients(layer), usual, strict=True):
+        np.testing.assert_allclose(
+            tf.cast(found, "float32"), tf.cast(expected, "float32"), rtol=1e-2, atol=1e-2
+        )
+    graph = tf.function(layer).get_concrete_function(tf.TensorSpec((None, None, None, 3), dtype))
+    assert "SpaceToBatch" not in str(graph.graph.as_graph_def())
+
+
+def test_conv_norm_is_conv_norm_relu():
+    x = np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype("float32")
+    layer = ConvNorm(5, 3)
+    found = layer(x)
+    expected = keras.ops.relu(layer.norm(layer.conv(x)))
+    np.testing.assert_allclose(found, expected)
+    assert (layer.norm.epsilon, layer.norm.momentum) == (1e-5, 0.9)
+    assert layer.conv.bias is None

@@ -1,0 +1,31 @@
+import numpy as np
+import pytest
+
+from keras_psp.layers import ImageNormalization
+
+
+def test_mean_and_std():
+    layer = ImageNormalization(mean=(10, 20, 30), std=(1, 2, 4))
+    np.testing.assert_allclose(layer(np.full((1, 1, 1, 3), 50, "uint8"))[0, 0, 0], [40, 15, 5])
+
+
+def test_bgr_turns_the_channels_round_first():
+    layer = ImageNormalization(mean=(3, 2, 1), std=(1, 1, 1), channel_order="bgr")
+    np.testing.assert_allclose(layer(np.array([[[[1.0, 2.0, 3.0]]]]))[0, 0, 0], [0, 0, 0])
+
+
+def test_stays_float32_in_half_precision():
+    layer = ImageNormalization(mean=(0.5, 0.5, 0.5), std=(1, 1, 1), dtype="mixed_bfloat16")
+    np.testing.assert_allclose(layer(np.full((1, 1, 1, 3), 201.0, "float32"))[0, 0, 0], 200.5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"mean": (1, 2)}, r"mean=\(1, 2\) must hold three numbers"),
+        ({"channel_order": "gbr"}, "channel_order='gbr' is unknown; choose 'rgb' or 'bgr'"),
+    ],
+)
+def test_bad_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        ImageNormalization(**arguments)

@@ -1,0 +1,137 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import ops
+
+from keras_psp.layers import FactorizedFusion, PyramidPoolingModule
+from keras_psp.layers.resampling import resize_bilinear
+
+
+def plain_fusion(inputs, kernel, align_corners):
+    """Upsample, concatenate, convolve: what the factorised form must equal."""
+    features, *levels = inputs
+    size = features.shape[1:3]
+    maps = [resize_bilinear(level, size, align_corners=align_corners) for level in levels]
+    return tf.nn.conv2d(tf.concat([features, *maps], axis=-1), kernel, 1, "SAME")
+
+
+def fusion_inputs(size, bins, channels=5, batch=2):
+    rng = np.random.default_rng(0)
+    shapes = [(batch, *size, 7), *[(batch, b, b, channels) for b in bins]]
+    return [tf.constant(rng.normal(size=shape), "float32") for shape in shapes]
+
+
+@pytest.mark.parametrize("align_corners", [True, False])
+@pytest.mark.parametrize("size", [(60, 60), (59, 83), (7, 6), (30, 97), (6, 6)])
+@pytest.mark.parametrize("bins", [(1, 2, 3, 6), (1,), (4,)])
+def test_factorised_equals_plain(size, bins, align_corners):
+    inputs = fusion_inputs(size, bins)
+    layer = FactorizedFusion(8, align_corners=align_corners)
+    layer.build([x.shape for x in inputs])
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(inputs)
+        found = layer(inputs)
+        expected = plain_fusion(inputs, layer.kernel.value, align_corners)
+        losses = [tf.reduce_sum(tf.sin(y)) for y in (found, expected)]
+    np.testing.assert_allclose(found, expected, atol=2e-5)
+    variables = [*inputs, layer.kernel.value]
+    for ours, theirs in zip(*(tape.gradient(loss, variables) for loss in losses), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-3)
+
+
+def test_dynamic_sizes_give_the_same():
+    inputs = fusion_inputs((13, 18), (1, 2, 3, 6))
+    layer = FactorizedFusion(8)
+    expected = layer(inputs)
+    specs = [
+        tf.TensorSpec((None, None, None, 7)),
+        *[tf.TensorSpec((None, *x.shape[1:])) for x in inputs[1:]],
+    ]
+    dynamic = tf.function(lambda *inputs: layer(list(inputs)), input_signature=specs)
+    np.testing.assert_allclose(dynamic(*inputs), expected, atol=1e-5)
+
+
+def plain_module(module, x):
+    """The module in inference, the long way round."""
+    pool = tf.reduce_mean if module.pooling == "average" else tf.reduce_max
+    height, width = x.shape[1:3]
+    maps = [x]
+    for i, bins in enumerate(module.bin_sizes):
+
+        def edges(k, n, bins=bins):
+            return slice(k * n // bins, -(-(k + 1) * n // bins))
+
+        rows = [
+            tf.stack(
+                [pool(x[:, edges(r, height), edges(c, width)], (1, 2)) for c in range(bins)], 1
+            )
+            for r in range(bins)
+        ]
+        level = tf.stack(rows, 1)
+        if module.reductions:
+            level = module.reductions[i](level)
+        maps.append(resize_bilinear(level, (height, width), align_corners=module.align_corners))
+    y = tf.nn.conv2d(tf.concat(maps, -1), module.fusion.kernel.value, 1, "SAME")
+    return tf.nn.relu(module.norm(y))
+
+
+@pytest.mark.parametrize("pooling", ["average", "max"])
+@pytest.mark.parametrize("reduction", ["auto", None, 3])
+@pytest.mark.parametrize("bins", [(1, 2, 3, 6), (1,), ()])
+def test_every_variant_is_the_papers_module(pooling, reduction, bins):
+    x = tf.constant(np.random.default_rng(0).normal(size=(2, 11, 8, 16)), "float32")
+    module = PyramidPoolingModule(bins, pooling=pooling, reduction=reduction, filters=6)
+    found = module(x)
+    np.testing.assert_allclose(found, plain_module(module, x), atol=1e-5)
+    width = {"auto": 16 // max(len(bins), 1), None: 16}.get(reduction, reduction)
+    assert module.fusion.kernel.shape == (3, 3, 16 + len(bins) * width, 6)
+    assert len(module.reductions) == (0 if reduction is None else len(bins))
+
+
+def test_dropout_drops_whole_channels_in_training_only():
+    x = np.random.default_rng(0).normal(size=(1, 8, 8, 16)).astype("float32")
+    module = PyramidPoolingModule(dropout=0.5, filters=64)
+    module.build(x.shape)
+    module.norm.beta.assign(np.ones(64))
+    still, trained = module(x), ops.convert_to_numpy(module(x, training=True))
+    dropped = (trained == 0).all(axis=(1, 2))
+    assert 10 < dropped.sum() < 54
+    assert not (ops.convert_to_numpy(still) == 0).all(axis=(1, 2)).any()
+
+
+@pytest.mark.parametrize("dtype", ["mixed_float16", "mixed_bfloat16"])
+def test_half_precision(dtype):
+    x = np.random.default_rng(0).normal(size=(2, 9, 9, 16)).astype("float32")
+    exact = PyramidPoolingModule(pooling="max")
+    expected = exact(x)
+    half = PyramidPoolingModule(pooling="max", dtype=dtype)
+    half.build(x.shape)
+    half.set_weights(exact.get_weights())
+    found = half(x)
+    assert keras.backend.standardize_dtype(found.dtype) == dtype.removeprefix("mixed_")
+    np.testing.assert_allclose(tf.cast(found, "float32"), expected, atol=0.05)
+
+
+def test_module_comes_back_from_its_configuration():
+    module = PyramidPoolingModule((1, 4), pooling="max", reduction=None, align_corners=False)
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(module))
+    assert again.get_config() == module.get_config()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"bin_sizes": (1, 0)}, r"bin_sizes=\(1, 0\) must be positive integers"),
+        ({"bin_sizes": (1.5,)}, r"bin_sizes=\(1.5,\) must be positive integers"),
+        ({"pooling": "mean"}, "pooling='mean' is unknown; choose 'average' or 'max'"),
+    ],
+)
+def test_bad_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        PyramidPoolingModule(**arguments)
+
+
+def test_bins_larger_than_the_map_are_refused():
+    with pytest.raises(ValueError, match="larger than the feature map of 5x9"):
+        PyramidPoolingModule()(np.zeros((1, 5, 9, 8), "float32"))

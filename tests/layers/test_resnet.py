@@ -1,0 +1,98 @@
+import keras
+import numpy as np
+import pytest
+
+from keras_psp.layers import DilatedResNet
+
+
+@pytest.mark.parametrize("depth", [18, 34, 50, 101, 152, 269])
+@pytest.mark.parametrize("output_stride", [8, 16, 32])
+def test_shapes_of_every_depth_and_stride(depth, output_stride):
+    backbone = DilatedResNet(depth, output_stride=output_stride)
+    auxiliary, features = backbone.compute_output_shape((2, 73, 96, 3))
+    channels = (256, 512) if depth < 50 else (1024, 2048)
+    inner = min(output_stride, 16)
+    assert auxiliary == (2, -(-73 // inner), -(-96 // inner), channels[0])
+    assert features == (2, -(-73 // output_stride), -(-96 // output_stride), channels[1])
+
+
+def test_blocks_of_269():
+    assert [len(blocks) for blocks in DilatedResNet(269).stages] == [3, 30, 48, 8]
+
+
+def rates(backbone, stage):
+    """Dilation of the 3x3 convolution of every block of a stage (2 to 5)."""
+    return [block.convs[1].conv.dilation_rate[0] for block in backbone.stages[stage - 2]]
+
+
+def test_dilation_replaces_stride():
+    at8, at16 = DilatedResNet(50), DilatedResNet(50, output_stride=16)
+    assert (rates(at8, 4), rates(at8, 5)) == ([2] * 6, [4] * 3)
+    assert (rates(at16, 4), rates(at16, 5)) == ([1] * 6, [2] * 3)
+
+
+def test_contracted_dilation_halves_the_first_block():
+    backbone = DilatedResNet(50, contract_dilation=True)
+    assert (rates(backbone, 4), rates(backbone, 5)) == ([1] + [2] * 5, [2, 4, 4])
+
+
+def test_stride_in_first_1x1_or_3x3():
+    def strides(backbone):
+        return [conv.conv.strides[0] for conv in backbone.stages[1][0].convs]
+
+    assert strides(DilatedResNet(50)) == [1, 2, 1]
+    assert strides(DilatedResNet(50, stride_in_1x1=True)) == [2, 1, 1]
+
+
+def test_stems():
+    deep, plain = DilatedResNet(50), DilatedResNet(50, stem_filters=(64,))
+    assert [(c.conv.filters, c.conv.kernel_size[0]) for c in deep.stem] == [
+        (64, 3),
+        (64, 3),
+        (128, 3),
+    ]
+    assert [(c.conv.filters, c.conv.kernel_size[0]) for c in plain.stem] == [(64, 7)]
+
+
+def test_parameters_of_resnet50_are_the_known_number():
+    # torchvision's resnet50 without its classifier: 25,557,032 - 2,049,000, all trainable.
+    backbone = DilatedResNet(50, stem_filters=(64,))
+    backbone.build((None, None, None, 3))
+    assert sum(np.prod(v.shape) for v in backbone.trainable_variables) == 25_557_032 - 2_049_000
+
+
+def test_dilation_keeps_the_undilated_features():
+    """At stride 8, every 4th position of stage 5 sees what it sees at stride 32.
+
+    Only with the first block of a dilated stage at half the dilation (the stride it
+    replaces comes after its 3x3 convolution); then the two networks are one function.
+    """
+    x = np.random.default_rng(0).normal(size=(1, 97, 129, 3)).astype("float32")
+    # In a bottleneck the dropped stride sits in the 3x3, so contraction keeps its taps.
+    strided = DilatedResNet(50, output_stride=32)
+    dilated = DilatedResNet(50, output_stride=8, contract_dilation=True)
+    expected = strided(x)[1]
+    dilated(x)
+    dilated.set_weights(strided.get_weights())
+    np.testing.assert_allclose(dilated(x)[1][:, ::4, ::4], expected, rtol=1e-3, atol=1e-4)
+
+
+def test_configuration_comes_back():
+    backbone = DilatedResNet(
+        34, output_stride=16, stem_filters=(32, 32, 64), use_bias=True, epsilon=1e-3
+    )
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(backbone))
+    assert again.get_config() == backbone.get_config()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"depth": 20}, r"depth=20 is unknown; choose one of \[18, 34, 50, 101, 152, 269\]"),
+        ({"output_stride": 4}, "output_stride=4; choose 8, 16 or 32"),
+        ({"stem_filters": (64, 64)}, "has 2 widths; give one"),
+    ],
+)
+def test_bad_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        DilatedResNet(**arguments)

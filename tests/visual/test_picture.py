@@ -1,0 +1,218 @@
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from keras_psp.visual import colorize, comparison, default_palette, overlay
+from keras_psp.visual.palette import VOID_COLOUR
+
+PALETTE = [[250, 0, 0], [0, 200, 0], [0, 0, 150]]
+NAMES = ("sky", "road", "car")
+
+
+def example(height=30, width=40):
+    image = np.full((height, width, 3), 77, np.uint8)
+    truth = np.zeros((height, width), np.uint8)
+    truth[:, width // 2 :] = 1
+    return image, truth, np.ones_like(truth)
+
+
+def comparison_of(count=1, *, height=30, width=40, **arguments):
+    image, truth, prediction = example(height, width)
+    return comparison(
+        [image] * count,
+        [truth] * count,
+        [prediction] * count,
+        NAMES,
+        PALETTE,
+        **arguments,
+    )
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The boxes of the texts that were drawn, by text."""
+    boxes = {}
+    original = ImageDraw.ImageDraw.text
+
+    def text(self, position, words, fill, font):
+        boxes[words] = (*self.textbbox(position, words, font=font), self.im.size)
+        return original(self, position, words, fill, font)
+
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", text)
+    return boxes
+
+
+def test_colorize_by_hand():
+    mask = np.array([[0, 2], [255, 1]])
+    assert colorize(mask, PALETTE).tolist() == [
+        [[250, 0, 0], [0, 0, 150]],
+        [list(VOID_COLOUR), [0, 200, 0]],
+    ]
+    assert colorize(mask, PALETTE, ignore_class=255).dtype == np.uint8
+
+
+def test_ignore_class_may_be_one_of_the_classes():
+    assert colorize(np.array([[1]]), PALETTE, ignore_class=1)[0, 0].tolist() == list(VOID_COLOUR)
+
+
+def test_overlay_by_hand():
+    image = np.full((1, 2, 3), 100, np.uint8)
+    mask = np.array([[1, 255]])
+    # 0.25 of (0, 200, 0) and 0.75 of 100; the ignored pixel keeps its colour.
+    assert overlay(image, mask, PALETTE, alpha=0.25).tolist() == [[[75, 125, 75], [100, 100, 100]]]
+    np.testing.assert_array_equal(overlay(image, mask, PALETTE, alpha=0), image)
+
+
+def test_overlay_takes_float_images():
+    image = np.array([[[-3.0, 100.4, 300.0]]], np.float32)
+    assert overlay(image, np.array([[255]]), PALETTE).tolist() == [[[0, 100, 255]]]
+
+
+def test_small_pictures_are_enlarged_to_readable_columns_in_exact_colours():
+    picture = np.asarray(comparison_of())
+    height, width = picture.shape[:2]
+    assert width >= 3 * 240
+    # Half of the truth and all of the prediction: 1.5 columns of class 1.
+    road = (picture == [0, 200, 0]).all(-1)
+    sky = (picture == [250, 0, 0]).all(-1)
+    column = 240 * 180
+    assert 1.5 * column <= road.sum() < 1.5 * column + 2000  # and the swatch
+    assert 0.5 * column <= sky.sum() < 0.5 * column + 2000
+    assert height < 180 + 100
+
+
+def test_one_row_per_example():
+    one, three = comparison_of(1), comparison_of(3)
+    assert three.height - one.height == 2 * (180 + 10)
+    assert three.width == one.width
+
+
+def test_large_pictures_keep_their_size():
+    assert comparison_of(height=300, width=400).width == 10 + 3 * 410
+
+
+def test_examples_may_differ_in_size():
+    small, large = example(10, 12), example(50, 300)
+    picture = comparison(*zip(small, large, strict=True), NAMES, PALETTE)
+    assert picture.width == 10 + 3 * 310
+
+
+def test_several_models_make_several_columns(drawn):
+    image, truth, prediction = example()
+    titles = ("image", "truth", "first", "second")
+    comparison([image], [truth], [[prediction], [truth]], NAMES, PALETTE, titles=titles)
+    lefts = [drawn[title][0] for title in titles]
+    assert lefts == sorted(lefts)
+    assert len(set(lefts)) == 4
+
+
+def test_arrays_and_a_list_of_one_model_are_taken():
+    image, truth, prediction = (part[None] for part in example())
+    alone = comparison(image, truth, prediction, NAMES, PALETTE)
+    listed = comparison(image, truth, [prediction], NAMES, PALETTE)
+    np.testing.assert_array_equal(np.asarray(alone), np.asarray(listed))
+
+
+def test_legend_names_the_classes_that_occur_and_no_other(drawn):
+    comparison_of()
+    assert set(drawn) == {"image", "truth", "prediction", "sky", "road"}
+
+
+def test_legend_tells_what_dark_grey_is(drawn):
+    image, truth, prediction = example()
+    truth[0, 0] = 255
+    comparison([image], [truth], [prediction], NAMES, PALETTE)
+    assert "not labelled" in drawn
+
+
+@pytest.mark.parametrize("width", [10, 240, 900])
+@pytest.mark.parametrize("length", [3, 30, 200])
+def test_texts_never_overlap_nor_leave_the_picture(drawn, width, length):
+    names = [f"{index:03}".ljust(length, "w") for index in range(40)]
+    mask = np.arange(40).reshape(4, 10).repeat(width // 10, axis=1)
+    image = np.zeros((*mask.shape, 3), np.uint8)
+    titles = ("image", "ground truth " * (length // 12 + 1), "prediction")
+    comparison([image], [mask], [mask], names, default_palette(40), titles=titles)
+    assert len(drawn) == 43
+    boxes = list(drawn.values())
+    for left, top, right, bottom, (total_width, total_height) in boxes:
+        assert 0 <= left < right <= total_width
+        assert 0 <= top < bottom <= total_height
+    for i, a in enumerate(boxes):
+        for b in boxes[:i]:
+            apart = a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1]
+            assert apart
+
+
+def test_saved_picture_is_the_returned_one_and_nothing_else_is_left(tmp_path):
+    path = tmp_path / "new" / "comparison.png"
+    picture = comparison_of(path=path)
+    with Image.open(path) as saved:
+        np.testing.assert_array_equal(np.asarray(saved), np.asarray(picture))
+    assert [entry.name for entry in path.parent.iterdir()] == ["comparison.png"]
+
+
+def test_failed_saving_leaves_the_old_picture(tmp_path, monkeypatch):
+    path = tmp_path / "comparison.png"
+    path.write_bytes(b"old")
+
+    def save(self, target):
+        with open(target, "wb") as file:
+            file.write(b"half")
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", save)
+    with pytest.raises(OSError, match="No space left"):
+        comparison_of(path=path)
+    assert path.read_bytes() == b"old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["comparison.png"]
+
+
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        (np.array([[3]]), "value 3, but the palette has 3 colours and ignore_class is"),
+        (np.array([[-1]]), "value -1"),
+        (np.zeros((2, 2, 3), int), r"shape \(2, 2, 3\).*take the argmax first"),
+        (np.zeros((2, 2)), "dtype float64"),
+    ],
+)
+def test_wrong_masks_are_named(mask, message):
+    with pytest.raises(ValueError, match=message):
+        colorize(mask, PALETTE)
+
+
+@pytest.mark.parametrize("alpha", [-0.1, 1.5])
+def test_alpha_out_of_range_is_named(alpha):
+    with pytest.raises(ValueError, match=f"alpha is {alpha}; it must be from 0 to 1"):
+        overlay(np.zeros((1, 1, 3), np.uint8), np.array([[0]]), PALETTE, alpha=alpha)
+
+
+def test_overlay_of_different_sizes_is_refused():
+    with pytest.raises(ValueError, match="mask is 3x2 but the image is 5x4"):
+        overlay(np.zeros((4, 5, 3), np.uint8), np.zeros((2, 3), int), PALETTE)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"images": []}, "images is empty"),
+        ({"images": [np.zeros((4, 4))]}, r"image has shape \(4, 4\)"),
+        ({"truths": []}, "0 masks for 'truth' but 1 images"),
+        ({"predictions": [np.zeros((4, 4), int)] * 2}, "2 masks for 'prediction'"),
+        ({"titles": ("image", "truth")}, r"2 titles for image, truth and 1 model"),
+        ({"class_names": ("sky",)}, "3 colours but there are 1 class names"),
+    ],
+)
+def test_wrong_comparisons_are_named(changes, message):
+    image, truth, prediction = example()
+    arguments = {
+        "images": [image],
+        "truths": [truth],
+        "predictions": [prediction],
+        "class_names": NAMES,
+        "palette": PALETTE,
+        **changes,
+    }
+    with pytest.raises(ValueError, match=message):
+        comparison(**arguments)
