@@ -14,6 +14,12 @@ def saved_model(model, path):
     (batch, height, width, num_classes) float32.
     """
     require_tensorflow_backend("A SavedModel")
+    with written_aside(path) as aside:
+        write_saved_model(model, aside, (None, *model.input_shape[1:]))
+
+
+def write_saved_model(model, path, shape):
+    """Write one signature, "image" of `shape` to "logits", to an absent folder."""
     import keras
     import tensorflow as tf
 
@@ -24,10 +30,9 @@ def saved_model(model, path):
 
     archive = keras.export.ExportArchive()
     archive.track(model)
-    spec = tf.TensorSpec((None, *model.input_shape[1:]), "float32", name="image")
+    spec = tf.TensorSpec(shape, "float32", name="image")
     archive.add_endpoint("serving_default", serve, input_signature=[spec])
-    with written_aside(path) as aside:
-        archive.write_out(str(aside), verbose=False)
+    archive.write_out(str(path), verbose=False)
 
 
 def open_saved_model(path):

@@ -1,8 +1,12 @@
 """TFLite (LiteRT) flatbuffers."""
 
+import tempfile
+from pathlib import Path
+
 import numpy as np
 
-from keras_psp.export.inference import float32_model, require_tensorflow_backend, written_aside
+from keras_psp.export.inference import require_tensorflow_backend, written_aside
+from keras_psp.export.saved_model import write_saved_model
 
 
 def tflite(model, path, *, image_size):
@@ -19,20 +23,12 @@ def tflite(model, path, *, image_size):
     require_tensorflow_backend("A TFLite file")
     import tensorflow as tf
 
-    model = float32_model(model)
-    spec = tf.TensorSpec((1, *image_size, 3), "float32", name="image")
-
-    @tf.function(input_signature=[spec])
-    def serve(image):
-        return {"logits": model(image, training=False)}
-
-    concrete = serve.get_concrete_function()
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], model)
-    # An operation TFLite lacks is then an error here instead of on the phone.
-    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-    content = converter.convert()
-    with written_aside(path) as aside:
-        aside.write_bytes(content)
+    with tempfile.TemporaryDirectory() as folder, written_aside(path) as aside:
+        write_saved_model(model, Path(folder) / "saved_model", (1, *image_size, 3))
+        converter = tf.lite.TFLiteConverter.from_saved_model(f"{folder}/saved_model")
+        # An operation TFLite lacks is then an error here instead of on the phone.
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+        aside.write_bytes(converter.convert())
 
 
 def open_tflite(path, *, num_threads=None):

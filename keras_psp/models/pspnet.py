@@ -152,11 +152,16 @@ class PSPNet(keras.Model):
 
     @property
     def input_spec(self):
-        """None: `call` checks its images itself, in words."""
+        """None: `__call__` checks the images itself, in words."""
         return None
 
+    def __call__(self, images, *args, **kwargs):
+        # Here and not in `call`, whose errors Keras wraps in a page of arguments.
+        self._check_images(images)
+        return super().__call__(images, *args, **kwargs)
+
     def call(self, images, training=None, mask=None):
-        images = self._checked(images)
+        images = ops.convert_to_tensor(images)
         x = self.get_layer("normalization")(images)
         auxiliary, features = self.backbone(x, training=training)
         x = self.get_layer("pyramid_pooling")(features, training=training)
@@ -181,10 +186,9 @@ class PSPNet(keras.Model):
     def compute_output_shape(self, input_shape):
         return (*input_shape[:-1], self.num_classes)
 
-    def _checked(self, images):
-        """The images as a tensor, or an error that says which images would do."""
-        images = ops.convert_to_tensor(images)
-        shape = tuple(images.shape)
+    def _check_images(self, images):
+        """Refuse images that are not RGB or too small, saying which would do."""
+        shape = tuple(np.shape(images) if isinstance(images, list) else images.shape)
         if len(shape) != 4 or shape[-1] != 3:
             raise ValueError(
                 f"images have shape {shape}; PSPNet takes RGB batches (batch, height, width, 3). "
@@ -198,7 +202,6 @@ class PSPNet(keras.Model):
                 f"of bin_sizes={self.bin_sizes}; use images of at least "
                 f"{stride * (largest - 1) + 1} pixels a side, or smaller bins."
             )
-        return images
 
     # Training.
 
@@ -309,6 +312,12 @@ class PSPNet(keras.Model):
         with self._returning("low_resolution"):
             return super().test_on_batch(x, y, *args, **kwargs)
 
+    def predict(self, x, *args, **kwargs):
+        """As `keras.Model.predict`; arrays are checked first."""
+        if hasattr(x, "shape"):
+            self._check_images(x)
+        return super().predict(x, *args, **kwargs)
+
     def predict_classes(self, images, *, batch_size=None, verbose="auto", steps=None):
         """Class of every pixel, without holding all classes at full size.
 
@@ -341,12 +350,8 @@ class PSPNet(keras.Model):
         """Check arrays before long work; other sources are checked where they are made."""
         if not (hasattr(images, "shape") and hasattr(masks, "shape")):
             return
+        self._check_images(images)
         shape, mask_shape = tuple(images.shape), tuple(masks.shape)
-        if len(shape) != 4 or shape[-1] != 3:
-            raise ValueError(
-                f"images have shape {shape}; PSPNet takes RGB batches (batch, height, width, 3). "
-                + _channel_remedy(shape)
-            )
         if shape[0] != mask_shape[0]:
             raise ValueError(f"{shape[0]} images but {mask_shape[0]} masks; give one each.")
         if same_size:

@@ -1,0 +1,249 @@
+"""The pyramid's fusion convolution, plain beside factorised: alone, in the network, in training.
+
+    python benchmarks/fusion.py > fusion.md
+
+Plain: upsample the levels (the faster of two ways), concatenate, convolve 3x3. The forms
+take turns in one layer with one kernel. Exit status 1 where a bound is missed; the bounds
+on time are for 473x473 on a quiet machine.
+"""
+
+import argparse
+import datetime
+import importlib.metadata
+import os
+import platform
+import re
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+from keras import ops
+
+import keras_psp
+from keras_psp.layers.pyramid import FactorizedFusion
+from keras_psp.layers.resampling import resize_bilinear
+
+MODES = {"tensorflow": ("graph", "XLA"), "jax": ("jit",)}
+ERROR_BOUND = 2e-5  # of the output's range
+
+
+class PlainFusion(FactorizedFusion):
+    """The same function as the paper writes it, with the same kernel."""
+
+    def upsample(self, level, size):
+        return resize_bilinear(level, size, align_corners=True)
+
+    def call(self, inputs):
+        features, *levels = inputs
+        upsampled = [self.upsample(level, features.shape[1:3]) for level in levels]
+        return super().call([ops.concatenate([features, *upsampled], axis=-1)])
+
+
+class NativePlainFusion(PlainFusion):
+    """With TensorFlow's own resize."""
+
+    def upsample(self, level, size):
+        import tensorflow as tf
+
+        return tf.raw_ops.ResizeBilinear(images=level, size=size, align_corners=True)
+
+
+def progress(text):
+    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
+
+
+def compiled(function, inputs, trained=(), *, mode):
+    """`function()` compiled: a call that gives its value and the gradients of `trained`.
+
+    `inputs` are the other variables that it reads; as constants they could be folded away.
+    """
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        @tf.function(jit_compile=mode == "XLA", autograph=False)
+        def traced():
+            with tf.GradientTape() as tape:
+                value = function()
+            return value, tape.gradient(value, [v.value for v in trained])
+
+        def call():
+            result = traced()
+            tf.test.experimental.sync_devices()
+            return result
+
+        traced.get_concrete_function()
+        return call
+    import jax
+
+    def stateless(values, others):
+        def value_of(values):
+            pairs = zip([*trained, *inputs], [*values, *others], strict=True)
+            with keras.StatelessScope(state_mapping=list(pairs)):
+                return function()
+
+        value, pullback = jax.vjp(value_of, values)
+        return value, pullback(ops.ones_like(value))[0] if trained else []
+
+    def values():
+        return [v.value for v in trained], [v.value for v in inputs]
+
+    executable = jax.jit(stateless).lower(*values()).compile()
+
+    def call():
+        return jax.block_until_ready(executable(*values()))
+
+    call.executable = executable
+    return call
+
+
+def interleaved(calls, repeats):
+    """Milliseconds of each call, A B A B; one unmeasured round before."""
+    times = {name: [] for name in calls}
+    for repeat in range(repeats + 1):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            call()
+            if repeat:
+                times[name].append(1e3 * (time.perf_counter() - start))
+    return times
+
+
+def spread(times):
+    return f"{statistics.median(times):.0f} ({min(times):.0f} to {max(times):.0f})"
+
+
+def environment(backends):
+    """Versions, hardware and date."""
+    info = Path("/proc/cpuinfo")
+    model = re.search(r"model name\s*: (.*)", info.read_text() if info.exists() else "")
+    return (
+        ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("keras", *backends))
+        + f", Python {platform.python_version()}; {model[1] if model else platform.processor()}, "
+        f"{os.cpu_count()} cores; {datetime.date.today()}"
+    )
+
+
+def compare(what, bound, fusion, function, inputs, trained=(), *, mode, repeats, expected=None):
+    """Print the row of one measurement; True where it misses a bound."""
+    native = [NativePlainFusion] if keras.backend.backend() == "tensorflow" else []
+    calls = {}
+    for form in (PlainFusion, *native, FactorizedFusion):
+        progress(f"{keras.backend.backend()} {mode}, {what}: {form.__name__}")
+        fusion.__class__ = form
+        calls[form] = compiled(function, inputs, trained, mode=mode)
+    progress("  compiling (XLA can take minutes), then taking turns")
+    times = interleaved(calls, repeats)
+    plain = min((PlainFusion, *native), key=lambda form: statistics.median(times[form]))
+    ratio = statistics.median(times[plain]) / statistics.median(times[FactorizedFusion])
+    errors = []
+    if not trained:
+        found = [ops.convert_to_numpy(calls[form]()[0]) for form in (plain, FactorizedFusion)]
+        expected = found[0] if expected is None else expected
+        errors = [np.abs(y - expected).max() / np.ptp(expected) for y in found]
+    print(
+        f"| {keras.backend.backend()} {mode} | {what} "
+        f"| {' / '.join(f'{error:.1e}' for error in errors)} "
+        f"| {spread(times[plain])} {'native' if plain in native else 'matmul'} "
+        f"| {spread(times[FactorizedFusion])} | {bound} | {ratio:.2f} |",
+        flush=True,
+    )
+    return not (ratio >= bound and all(error <= ERROR_BOUND for error in errors))
+
+
+def exact_fusion(features, levels, kernel):
+    """The plain form in float64 numpy."""
+    height, width = features.shape[1:3]
+    maps = [features.astype("float64")]
+    for level in levels:
+        bins = level.shape[1]
+        rows, columns = (
+            np.stack([np.interp(np.linspace(0, bins - 1, n), range(bins), e) for e in np.eye(bins)])
+            for n in (height, width)
+        )
+        maps.append(np.einsum("ah,bw,nabc->nhwc", rows, columns, level, optimize=True))
+    x = np.pad(np.concatenate(maps, axis=-1), [(0, 0), (1, 1), (1, 1), (0, 0)])
+    taps = [(i, j) for i in range(3) for j in range(3)]
+    return sum(
+        x[:, i : i + height, j : j + width] @ kernel[i, j].astype("float64") for i, j in taps
+    )
+
+
+def measure(args):
+    """Print the rows of this process' backend; True where a bound is missed."""
+    keras.utils.set_random_seed(0)
+    rng = np.random.default_rng(0)
+    side = (args.size - 1) // 8 + 1
+    shapes = [(1, side, side, 2048), *((1, b, b, 512) for b in (1, 2, 3, 6))]
+    arrays = [np.maximum(rng.standard_normal(shape, "float32"), 0) for shape in shapes]
+    maps = [keras.Variable(array) for array in arrays]
+    fusion = FactorizedFusion(512)
+    fusion.build(shapes)
+    exact = exact_fusion(arrays[0], arrays[1:], ops.convert_to_numpy(fusion.kernel))
+
+    def block():
+        return fusion([ops.convert_to_tensor(x) for x in maps])
+
+    model = keras_psp.PSPNet(150)
+    model.compile()
+    images = rng.uniform(0, 255, (args.train_batch, args.size, args.size, 3))
+    images = keras.Variable(images.astype("float32"), trainable=False)
+    masks = rng.integers(0, 150, (args.train_batch, args.size, args.size))
+    masks = keras.Variable(masks, dtype="int32", trainable=False)
+    weights = model.trainable_variables
+    others = [images, masks, *model.non_trainable_variables]
+
+    def forward():
+        return model(ops.convert_to_tensor(images)[:1], training=False)
+
+    def step():
+        x = ops.convert_to_tensor(images)
+        return model.compute_loss(x, ops.convert_to_tensor(masks), model(x, training=True))
+
+    inner = model.get_layer("pyramid_pooling").fusion
+    missed = False
+    for mode in MODES[keras.backend.backend()]:
+        options = {"mode": mode, "repeats": args.repeats}
+        trained = [fusion.kernel, *maps]
+        missed |= compare("block forward", 1.8, fusion, block, trained, expected=exact, **options)
+
+        def energy():
+            return ops.sum(block() ** 2)
+
+        missed |= compare("block forward + backward", 1.8, fusion, energy, [], trained, **options)
+        missed |= compare("network forward", 1.2, inner, forward, [*weights, *others], **options)
+        what = f"training step, batch {args.train_batch}"
+        missed |= compare(what, 1.2, inner, step, others, weights, **options)
+    return missed
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--backends", nargs="+", choices=MODES, default=list(MODES))
+    parser.add_argument("--size", type=int, default=473, help="image side; the block's is 1/8")
+    parser.add_argument("--train-batch", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.worker:
+        sys.exit(measure(args))
+    print(f"PSPNet-50, {args.size}x{args.size}. {environment(args.backends)}.")
+    print(
+        "\nTimes: median ms (min to max). Errors, plain / factorised: of the output's range, "
+        f"bound {ERROR_BOUND:.0e}; the block's against float64, the network's against plain."
+    )
+    print("\n| mode | measured | error | plain | factorised | bound | ratio |")
+    print("|---|---|---|---|---|---|---|", flush=True)
+    command = [sys.executable, *sys.argv, "--worker"]
+    failed = [
+        subprocess.run(command, env={**os.environ, "KERAS_BACKEND": name}).returncode
+        for name in args.backends
+    ]
+    sys.exit(any(failed))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,156 @@
+"""Peak memory and time of the loss and its gradient: fused beside upsampling in full.
+
+    python benchmarks/loss_memory.py > loss_memory.md
+
+Plain: resize the logits to the masks' size, then the framework's softmax cross-entropy,
+mean over the pixels that are not 255. Resident memory is read from /proc, so Linux only;
+each variant gets a process of its own. Exit status 1 where a bound is missed.
+"""
+
+import argparse
+import ctypes
+import gc
+import os
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+from fusion import MODES, compiled, environment, interleaved, progress, spread
+from keras import ops
+
+import keras_psp
+from keras_psp.layers.resampling import resize_bilinear
+
+VALUE_BOUND, TIME_BOUND, MEMORY_BOUND = 1e-5, 1.0, 0.05
+IGNORED = 255
+STRIDE = 8
+
+
+def plain(masks, logits):
+    """The loss with every score at full size."""
+    scores = resize_bilinear(logits, masks.shape[1:], align_corners=True)
+    valid = masks != IGNORED
+    labels = ops.where(valid, masks, 0)
+    losses = ops.sparse_categorical_crossentropy(labels, scores, from_logits=True)
+    return ops.sum(ops.where(valid, losses, 0.0)) / ops.sum(ops.cast(valid, losses.dtype))
+
+
+def build(args, form, size):
+    """Value and gradient of one form on random logits and masks, compiled."""
+    rng = np.random.default_rng(0)
+    side = (size - 1) // STRIDE + 1
+    shape = (args.batch, side, side, args.classes)
+    logits = keras.Variable(3 * rng.standard_normal(shape, "float32"))
+    labels = rng.integers(0, args.classes, (args.batch, size, size))
+    labels[:, : size // 10] = IGNORED
+    masks = keras.Variable(labels, dtype="int32", trainable=False)
+    options = {} if args.chunk_elements is None else {"chunk_elements": args.chunk_elements}
+    loss = plain if form == "plain" else keras_psp.UpsampledCrossentropy(**options)
+
+    def value():
+        return loss(ops.convert_to_tensor(masks), ops.convert_to_tensor(logits))
+
+    return compiled(value, [masks], [logits], mode=args.mode)
+
+
+def resident(key):
+    """VmRSS (now) or VmHWM (its peak) of this process, in MB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(key)) / 1024
+
+
+def memory(args):
+    """Print MB: growth of resident memory in one call, and what the compiler planned."""
+    # A small call first, so that libraries and thread pools are there.
+    build(args, args.worker, 41)()
+    call = build(args, args.worker, args.size)
+    gc.collect()
+    ctypes.CDLL("libc.so.6").malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from now
+    before = resident("VmRSS")
+    call()
+    print(resident("VmHWM") - before)
+    if hasattr(call, "executable"):
+        plan = call.executable.memory_analysis()
+        print((plan.temp_size_in_bytes + plan.output_size_in_bytes) / 2**20)
+
+
+def run_worker(args, form):
+    command = [sys.executable, *sys.argv, "--mode", args.mode, "--worker", form]
+    output = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+    return [float(line) for line in output.split()]
+
+
+def measure(args):
+    """Print the rows of this process' backend and mode; True where a bound is missed."""
+    label = f"{keras.backend.backend()} {args.mode}"
+    missed = False
+
+    def row(what, *, shown, bound, ratio):
+        nonlocal missed
+        missed |= bound is not None and not ratio <= bound
+        print(f"| {label} | {what} | {' | '.join(shown)} | {bound or ''} | {ratio:.2g} |")
+
+    peaks = []
+    for form in ("plain", "fused"):
+        progress(f"{label}: memory, {form}")
+        peaks.append(run_worker(args, form))
+    progress(f"{label}: time, plain and fused in turns")
+    calls = {form: build(args, form, args.size) for form in ("plain", "fused")}
+    results = {}
+    for form, call in calls.items():
+        value, (gradient,) = call()
+        results[form] = (float(value), ops.convert_to_numpy(gradient))
+    (value, gradient), (fused_value, fused_gradient) = results["plain"], results["fused"]
+    shown = f"{value:.7g}", f"{fused_value:.7g}"
+    row("loss", shown=shown, bound=VALUE_BOUND, ratio=abs(fused_value - value) / abs(value))
+    shown = [f"{np.abs(g).max():.7g}" for g in (gradient, fused_gradient)]
+    ratio = np.abs(fused_gradient - gradient).max() / np.abs(gradient).max()
+    row("largest gradient", shown=shown, bound=VALUE_BOUND, ratio=ratio)
+    times = interleaved(calls, args.repeats)
+    ratio = statistics.median(times["fused"]) / statistics.median(times["plain"])
+    shown = [spread(times[form]) for form in ("plain", "fused")]
+    row("time, ms", shown=shown, bound=TIME_BOUND, ratio=ratio)
+    names = ["resident growth, MB", "compiler's temporaries and output, MB"]
+    for name, full, fused in zip(names, *peaks, strict=False):
+        # The compiler's figure is exact where there is one.
+        bound = MEMORY_BOUND if name == names[len(peaks[0]) - 1] else None
+        row(name, shown=(f"{full:.0f}", f"{fused:.0f}"), bound=bound, ratio=fused / full)
+    return missed
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--backends", nargs="+", choices=MODES, default=list(MODES))
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--size", type=int, default=473, help="side of the masks")
+    parser.add_argument("--classes", type=int, default=150)
+    parser.add_argument("--chunk-elements", type=int, help="of UpsampledCrossentropy")
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--worker", choices=("rows", "plain", "fused"), help=argparse.SUPPRESS)
+    parser.add_argument("--mode", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.worker:
+        sys.exit(measure(args) if args.worker == "rows" else memory(args))
+    side = (args.size - 1) // STRIDE + 1
+    print(f"Logits ({args.batch}, {side}, {side}, {args.classes}), masks {args.size}x{args.size}.")
+    print(f"{environment(args.backends)}. Times: median (min to max).\n")
+    print("Ratio: fused over plain; for loss and gradient the largest relative difference.\n")
+    print("| mode | loss and gradient | plain | fused | bound | ratio |\n|---|---|---|---|---|---|")
+    sys.stdout.flush()
+    failed = [
+        subprocess.run(
+            [sys.executable, *sys.argv, "--worker", "rows", "--mode", mode],
+            env={**os.environ, "KERAS_BACKEND": backend},
+        ).returncode
+        for backend in args.backends
+        for mode in MODES[backend]
+    ]
+    sys.exit(any(failed))
+
+
+if __name__ == "__main__":
+    main()

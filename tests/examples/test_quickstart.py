@@ -1,0 +1,51 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parents[2]
+
+
+def quickstart(tmp_path, *arguments):
+    run = subprocess.run(
+        [
+            sys.executable,
+            str(ROOT / "examples" / "quickstart.py"),
+            *("--epochs", "1", "--batch-size", "2"),
+            *("--output", str(tmp_path / "run"), "--export", str(tmp_path / "saved_models")),
+            *arguments,
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(ROOT)},
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+    return run.stdout
+
+
+@pytest.mark.parametrize("extra", [(), ("--baseline",)])
+def test_a_folder_trains_judges_draws_and_exports(tmp_path, extra):
+    rng = np.random.default_rng(0)
+    for kind in ("images", "labels"):
+        (tmp_path / "data" / kind).mkdir(parents=True)
+    for i in range(20):
+        mask = np.repeat(rng.integers(0, 3, (4, 4)), 16, axis=0).repeat(16, axis=1)
+        image = np.stack([mask * 80 + 20] * 3, -1) + rng.integers(0, 20, (64, 64, 3))
+        Image.fromarray(image.astype("uint8")).save(tmp_path / f"data/images/{i}.png")
+        Image.fromarray(mask.astype("uint8")).save(tmp_path / f"data/labels/{i}.png")
+    printed = quickstart(tmp_path, "--data", str(tmp_path / "data"), *extra)
+    assert "mean IoU" in printed
+    assert printed.count("of pixels equal") == 2
+    for line in printed.splitlines():
+        if "of pixels equal" in line:
+            assert float(line.split()[1]) >= 99.9
+    name = "fcn" if extra else "pspnet"
+    with Image.open(tmp_path / "run" / f"{name}.png") as picture:
+        assert min(picture.size) > 200
+    assert (tmp_path / "saved_models" / f"{name}.tflite").stat().st_size > 1e6
+    assert (tmp_path / "run" / f"{name}.keras").exists()

@@ -1,0 +1,126 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_psp import MeanIoU
+from keras_psp.metrics.mean_iou import LIMB
+
+
+def reference(labels, classes, n, ignore=255):
+    """Confusion matrix by a loop over cells."""
+    keep = labels != ignore
+    return np.array(
+        [[np.sum(keep & (labels == i) & (classes == j)) for j in range(n)] for i in range(n)]
+    )
+
+
+def example(n=5):
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, n, (4, 13, 11)).astype("uint8")
+    labels[rng.uniform(size=labels.shape) < 0.1] = 255
+    return labels, rng.integers(0, n, labels.shape)
+
+
+def test_figures_by_hand():
+    metric = MeanIoU(3)
+    metric.update_state(np.array([[[0, 0, 1, 255]]]), np.array([[[0, 1, 1, 2]]]))
+    # Class 0: 1 right of 2, never wrong elsewhere: 1/2. Class 1: 1 of union 2. Class 2 absent.
+    np.testing.assert_allclose(metric.per_class_iou(), [0.5, 0.5, np.nan])
+    np.testing.assert_allclose(metric.per_class_accuracy(), [0.5, 1, np.nan])
+    assert float(metric.result()) == 0.5
+    assert metric.pixel_accuracy() == pytest.approx(2 / 3)
+    assert metric.class_accuracy() == 0.75
+
+
+def test_updates_add_up_to_one_confusion_matrix():
+    labels, classes = example()
+    metric = MeanIoU(5)
+    for image_labels, image_classes in zip(labels, classes, strict=True):
+        metric.update_state(image_labels[None, ..., None], image_classes[None])
+    expected = reference(labels, classes, 5)
+    np.testing.assert_array_equal(metric.confusion_matrix(), expected)
+    metric.reset_state()
+    assert metric.confusion_matrix().sum() == 0
+    assert np.isnan(metric.pixel_accuracy())
+
+
+def test_scores_and_class_ids_count_alike():
+    labels, classes = example()
+    scores = np.eye(5, dtype="float32")[classes]
+    metric = MeanIoU(5)
+    metric.update_state(labels, scores)
+    np.testing.assert_array_equal(metric.confusion_matrix(), reference(labels, classes, 5))
+
+
+def test_counts_stay_exact_past_two_to_the_31():
+    metric = MeanIoU(2)
+    high = np.array([[3 * 2**31 // LIMB, 0], [0, 0]], "int32")
+    metric.high.assign(high)
+    metric.low.assign(np.array([[LIMB - 1, 0], [0, 7]], "int32"))
+    metric.update_state(np.zeros((1, 1, 3), "int32"), np.zeros((1, 1, 3), "int32"))
+    assert metric.confusion_matrix().tolist() == [[3 * 2**31 + LIMB + 2, 0], [0, 7]]
+    assert 0 <= metric.low.numpy().min() <= metric.low.numpy().max() < LIMB
+
+
+def test_single_pixels_still_count_past_two_to_the_24():
+    metric = MeanIoU(2)
+    metric.low.assign(np.full((2, 2), 2**24 - 1, "int32"))
+    for _ in range(3):
+        metric.update_state(np.zeros((1, 1, 1), "int32"), np.ones((1, 1, 1), "int32"))
+    assert metric.confusion_matrix()[0, 1] == 2**24 + 2  # float32 would stop at 2^24
+
+
+def test_ignored_label_may_be_a_class():
+    metric = MeanIoU(3, ignore_class=0)
+    metric.update_state(np.array([[[0, 1, 2]]]), np.array([[[1, 1, 1]]]))
+    assert metric.confusion_matrix().sum() == 2
+
+
+def test_replicas_are_summed():
+    labels, classes = example()
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    with strategy.scope():
+        metric = MeanIoU(5)
+
+    @tf.function
+    def update(labels, classes):
+        strategy.run(metric.update_state, args=(labels, classes))
+
+    def shard(values):
+        def part(context):
+            i = context.replica_id_in_sync_group
+            return tf.constant(values[2 * i : 2 * i + 2])
+
+        return strategy.experimental_distribute_values_from_function(part)
+
+    for _ in range(3):
+        update(shard(labels), shard(classes))
+    np.testing.assert_array_equal(metric.confusion_matrix(), 3 * reference(labels, classes, 5))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: MeanIoU(1), "num_classes=1; at least 2 classes"),
+        (
+            lambda: MeanIoU(3).update_state(np.zeros((1, 2, 2)), np.zeros((1, 2, 2, 4))),
+            "scores of 3 classes",
+        ),
+        (
+            lambda: MeanIoU(3).update_state(
+                np.zeros((1, 2, 2)), np.zeros((1, 2, 2)), sample_weight=1
+            ),
+            "takes no sample_weight",
+        ),
+    ],
+)
+def test_misuse_is_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_configuration_comes_back():
+    metric = MeanIoU(4, ignore_class=None, name="m")
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(metric))
+    assert again.get_config() == metric.get_config()

@@ -1,0 +1,294 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_psp import DilatedResNet, MeanIoU, PSPNet, UpsampledCrossentropy
+from keras_psp.layers.resampling import resize_bilinear
+
+CLASSES = 4
+
+
+def small(**arguments):
+    arguments.setdefault("backbone", DilatedResNet(18, stem_filters=(8,), name="backbone"))
+    return PSPNet(arguments.pop("num_classes", CLASSES), **arguments)
+
+
+@pytest.fixture(scope="module")
+def model():
+    keras.utils.set_random_seed(0)
+    return small()
+
+
+def example(count=4, height=49, width=66):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (count, height, width, 3)).astype("uint8")
+    masks = rng.integers(0, CLASSES, (count, height, width)).astype("uint8")
+    masks[:, :5] = 255
+    return images, masks
+
+
+def test_logits_have_the_images_size(model):
+    images, _ = example()
+    logits = model(images)
+    assert logits.shape == (4, 49, 66, CLASSES)
+    assert logits.dtype == "float32"
+    np.testing.assert_allclose(model.predict(images, verbose=0), logits, rtol=1e-3, atol=1e-4)
+
+
+def test_training_keeps_both_heads_at_stride_8(model):
+    outputs = model(example()[0], training=True)
+    assert {name: tuple(x.shape) for name, x in outputs.items()} == {
+        "logits": (4, 7, 9, CLASSES),
+        "auxiliary": (4, 7, 9, CLASSES),
+    }
+
+
+def test_softmax_by_argument(model):
+    images, _ = example(1)
+    sure = small(activation="softmax")
+    sure.set_weights(model.get_weights())
+    np.testing.assert_allclose(sure(images), tf.nn.softmax(model(images)), atol=1e-5)
+
+
+def test_classes_are_the_argmax_of_the_logits(model):
+    images, _ = example()
+    classes = model.predict_classes(images, verbose=0)
+    assert classes.dtype == np.int32
+    expected = model.predict(images, verbose=0).argmax(-1)
+    assert np.mean(classes == expected) > 0.999
+    # Both ways stay usable in turn.
+    np.testing.assert_array_equal(model.predict_classes(images, verbose=0), classes)
+
+
+def test_dynamic_sizes_in_one_graph(model):
+    predict = tf.function(model, input_signature=[tf.TensorSpec((None, None, None, 3))])
+    for height, width in ((41, 41), (57, 90)):
+        images = tf.constant(example(1, height, width)[0], "float32")
+        np.testing.assert_allclose(predict(images), model(images), rtol=1e-3, atol=1e-4)
+
+
+def test_loss_is_main_plus_weighted_auxiliary(model):
+    images, masks = example()
+    model.compile()
+    outputs = model(images, training=True)
+    loss = model.compute_loss(images, masks, outputs)
+    stock = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=255)
+    main, auxiliary = (
+        stock(masks, resize_bilinear(outputs[name], (49, 66), align_corners=True))
+        for name in ("logits", "auxiliary")
+    )
+    np.testing.assert_allclose(loss, main + 0.4 * auxiliary, rtol=1e-5)
+
+
+def test_fit_learns_and_evaluate_counts_at_full_size(tmp_path):
+    keras.utils.set_random_seed(0)
+    images, _ = example(8)
+    images[:, :, 33:] //= 8
+    masks = np.zeros(images.shape[:3], "uint8")
+    masks[:, :, 33:] = 1
+    model = small(num_classes=2)
+    model.compile(metrics=[MeanIoU(2)])
+    history = model.fit(images, masks, epochs=6, batch_size=4, verbose=0).history
+    assert history["loss"][-1] < 0.6 * history["loss"][0]
+    found = model.evaluate(images, masks, verbose=0, return_dict=True)
+    metric = MeanIoU(2)
+    metric.update_state(masks, model.predict(images, verbose=0))
+    assert found["mean_iou"] == pytest.approx(float(metric.result()), abs=1e-3)
+    stock = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=255)
+    expected = stock(masks, model.predict(images, verbose=0))
+    assert found["loss"] == pytest.approx(float(expected), rel=1e-3)
+
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(
+        again.predict(images, verbose=0), model.predict(images, verbose=0)
+    )
+    assert again.evaluate(images, masks, verbose=0, return_dict=True) == pytest.approx(found)
+    assert again.backbone.get_config() == model.backbone.get_config()
+    ours, theirs = again.get_config(), model.get_config()
+    assert ours.pop("backbone")["class_name"] == theirs.pop("backbone")["class_name"]
+    assert ours == theirs
+
+
+def test_masks_may_be_larger_than_images_when_judged(model):
+    images, _ = example()
+    masks = np.zeros((4, 98, 132), "uint8")
+    model.compile(metrics=[MeanIoU(CLASSES)])
+    model.evaluate(images, masks, verbose=0)
+    assert model.metrics[-1].metrics[0].confusion_matrix().sum() == masks.size
+
+
+def test_stock_losses_and_metrics():
+    images, masks = example()
+    model = small()
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=255)
+    model.compile("adam", loss, metrics=["sparse_categorical_accuracy", MeanIoU(CLASSES)])
+    history = model.fit(images, masks, batch_size=2, verbose=0).history
+    found = model.evaluate(images, masks, verbose=0, return_dict=True)
+    assert set(found) == set(history) == {"loss", "mean_iou", "sparse_categorical_accuracy"}
+    fused = small()
+    fused.set_weights(model.get_weights())
+    fused.compile()
+    assert fused.evaluate(images, masks, verbose=0) == pytest.approx(found["loss"], rel=1e-4)
+
+
+def test_datasets_and_sample_weights():
+    images, masks = example()
+    weights = np.array([1, 0, 0, 0], "float32")
+    model = small(aux_weight=0)
+    model.compile()
+    data = tf.data.Dataset.from_tensor_slices((images, masks, weights)).batch(2)
+    assert np.isfinite(model.fit(data, verbose=0).history["loss"][0])
+    weighted = model.evaluate(images, masks, sample_weight=weights, verbose=0, batch_size=4)
+    alone = model.evaluate(images[:1], masks[:1], verbose=0)
+    assert weighted == pytest.approx(alone / 4, rel=1e-3)
+
+
+def test_baseline_and_no_auxiliary_head():
+    model = small(bin_sizes=(), aux_weight=0)
+    names = [layer.name for layer in model.layers]
+    assert "auxiliary_head" not in names
+    assert set(model(example()[0], training=True)) == {"logits"}
+    assert model.get_layer("pyramid_pooling").fusion.kernel.shape == (3, 3, 512, 128)
+
+
+@pytest.mark.parametrize("dtype", ["mixed_bfloat16", "mixed_float16"])
+def test_half_precision(dtype):
+    images, masks = example()
+    backbone = DilatedResNet(18, stem_filters=(8,), dtype=dtype, name="backbone")
+    model = small(backbone=backbone, dtype=dtype)
+    assert model(images).dtype == "float32"
+    model.compile(metrics=[MeanIoU(CLASSES)])
+    assert np.isfinite(model.fit(images, masks, verbose=0).history["loss"][0])
+    assert model.get_config()["dtype"] == dtype
+
+
+def test_summary_and_plot_show_the_papers_parts(model, tmp_path):
+    lines = []
+    model.summary(print_fn=lambda line, **_: lines.append(line))
+    text = "\n".join(lines)
+    parts = ("normalization", "backbone", "pyramid_pooling", "classifier", "auxiliary_head")
+    assert all(part in text for part in parts)
+    try:
+        keras.utils.plot_model(model, to_file=tmp_path / "model.png")
+    except ImportError:
+        pytest.skip("plot_model needs pydot and graphviz")
+    assert (tmp_path / "model.png").stat().st_size > 1000
+
+
+def test_keras_own_export_and_quantize_work(tmp_path):
+    images, _ = example()
+    model = small()
+    expected = model.predict(images, verbose=0)
+    model.export(tmp_path / "saved", verbose=False)
+    loaded = tf.saved_model.load(tmp_path / "saved")
+    served = loaded.serve(tf.constant(images, "float32"))
+    np.testing.assert_allclose(served, expected, rtol=1e-3, atol=1e-4)
+    model.quantize("int8")
+    np.testing.assert_allclose(model.predict(images, verbose=0), expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"num_classes": 1}, "num_classes=1; a mask needs an integer of at least 2"),
+        ({"num_classes": 2.5}, "num_classes=2.5; a mask needs an integer"),
+        ({"backbone": "resnet20"}, "backbone='resnet20' is unknown; choose one of resnet18, "),
+        ({"backbone": 50}, "backbone=50; choose one of resnet18"),
+        ({"activation": "sigmoid"}, "activation='sigmoid' is unknown; choose None or 'softmax'"),
+        ({"aux_weight": -1}, "aux_weight=-1 is negative; 0 drops the auxiliary head"),
+        ({"pooling": "sum"}, "pooling='sum' is unknown"),
+    ],
+)
+def test_bad_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        PSPNet(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ((1, 49, 49, 1), r"shape \(1, 49, 49, 1\).*Repeat the grey channel"),
+        ((1, 49, 49, 4), r"shape \(1, 49, 49, 4\).*Drop the alpha channel"),
+        ((49, 49, 3), r"shape \(49, 49, 3\).*Add the batch: images\[None\]"),
+        ((1, 40, 49, 3), r"40x49 give a feature map smaller.*at least 41 pixels a side"),
+    ],
+)
+def test_bad_images(model, shape, message):
+    images = np.zeros(shape, "uint8")
+    with pytest.raises(ValueError, match=message):
+        model(images)
+    with pytest.raises(ValueError, match=message):
+        model.predict(images, verbose=0)
+
+
+def test_bad_images_in_fit(model):
+    model.compile()
+    with pytest.raises(ValueError, match="Drop the alpha channel"):
+        model.fit(np.zeros((1, 49, 49, 4)), np.zeros((1, 49, 49), "uint8"))
+
+
+def test_mask_of_another_size(model):
+    images, masks = example()
+    model.compile()
+    message = "masks are 48x66 but their images 49x66; resize the masks"
+    with pytest.raises(ValueError, match=message):
+        model.fit(images, masks[:, 1:])
+    data = tf.data.Dataset.from_tensor_slices((images, masks[:, 1:])).batch(2)
+    with pytest.raises(ValueError, match=message):
+        model.fit(data, verbose=0)
+    with pytest.raises(ValueError, match="4 images but 3 masks"):
+        model.fit(images, masks[:3])
+
+
+def test_label_that_is_no_class(model):
+    images, masks = example()
+    masks[2, 20, 20] = CLASSES
+    model.compile()
+    message = r"mask 2 holds the label 4, .* the 4 classes \(0..3\) nor the ignored label \(255\)"
+    for call in (model.fit, model.evaluate):
+        with pytest.raises(ValueError, match=message):
+            call(images, masks, verbose=0)
+    with pytest.raises(ValueError, match=message):
+        model.fit(images, np.where(masks == 4, 0, masks), validation_data=(images, masks))
+
+
+def test_label_that_is_no_class_in_a_dataset_stops_training():
+    images, masks = example()
+    masks[2, 20, 20] = 200
+    model = small()
+    model.compile()
+    data = tf.data.Dataset.from_tensor_slices((images, masks)).batch(2)
+    with pytest.raises(FloatingPointError, match=r"the loss is nan by .* outside 0..3 other than"):
+        model.fit(data, verbose=0)
+
+
+def test_diverged_training_stops():
+    images, masks = example()
+    model = small()
+    model.get_layer("classifier").bias.assign(np.full(CLASSES, np.inf))
+    model.compile()
+    with pytest.raises(FloatingPointError, match="lower the learning rate"):
+        model.fit(images, masks, verbose=0)
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        ("sparse_categorical_crossentropy", "expects probabilities but PSPNet trains on logits"),
+        (keras.losses.SparseCategoricalCrossentropy(), "from_logits=True"),
+        (UpsampledCrossentropy(align_corners=False), "the loss has align_corners=False but the"),
+    ],
+)
+def test_losses_that_do_not_fit(model, loss, message):
+    with pytest.raises(ValueError, match=message):
+        model.compile(loss=loss)
+
+
+def test_backbone_is_renamed_or_refused():
+    assert small(backbone=DilatedResNet(18, stem_filters=(8,))).backbone.name == "backbone"
+    built = DilatedResNet(18, stem_filters=(8,), name="mine")
+    built.build((None, None, None, 3))
+    with pytest.raises(ValueError, match="named 'mine'; make it with name='backbone'"):
+        small(backbone=built)

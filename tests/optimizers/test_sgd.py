@@ -1,0 +1,90 @@
+import keras
+import numpy as np
+import pytest
+
+from keras_psp import SGD, PolyLearningRate
+
+
+def network():
+    return keras.Sequential(
+        [
+            keras.Input((3,)),
+            keras.layers.Dense(4, name="backbone"),
+            keras.layers.Dense(2, name="classifier"),
+        ]
+    )
+
+
+def by_hand(weights, gradients, *, rates, momentum=0.9, decay=1e-4, factors):
+    """torch.optim.SGD's formula in float64."""
+    weights = [w.astype("float64") for w in weights]
+    buffers = [0 * w for w in weights]
+    for rate in rates:
+        for i, gradient in enumerate(gradients):
+            buffers[i] = momentum * buffers[i] + gradient + decay * weights[i]
+            weights[i] = weights[i] - rate * factors[i] * buffers[i]
+    return weights
+
+
+def test_decay_before_momentum_and_ten_times_the_rate_in_the_head():
+    model = network()
+    rng = np.random.default_rng(0)
+    gradients = [rng.normal(size=v.shape).astype("float32") for v in model.trainable_variables]
+    start = [v.numpy() for v in model.trainable_variables]
+    optimizer = SGD(PolyLearningRate(0.1, 5), weight_decay=0.01)
+    for _ in range(5):
+        optimizer.apply(gradients, model.trainable_variables)
+    rates = [0.1 * (1 - step / 5) ** 0.9 for step in range(5)]
+    expected = by_hand(start, gradients, rates=rates, decay=0.01, factors=(1, 1, 10, 10))
+    for variable, weights in zip(model.trainable_variables, expected, strict=True):
+        np.testing.assert_allclose(variable.numpy(), weights, rtol=1e-4, atol=1e-5)
+
+
+def test_torch_agrees():
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    model = network()
+    rng = np.random.default_rng(0)
+    variables = model.trainable_variables
+    theirs = [torch.nn.Parameter(torch.from_numpy(v.numpy().copy())) for v in variables]
+    groups = [{"params": theirs[:2], "lr": 0.05}, {"params": theirs[2:], "lr": 0.5}]
+    their_sgd = torch.optim.SGD(groups, lr=0.05, momentum=0.9, weight_decay=1e-2)
+    optimizer = SGD(0.05, weight_decay=1e-2)
+    for _ in range(4):
+        gradients = [rng.normal(size=v.shape).astype("float32") for v in variables]
+        optimizer.apply(gradients, variables)
+        for parameter, gradient in zip(theirs, gradients, strict=True):
+            parameter.grad = torch.from_numpy(gradient)
+        their_sgd.step()
+    for variable, parameter in zip(variables, theirs, strict=True):
+        np.testing.assert_allclose(variable.numpy(), parameter.detach(), rtol=1e-5, atol=1e-6)
+
+
+def test_excluded_names_do_not_decay():
+    model = network()
+    for variable in model.trainable_variables:
+        variable.assign(np.ones(variable.shape))
+    optimizer = SGD(0.1, weight_decay=0.5, exclude_from_weight_decay=("bias",))
+    zeros = [np.zeros(v.shape, "float32") for v in model.trainable_variables]
+    optimizer.apply(zeros, model.trainable_variables)
+    kernel, bias = model.trainable_variables[:2]
+    np.testing.assert_allclose(kernel.numpy(), 0.95)
+    np.testing.assert_allclose(bias.numpy(), 1)
+
+
+def test_training_goes_on_after_saving(tmp_path):
+    x, y = np.random.default_rng(0).normal(size=(8, 3)), np.zeros((8, 2))
+    model = network()
+    model.compile(SGD(0.01, head_multiplier=3.0), "mse")
+    model.fit(x, y, epochs=2, shuffle=False, verbose=0)
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    assert again.optimizer.get_config() == model.optimizer.get_config()
+    for m in (model, again):
+        m.fit(x, y, epochs=2, shuffle=False, verbose=0)
+    for ours, theirs in zip(again.weights, model.weights, strict=True):
+        np.testing.assert_array_equal(ours.numpy(), theirs.numpy())
+
+
+def test_bad_momentum():
+    with pytest.raises(ValueError, match=r"momentum=1.0 must lie in \[0, 1\)"):
+        SGD(momentum=1.0)

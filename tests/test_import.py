@@ -1,0 +1,47 @@
+import subprocess
+import sys
+
+# A finder that knows no TensorFlow stands for an environment without it.
+WITHOUT = """
+import sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {blocked}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Absent())
+import numpy as np
+import keras_psp
+model = keras_psp.PSPNet(2, backbone=keras_psp.DilatedResNet(18, stem_filters=(8,)))
+print(model(np.zeros((1, 48, 48, 3), "float32")).shape)
+"""
+
+
+def run(code, **environment):
+    import os
+
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_core_works_without_tensorflow():
+    import pytest
+
+    pytest.importorskip("jax", reason="jax is not installed")
+    blocked = {"tensorflow", "tensorflow_datasets", "torch"}
+    found = run(WITHOUT.format(blocked=blocked), KERAS_BACKEND="jax")
+    assert found.stdout.strip() == "(1, 48, 48, 2)", found.stderr[-2000:]
+
+
+def test_import_pulls_in_nothing_but_keras_and_numpy():
+    code = (
+        "import keras, sys; before = set(sys.modules); import keras_psp; "
+        "print(sorted({m.split('.')[0] for m in set(sys.modules) - before} - {'keras_psp'}))"
+    )
+    assert run(code).stdout.strip() == "[]"
