@@ -1,11 +1,15 @@
 """The usual measures of a `MeanIoU` as a table to read."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import rich.console
 import rich.table
 
+from keras_psp.metrics import MeanIoU
 
-def class_table(metric, class_names):
+
+def class_table(metric: MeanIoU, class_names: Sequence[str]) -> rich.table.Table:
     """IoU, accuracy and share of the labelled pixels of every class.
 
     Args:
@@ -36,7 +40,9 @@ def class_table(metric, class_names):
     return table
 
 
-def report(metric, class_names, *, console=None):
+def report(
+    metric: MeanIoU, class_names: Sequence[str], *, console: rich.console.Console | None = None
+) -> None:
     """Print the per-class table and the means, to stdout unless a console is given."""
     console = console or rich.console.Console(highlight=False)
     console.print(class_table(metric, class_names))

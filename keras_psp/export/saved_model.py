@@ -1,9 +1,14 @@
 """TensorFlow SavedModel."""
 
+import os
+from collections.abc import Callable
+
+import numpy as np
+
 from keras_psp.export.inference import float32_model, require_tensorflow_backend, written_aside
 
 
-def saved_model(model, path):
+def saved_model(model, path: str | os.PathLike) -> None:
     """Write a SavedModel: RGB images 0..255 of any size and number to float32 logits.
 
     Args:
@@ -35,7 +40,7 @@ def write_saved_model(model, path, shape):
     archive.write_out(str(path), verbose=False)
 
 
-def open_saved_model(path):
+def open_saved_model(path: str | os.PathLike) -> Callable[[np.ndarray], np.ndarray]:
     """A function from images (batch, height, width, 3) to logits, as a numpy array."""
     import tensorflow as tf
 

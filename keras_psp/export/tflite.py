@@ -1,6 +1,8 @@
 """TFLite (LiteRT) flatbuffers."""
 
+import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,7 @@ from keras_psp.export.inference import require_tensorflow_backend, written_aside
 from keras_psp.export.saved_model import write_saved_model
 
 
-def tflite(model, path, *, image_size):
+def tflite(model, path: str | os.PathLike, *, image_size: tuple[int, int]) -> None:
     """Write a float32 TFLite file for one image of a fixed size.
 
     Args:
@@ -31,7 +33,9 @@ def tflite(model, path, *, image_size):
         aside.write_bytes(converter.convert())
 
 
-def open_tflite(path, *, num_threads=None):
+def open_tflite(
+    path: str | os.PathLike, *, num_threads: int | None = None
+) -> Callable[[np.ndarray], np.ndarray]:
     """A function from images (batch, height, width, 3) to logits, one image at a time."""
     try:
         from ai_edge_litert.interpreter import Interpreter

@@ -1,5 +1,7 @@
 """The deeply supervised auxiliary head."""
 
+from typing import Literal
+
 import keras
 
 from keras_psp.layers.convolution import ConvNorm
@@ -27,13 +29,13 @@ class AuxiliaryHead(keras.layers.Layer):
 
     def __init__(
         self,
-        num_classes,
+        num_classes: int,
         *,
-        filters="auto",
-        dropout=0.1,
-        epsilon=1e-5,
-        momentum=0.9,
-        synchronized="auto",
+        filters: int | Literal["auto"] = "auto",
+        dropout: float = 0.1,
+        epsilon: float = 1e-5,
+        momentum: float = 0.9,
+        synchronized: bool | Literal["auto"] = "auto",
         **kwargs,
     ):
         super().__init__(**kwargs)

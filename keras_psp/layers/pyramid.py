@@ -1,5 +1,8 @@
 """Pyramid pooling and its fusion convolution (paper, section 3.2 and figure 3)."""
 
+from collections.abc import Sequence
+from typing import Literal
+
 import keras
 from keras import ops
 
@@ -148,16 +151,16 @@ class PyramidPoolingModule(keras.layers.Layer):
 
     def __init__(
         self,
-        bin_sizes=(1, 2, 3, 6),
+        bin_sizes: Sequence[int] = (1, 2, 3, 6),
         *,
-        pooling="average",
-        reduction="auto",
-        filters="auto",
-        align_corners=True,
-        dropout=0.1,
-        epsilon=1e-5,
-        momentum=0.9,
-        synchronized="auto",
+        pooling: Literal["average", "max"] = "average",
+        reduction: int | Literal["auto"] | None = "auto",
+        filters: int | Literal["auto"] = "auto",
+        align_corners: bool = True,
+        dropout: float = 0.1,
+        epsilon: float = 1e-5,
+        momentum: float = 0.9,
+        synchronized: bool | Literal["auto"] = "auto",
         **kwargs,
     ):
         super().__init__(**kwargs)

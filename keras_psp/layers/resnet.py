@@ -1,5 +1,8 @@
 """ResNet whose last stages are dilated (paper, section 3.2; semseg/model/resnet.py)."""
 
+from collections.abc import Sequence
+from typing import Literal
+
 import keras
 from keras import ops
 
@@ -101,16 +104,16 @@ class DilatedResNet(keras.layers.Layer):
 
     def __init__(
         self,
-        depth=50,
+        depth: int = 50,
         *,
-        output_stride=8,
-        stem_filters=(64, 64, 128),
-        contract_dilation=False,
-        stride_in_1x1=False,
-        use_bias=False,
-        epsilon=1e-5,
-        momentum=0.9,
-        synchronized="auto",
+        output_stride: int = 8,
+        stem_filters: Sequence[int] = (64, 64, 128),
+        contract_dilation: bool = False,
+        stride_in_1x1: bool = False,
+        use_bias: bool = False,
+        epsilon: float = 1e-5,
+        momentum: float = 0.9,
+        synchronized: bool | Literal["auto"] = "auto",
         **kwargs,
     ):
         super().__init__(**kwargs)

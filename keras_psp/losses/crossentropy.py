@@ -41,10 +41,10 @@ class UpsampledCrossentropy(keras.losses.Loss):
     def __init__(
         self,
         *,
-        ignore_class=255,
-        align_corners=None,
-        chunk_elements=CHUNK_ELEMENTS,
-        name="crossentropy",
+        ignore_class: int | None = 255,
+        align_corners: bool | None = None,
+        chunk_elements: int = CHUNK_ELEMENTS,
+        name: str = "crossentropy",
         **kwargs,
     ):
         super().__init__(name=name, **kwargs)

@@ -32,7 +32,14 @@ class MeanIoU(keras.metrics.Metric):
     # A PSPNet then passes class ids instead of full-size logits.
     accepts_class_ids = True
 
-    def __init__(self, num_classes, *, ignore_class=255, name="mean_iou", **kwargs):
+    def __init__(
+        self,
+        num_classes: int,
+        *,
+        ignore_class: int | None = 255,
+        name: str = "mean_iou",
+        **kwargs,
+    ):
         super().__init__(name=name, **kwargs)
         if num_classes < 2:
             raise ValueError(f"num_classes={num_classes}; at least 2 classes are needed.")
@@ -86,26 +93,26 @@ class MeanIoU(keras.metrics.Metric):
     def _float_matrix(self):
         return ops.cast(self.high, "float32") * LIMB + ops.cast(self.low, "float32")
 
-    def confusion_matrix(self):
+    def confusion_matrix(self) -> np.ndarray:
         """(num_classes, num_classes) int64 counts: row the label, column the prediction."""
         high = ops.convert_to_numpy(self.high).astype("int64")
         return high * LIMB + ops.convert_to_numpy(self.low)
 
-    def per_class_iou(self):
+    def per_class_iou(self) -> np.ndarray:
         """(num_classes,) float64; NaN for a class in neither labels nor predictions."""
         return per_class_iou(self.confusion_matrix())
 
-    def per_class_accuracy(self):
+    def per_class_accuracy(self) -> np.ndarray:
         """(num_classes,) float64 recall; NaN for a class that is in no label."""
         matrix = self.confusion_matrix()
         return _divide(np.diag(matrix), matrix.sum(axis=1))
 
-    def pixel_accuracy(self):
+    def pixel_accuracy(self) -> float:
         """Share of the counted pixels that are right; NaN before any was counted."""
         matrix = self.confusion_matrix()
         return float(_divide(np.trace(matrix), matrix.sum()))
 
-    def class_accuracy(self):
+    def class_accuracy(self) -> float:
         """Mean over classes of `per_class_accuracy`, absent classes left out."""
         accuracy = self.per_class_accuracy()
         return float(np.nanmean(accuracy)) if np.isfinite(accuracy).any() else float("nan")
@@ -118,7 +125,7 @@ class MeanIoU(keras.metrics.Metric):
         }
 
 
-def per_class_iou(confusion):
+def per_class_iou(confusion: np.ndarray) -> np.ndarray:
     """IoU per class of a (num_classes, num_classes) count matrix; NaN for absent classes."""
     intersection = np.diag(confusion)
     return _divide(intersection, confusion.sum(axis=0) + confusion.sum(axis=1) - intersection)

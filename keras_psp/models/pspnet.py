@@ -2,6 +2,8 @@
 
 import contextlib
 import math
+from collections.abc import Sequence
+from typing import Literal
 
 import keras
 import numpy as np
@@ -64,24 +66,24 @@ class PSPNet(keras.Model):
 
     def __init__(
         self,
-        num_classes=150,
+        num_classes: int = 150,
         *,
-        backbone="resnet50",
-        bin_sizes=(1, 2, 3, 6),
-        pooling="average",
-        reduction="auto",
-        fusion_filters="auto",
-        dropout=0.1,
-        aux_weight=0.4,
-        aux_filters="auto",
-        align_corners=True,
-        mean=IMAGENET_MEAN,
-        std=IMAGENET_STD,
-        channel_order="rgb",
-        activation=None,
-        input_shape=(None, None, 3),
-        dtype=None,
-        name="pspnet",
+        backbone: str | DilatedResNet = "resnet50",
+        bin_sizes: Sequence[int] = (1, 2, 3, 6),
+        pooling: Literal["average", "max"] = "average",
+        reduction: int | Literal["auto"] | None = "auto",
+        fusion_filters: int | Literal["auto"] = "auto",
+        dropout: float = 0.1,
+        aux_weight: float = 0.4,
+        aux_filters: int | Literal["auto"] = "auto",
+        align_corners: bool = True,
+        mean: Sequence[float] = IMAGENET_MEAN,
+        std: Sequence[float] = IMAGENET_STD,
+        channel_order: Literal["rgb", "bgr"] = "rgb",
+        activation: Literal["softmax"] | None = None,
+        input_shape: tuple[int | None, int | None, int] = (None, None, 3),
+        dtype: str | None = None,
+        name: str = "pspnet",
     ):
         if not isinstance(num_classes, int | np.integer) or num_classes < 2:
             raise ValueError(
@@ -146,7 +148,7 @@ class PSPNet(keras.Model):
         self._predict_functions = {}
 
     @property
-    def backbone(self):
+    def backbone(self) -> DilatedResNet:
         """The `DilatedResNet`."""
         return self.get_layer("backbone")
 
@@ -318,7 +320,14 @@ class PSPNet(keras.Model):
             self._check_images(x)
         return super().predict(x, *args, **kwargs)
 
-    def predict_classes(self, images, *, batch_size=None, verbose="auto", steps=None):
+    def predict_classes(
+        self,
+        images,
+        *,
+        batch_size: int | None = None,
+        verbose: str | int = "auto",
+        steps: int | None = None,
+    ) -> np.ndarray:
         """Class of every pixel, without holding all classes at full size.
 
         Args:

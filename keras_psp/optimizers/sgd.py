@@ -1,5 +1,7 @@
 """Stochastic gradient descent as the PSPNets were trained."""
 
+from collections.abc import Sequence
+
 import keras
 from keras import ops
 
@@ -30,12 +32,12 @@ class SGD(keras.optimizers.Optimizer):
         self,
         learning_rate=0.01,
         *,
-        momentum=0.9,
-        weight_decay=1e-4,
-        head_multiplier=10.0,
-        backbone="backbone",
-        exclude_from_weight_decay=(),
-        name="sgd",
+        momentum: float = 0.9,
+        weight_decay: float = 1e-4,
+        head_multiplier: float = 10.0,
+        backbone: str = "backbone",
+        exclude_from_weight_decay: Sequence[str] = (),
+        name: str = "sgd",
         **kwargs,
     ):
         # The base class' own weight decay is the decoupled one and stays off.

@@ -19,7 +19,15 @@ class PolyLearningRate(keras.optimizers.schedules.LearningRateSchedule):
         ValueError: for steps below 1, or warmup_steps outside [0, steps).
     """
 
-    def __init__(self, base=0.01, steps=None, *, power=0.9, warmup_steps=0, name="poly"):
+    def __init__(
+        self,
+        base: float = 0.01,
+        steps: int | None = None,
+        *,
+        power: float = 0.9,
+        warmup_steps: int = 0,
+        name: str = "poly",
+    ):
         if steps is None or steps < 1:
             raise ValueError(f"steps={steps}; give the number of training steps, at least 1.")
         if not 0 <= warmup_steps < steps:
