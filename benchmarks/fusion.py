@@ -166,10 +166,11 @@ def exact_fusion(features, levels, kernel):
         )
         maps.append(np.einsum("ah,bw,nabc->nhwc", rows, columns, level, optimize=True))
     x = np.pad(np.concatenate(maps, axis=-1), [(0, 0), (1, 1), (1, 1), (0, 0)])
-    taps = [(i, j) for i in range(3) for j in range(3)]
-    return sum(
-        x[:, i : i + height, j : j + width] @ kernel[i, j].astype("float64") for i, j in taps
-    )
+    exact = 0.0
+    for i, j in np.ndindex(3, 3):
+        shifted = x[:, i : i + height, j : j + width].reshape(-1, x.shape[-1])
+        exact = exact + shifted @ kernel[i, j].astype("float64")
+    return exact.reshape(*features.shape[:-1], -1)
 
 
 def measure(args):

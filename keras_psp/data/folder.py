@@ -4,7 +4,6 @@ import hashlib
 import os
 import threading
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from keras_psp.data.progress import in_threads
 from keras_psp.visual.palette import checked_palette, default_palette
 
 if TYPE_CHECKING:
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 SPLITS = ("train", "val", "test")
-
-_THREADS = min(8, 2 * (os.cpu_count() or 1))  # Pillow decodes without the lock
 
 
 class ImageFolder:
@@ -234,7 +232,7 @@ class ImageFolder:
         def fill(index):
             images[index], masks[index] = self._read(*pairs[index])
 
-        for _ in _in_threads(fill, range(len(pairs)), f"Reading {split}", progress):
+        for _ in in_threads(fill, range(len(pairs)), f"Reading {split}", progress=progress):
             pass
         return images, masks
 
@@ -265,7 +263,7 @@ class ImageFolder:
                 return str(error)
             return None
 
-        found = [f for f in _in_threads(fault, pairs, "Checking", progress) if f]
+        found = [f for f in in_threads(fault, pairs, "Checking", progress=progress) if f]
         if found:
             others = f" ({len(found) - 1} more like it.)" if len(found) > 1 else ""
             raise ValueError(found[0] + others)
@@ -351,7 +349,7 @@ class ImageFolder:
             mask = read_mask(pair[1])
             return int(mask[mask != self.ignore_class].astype(np.int16).max(initial=-1))
 
-        found = max(_in_threads(largest, pairs, "Counting classes", True))
+        found = max(in_threads(largest, pairs, "Counting classes"))
         if found < 0:
             raise ValueError(
                 f"{self.root}: every label pixel is ignore_class "
@@ -476,19 +474,3 @@ def _divided(pairs):
     cut = len(pairs) - 2 * tenth
     parts = order[:cut], order[cut : cut + tenth], order[cut + tenth :]
     return {name: sorted(part) for name, part in zip(SPLITS, parts, strict=True)}
-
-
-def _in_threads(function, items, title, progress):
-    """Apply the function to each item, in order, with a progress bar on stderr."""
-    from rich.console import Console
-    from rich.progress import track
-
-    pool = ThreadPoolExecutor(_THREADS)
-    try:
-        results = pool.map(function, items)
-        if progress:
-            console = Console(stderr=True)
-            results = track(results, title, len(items), console=console)
-        yield from results
-    finally:
-        pool.shutdown(cancel_futures=True)

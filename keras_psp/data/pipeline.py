@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from keras_psp.data.arguments import checked_integer
+
 if TYPE_CHECKING:
     import tensorflow as tf
 
@@ -70,9 +72,9 @@ def training_batches(
     """
     import tensorflow as tf
 
-    batch_size = _checked_integer("batch_size", batch_size, least=1)
-    seed = _checked_integer("seed", seed, least=0)
-    first_epoch = _checked_integer("first_epoch", first_epoch, least=0)
+    batch_size = checked_integer("batch_size", batch_size, least=1)
+    seed = checked_integer("seed", seed, least=0)
+    first_epoch = checked_integer("first_epoch", first_epoch, least=0)
     crop = _checked_size("crop_size", crop_size, square=True)
     if image_size is not None:
         image_size = _checked_size("image_size", image_size)
@@ -154,7 +156,7 @@ def evaluation_batches(
     """
     import tensorflow as tf
 
-    batch_size = _checked_integer("batch_size", batch_size, least=1)
+    batch_size = checked_integer("batch_size", batch_size, least=1)
     if image_size is not None:
         image_size = _checked_size("image_size", image_size)
     examples = source.examples(split)
@@ -289,16 +291,6 @@ def _common_size(source, split, examples):
         return sizes.pop() if len(sizes) == 1 else None
     shape = examples.element_spec[1].shape
     return tuple(shape) if shape.is_fully_defined() else None
-
-
-def _checked_integer(name, value, *, least):
-    try:
-        checked = operator.index(value)
-    except TypeError:
-        checked = least - 1
-    if checked < least or isinstance(value, bool):
-        raise ValueError(f"{name} is {value!r}; it must be an integer >= {least}.")
-    return checked
 
 
 def _checked_size(name, size, *, square=False):

@@ -27,11 +27,13 @@ import functools
 import operator
 import os
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from keras_psp.data.arguments import checked_integer
+from keras_psp.data.progress import in_threads
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -117,7 +119,7 @@ def scene(seed: int, *, image_size: tuple[int, int] = (128, 128)) -> tuple[np.nd
         The image, (height, width, 3) uint8 RGB, and the mask, (height, width)
         uint8 with indices into `CLASS_NAMES` or `IGNORE_CLASS`.
     """
-    seed = _checked_integer("seed", seed, least=0)
+    seed = checked_integer("seed", seed, least=0)
     height, width = _checked_size(image_size)
     coin = _rng(seed, "kinds")
     surface = ("water", "road")[coin.integers(2)]
@@ -151,10 +153,10 @@ class GeneratedScenes:
             counts = {"train": 1200, "val": 200, "test": 300}
         if not counts:
             raise ValueError(f"counts is {counts!r}; it must name at least one split.")
-        self.seed = _checked_integer("seed", seed, least=0)
+        self.seed = checked_integer("seed", seed, least=0)
         self.image_size = _checked_size(image_size)
         self.counts = {
-            split: _checked_integer(f"counts[{split!r}]", count, least=1)
+            split: checked_integer(f"counts[{split!r}]", count, least=1)
             for split, count in counts.items()
         }
 
@@ -203,15 +205,10 @@ class GeneratedScenes:
         # two cores at 128x128 and 1.8 at 256x256. Small pictures would lose, and
         # processes would first import Keras once more each.
         threads = min(4, os.cpu_count() or 1) if height * width >= 96 * 96 else 1
-        pool = ThreadPoolExecutor(threads)
-        try:
-            made = pool.map(make, range(count))
-            if progress and count * height * width >= _LONG_WORK:
-                made = _with_progress(made, count, f"Generating {split}")
-            for _ in made:
-                pass
-        finally:
-            pool.shutdown(cancel_futures=True)
+        bar = progress and count * height * width >= _LONG_WORK
+        title = f"Generating {split}"
+        for _ in in_threads(make, range(count), title, progress=bar, threads=threads):
+            pass
         return images, masks
 
     def examples(self, split: str) -> "tf.data.Dataset":
@@ -222,24 +219,6 @@ class GeneratedScenes:
         import tensorflow as tf
 
         return tf.data.Dataset.from_tensor_slices(self.arrays(split))
-
-
-def _with_progress(steps, count, title):
-    """The steps, with a bar on stderr."""
-    from rich.console import Console
-    from rich.progress import track
-
-    return track(steps, title, count, console=Console(stderr=True))
-
-
-def _checked_integer(name, value, *, least):
-    try:
-        checked = operator.index(value)
-    except TypeError:
-        checked = least - 1
-    if checked < least or isinstance(value, bool):
-        raise ValueError(f"{name} is {value!r}; it must be an integer >= {least}.")
-    return checked
 
 
 def _checked_size(image_size):

@@ -25,13 +25,9 @@ def class_table(metric: MeanIoU, class_names: Sequence[str]) -> rich.table.Table
         )
     counts = metric.confusion_matrix().sum(axis=1)
     table = rich.table.Table(title="per class", title_justify="left")
-    for column, justify in (
-        ("class", "left"),
-        ("IoU", "right"),
-        ("accuracy", "right"),
-        ("pixels", "right"),
-    ):
-        table.add_column(column, justify=justify)
+    table.add_column("class")
+    for column in ("IoU", "accuracy", "pixels"):
+        table.add_column(column, justify="right")
     columns = (metric.per_class_iou(), metric.per_class_accuracy(), counts / max(counts.sum(), 1))
     for name, *values in zip(class_names, *columns, strict=True):
         table.add_row(

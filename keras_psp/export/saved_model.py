@@ -48,8 +48,8 @@ def open_saved_model(path: str | os.PathLike) -> Callable[[np.ndarray], np.ndarr
     serve = module.signatures["serving_default"]
 
     def predict(images):
+        # Naming the module keeps it alive; its signature alone does not.
+        assert module is not None
         return serve(image=tf.constant(images, "float32"))["logits"].numpy()
 
-    # The signature does not keep its module alive.
-    predict.module = module
     return predict

@@ -16,8 +16,8 @@ from keras_psp.layers.resampling import (
     source_position,
 )
 
-# Class scores held at a time: 8 MB of float32 and a few temporaries of that size.
-CHUNK_ELEMENTS = 2**21
+# Class scores held at a time: 4 MB of float32 and a few temporaries of that size.
+CHUNK_ELEMENTS = 2**20
 
 
 class RowChunks:

@@ -52,7 +52,8 @@ class PSPNet(keras.Model):
         activation: None for logits, "softmax" for probabilities as output.
         input_shape: (height, width, 3); None where any size may come.
         dtype: precision as in Keras layers, "mixed_bfloat16" for instance; logits,
-            loss and normalisation stay float32.
+            loss and normalisation stay float32. Default: the backbone's, if that is a
+            layer, else Keras' global one.
 
     Input:  (batch, height, width, 3), 0..255.
     Output: (batch, height, width, num_classes) float32. With training=True: a dict of
@@ -82,7 +83,7 @@ class PSPNet(keras.Model):
         channel_order: Literal["rgb", "bgr"] = "rgb",
         activation: Literal["softmax"] | None = None,
         input_shape: tuple[int | None, int | None, int] = (None, None, 3),
-        dtype: str | None = None,
+        dtype: str | keras.DTypePolicy | None = None,
         name: str = "pspnet",
     ):
         if not isinstance(num_classes, int | np.integer) or num_classes < 2:
@@ -93,15 +94,17 @@ class PSPNet(keras.Model):
             raise ValueError(f"activation={activation!r} is unknown; choose None or 'softmax'.")
         if aux_weight < 0:
             raise ValueError(f"aux_weight={aux_weight} is negative; 0 drops the auxiliary head.")
+        if dtype is None and isinstance(backbone, DilatedResNet):
+            dtype = backbone.dtype_policy
         policy = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
-        backbone = _backbone(backbone, policy)
-        norm = {key: getattr(backbone, key) for key in ("epsilon", "momentum", "synchronized")}
+        encoder = _backbone(backbone, policy)
+        norm = {key: getattr(encoder, key) for key in ("epsilon", "momentum", "synchronized")}
 
         images = keras.Input(tuple(input_shape), name="image")
         x = ImageNormalization(
             mean=mean, std=std, channel_order=channel_order, dtype=policy, name="normalization"
         )(images)
-        auxiliary, features = backbone(x)
+        auxiliary, features = encoder(x)
         x = PyramidPoolingModule(
             bin_sizes,
             pooling=pooling,
@@ -145,7 +148,7 @@ class PSPNet(keras.Model):
         self._policy = policy
         # What a call without training returns: "logits", "low_resolution" or "classes".
         self._returns = "logits"
-        self._predict_functions = {}
+        self._class_function = None
 
     @property
     def backbone(self) -> DilatedResNet:
@@ -339,12 +342,12 @@ class PSPNet(keras.Model):
         """
         with self._returning("classes"):
             # A traced function belongs to what it returns.
-            usual = self.predict_function
-            self.predict_function = self._predict_functions.get("classes")
+            usual = self.predict_function  # type: ignore[has-type]
+            self.predict_function = self._class_function
             try:
                 return self.predict(images, batch_size=batch_size, verbose=verbose, steps=steps)
             finally:
-                self._predict_functions["classes"] = self.predict_function
+                self._class_function = self.predict_function
                 self.predict_function = usual
 
     @contextlib.contextmanager
@@ -459,13 +462,16 @@ def _backbone(backbone, policy):
             f"backbone={backbone!r}; choose one of {', '.join(names)}, "
             "or pass a keras_psp.DilatedResNet."
         )
-    if backbone.name == "backbone":
+    if backbone.name == "backbone" and backbone.dtype_policy.name == policy.name:
         return backbone
     if backbone.built:
         raise ValueError(
-            f"the backbone with weights is named {backbone.name!r}; make it with name='backbone'."
+            f"the backbone with weights is named {backbone.name!r} and computes in "
+            f"{backbone.dtype_policy.name}; make it with name='backbone' and "
+            f"dtype={policy.name!r}."
         )
-    return DilatedResNet.from_config({**backbone.get_config(), "name": "backbone"})
+    config = {**backbone.get_config(), "name": "backbone", "dtype": policy.name}
+    return DilatedResNet.from_config(config)
 
 
 def _channel_remedy(shape):

@@ -156,8 +156,8 @@ def test_baseline_and_no_auxiliary_head():
 @pytest.mark.parametrize("dtype", ["mixed_bfloat16", "mixed_float16"])
 def test_half_precision(dtype):
     images, masks = example()
-    backbone = DilatedResNet(18, stem_filters=(8,), dtype=dtype, name="backbone")
-    model = small(backbone=backbone, dtype=dtype)
+    model = small(backbone=DilatedResNet(18, stem_filters=(8,)), dtype=dtype)
+    assert model.backbone.dtype_policy.name == dtype
     assert model(images).dtype == "float32"
     model.compile(metrics=[MeanIoU(CLASSES)])
     assert np.isfinite(model.fit(images, masks, verbose=0).history["loss"][0])
@@ -290,5 +290,5 @@ def test_backbone_is_renamed_or_refused():
     assert small(backbone=DilatedResNet(18, stem_filters=(8,))).backbone.name == "backbone"
     built = DilatedResNet(18, stem_filters=(8,), name="mine")
     built.build((None, None, None, 3))
-    with pytest.raises(ValueError, match="named 'mine'; make it with name='backbone'"):
+    with pytest.raises(ValueError, match="named 'mine' and computes in float32; make it"):
         small(backbone=built)
