@@ -8,26 +8,20 @@ on time are for 473x473 on a quiet machine.
 """
 
 import argparse
-import datetime
-import importlib.metadata
 import os
-import platform
-import re
 import statistics
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import keras
 import numpy as np
 from keras import ops
+from measure import MODES, compiled, environment, interleaved, progress, spread
 
 import keras_psp
 from keras_psp.layers.pyramid import FactorizedFusion
 from keras_psp.layers.resampling import resize_bilinear
 
-MODES = {"tensorflow": ("graph", "XLA"), "jax": ("jit",)}
 ERROR_BOUND = 2e-5  # of the output's range
 
 
@@ -50,81 +44,6 @@ class NativePlainFusion(PlainFusion):
         import tensorflow as tf
 
         return tf.raw_ops.ResizeBilinear(images=level, size=size, align_corners=True)
-
-
-def progress(text):
-    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
-
-
-def compiled(function, inputs, trained=(), *, mode):
-    """`function()` compiled: a call that gives its value and the gradients of `trained`.
-
-    `inputs` are the other variables that it reads; as constants they could be folded away.
-    """
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        @tf.function(jit_compile=mode == "XLA", autograph=False)
-        def traced():
-            with tf.GradientTape() as tape:
-                value = function()
-            return value, tape.gradient(value, [v.value for v in trained])
-
-        def call():
-            result = traced()
-            tf.test.experimental.sync_devices()
-            return result
-
-        traced.get_concrete_function()
-        return call
-    import jax
-
-    def stateless(values, others):
-        def value_of(values):
-            pairs = zip([*trained, *inputs], [*values, *others], strict=True)
-            with keras.StatelessScope(state_mapping=list(pairs)):
-                return function()
-
-        value, pullback = jax.vjp(value_of, values)
-        return value, pullback(ops.ones_like(value))[0] if trained else []
-
-    def values():
-        return [v.value for v in trained], [v.value for v in inputs]
-
-    executable = jax.jit(stateless).lower(*values()).compile()
-
-    def call():
-        return jax.block_until_ready(executable(*values()))
-
-    call.executable = executable
-    return call
-
-
-def interleaved(calls, repeats):
-    """Milliseconds of each call, A B A B; one unmeasured round before."""
-    times = {name: [] for name in calls}
-    for repeat in range(repeats + 1):
-        for name, call in calls.items():
-            start = time.perf_counter()
-            call()
-            if repeat:
-                times[name].append(1e3 * (time.perf_counter() - start))
-    return times
-
-
-def spread(times):
-    return f"{statistics.median(times):.0f} ({min(times):.0f} to {max(times):.0f})"
-
-
-def environment(backends):
-    """Versions, hardware and date."""
-    info = Path("/proc/cpuinfo")
-    model = re.search(r"model name\s*: (.*)", info.read_text() if info.exists() else "")
-    return (
-        ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("keras", *backends))
-        + f", Python {platform.python_version()}; {model[1] if model else platform.processor()}, "
-        f"{os.cpu_count()} cores; {datetime.date.today()}"
-    )
 
 
 def compare(what, bound, fusion, function, inputs, trained=(), *, mode, repeats, expected=None):

@@ -20,8 +20,8 @@ from pathlib import Path
 
 import keras
 import numpy as np
-from fusion import MODES, compiled, environment, interleaved, progress, spread
 from keras import ops
+from measure import MODES, compiled, environment, interleaved, progress, spread
 
 import keras_psp
 from keras_psp.layers.resampling import resize_bilinear

@@ -1,0 +1,91 @@
+"""What the benchmarks share: compiled calls, turns, and where it was measured."""
+
+import datetime
+import importlib.metadata
+import os
+import platform
+import re
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import keras
+from keras import ops
+
+MODES = {"tensorflow": ("graph", "XLA"), "jax": ("jit",)}
+
+
+def progress(text):
+    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
+
+
+def compiled(function, inputs, trained=(), *, mode):
+    """`function()` compiled: a call that gives its value and the gradients of `trained`.
+
+    `inputs` are the other variables that it reads; as constants they could be folded away.
+    """
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        @tf.function(jit_compile=mode == "XLA", autograph=False)
+        def traced():
+            with tf.GradientTape() as tape:
+                value = function()
+            return value, tape.gradient(value, [v.value for v in trained])
+
+        def call():
+            result = traced()
+            tf.test.experimental.sync_devices()
+            return result
+
+        traced.get_concrete_function()
+        return call
+    import jax
+
+    def stateless(values, others):
+        def value_of(values):
+            pairs = zip([*trained, *inputs], [*values, *others], strict=True)
+            with keras.StatelessScope(state_mapping=list(pairs)):
+                return function()
+
+        value, pullback = jax.vjp(value_of, values)
+        return value, pullback(ops.ones_like(value))[0] if trained else []
+
+    def values():
+        return [v.value for v in trained], [v.value for v in inputs]
+
+    executable = jax.jit(stateless).lower(*values()).compile()
+
+    def call():
+        return jax.block_until_ready(executable(*values()))
+
+    call.executable = executable
+    return call
+
+
+def interleaved(calls, repeats):
+    """Milliseconds of each call, A B A B; one unmeasured round before."""
+    times = {name: [] for name in calls}
+    for repeat in range(repeats + 1):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            call()
+            if repeat:
+                times[name].append(1e3 * (time.perf_counter() - start))
+    return times
+
+
+def spread(times):
+    return f"{statistics.median(times):.0f} ({min(times):.0f} to {max(times):.0f})"
+
+
+def environment(backends):
+    """Versions, hardware and date."""
+    info = Path("/proc/cpuinfo")
+    model = re.search(r"model name\s*: (.*)", info.read_text() if info.exists() else "")
+    return (
+        ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("keras", *backends))
+        + f", Python {platform.python_version()}; {model[1] if model else platform.processor()}, "
+        f"{os.cpu_count()} cores; {datetime.date.today()}"
+    )
