@@ -49,13 +49,17 @@ def arguments():
 
 def open_source(args):
     """The examples, checked; sets `args.image_size`."""
+    args.test = "test"
     if args.data is None:
         args.image_size = args.image_size or (96, 96)
         return data.GeneratedScenes(seed=args.seed, image_size=args.image_size)
     source = data.ImageFolder(args.data)
+    args.test = next((name for name in ("test", "val") if name in source.splits), None)
+    if args.test is None or "train" not in source.splits:
+        raise SystemExit(f"{args.data}: train/ and test/ (or val/) are needed, or only images/.")
     source.check()
     if args.image_size is None:
-        height, width = source.sizes("test")[0]
+        height, width = source.sizes(args.test)[0]
         halvings = max(0, math.ceil(math.log2(max(height, width) / 256)))
         args.image_size = height >> halvings, width >> halvings
     return source
@@ -96,11 +100,11 @@ def train(model, source, args):
 
 
 def judge(model, source, args):
-    """Mean IoU, pixel accuracy and the per-class table on the test split."""
+    """Mean IoU, pixel accuracy and the per-class table on the test (else val) split."""
     metric = keras_psp.MeanIoU(source.num_classes)
     model.compile(metrics=[metric])
-    batches = data.evaluation_batches(source, split="test", image_size=args.image_size)
-    print(f"\ntest split, {source.count('test')} images:")
+    batches = data.evaluation_batches(source, split=args.test, image_size=args.image_size)
+    print(f"\n{args.test} split, {source.count(args.test)} images:")
     model.evaluate(batches)
     evaluation.report(metric, source.class_names)
 
@@ -111,16 +115,18 @@ def main():
     source = open_source(args)
     print("{} classes, pictures of {}x{}".format(source.num_classes, *args.image_size))
     model = small_pspnet(source.num_classes, args)
-    train(model, source, args)
-    judge(model, source, args)
-
     name = "fcn" if args.baseline else "pspnet"
     args.output.mkdir(parents=True, exist_ok=True)
+    train(model, source, args)
     model.save(args.output / f"{name}.keras")
+    judge(model, source, args)
+
     pictures = data.evaluation_batches(
-        source, split="test", image_size=args.image_size, batch_size=1
+        source, split=args.test, image_size=args.image_size, batch_size=1
     )
-    spread = list(pictures.shard(max(1, source.count("test") // 6), 0).take(6).as_numpy_iterator())
+    spread = list(
+        pictures.shard(max(1, source.count(args.test) // 6), 0).take(6).as_numpy_iterator()
+    )
     images = np.concatenate([image for image, _ in spread])
     truths = [mask[0] for _, mask in spread]
     picture = args.output / f"{name}.png"
@@ -128,6 +134,8 @@ def main():
     visual.comparison(images, truths, classes, source.class_names, source.palette, path=picture)
     print(f"\npicture: {picture}")
 
+    if keras.backend.backend() != "tensorflow":
+        raise SystemExit("no export: it needs KERAS_BACKEND=tensorflow; open the .keras file there")
     export.saved_model(model, args.export / name)
     export.tflite(model, args.export / f"{name}.tflite", image_size=args.image_size)
     logits = model.predict(images, verbose=0)

@@ -247,7 +247,8 @@ class ImageFolder:
             The number of examples, all of them good.
 
         Raises:
-            ValueError: the first fault, with its file, and the number of others.
+            ValueError: the first fault, with its file, and the number of others; or, where
+                every split was read, that fewer than two classes occur.
         """
         if split is not None:
             chosen: tuple[str, ...] = (split,)
@@ -256,17 +257,25 @@ class ImageFolder:
         pairs = [pair for name in chosen for pair in self.paths(name)]
         _ = self.num_classes  # may read the labels: once, not in each thread
 
-        def fault(pair):
+        def examined(pair):
             try:
-                self._read(*pair)
+                _, mask = self._read(*pair)
             except ValueError as error:
-                return str(error)
-            return None
+                return str(error), ()
+            return None, np.flatnonzero(np.bincount(mask.ravel())).tolist()
 
-        found = [f for f in in_threads(fault, pairs, "Checking", progress=progress) if f]
+        results = list(in_threads(examined, pairs, "Checking", progress=progress))
+        found = [fault for fault, _ in results if fault]
         if found:
             others = f" ({len(found) - 1} more like it.)" if len(found) > 1 else ""
             raise ValueError(found[0] + others)
+        classes = {value for _, values in results for value in values} - {self.ignore_class}
+        if split is None and len(classes) < 2:
+            raise ValueError(
+                f"{self.root}: the labels hold no two classes, only {sorted(classes)} and the "
+                f"ignored {self.ignore_class}; number the classes 0, 1 and so on, or set "
+                "ignore_class to another value."
+            )
         return len(pairs)
 
     def _read(self, image_path, mask_path):
@@ -294,7 +303,7 @@ class ImageFolder:
         if self._given_names is not None:
             origin, names = "class_names", list(self._given_names)
         elif path.is_file():
-            lines = path.read_text(encoding="utf-8-sig").splitlines()
+            lines = _text(path).splitlines()
             origin, names = str(path), [line.strip() for line in lines if line.strip()]
         elif self._palette_lines and all(n for _, n in self._palette_lines.values()):
             origin = str(self.root / "palette.txt")
@@ -324,7 +333,7 @@ class ImageFolder:
         path = self.root / "palette.txt"
         lines = {}
         if path.is_file():
-            text = path.read_text(encoding="utf-8-sig")
+            text = _text(path)
             for number, line in enumerate(text.splitlines(), start=1):
                 if not line.strip() or line.lstrip().startswith("#"):
                     continue
@@ -363,7 +372,8 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
     """An image file as (height, width, 3) uint8 RGB, as stored (EXIF is ignored)."""
     try:
         with Image.open(path) as image:
-            if image.mode.startswith(("I", "F")):
+            # Pillow keeps the high byte of 16-bit RGB, and says "RGB".
+            if image.mode.startswith(("I", "F")) or _raw_mode(image).endswith("16B"):
                 raise ValueError(
                     f"{path}: image has mode {image.mode} (more than 8 bits a "
                     "channel); save it with 8 bits."
@@ -400,6 +410,13 @@ def read_mask(path: str | os.PathLike) -> np.ndarray:
                 "class indices must be from 0 to 255."
             )
     return values.astype(np.uint8) // np.uint8(stretch)
+
+
+def _text(path):
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise ValueError(f"{path}: isn't UTF-8 text; save it as UTF-8.") from None
 
 
 def _raw_mode(picture):

@@ -31,7 +31,8 @@ def class_table(metric: MeanIoU, class_names: Sequence[str]) -> rich.table.Table
     columns = (metric.per_class_iou(), metric.per_class_accuracy(), counts / max(counts.sum(), 1))
     for name, *values in zip(class_names, *columns, strict=True):
         table.add_row(
-            name, *("-" if np.isnan(value) else f"{100 * value:.1f} %" for value in values)
+            rich.text.Text(name),  # a name is no markup
+            *("-" if np.isnan(value) else f"{100 * value:.1f} %" for value in values),
         )
     return table
 

@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 import keras
+import numpy as np
 
 
 def require_tensorflow_backend(target):
@@ -34,21 +35,57 @@ def float32_model(model):
     return rebuilt
 
 
+def check_images(images, size):
+    """Refuse what an exported graph would answer with nonsense or the end of the process."""
+    shape = np.shape(images)
+    expected = tuple(size)
+    if len(shape) != 4 or shape[-1] != 3 or shape[0] == 0:
+        raise ValueError(
+            f"images have shape {shape}; give RGB batches (batch, height, width, 3) of at "
+            "least one image."
+        )
+    if None not in expected and shape[1:3] != expected:
+        raise ValueError(
+            f"images are {shape[1]}x{shape[2]} but this file was exported for "
+            f"{expected[0]}x{expected[1]}; resize the images or export with "
+            f"image_size=({shape[1]}, {shape[2]})."
+        )
+
+
 @contextlib.contextmanager
-def written_aside(path):
+def written_aside(path, *, folder):
     """A temporary path beside `path` that takes its place once the block has succeeded.
 
     Readers see the old file or folder or the new one, never half of one.
+
+    Args:
+        path: where the export goes. What is there already and is no export of this
+            kind is refused, so that a forgotten file name costs nobody a folder.
+        folder: whether the export is a folder with `saved_model.pb` in it, else a file.
     """
     path = Path(path)
+    if path.is_dir() and not folder:
+        raise ValueError(f"{path} is a folder; give the name of a file in it.")
+    if path.is_dir() and any(path.iterdir()) and not (path / "saved_model.pb").exists():
+        raise ValueError(
+            f"{path} holds other files and is no SavedModel; give a new folder, as {path}/pspnet."
+        )
+    if path.is_file() and folder:
+        raise ValueError(f"{path} is a file; a SavedModel is a folder, give another name.")
     path.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    beside = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    old = beside / "old"
     try:
-        aside = folder / "new"
+        aside = beside / "new"
         yield aside
-        if path.is_dir():
-            # A folder cannot replace a full folder in one step.
-            os.replace(path, folder / "old")
-        os.replace(aside, path)
+        try:
+            if path.is_dir():
+                # A folder cannot replace a full folder in one step.
+                os.replace(path, old)
+            os.replace(aside, path)
+        except BaseException:
+            if old.exists() and not path.exists():
+                os.replace(old, path)
+            raise
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(beside, ignore_errors=True)

@@ -5,7 +5,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from keras_psp.export.inference import float32_model, require_tensorflow_backend, written_aside
+from keras_psp.export.inference import (
+    check_images,
+    float32_model,
+    require_tensorflow_backend,
+    written_aside,
+)
 
 
 def saved_model(model, path: str | os.PathLike) -> None:
@@ -19,7 +24,7 @@ def saved_model(model, path: str | os.PathLike) -> None:
     (batch, height, width, num_classes) float32.
     """
     require_tensorflow_backend("A SavedModel")
-    with written_aside(path) as aside:
+    with written_aside(path, folder=True) as aside:
         write_saved_model(model, aside, (None, *model.input_shape[1:]))
 
 
@@ -50,6 +55,7 @@ def open_saved_model(path: str | os.PathLike) -> Callable[[np.ndarray], np.ndarr
     def predict(images):
         # Naming the module keeps it alive; its signature alone does not.
         assert module is not None
+        check_images(images, (None, None))
         return serve(image=tf.constant(images, "float32"))["logits"].numpy()
 
     return predict

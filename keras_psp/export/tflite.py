@@ -1,5 +1,6 @@
 """TFLite (LiteRT) flatbuffers."""
 
+import operator
 import os
 import tempfile
 from collections.abc import Callable
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_psp.export.inference import require_tensorflow_backend, written_aside
+from keras_psp.export.inference import check_images, require_tensorflow_backend, written_aside
 from keras_psp.export.saved_model import write_saved_model
 
 
@@ -25,8 +26,14 @@ def tflite(model, path: str | os.PathLike, *, image_size: tuple[int, int]) -> No
     require_tensorflow_backend("A TFLite file")
     import tensorflow as tf
 
-    with tempfile.TemporaryDirectory() as folder, written_aside(path) as aside:
-        write_saved_model(model, Path(folder) / "saved_model", (1, *image_size, 3))
+    try:
+        height, width = (operator.index(side) for side in image_size)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"image_size is {image_size!r}; it must be two integers, (height, width)."
+        ) from None
+    with tempfile.TemporaryDirectory() as folder, written_aside(path, folder=False) as aside:
+        write_saved_model(model, Path(folder) / "saved_model", (1, height, width, 3))
         converter = tf.lite.TFLiteConverter.from_saved_model(f"{folder}/saved_model")
         # An operation TFLite lacks is then an error here instead of on the phone.
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
@@ -47,7 +54,10 @@ def open_tflite(
     interpreter = Interpreter(model_path=str(path), num_threads=num_threads)
     runner = interpreter.get_signature_runner()
 
+    size = tuple(int(n) for n in interpreter.get_input_details()[0]["shape"][1:3])
+
     def predict(images):
+        check_images(images, size)
         return np.concatenate(
             [runner(image=np.asarray(image, "float32")[None])["logits"] for image in images]
         )

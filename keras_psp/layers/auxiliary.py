@@ -4,7 +4,7 @@ from typing import Literal
 
 import keras
 
-from keras_psp.layers.convolution import ConvNorm
+from keras_psp.layers.convolution import ConvNorm, freeze_inner
 from keras_psp.layers.normalization import full_precision
 from keras_psp.layers.pyramid import torch_default_initializer
 
@@ -64,6 +64,7 @@ class AuxiliaryHead(keras.layers.Layer):
         )
         self.classifier = classifier(self.num_classes, policy=self.dtype_policy, name="classifier")
         self.classifier.build(self.conv.compute_output_shape(input_shape))
+        freeze_inner(self)
         self.built = True
 
     def call(self, x, training=None):

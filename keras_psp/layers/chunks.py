@@ -45,7 +45,11 @@ class RowChunks:
         self.rows = smaller(most, self.target_height)
         self.count = (self.target_height + self.rows - 1) // self.rows
         # Input rows that a block can touch: the span of its positions and one on each side.
-        span = ((self.rows - 1) * self.height + self.target_height - 1) // self.target_height
+        if align_corners:
+            gaps = larger(self.target_height - 1, 1)
+            span = ((self.rows - 1) * (self.height - 1) + gaps - 1) // gaps
+        else:
+            span = ((self.rows - 1) * self.height + self.target_height - 1) // self.target_height
         self.window = smaller(span + 3, self.height)
         self.columns = interpolation_matrix(
             self.width, self.target_width, align_corners=align_corners

@@ -98,6 +98,17 @@ class SymmetricConv2D(keras.layers.Conv2D):
         )
 
 
+def freeze_inner(layer):
+    """Freeze the layers inside one that was made with `trainable=False`.
+
+    They are made after Keras stores that argument, and assigning the value a layer has
+    already does nothing on TensorFlow.
+    """
+    if not layer.trainable:
+        for inner in layer._layers:
+            inner.trainable = False
+
+
 def batch_normalization(*, epsilon, momentum, synchronized, dtype, name):
     """BatchNormalization whose statistics are shared by all replicas where there are several.
 
@@ -172,6 +183,7 @@ class ConvNorm(keras.layers.Layer):
             dtype=self.dtype_policy,
             name="norm",
         )
+        freeze_inner(self)
 
     def build(self, input_shape):
         self.conv.build(input_shape)

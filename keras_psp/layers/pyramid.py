@@ -6,7 +6,12 @@ from typing import Literal
 import keras
 from keras import ops
 
-from keras_psp.layers.convolution import ConvNorm, _tensorflow_convolution, batch_normalization
+from keras_psp.layers.convolution import (
+    ConvNorm,
+    _tensorflow_convolution,
+    batch_normalization,
+    freeze_inner,
+)
 from keras_psp.layers.resampling import (
     adaptive_max_pool,
     apply_columns,
@@ -220,6 +225,7 @@ class PyramidPoolingModule(keras.layers.Layer):
         self.dropout = keras.layers.SpatialDropout2D(
             self.dropout_rate, data_format="channels_last", dtype=self.dtype_policy, name="dropout"
         )
+        freeze_inner(self)
         self.built = True
 
     def call(self, features, training=None):

@@ -6,7 +6,7 @@ from typing import Literal
 import keras
 from keras import ops
 
-from keras_psp.layers.convolution import ConvNorm
+from keras_psp.layers.convolution import ConvNorm, freeze_inner
 
 # Blocks per stage; 269 is Caffe PSPNet's own (hszhao/PSPNet, pspnet269).
 BLOCKS = {
@@ -155,6 +155,7 @@ class DilatedResNet(keras.layers.Layer):
             for i, filters in enumerate(stem_filters)
         ]
         self.stages = self._stages(options)
+        freeze_inner(self)
 
     def _stages(self, options):
         """Lists of blocks; a stage's stride becomes dilation past the output stride."""

@@ -45,9 +45,8 @@ class UpsampledCrossentropy(keras.losses.Loss):
         align_corners: bool | None = None,
         chunk_elements: int = CHUNK_ELEMENTS,
         name: str = "crossentropy",
-        **kwargs,
     ):
-        super().__init__(name=name, **kwargs)
+        super().__init__(name=name)
         self.ignore_class = ignore_class
         self.align_corners = align_corners
         self.chunk_elements = chunk_elements

@@ -4,8 +4,8 @@ import keras
 import numpy as np
 from keras import ops
 
-# Counts are kept as high * LIMB + low in int32: JAX has no int64 by default and float32
-# loses counts past 2^24. A low limb below 2^24 can still be summed over 127 replicas.
+# Counts are kept as high * LIMB + low: JAX has no int64 by default and float32 loses
+# counts past 2^24. A low limb below 2^24 can still be summed over 127 replicas in int32.
 LIMB = 2**24
 
 
@@ -45,9 +45,11 @@ class MeanIoU(keras.metrics.Metric):
             raise ValueError(f"num_classes={num_classes}; at least 2 classes are needed.")
         self.num_classes = num_classes
         self.ignore_class = ignore_class
-        shape = (num_classes, num_classes)
-        self.low = self.add_variable(shape, "zeros", dtype="int32", name="low")
-        self.high = self.add_variable(shape, "zeros", dtype="int32", name="high")
+        # The last column counts predictions that are no class: errors of their label.
+        shape = (num_classes, num_classes + 1)
+        # "int" is int64 on TensorFlow, whose compiled GPU code can't hold int32 variables.
+        self.low = self.add_variable(shape, "zeros", dtype="int", name="low")
+        self.high = self.add_variable(shape, "zeros", dtype="int", name="high")
 
     def update_state(self, y_true, y_pred, sample_weight=None):
         if sample_weight is not None:
@@ -71,13 +73,14 @@ class MeanIoU(keras.metrics.Metric):
         classes = ops.reshape(ops.cast(y_pred, "int32"), (-1,))
         n = self.num_classes
         counted = ops.logical_and(labels >= 0, labels < n)
-        counted = ops.logical_and(counted, ops.logical_and(classes >= 0, classes < n))
+        classes = ops.where(ops.logical_and(classes >= 0, classes < n), classes, n)
         if self.ignore_class is not None:
             counted = ops.logical_and(counted, labels != self.ignore_class)
         # The last, extra cell takes what is not counted.
-        cell = ops.where(counted, labels * n + classes, n * n)
-        counts = ops.segment_sum(ops.ones_like(cell), cell, num_segments=n * n + 1)
-        low = self.low + ops.reshape(counts[:-1], (n, n))
+        cells = n * (n + 1)
+        cell = ops.where(counted, labels * (n + 1) + classes, cells)
+        counts = ops.segment_sum(ops.ones_like(cell), cell, num_segments=cells + 1)
+        low = self.low + ops.cast(ops.reshape(counts[:-1], (n, n + 1)), self.low.dtype)
         carry = low // LIMB
         self.low.assign(low - carry * LIMB)
         self.high.assign(self.high + carry)
@@ -85,7 +88,7 @@ class MeanIoU(keras.metrics.Metric):
     def result(self):
         matrix = self._float_matrix()
         intersection = ops.diagonal(matrix)
-        union = ops.sum(matrix, axis=0) + ops.sum(matrix, axis=1) - intersection
+        union = ops.sum(matrix, axis=0)[:-1] + ops.sum(matrix, axis=1) - intersection
         present = ops.cast(union > 0, "float32")
         iou = intersection / ops.maximum(union, 1.0)
         return ops.sum(iou) / ops.maximum(ops.sum(present), 1.0)
@@ -94,22 +97,29 @@ class MeanIoU(keras.metrics.Metric):
         return ops.cast(self.high, "float32") * LIMB + ops.cast(self.low, "float32")
 
     def confusion_matrix(self) -> np.ndarray:
-        """(num_classes, num_classes) int64 counts: row the label, column the prediction."""
+        """(num_classes, num_classes) int64 counts: row the label, column the prediction.
+
+        A prediction that is none of the classes is in no column, yet counts against its
+        label in every measure.
+        """
+        return self._counts()[:, :-1]
+
+    def _counts(self):
         high = ops.convert_to_numpy(self.high).astype("int64")
         return high * LIMB + ops.convert_to_numpy(self.low)
 
     def per_class_iou(self) -> np.ndarray:
         """(num_classes,) float64; NaN for a class in neither labels nor predictions."""
-        return per_class_iou(self.confusion_matrix())
+        return per_class_iou(self._counts())
 
     def per_class_accuracy(self) -> np.ndarray:
         """(num_classes,) float64 recall; NaN for a class that is in no label."""
-        matrix = self.confusion_matrix()
+        matrix = self._counts()
         return _divide(np.diag(matrix), matrix.sum(axis=1))
 
     def pixel_accuracy(self) -> float:
         """Share of the counted pixels that are right; NaN before any was counted."""
-        matrix = self.confusion_matrix()
+        matrix = self._counts()
         return float(_divide(np.trace(matrix), matrix.sum()))
 
     def class_accuracy(self) -> float:
@@ -126,9 +136,13 @@ class MeanIoU(keras.metrics.Metric):
 
 
 def per_class_iou(confusion: np.ndarray) -> np.ndarray:
-    """IoU per class of a (num_classes, num_classes) count matrix; NaN for absent classes."""
+    """IoU per class of a (num_classes, num_classes) count matrix; NaN for absent classes.
+
+    More columns are predictions that are no class.
+    """
     intersection = np.diag(confusion)
-    return _divide(intersection, confusion.sum(axis=0) + confusion.sum(axis=1) - intersection)
+    predicted = confusion.sum(axis=0)[: len(confusion)]
+    return _divide(intersection, predicted + confusion.sum(axis=1) - intersection)
 
 
 def _divide(numerator, denominator):

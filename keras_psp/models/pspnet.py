@@ -1,6 +1,7 @@
 """PSPNet as a functional Keras model (paper, figure 3; semseg/model/pspnet.py)."""
 
 import contextlib
+import contextvars
 import math
 from collections.abc import Sequence
 from typing import Literal
@@ -21,7 +22,12 @@ from keras_psp.layers.pyramid import PyramidPoolingModule
 from keras_psp.layers.resampling import BilinearResize, resize_bilinear, spatial_size
 from keras_psp.layers.resnet import BLOCKS, DilatedResNet
 from keras_psp.losses.crossentropy import UpsampledCrossentropy
+from keras_psp.metrics.mean_iou import MeanIoU
 from keras_psp.optimizers.sgd import SGD
+
+# What a call without training returns: "logits", "low_resolution" or "classes". Replicas
+# are threads that take turns in the middle of a step, so an attribute would not do.
+_RETURNS = contextvars.ContextVar("returns", default="logits")
 
 
 @keras.saving.register_keras_serializable("keras_psp")
@@ -58,7 +64,11 @@ class PSPNet(keras.Model):
     Input:  (batch, height, width, 3), 0..255.
     Output: (batch, height, width, num_classes) float32. With training=True: a dict of
         the stride-8 logits, "logits" and, with an auxiliary head, "auxiliary"; the loss
-        upsamples them.
+        upsamples them. As a layer of another model: logits of the images' size always,
+        and no auxiliary loss.
+
+    `keras.models.clone_model` makes a plain Functional of any subclass; use
+    `PSPNet.from_config(model.get_config())`.
 
     Raises:
         ValueError: for arguments that make no PSPNet, and on calls for images that are
@@ -146,8 +156,8 @@ class PSPNet(keras.Model):
         self.align_corners = align_corners
         self.activation = activation
         self._policy = policy
-        # What a call without training returns: "logits", "low_resolution" or "classes".
-        self._returns = "logits"
+        # What `predict_step` returns, and the function of `predict_classes`.
+        self._predicts = "logits"
         self._class_function = None
 
     @property
@@ -163,7 +173,8 @@ class PSPNet(keras.Model):
     def __call__(self, images, *args, **kwargs):
         # Here and not in `call`, whose errors Keras wraps in a page of arguments.
         self._check_images(images)
-        return super().__call__(images, *args, **kwargs)
+        # Not the bare super(), which AutoGraph can't follow and warns of.
+        return super(PSPNet, self).__call__(images, *args, **kwargs)  # noqa: UP008
 
     def call(self, images, training=None, mask=None):
         images = ops.convert_to_tensor(images)
@@ -171,15 +182,18 @@ class PSPNet(keras.Model):
         auxiliary, features = self.backbone(x, training=training)
         x = self.get_layer("pyramid_pooling")(features, training=training)
         logits = self.get_layer("classifier")(x)
-        if training:
+        # Inside another model the heads would mean nothing to that model's loss.
+        outermost = self._get_call_context().entry_layer is self
+        if training and outermost:
             outputs = {"logits": logits}
             if self.aux_weight > 0:
                 head = self.get_layer("auxiliary_head")
                 outputs["auxiliary"] = head(auxiliary, training=training)
             return outputs
-        if self._returns == "low_resolution":
+        returns = _RETURNS.get() if outermost else "logits"
+        if returns == "low_resolution":
             return logits
-        if self._returns == "classes":
+        if returns == "classes":
             return upsampled_classes(logits, spatial_size(images), align_corners=self.align_corners)
         logits = self.get_layer("upsampling")([logits, images])
         return ops.softmax(logits, axis=-1) if self.activation == "softmax" else logits
@@ -193,6 +207,11 @@ class PSPNet(keras.Model):
 
     def _check_images(self, images):
         """Refuse images that are not RGB or too small, saying which would do."""
+        if not hasattr(images, "shape") and not isinstance(images, list):
+            raise ValueError(
+                f"images are a {type(images).__name__}; PSPNet takes one array or tensor, "
+                "(batch, height, width, 3)."
+            )
         shape = tuple(np.shape(images) if isinstance(images, list) else images.shape)
         if len(shape) != 4 or shape[-1] != 3:
             raise ValueError(
@@ -220,30 +239,73 @@ class PSPNet(keras.Model):
             metrics: any; a `keras_psp.MeanIoU` gets class ids, made without holding the
                 full-size logits, others the full-size logits.
         """
-        optimizer = SGD() if optimizer is None else optimizer
+        optimizer = SGD() if optimizer is None else keras.optimizers.get(optimizer)
+        scaled = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
+        if self._policy.name == "mixed_float16" and kwargs.get("auto_scale_loss", True):
+            # Keras does so for a global policy only; float16 gradients vanish without.
+            optimizer = optimizer if scaled else keras.optimizers.LossScaleOptimizer(optimizer)
+        if kwargs.get("loss_weights") is not None:
+            raise ValueError(
+                f"loss_weights={kwargs['loss_weights']!r}: PSPNet has one loss; the auxiliary "
+                "head's share is PSPNet(aux_weight=...)."
+            )
+        if isinstance(loss, dict | list | tuple):
+            raise ValueError(f"loss={loss!r}: PSPNet has one output; give one loss.")
+        if self._outside_scope():
+            raise ValueError(
+                "the model was made outside the tf.distribute strategy in whose scope it is "
+                "compiled; make and compile it inside `with strategy.scope():`."
+            )
         loss = UpsampledCrossentropy() if loss is None else loss
         if isinstance(loss, str):
             loss = keras.losses.get(loss)
         if isinstance(loss, UpsampledCrossentropy):
-            if loss.align_corners is None:
-                loss.align_corners = self.align_corners
-            elif loss.align_corners != self.align_corners:
+            if loss.align_corners not in (None, self.align_corners):
                 raise ValueError(
                     f"the loss has align_corners={loss.align_corners} but the model "
                     f"align_corners={self.align_corners}; leave the loss' at None."
                 )
+            # A copy, as the caller's may go into another model too.
+            config = {**loss.get_config(), "align_corners": self.align_corners}
+            loss = type(loss).from_config(config)
         elif not getattr(loss, "from_logits", callable(loss) and not _is_stock_function(loss)):
             raise ValueError(
                 f"loss={loss!r} expects probabilities but PSPNet trains on logits; use "
                 "keras_psp.UpsampledCrossentropy() or "
                 "keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=255)."
             )
+        ignored = getattr(loss, "ignore_class", None)
+        if ignored is not None and 0 <= ignored < self.num_classes:
+            raise ValueError(
+                f"the loss ignores label {ignored}, which is one of the {self.num_classes} "
+                "classes; give the loss another ignore_class, -1 for instance."
+            )
+        every_metric = keras.tree.flatten([metrics, kwargs.get("weighted_metrics")])
+        for metric in every_metric:
+            if isinstance(metric, MeanIoU) and metric.num_classes != self.num_classes:
+                raise ValueError(
+                    f"MeanIoU({metric.num_classes}) cannot count a model of "
+                    f"{self.num_classes} classes; use MeanIoU({self.num_classes})."
+                )
         # The same object serves the auxiliary head.
-        self._loss_function = loss
+        self._loss_function = loss if isinstance(loss, keras.losses.Loss) else _FunctionLoss(loss)
         self._metrics_take_classes = all(
-            getattr(metric, "accepts_class_ids", False) for metric in keras.tree.flatten(metrics)
+            getattr(metric, "accepts_class_ids", False)
+            for metric in every_metric
+            if metric is not None
         )
+        self._class_function = None
         super().compile(optimizer=optimizer, loss=loss, metrics=metrics, **kwargs)
+
+    def _outside_scope(self):
+        """Whether this model belongs to another `tf.distribute` strategy than the current."""
+        if keras.backend.backend() != "tensorflow":
+            return False
+        import tensorflow as tf
+
+        return tf.distribute.has_strategy() and (
+            self._distribute_strategy is not tf.distribute.get_strategy()
+        )
 
     def compile_from_config(self, config):
         config = keras.saving.deserialize_keras_object(config)
@@ -283,26 +345,53 @@ class PSPNet(keras.Model):
     def _at_mask_size(self, logits, mask):
         return resize_bilinear(logits, spatial_size(mask), align_corners=self.align_corners)
 
-    def fit(self, x=None, y=None, *args, **kwargs):
+    def fit(
+        self,
+        x=None,
+        y=None,
+        batch_size=None,
+        epochs=1,
+        verbose="auto",
+        callbacks=None,
+        validation_split=0.0,
+        validation_data=None,
+        shuffle=True,
+        class_weight=None,
+        **kwargs,
+    ):
         """As `keras.Model.fit`; arrays are checked first, and a loss that is no number stops it.
 
         Raises:
             ValueError: before training, for masks whose size differs from their images'
                 or that hold a label that is neither a class nor ignored.
-            FloatingPointError: as soon as the loss is NaN or infinite.
+            FloatingPointError: within ten steps of a loss that is NaN or infinite.
         """
+        if class_weight is not None:
+            raise ValueError(
+                f"class_weight={class_weight!r}: Keras weighs whole examples by it, not pixels; "
+                "give sample_weight, one (height, width) map an image."
+            )
         self._check_arrays(x, y, same_size=True)
-        validation = kwargs.get("validation_data")
-        if isinstance(validation, tuple):
-            self._check_arrays(*validation[:2])
-        if not hasattr(x, "shape"):
+        if isinstance(validation_data, tuple):
+            self._check_arrays(*validation_data[:2])
+        if not hasattr(x, "shape") and not isinstance(x, keras.utils.PyDataset):
             # Keras shuffles arrays; what comes in batches has an order of its own, and
             # the default True only makes Keras warn.
-            kwargs.setdefault("shuffle", False)
-        callbacks = kwargs.pop("callbacks", None) or []
+            shuffle = False
         if not isinstance(callbacks, keras.callbacks.CallbackList):
-            callbacks = [*keras.tree.flatten(callbacks), StopOnInvalidLoss(self)]
-        return super().fit(x, y, *args, callbacks=callbacks, **kwargs)
+            callbacks = [*keras.tree.flatten(callbacks or []), StopOnInvalidLoss(self)]
+        return super().fit(
+            x,
+            y,
+            batch_size=batch_size,
+            epochs=epochs,
+            verbose=verbose,
+            callbacks=callbacks,
+            validation_split=validation_split,
+            validation_data=validation_data,
+            shuffle=shuffle,
+            **kwargs,
+        )
 
     def evaluate(self, x=None, y=None, *args, **kwargs):
         """As `keras.Model.evaluate`, at the masks' size, which may differ from the images'.
@@ -310,12 +399,21 @@ class PSPNet(keras.Model):
         The logits at full size are never held together, unless a metric asks for them.
         """
         self._check_arrays(x, y)
-        with self._returning("low_resolution"):
-            return super().evaluate(x, y, *args, **kwargs)
+        return super().evaluate(x, y, *args, **kwargs)
 
-    def test_on_batch(self, x, y=None, *args, **kwargs):
-        with self._returning("low_resolution"):
-            return super().test_on_batch(x, y, *args, **kwargs)
+    # One step, in the thread of its replica: Keras' JAX backend passes (state, data).
+
+    def test_step(self, *args):
+        with _returning("low_resolution"):
+            return super().test_step(*args)
+
+    def predict_step(self, *args):
+        with _returning(self._predicts):
+            return super().predict_step(*args)
+
+    def quantize(self, *args, **kwargs):
+        self._class_function = None
+        return super().quantize(*args, **kwargs)
 
     def predict(self, x, *args, **kwargs):
         """As `keras.Model.predict`; arrays are checked first."""
@@ -340,23 +438,14 @@ class PSPNet(keras.Model):
         Returns:
             (n, height, width) int32.
         """
-        with self._returning("classes"):
-            # A traced function belongs to what it returns.
-            usual = self.predict_function  # type: ignore[has-type]
-            self.predict_function = self._class_function
-            try:
-                return self.predict(images, batch_size=batch_size, verbose=verbose, steps=steps)
-            finally:
-                self._class_function = self.predict_function
-                self.predict_function = usual
-
-    @contextlib.contextmanager
-    def _returning(self, what):
-        previous, self._returns = self._returns, what
+        # A traced function belongs to what it returns.
+        usual = self.predict_function  # type: ignore[has-type]
+        self.predict_function, self._predicts = self._class_function, "classes"
         try:
-            yield
+            return self.predict(images, batch_size=batch_size, verbose=verbose, steps=steps)
         finally:
-            self._returns = previous
+            self._class_function = self.predict_function
+            self.predict_function, self._predicts = usual, "logits"
 
     def _check_arrays(self, images, masks, *, same_size=False):
         """Check arrays before long work; other sources are checked where they are made."""
@@ -380,7 +469,8 @@ class PSPNet(keras.Model):
                 raise ValueError(
                     f"mask {index} holds the label {mask[bad].flat[0]}, which is neither one of "
                     f"the {self.num_classes} classes (0..{self.num_classes - 1}) nor the "
-                    f"ignored label ({ignored}); relabel the mask or raise num_classes."
+                    f"ignored label ({ignored}); relabel the mask, raise num_classes, or name "
+                    "it as the loss' ignore_class."
                 )
 
     # Saving.
@@ -405,7 +495,12 @@ class PSPNet(keras.Model):
             "input_shape": self.input_shape[1:],
             "dtype": self._policy.name,
             "name": self.name,
+            "frozen": [layer.path for layer in self._inner_layers() if not layer.trainable],
         }
+
+    def _inner_layers(self):
+        """All layers at every depth that have a path, a layer before those inside it."""
+        return [layer for layer in self._flatten_layers(include_self=False) if layer.path]
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
@@ -414,7 +509,11 @@ class PSPNet(keras.Model):
             config["backbone"] = keras.saving.deserialize_keras_object(
                 config["backbone"], custom_objects=custom_objects
             )
-        return cls(**config)
+        frozen = config.pop("frozen", ())
+        model = cls(**config)
+        for layer in model._inner_layers() if frozen else ():
+            layer.trainable = layer.path not in frozen
+        return model
 
 
 class StopOnInvalidLoss(keras.callbacks.Callback):
@@ -426,9 +525,14 @@ class StopOnInvalidLoss(keras.callbacks.Callback):
     def __init__(self, network):
         super().__init__()
         self._network = network
+        self._next = 0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._next = 0
 
     def on_train_batch_end(self, batch, logs=None):
-        if batch % self.EVERY == 0:
+        if batch >= self._next:  # steps_per_execution may leap over any one number
+            self._next = batch + self.EVERY
             self._check(logs, f"step {batch + 1}")
 
     def on_epoch_end(self, epoch, logs=None):
@@ -471,7 +575,7 @@ def _backbone(backbone, policy):
             f"dtype={policy.name!r}."
         )
     config = {**backbone.get_config(), "name": "backbone", "dtype": policy.name}
-    return DilatedResNet.from_config(config)
+    return type(backbone).from_config(config)
 
 
 def _channel_remedy(shape):
@@ -493,6 +597,35 @@ def _check_sizes(images, masks):
             f"masks are {mask_size[0]}x{mask_size[1]} but their images {size[0]}x{size[1]}; "
             "resize the masks (nearest neighbour) or the images so that they match."
         )
+    if not known and keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        tf.debugging.assert_equal(
+            tf.shape(images)[1:3],
+            tf.shape(masks)[1:3],
+            "masks differ in size from their images; resize the masks (nearest neighbour) or "
+            "the images so that they match.",
+        )
+
+
+@contextlib.contextmanager
+def _returning(what):
+    token = _RETURNS.set(what)
+    try:
+        yield
+    finally:
+        _RETURNS.reset(token)
+
+
+class _FunctionLoss(keras.losses.Loss):
+    """A plain function of labels and logits, reduced and weighted like a `Loss`."""
+
+    def __init__(self, function):
+        super().__init__(name="loss")
+        self._function = function
+
+    def call(self, y_true, y_pred):
+        return self._function(y_true, y_pred)
 
 
 def _is_stock_function(loss):

@@ -60,7 +60,10 @@ class SGD(keras.optimizers.Optimizer):
             for variable in variables
         ]
         self._decays = [
-            0.0 if variable.name in self.excluded else self.coupled_weight_decay
+            # `self.exclude_from_weight_decay(...)`, Keras' own method, counts as well.
+            self.coupled_weight_decay
+            if variable.name not in self.excluded and self._use_weight_decay(variable)
+            else 0.0
             for variable in variables
         ]
 

@@ -386,3 +386,34 @@ def test_wrong_text_files_are_refused_at_once(tmp_path, classes, palette, messag
 def test_palette_of_another_length_is_refused(divided):
     with pytest.raises(ValueError, match="palette has 1 colours but there are 3 classes"):
         ImageFolder(divided, palette=[[0, 0, 0]])
+
+
+def test_check_wants_two_classes(tmp_path):
+    for index in range(4):
+        write_example(tmp_path, f"scene{index}", value=(0, 255)[index % 2])
+    (tmp_path / "classes.txt").write_text("background\nthing\n")
+    with pytest.raises(ValueError, match=r"no two classes, only \[0\] and the ignored 255"):
+        ImageFolder(tmp_path).check(progress=False)
+
+
+def test_16_bit_colour_is_refused(tmp_path):
+    def chunk(kind, data):
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    header = struct.pack(">IIBBBBB", 1, 1, 16, 2, 0, 0, 0)
+    pixel = zlib.compress(b"\0" + struct.pack(">HHH", 4000, 4000, 4000))
+    path = tmp_path / "deep.png"
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixel) + chunk(b"IEND", b"")
+    )
+    with pytest.raises(ValueError, match="more than 8 bits a channel"):
+        read_image(path)
+
+
+@pytest.mark.parametrize("name", ["classes.txt", "palette.txt"])
+def test_text_that_is_not_utf8_is_named(flat, name):
+    (flat / name).write_bytes("0 1 2 3 Stra\u00dfe\n".encode("latin-1"))
+    with pytest.raises(ValueError, match=f"{name}: isn't UTF-8 text; save it as UTF-8"):
+        ImageFolder(flat)

@@ -25,6 +25,13 @@ def test_table_shows_figures_and_absent_classes():
     assert "mean IoU 50.00 %   pixel accuracy 66.67 %   class accuracy 75.00 %" in text.getvalue()
 
 
+def test_names_are_no_markup():
+    text = io.StringIO()
+    console = rich.console.Console(file=text, width=80)
+    evaluation.report(seen(), ("road [paved]", "[/x]", "boat"), console=console)
+    assert "road [paved]" in text.getvalue() and "[/x]" in text.getvalue()
+
+
 def test_wrong_number_of_names():
     with pytest.raises(ValueError, match="2 class_names for 3 classes; give one each"):
         evaluation.class_table(seen(), ("sky", "sea"))

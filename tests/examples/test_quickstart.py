@@ -28,6 +28,19 @@ def quickstart(tmp_path, *arguments):
     return run.stdout
 
 
+def test_a_folder_without_a_test_split_is_judged_on_val(tmp_path):
+    for split in ("train", "val"):
+        for kind in ("images", "labels"):
+            (tmp_path / "data" / split / kind).mkdir(parents=True)
+        for i in range(2):
+            mask = np.repeat([[0], [1]], 32, axis=0).repeat(64, axis=1).astype("uint8")
+            image = np.stack([mask * 100] * 3, -1)
+            Image.fromarray(image).save(tmp_path / f"data/{split}/images/{i}.png")
+            Image.fromarray(mask).save(tmp_path / f"data/{split}/labels/{i}.png")
+    printed = quickstart(tmp_path, "--data", str(tmp_path / "data"))
+    assert "val split, 2 images" in printed
+
+
 @pytest.mark.parametrize("extra", [(), ("--baseline",)])
 def test_a_folder_trains_judges_draws_and_exports(tmp_path, extra):
     rng = np.random.default_rng(0)

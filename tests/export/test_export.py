@@ -1,3 +1,6 @@
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -20,6 +23,8 @@ def test_saved_model_takes_any_size(model, tmp_path):
     for size in ((49, 57), (64, 41)):
         expected = model.predict(images(*size), verbose=0)
         np.testing.assert_allclose(opened(images(*size)), expected, atol=1e-4 * np.ptp(expected))
+    with pytest.raises(ValueError, match=r"images have shape \(49, 57, 3\); give RGB batches"):
+        opened(images(49, 57)[0])
     # A second export replaces the first, and leaves nothing beside it.
     export.saved_model(model, tmp_path / "saved")
     assert [path.name for path in tmp_path.iterdir()] == ["saved"]
@@ -30,6 +35,8 @@ def test_tflite(model, tmp_path):
     opened = export.open_tflite(tmp_path / "model.tflite")
     expected = model.predict(images(49, 57), verbose=0)
     np.testing.assert_allclose(opened(images(49, 57)), expected, atol=1e-4 * np.ptp(expected))
+    with pytest.raises(ValueError, match="are 56x64 but this file was exported for 49x57"):
+        opened(images(56, 64))
 
 
 def test_mixed_precision_is_exported_in_float32(model, tmp_path):
@@ -47,7 +54,7 @@ def test_a_failed_export_leaves_the_old_one(tmp_path):
     path.write_bytes(b"old")
 
     def fail():
-        with written_aside(path) as aside:
+        with written_aside(path, folder=False) as aside:
             aside.write_bytes(b"half")
             raise RuntimeError("converter")
 
@@ -55,6 +62,36 @@ def test_a_failed_export_leaves_the_old_one(tmp_path):
         fail()
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_failed_replacement_brings_the_old_folder_back(tmp_path, monkeypatch):
+    path = tmp_path / "saved"
+    path.mkdir()
+    (path / "saved_model.pb").write_bytes(b"old")
+    replace = os.replace
+
+    def fail(source, target):
+        if Path(source).name == "new":
+            raise PermissionError("in use")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(PermissionError), written_aside(path, folder=True) as aside:
+        aside.mkdir()
+    assert (path / "saved_model.pb").read_bytes() == b"old"
+
+
+def test_exports_replace_nothing_but_exports(model, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match="is a folder; give the name of a file in it"):
+        export.tflite(model, tmp_path, image_size=(49, 57))
+    with pytest.raises(ValueError, match="holds other files and is no SavedModel"):
+        export.saved_model(model, tmp_path)
+    with pytest.raises(ValueError, match="is a file; a SavedModel is a folder"):
+        export.saved_model(model, tmp_path / "notes.txt")
+    with pytest.raises(ValueError, match="image_size is 64; it must be two integers"):
+        export.tflite(model, tmp_path / "a.tflite", image_size=64)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
 def test_other_backends_are_told_to_use_tensorflow(model, tmp_path, monkeypatch):

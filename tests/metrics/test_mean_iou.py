@@ -55,9 +55,9 @@ def test_scores_and_class_ids_count_alike():
 
 def test_counts_stay_exact_past_two_to_the_31():
     metric = MeanIoU(2)
-    high = np.array([[3 * 2**31 // LIMB, 0], [0, 0]], "int32")
+    high = np.array([[3 * 2**31 // LIMB, 0, 0], [0, 0, 0]])
     metric.high.assign(high)
-    metric.low.assign(np.array([[LIMB - 1, 0], [0, 7]], "int32"))
+    metric.low.assign(np.array([[LIMB - 1, 0, 0], [0, 7, 0]]))
     metric.update_state(np.zeros((1, 1, 3), "int32"), np.zeros((1, 1, 3), "int32"))
     assert metric.confusion_matrix().tolist() == [[3 * 2**31 + LIMB + 2, 0], [0, 7]]
     assert 0 <= metric.low.numpy().min() <= metric.low.numpy().max() < LIMB
@@ -65,10 +65,19 @@ def test_counts_stay_exact_past_two_to_the_31():
 
 def test_single_pixels_still_count_past_two_to_the_24():
     metric = MeanIoU(2)
-    metric.low.assign(np.full((2, 2), 2**24 - 1, "int32"))
+    metric.low.assign(np.full((2, 3), 2**24 - 1))
     for _ in range(3):
         metric.update_state(np.zeros((1, 1, 1), "int32"), np.ones((1, 1, 1), "int32"))
     assert metric.confusion_matrix()[0, 1] == 2**24 + 2  # float32 would stop at 2^24
+
+
+def test_a_prediction_that_is_no_class_is_an_error_of_its_label():
+    metric = MeanIoU(2)
+    metric.update_state(np.array([[[0, 0, 1, 255]]]), np.array([[[0, 7, 1, 7]]]))
+    assert metric.confusion_matrix().tolist() == [[1, 0], [0, 1]]
+    np.testing.assert_allclose(metric.per_class_iou(), [0.5, 1])
+    assert float(metric.result()) == 0.75
+    assert metric.pixel_accuracy() == pytest.approx(2 / 3)
 
 
 def test_ignored_label_may_be_a_class():

@@ -162,6 +162,112 @@ def test_half_precision(dtype):
     model.compile(metrics=[MeanIoU(CLASSES)])
     assert np.isfinite(model.fit(images, masks, verbose=0).history["loss"][0])
     assert model.get_config()["dtype"] == dtype
+    # float16 gradients vanish without a loss scale.
+    scaled = isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
+    assert scaled == (dtype == "mixed_float16")
+
+
+def test_predictions_after_compiling_anew_are_complete():
+    images, _ = example(8)
+    model = small()
+    model.compile()
+    assert len(model.predict_classes(images, batch_size=2, verbose=0)) == 8
+    model.compile(steps_per_execution=2)
+    assert len(model.predict_classes(images, batch_size=2, verbose=0)) == 8
+
+
+def test_a_callback_may_predict_while_the_model_is_evaluated():
+    images, masks = example()
+    model = small()
+    model.compile()
+    shapes = []
+
+    class Watch(keras.callbacks.Callback):
+        def on_test_batch_end(self, batch, logs=None):
+            shapes.append(model.predict(images[:1], verbose=0).shape)
+            shapes.append(tuple(model(images[:1]).shape))
+
+    model.evaluate(images, masks, verbose=0, callbacks=[Watch()])
+    assert set(shapes) == {(1, *images.shape[1:3], CLASSES)}
+
+
+def test_inside_another_model_the_main_head_is_trained(model):
+    outer = keras.Sequential([keras.Input((None, None, 3)), keras.layers.Identity(), model])
+    outputs = outer(example()[0].astype("float32"), training=True)
+    assert outputs.shape == (4, 49, 66, CLASSES)
+
+
+def test_plain_functions_are_losses():
+    images, masks = example()
+    masks[masks == 255] = 0
+
+    def function(labels, logits):
+        return keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
+
+    losses = []
+    for loss in (function, keras.losses.SparseCategoricalCrossentropy(from_logits=True)):
+        keras.utils.set_random_seed(0)
+        model = small(dropout=0.0)
+        model.compile(loss=loss)
+        losses.append(model.fit(images, masks, verbose=0).history["loss"][0])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+def test_one_loss_serves_models_of_both_alignments():
+    loss = UpsampledCrossentropy()
+    for align_corners in (True, False):
+        small(align_corners=align_corners).compile(loss=loss)
+    assert loss.align_corners is None
+
+
+def test_frozen_layers_stay_frozen_when_saved(tmp_path):
+    model = small(backbone=DilatedResNet(18, stem_filters=(8,), trainable=False))
+    assert not model.backbone.stem[0].norm.trainable
+    model.get_layer("pyramid_pooling").norm.trainable = False
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    names = [v.path for v in model.trainable_variables]
+    assert [v.path for v in loaded.trainable_variables] == names
+    assert not loaded.backbone.stem[0].norm.trainable
+    assert loaded.get_layer("pyramid_pooling").fusion.trainable
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"loss_weights": [0.5]}, "PSPNet has one loss"),
+        ({"loss": {"logits": "mse"}}, "PSPNet has one output; give one loss"),
+        ({"loss": UpsampledCrossentropy(ignore_class=2)}, "ignores label 2, which is one of the 4"),
+        ({"metrics": [MeanIoU(2)]}, r"MeanIoU\(2\) cannot count a model of 4 classes"),
+    ],
+)
+def test_bad_compile_arguments(model, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        model.compile(**arguments)
+
+
+def test_class_weight_is_refused(model):
+    model.compile()
+    with pytest.raises(ValueError, match=r"class_weight=.*give sample_weight"):
+        model.fit(*example(), class_weight={0: 2.0})
+
+
+def test_masks_of_another_size_in_a_dataset_of_unknown_sizes():
+    images, masks = example()
+    shapes = (tf.TensorSpec((None, None, None, 3)), tf.TensorSpec((None, None, None), tf.int32))
+    dataset = tf.data.Dataset.from_generator(
+        lambda: iter([(images, masks[:, :20, :20])]), output_signature=shapes
+    )
+    model = small()
+    model.compile()
+    with pytest.raises(tf.errors.InvalidArgumentError, match="masks differ in size from their"):
+        model.fit(dataset, verbose=0)
+
+
+def test_compiling_under_a_strategy_that_did_not_make_the_model(model):
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    with strategy.scope(), pytest.raises(ValueError, match="make and compile it inside"):
+        model.compile()
 
 
 def test_summary_and_plot_show_the_papers_parts(model, tmp_path):

@@ -59,11 +59,15 @@ def test_torch_agrees():
         np.testing.assert_allclose(variable.numpy(), parameter.detach(), rtol=1e-5, atol=1e-6)
 
 
-def test_excluded_names_do_not_decay():
+@pytest.mark.parametrize("by_method", [False, True])
+def test_excluded_names_do_not_decay(by_method):
     model = network()
     for variable in model.trainable_variables:
         variable.assign(np.ones(variable.shape))
-    optimizer = SGD(0.1, weight_decay=0.5, exclude_from_weight_decay=("bias",))
+    names = () if by_method else ("bias",)
+    optimizer = SGD(0.1, weight_decay=0.5, exclude_from_weight_decay=names)
+    if by_method:
+        optimizer.exclude_from_weight_decay(var_names=["bias"])
     zeros = [np.zeros(v.shape, "float32") for v in model.trainable_variables]
     optimizer.apply(zeros, model.trainable_variables)
     kernel, bias = model.trainable_variables[:2]
