@@ -70,7 +70,7 @@ class SymmetricConv2D(keras.layers.Conv2D):
             return _tensorflow_convolution(
                 inputs, kernel, self.strides, self.dilation_rate, padding
             )
-        if max(self.kernel_size) == 1:
+        if max(self.kernel_size) == 1 and keras.backend.backend() == "jax":
             # A matrix product: the same in exact arithmetic, and XLA's gradient of the
             # convolution's kernel is six times slower on the CPU.
             rows, columns = self.strides
