@@ -16,11 +16,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from keras_psp.data.arguments import checked_integer
+from keras_psp.layers.normalization import IMAGENET_MEAN
 
 if TYPE_CHECKING:
     import tensorflow as tf
-
-IMAGENET_MEAN = (123.675, 116.28, 103.53)  # RGB; semseg/tool/train.py pads with it
 
 
 def training_batches(
@@ -64,7 +63,8 @@ def training_batches(
             else: images averaged, labels nearest.
         cache: keep decoded examples in memory (after `image_size`, images rounded to
             8 bits): 0.7 MB for 480x360. `False` needs `source.example`.
-        fill: RGB of pixels outside of the picture, 0 to 255.
+        fill: RGB of pixels outside of the picture, 0 to 255; semseg/tool/train.py pads
+            with this mean.
         first_epoch: number of the first pass.
 
     Elements: images (batch_size, height, width, 3) float32, 0 to 255, and masks
