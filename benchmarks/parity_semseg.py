@@ -18,7 +18,7 @@ import keras
 import numpy as np
 
 import keras_psp
-from keras_psp.layers.normalization import IMAGENET_MEAN, IMAGENET_STD
+from keras_psp.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from keras_psp.layers.resampling import resize_bilinear
 
 SIZES = ((473, 473), (241, 329))

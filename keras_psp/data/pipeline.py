@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from keras_psp.data.arguments import checked_integer
-from keras_psp.layers.normalization import IMAGENET_MEAN
+from keras_psp.imagenet import IMAGENET_MEAN
 
 if TYPE_CHECKING:
     import tensorflow as tf

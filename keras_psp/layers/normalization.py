@@ -4,9 +4,8 @@ import keras
 import numpy as np
 from keras import ops
 
-# ImageNet statistics on the scale 0..255 (semseg/tool/train.py).
-IMAGENET_MEAN = (123.675, 116.28, 103.53)
-IMAGENET_STD = (58.395, 57.12, 57.375)
+from keras_psp.imagenet import IMAGENET_MEAN, IMAGENET_STD
+
 
 
 def full_precision(policy):

@@ -10,14 +10,10 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_psp.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from keras_psp.layers.auxiliary import AuxiliaryHead, classifier
 from keras_psp.layers.chunks import upsampled_classes
-from keras_psp.layers.normalization import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    ImageNormalization,
-    full_precision,
-)
+from keras_psp.layers.normalization import ImageNormalization, full_precision
 from keras_psp.layers.pyramid import PyramidPoolingModule
 from keras_psp.layers.resampling import BilinearResize, resize_bilinear, spatial_size
 from keras_psp.layers.resnet import BLOCKS, DilatedResNet

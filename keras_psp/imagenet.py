@@ -1,0 +1,5 @@
+"""ImageNet's statistics; free of Keras, so that the data package can read them too."""
+
+# On the scale 0..255, RGB (semseg/tool/train.py).
+IMAGENET_MEAN = (123.675, 116.28, 103.53)
+IMAGENET_STD = (58.395, 57.12, 57.375)
