@@ -7,7 +7,6 @@ from keras import ops
 from keras_psp.imagenet import IMAGENET_MEAN, IMAGENET_STD
 
 
-
 def full_precision(policy):
     """The dtype of what must not lose digits: float32, or float64 in a float64 network."""
     return "float64" if policy.compute_dtype == "float64" else "float32"
