@@ -1,6 +1,6 @@
 """PSPNet, the Pyramid Scene Parsing Network, in Keras 3."""
 
-from keras_psp.layers import AuxiliaryHead, DilatedResNet, PyramidPoolingModule
+from keras_psp.layers import AuxiliaryHead, DilatedBackbone, DilatedResNet, PyramidPoolingModule
 from keras_psp.losses import UpsampledCrossentropy
 from keras_psp.metrics import MeanIoU
 from keras_psp.models import PSPNet
@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 __all__ = [
     "SGD",
     "AuxiliaryHead",
+    "DilatedBackbone",
     "DilatedResNet",
     "MeanIoU",
     "PSPNet",

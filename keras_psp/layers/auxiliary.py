@@ -88,11 +88,12 @@ class AuxiliaryHead(keras.layers.Layer):
         }
 
 
-def classifier(num_classes, *, policy, name):
-    """1x1 convolution to full-precision logits, whatever the precision of the network."""
+def classifier(num_classes, *, policy, name, kernel_size=1):
+    """Convolution to full-precision logits, whatever the precision of the network."""
     return keras.layers.Conv2D(
         num_classes,
-        1,
+        kernel_size,
+        padding="same",
         kernel_initializer=torch_default_initializer(),
         data_format="channels_last",
         dtype=full_precision(policy),

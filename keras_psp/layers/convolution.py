@@ -130,7 +130,7 @@ def batch_normalization(*, epsilon, momentum, synchronized, dtype, name):
 
 @keras.saving.register_keras_serializable("keras_psp")
 class ConvNorm(keras.layers.Layer):
-    """Convolution, BatchNorm and, unless told otherwise, ReLU.
+    """Convolution, BatchNorm and ReLU, unless told otherwise.
 
     Args:
         filters: output channels.
@@ -138,7 +138,9 @@ class ConvNorm(keras.layers.Layer):
         strides: 1 or 2.
         dilation_rate: int.
         activation: whether a ReLU follows.
-        use_bias: whether the convolution has a bias (none in the published models).
+        normalize: whether BatchNorm follows.
+        use_bias: whether the convolution has a bias; "auto" gives it one where no
+            BatchNorm follows.
         kernel_initializer: He normal over the fan-out, as in semseg/model/resnet.py.
         epsilon: 1e-5 in Caffe and torch (Keras' own default is 1e-3).
         momentum: 0.9 is torch's 0.1 (Keras' own default is 0.99).
@@ -156,7 +158,8 @@ class ConvNorm(keras.layers.Layer):
         strides=1,
         dilation_rate=1,
         activation=True,
-        use_bias=False,
+        normalize=True,
+        use_bias="auto",
         kernel_initializer=None,
         epsilon=1e-5,
         momentum=0.9,
@@ -170,28 +173,33 @@ class ConvNorm(keras.layers.Layer):
             kernel_size,
             strides=strides,
             dilation_rate=dilation_rate,
-            use_bias=use_bias,
+            use_bias=not normalize if use_bias == "auto" else use_bias,
             kernel_initializer=kernel_initializer
             or keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal"),
             dtype=self.dtype_policy,
             name="conv",
         )
-        self.norm = batch_normalization(
-            epsilon=epsilon,
-            momentum=momentum,
-            synchronized=synchronized,
-            dtype=self.dtype_policy,
-            name="norm",
-        )
+        self.norm = None
+        if normalize:
+            self.norm = batch_normalization(
+                epsilon=epsilon,
+                momentum=momentum,
+                synchronized=synchronized,
+                dtype=self.dtype_policy,
+                name="norm",
+            )
         freeze_inner(self)
 
     def build(self, input_shape):
         self.conv.build(input_shape)
-        self.norm.build(self.conv.compute_output_shape(input_shape))
+        if self.norm is not None:
+            self.norm.build(self.conv.compute_output_shape(input_shape))
         self.built = True
 
     def call(self, x, training=None):
-        x = self.norm(self.conv(x), training=training)
+        x = self.conv(x)
+        if self.norm is not None:
+            x = self.norm(x, training=training)
         return ops.relu(x) if self.activation else x
 
     def compute_output_shape(self, input_shape):

@@ -21,12 +21,9 @@ from keras_psp.layers.resampling import (
     spatial_size,
 )
 
-TAPS = (-1, 0, 1)
-
-
 @keras.saving.register_keras_serializable("keras_psp")
 class FactorizedFusion(keras.layers.Layer):
-    """3x3 convolution over concat[features, upsampled pyramid], without the concatenation.
+    """Convolution over concat[features, upsampled pyramid], without the concatenation.
 
     A convolution is linear in its input channels, so it is a convolution of the
     features plus one of every upsampled level. A level has at most a few dozen cells,
@@ -35,20 +32,24 @@ class FactorizedFusion(keras.layers.Layer):
     function, half of the arithmetic (the levels are half of the input channels), and no
     map of 4096 channels is ever made.
 
-    The weight is the ordinary kernel (3, 3, feature channels + pyramid channels,
-    filters), features first, then the levels in order.
+    The weight is the ordinary kernel (kernel_size, kernel_size, feature channels +
+    pyramid channels, filters), features first, then the levels in order.
 
     Args:
         filters: output channels.
+        kernel_size: 3, or 1 as in segmentation_models.pytorch.
         align_corners: how the levels are upsampled, see `resize_bilinear`.
 
     Input:  [features (batch, height, width, channels), levels (batch, b, b, c) ...].
     Output: (batch, height, width, filters).
     """
 
-    def __init__(self, filters, *, align_corners=True, kernel_initializer=None, **kwargs):
+    def __init__(
+        self, filters, *, kernel_size=3, align_corners=True, kernel_initializer=None, **kwargs
+    ):
         super().__init__(**kwargs)
         self.filters = filters
+        self.kernel_size = kernel_size
         self.align_corners = align_corners
         self.kernel_initializer = keras.initializers.get(kernel_initializer or "he_normal")
 
@@ -56,7 +57,7 @@ class FactorizedFusion(keras.layers.Layer):
         features, *levels = input_shape
         channels = features[-1] + sum(level[-1] for level in levels)
         self.kernel = self.add_weight(
-            shape=(3, 3, channels, self.filters),
+            shape=(self.kernel_size, self.kernel_size, channels, self.filters),
             initializer=self.kernel_initializer,
             name="kernel",
         )
@@ -67,7 +68,8 @@ class FactorizedFusion(keras.layers.Layer):
         channels = features.shape[-1]
         own = kernel[:, :, :channels] if levels else kernel
         if keras.backend.backend() == "tensorflow":
-            fused = _tensorflow_convolution(features, own, (1, 1), (1, 1), (1, 1))
+            padding = (self.kernel_size // 2,) * 2
+            fused = _tensorflow_convolution(features, own, (1, 1), (1, 1), padding)
         else:
             fused = ops.conv(features, own, padding="same", data_format="channels_last")
         if not levels:
@@ -75,31 +77,33 @@ class FactorizedFusion(keras.layers.Layer):
         return fused + self._levels_term(levels, kernel, channels, spatial_size(features))
 
     def _levels_term(self, levels, kernel, offset, size):
-        """Sum over levels of conv3x3(upsample(level)), as (batch, height, width, filters)."""
+        """Sum over levels of conv(upsample(level)), as (batch, height, width, filters)."""
         height, width = size
+        taps = self.kernel_size
         batch = ops.shape(levels[0])[0]
         terms, columns = [], []
         for level in levels:
             bins, channels = level.shape[1], level.shape[-1]
             weights = kernel[:, :, offset : offset + channels]
             offset += channels
-            # (3, 3, c, f) x (cells, c): the cells times each of the nine taps.
+            # (taps, taps, c, f) x (cells, c): the cells times each of the taps.
             cells = ops.reshape(level, (1, batch * bins * bins, channels))
-            products = ops.matmul(cells, ops.reshape(weights, (9, channels, self.filters)))
-            products = ops.reshape(products, (3, 3, batch, bins, bins, self.filters))
+            weights = ops.reshape(weights, (taps * taps, channels, self.filters))
+            products = ops.matmul(cells, weights)
+            products = ops.reshape(products, (taps, taps, batch, bins, bins, self.filters))
             # -> (batch, row tap, row bin, column tap, column bin, filters)
             products = ops.transpose(products, (2, 0, 3, 1, 4, 5))
             rows = self._tap_matrix(bins, height)
-            products = ops.reshape(products, (batch, 3 * bins, 3 * bins * self.filters))
+            products = ops.reshape(products, (batch, taps * bins, taps * bins * self.filters))
             rows = ops.matmul(ops.cast(rows, products.dtype), products)
-            terms.append(ops.reshape(rows, (batch, height, 3 * bins, self.filters)))
+            terms.append(ops.reshape(rows, (batch, height, taps * bins, self.filters)))
             columns.append(self._tap_matrix(bins, width))
         # All levels share the last and largest contraction.
         columns = ops.concatenate([ops.convert_to_tensor(c) for c in columns], axis=1)
         return apply_columns(columns, ops.concatenate(terms, axis=2))
 
     def _tap_matrix(self, bins, target):
-        """(target, 3 * bins): bilinear rows shifted by each tap, zero where it leaves the map."""
+        """(target, taps * bins): bilinear rows shifted by each tap, zero where it leaves the map."""
         return ops.concatenate(
             [
                 ops.convert_to_tensor(
@@ -107,7 +111,7 @@ class FactorizedFusion(keras.layers.Layer):
                         bins, target, align_corners=self.align_corners, shift=shift
                     )
                 )
-                for shift in TAPS
+                for shift in range(-(self.kernel_size // 2), self.kernel_size // 2 + 1)
             ],
             axis=1,
         )
@@ -119,6 +123,7 @@ class FactorizedFusion(keras.layers.Layer):
         return {
             **super().get_config(),
             "filters": self.filters,
+            "kernel_size": self.kernel_size,
             "align_corners": self.align_corners,
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
         }
@@ -142,6 +147,9 @@ class PyramidPoolingModule(keras.layers.Layer):
             convolution, BatchNorm and ReLU ("without dimension reduction", table 1).
         filters: output channels, 512 for 2048 feature channels; "auto" is a quarter of
             the feature channels.
+        kernel_size: of the fusion convolution, 3; 1 in segmentation_models.pytorch.
+        normalize_global: whether the level of one bin has a BatchNorm like the others;
+            segmentation_models.pytorch gives its convolution a bias instead.
         align_corners: True as in semseg and Caffe, False as in mmsegmentation.
         dropout: share of channels dropped in training.
         epsilon, momentum, synchronized: of BatchNorm, see `ConvNorm`.
@@ -161,6 +169,8 @@ class PyramidPoolingModule(keras.layers.Layer):
         pooling: Literal["average", "max"] = "average",
         reduction: int | Literal["auto"] | None = "auto",
         filters: int | Literal["auto"] = "auto",
+        kernel_size: Literal[1, 3] = 3,
+        normalize_global: bool = True,
         align_corners: bool = True,
         dropout: float = 0.1,
         epsilon: float = 1e-5,
@@ -174,10 +184,14 @@ class PyramidPoolingModule(keras.layers.Layer):
             raise ValueError(f"bin_sizes={bin_sizes} must be positive integers, as (1, 2, 3, 6).")
         if pooling not in ("average", "max"):
             raise ValueError(f"pooling={pooling!r} is unknown; choose 'average' or 'max'.")
+        if kernel_size not in (1, 3):
+            raise ValueError(f"kernel_size={kernel_size!r} of the fusion; choose 3 or 1.")
         self.bin_sizes = bin_sizes
         self.pooling = pooling
         self.reduction = reduction
         self.filters = filters
+        self.kernel_size = kernel_size
+        self.normalize_global = normalize_global
         self.align_corners = align_corners
         self.dropout_rate = dropout
         self.epsilon = epsilon
@@ -204,6 +218,7 @@ class PyramidPoolingModule(keras.layers.Layer):
                 conv = ConvNorm(
                     reduction,
                     1,
+                    normalize=bins > 1 or self.normalize_global,
                     kernel_initializer=torch_default_initializer(),
                     name=f"level{bins}",
                     **options,
@@ -214,6 +229,7 @@ class PyramidPoolingModule(keras.layers.Layer):
             level_shapes.append(shape)
         self.fusion = FactorizedFusion(
             filters,
+            kernel_size=self.kernel_size,
             align_corners=self.align_corners,
             kernel_initializer=torch_default_initializer(),
             dtype=self.dtype_policy,
@@ -270,6 +286,8 @@ class PyramidPoolingModule(keras.layers.Layer):
             "pooling": self.pooling,
             "reduction": self.reduction,
             "filters": self.filters,
+            "kernel_size": self.kernel_size,
+            "normalize_global": self.normalize_global,
             "align_corners": self.align_corners,
             "dropout": self.dropout_rate,
             "epsilon": self.epsilon,

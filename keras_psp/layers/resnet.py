@@ -88,18 +88,22 @@ class DilatedResNet(keras.layers.Layer):
         contract_dilation: the first block of a dilated stage takes half of the stage's
             dilation, as in mmsegmentation; semseg gives it the whole. (Depths 18 and 34:
             the first of its two convolutions.)
+        dilate_second: depths 18 and 34, whether the second convolution of a block is
+            dilated like the first; mmsegmentation leaves it undilated.
+        num_stages: residual stages, 4 of which make the whole network;
+            segmentation_models.pytorch stops after 2.
         stride_in_1x1: a strided bottleneck strides in its first 1x1 convolution
             (ResNet v1, Caffe) instead of in its 3x3 (v1.5, torch).
         use_bias: whether the convolutions have a bias.
         epsilon, momentum, synchronized: of BatchNorm, see `ConvNorm`.
 
     Input:  (batch, height, width, 3), normalised.
-    Output: (auxiliary, features): the maps of stages 4 and 5 of 5 (torch's `layer3` and
-        `layer4`), (batch, h, w, 1024) and (batch, h, w, 2048); 256 and 512 channels at
-        depths 18 and 34. h = ceil(height / output_stride).
+    Output: (auxiliary, features): the maps of the last two stages, by default 4 and 5 of
+        5 (torch's `layer3` and `layer4`), (batch, h, w, 1024) and (batch, h, w, 2048);
+        256 and 512 channels at depths 18 and 34. h = ceil(height / output_stride).
 
     Raises:
-        ValueError: for a depth, output stride or stem that does not exist.
+        ValueError: for a depth, output stride, stem or number of stages that does not exist.
     """
 
     def __init__(
@@ -109,6 +113,8 @@ class DilatedResNet(keras.layers.Layer):
         output_stride: int = 8,
         stem_filters: Sequence[int] = (64, 64, 128),
         contract_dilation: bool = False,
+        dilate_second: bool = True,
+        num_stages: int = 4,
         stride_in_1x1: bool = False,
         use_bias: bool = False,
         epsilon: float = 1e-5,
@@ -121,6 +127,8 @@ class DilatedResNet(keras.layers.Layer):
             raise ValueError(f"depth={depth!r} is unknown; choose one of {sorted(BLOCKS)}.")
         if output_stride not in (8, 16, 32):
             raise ValueError(f"output_stride={output_stride!r}; choose 8, 16 or 32.")
+        if num_stages not in (2, 3, 4):
+            raise ValueError(f"num_stages={num_stages!r}; choose 2, 3 or 4.")
         stem_filters = tuple(stem_filters)
         if len(stem_filters) not in (1, 3):
             raise ValueError(
@@ -131,6 +139,8 @@ class DilatedResNet(keras.layers.Layer):
         self.output_stride = output_stride
         self.stem_filters = stem_filters
         self.contract_dilation = contract_dilation
+        self.dilate_second = dilate_second
+        self.num_stages = num_stages
         self.stride_in_1x1 = stride_in_1x1
         self.use_bias = use_bias
         self.epsilon = epsilon
@@ -162,7 +172,8 @@ class DilatedResNet(keras.layers.Layer):
         expansion = 1 if self.depth < 50 else 4
         make = _basic_block if self.depth < 50 else _bottleneck
         stages, channels, stride, dilation = [], self.stem_filters[-1], 4, 1
-        for stage, (count, filters) in enumerate(zip(BLOCKS[self.depth], FILTERS, strict=True)):
+        plan = list(zip(BLOCKS[self.depth], FILTERS, strict=True))[: self.num_stages]
+        for stage, (count, filters) in enumerate(plan):
             strides = 1 if stage == 0 else 2
             if strides == 2 and stride == self.output_stride:
                 strides, dilation = 1, 2 * dilation
@@ -187,7 +198,10 @@ class DilatedResNet(keras.layers.Layer):
                     make(
                         filters,
                         strides=strides if first else 1,
-                        dilations=(dilation // 2 if contracted else dilation, dilation),
+                        dilations=(
+                            dilation // 2 if contracted else dilation,
+                            dilation if self.dilate_second else 1,
+                        ),
                         shortcut=shortcut,
                         stride_in_1x1=self.stride_in_1x1,
                         options=options,
@@ -246,6 +260,8 @@ class DilatedResNet(keras.layers.Layer):
             "output_stride": self.output_stride,
             "stem_filters": self.stem_filters,
             "contract_dilation": self.contract_dilation,
+            "dilate_second": self.dilate_second,
+            "num_stages": self.num_stages,
             "stride_in_1x1": self.stride_in_1x1,
             "use_bias": self.use_bias,
             "epsilon": self.epsilon,

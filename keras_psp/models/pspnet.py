@@ -12,6 +12,7 @@ from keras import ops
 
 from keras_psp.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from keras_psp.layers.auxiliary import AuxiliaryHead, classifier
+from keras_psp.layers.backbone import DilatedBackbone
 from keras_psp.layers.chunks import upsampled_classes
 from keras_psp.layers.normalization import ImageNormalization, full_precision
 from keras_psp.layers.pyramid import PyramidPoolingModule
@@ -40,19 +41,25 @@ class PSPNet(keras.Model):
     Args:
         num_classes: number of classes, at least 2.
         backbone: "resnet18", "resnet34", "resnet50", "resnet101", "resnet152" or
-            "resnet269", or a `DilatedResNet` (other stem, output stride, ...).
+            "resnet269", a `DilatedResNet` (other stem, output stride, ...), any model of
+            keras.applications or keras-hub, or a `DilatedBackbone` around one.
         bin_sizes, pooling, reduction, dropout: see `PyramidPoolingModule`;
             bin_sizes=() is the dilated FCN baseline.
         fusion_filters: channels after the fusion convolution, "auto" is a quarter of the
             backbone's (512 for resnet50 and deeper).
+        fusion_kernel_size, normalize_global: see `PyramidPoolingModule`.
+        classifier_kernel_size: 1, or 3 as in segmentation_models.pytorch.
         aux_weight: weight of the auxiliary loss, 0.4 in the paper; 0 leaves the
             auxiliary head out.
         aux_filters: channels of the auxiliary head, "auto" is a quarter of its input's.
         align_corners: how the pyramid and the logits are upsampled: True in semseg and
             Caffe, False in mmsegmentation.
-        mean, std, channel_order: see `ImageNormalization`.
+        mean, std, channel_order: see `ImageNormalization`; "auto" is the backbone's own,
+            for a ResNet ImageNet's in RGB.
         activation: None for logits, "softmax" for probabilities as output.
         input_shape: (height, width, 3); None where any size may come.
+        class_names, palette: one name and one (red, green, blue) a class; kept with the
+            model for tables and pictures.
         dtype: precision as in Keras layers, "mixed_bfloat16" for instance; logits,
             loss and normalisation stay float32. Default: the backbone's, if that is a
             layer, else Keras' global one.
@@ -75,20 +82,25 @@ class PSPNet(keras.Model):
         self,
         num_classes: int = 150,
         *,
-        backbone: str | DilatedResNet = "resnet50",
+        backbone: str | DilatedResNet | DilatedBackbone | keras.Model = "resnet50",
         bin_sizes: Sequence[int] = (1, 2, 3, 6),
         pooling: Literal["average", "max"] = "average",
         reduction: int | Literal["auto"] | None = "auto",
         fusion_filters: int | Literal["auto"] = "auto",
+        fusion_kernel_size: Literal[1, 3] = 3,
+        normalize_global: bool = True,
+        classifier_kernel_size: int = 1,
         dropout: float = 0.1,
         aux_weight: float = 0.4,
         aux_filters: int | Literal["auto"] = "auto",
         align_corners: bool = True,
-        mean: Sequence[float] = IMAGENET_MEAN,
-        std: Sequence[float] = IMAGENET_STD,
-        channel_order: Literal["rgb", "bgr"] = "rgb",
+        mean: Sequence[float] | Literal["auto"] = "auto",
+        std: Sequence[float] | Literal["auto"] = "auto",
+        channel_order: Literal["rgb", "bgr", "auto"] = "auto",
         activation: Literal["softmax"] | None = None,
         input_shape: tuple[int | None, int | None, int] = (None, None, 3),
+        class_names: Sequence[str] | None = None,
+        palette: Sequence[Sequence[int]] | None = None,
         dtype: str | keras.DTypePolicy | None = None,
         name: str = "pspnet",
     ):
@@ -98,31 +110,41 @@ class PSPNet(keras.Model):
             )
         if activation not in (None, "softmax"):
             raise ValueError(f"activation={activation!r} is unknown; choose None or 'softmax'.")
+        for kind, values in (("class_names", class_names), ("palette", palette)):
+            if values is not None and len(values) != num_classes:
+                raise ValueError(
+                    f"{kind} has {len(values)} entries for num_classes={num_classes}; give one "
+                    "a class."
+                )
         if aux_weight < 0:
             raise ValueError(f"aux_weight={aux_weight} is negative; 0 drops the auxiliary head.")
-        if dtype is None and isinstance(backbone, DilatedResNet):
+        if dtype is None and isinstance(backbone, DilatedResNet | DilatedBackbone):
             dtype = backbone.dtype_policy
         policy = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
         encoder = _backbone(backbone, policy)
         norm = {key: getattr(encoder, key) for key in ("epsilon", "momentum", "synchronized")}
 
+        normalization = _normalization(encoder, mean, std, channel_order)
+
         images = keras.Input(tuple(input_shape), name="image")
-        x = ImageNormalization(
-            mean=mean, std=std, channel_order=channel_order, dtype=policy, name="normalization"
-        )(images)
+        x = ImageNormalization(**normalization, dtype=policy, name="normalization")(images)
         auxiliary, features = encoder(x)
         x = PyramidPoolingModule(
             bin_sizes,
             pooling=pooling,
             reduction=reduction,
             filters=fusion_filters,
+            kernel_size=fusion_kernel_size,
+            normalize_global=normalize_global,
             align_corners=align_corners,
             dropout=dropout,
             dtype=policy,
             name="pyramid_pooling",
             **norm,
         )(features)
-        logits = classifier(num_classes, policy=policy, name="classifier")(x)
+        logits = classifier(
+            num_classes, policy=policy, name="classifier", kernel_size=classifier_kernel_size
+        )(x)
         logits = BilinearResize(
             align_corners=align_corners, dtype=full_precision(policy), name="upsampling"
         )([logits, images])
@@ -146,19 +168,24 @@ class PSPNet(keras.Model):
         self.pooling = pooling
         self.reduction = reduction
         self.fusion_filters = fusion_filters
+        self.fusion_kernel_size = fusion_kernel_size
+        self.normalize_global = normalize_global
+        self.classifier_kernel_size = classifier_kernel_size
         self.dropout_rate = dropout
         self.aux_weight = aux_weight
         self.aux_filters = aux_filters
         self.align_corners = align_corners
         self.activation = activation
+        self.class_names = None if class_names is None else [str(name) for name in class_names]
+        self.palette = None if palette is None else [[int(n) for n in rgb] for rgb in palette]
         self._policy = policy
         # What `predict_step` returns, and the function of `predict_classes`.
         self._predicts = "logits"
         self._class_function = None
 
     @property
-    def backbone(self) -> DilatedResNet:
-        """The `DilatedResNet`."""
+    def backbone(self) -> DilatedResNet | DilatedBackbone:
+        """The layer that makes the features."""
         return self.get_layer("backbone")
 
     @property
@@ -480,6 +507,9 @@ class PSPNet(keras.Model):
             "pooling": self.pooling,
             "reduction": self.reduction,
             "fusion_filters": self.fusion_filters,
+            "fusion_kernel_size": self.fusion_kernel_size,
+            "normalize_global": self.normalize_global,
+            "classifier_kernel_size": self.classifier_kernel_size,
             "dropout": self.dropout_rate,
             "aux_weight": self.aux_weight,
             "aux_filters": self.aux_filters,
@@ -489,6 +519,8 @@ class PSPNet(keras.Model):
             "channel_order": normalization["channel_order"],
             "activation": self.activation,
             "input_shape": self.input_shape[1:],
+            "class_names": self.class_names,
+            "palette": self.palette,
             "dtype": self._policy.name,
             "name": self.name,
             "frozen": [layer.path for layer in self._inner_layers() if not layer.trainable],
@@ -550,20 +582,21 @@ class StopOnInvalidLoss(keras.callbacks.Callback):
 def _backbone(backbone, policy):
     """A layer named "backbone", which optimizers know it by."""
     names = [f"resnet{depth}" for depth in BLOCKS]
-    if isinstance(backbone, str):
-        if backbone not in names:
-            raise ValueError(
-                f"backbone={backbone!r} is unknown; choose one of {', '.join(names)}, "
-                "or pass a keras_psp.DilatedResNet."
-            )
+    if isinstance(backbone, str) and backbone in names:
         return DilatedResNet(int(backbone.removeprefix("resnet")), dtype=policy, name="backbone")
-    if not isinstance(backbone, DilatedResNet):
+    if isinstance(backbone, keras.Model):
+        return DilatedBackbone(backbone, dtype=policy, name="backbone")
+    if not isinstance(backbone, DilatedResNet | DilatedBackbone):
         raise ValueError(
-            f"backbone={backbone!r}; choose one of {', '.join(names)}, "
-            "or pass a keras_psp.DilatedResNet."
+            f"backbone={backbone!r} is unknown; choose one of {', '.join(names)}, or pass a "
+            "keras_psp.DilatedResNet, a keras_psp.DilatedBackbone or a model of "
+            "keras.applications."
         )
     if backbone.name == "backbone" and backbone.dtype_policy.name == policy.name:
         return backbone
+    if isinstance(backbone, DilatedBackbone):
+        config = {**backbone.get_config(), "name": "backbone", "dtype": policy.name}
+        return DilatedBackbone(**{**config, "model": backbone.features})  # keeps its weights
     if backbone.built:
         raise ValueError(
             f"the backbone with weights is named {backbone.name!r} and computes in "
@@ -572,6 +605,24 @@ def _backbone(backbone, policy):
         )
     config = {**backbone.get_config(), "name": "backbone", "dtype": policy.name}
     return type(backbone).from_config(config)
+
+
+def _normalization(encoder, mean, std, channel_order):
+    """Arguments of `ImageNormalization`, the backbone's own where "auto"."""
+    own = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD, "channel_order": "rgb"}
+    if isinstance(encoder, DilatedBackbone):
+        own = encoder.normalization or {"channel_order": "rgb"}
+    given = {"mean": mean, "std": std, "channel_order": channel_order}
+    chosen = {
+        key: own.get(key) if isinstance(value, str) and value == "auto" else value
+        for key, value in given.items()
+    }
+    if chosen["mean"] is None or chosen["std"] is None:
+        raise ValueError(
+            f"how {encoder.features.name} wants its images isn't known; pass mean=, std= (on the "
+            "scale 0..255) and channel_order= as it was trained."
+        )
+    return chosen
 
 
 def _channel_remedy(shape):

@@ -301,7 +301,7 @@ def test_keras_own_export_and_quantize_work(tmp_path):
         ({"num_classes": 1}, "num_classes=1; a mask needs an integer of at least 2"),
         ({"num_classes": 2.5}, "num_classes=2.5; a mask needs an integer"),
         ({"backbone": "resnet20"}, "backbone='resnet20' is unknown; choose one of resnet18, "),
-        ({"backbone": 50}, "backbone=50; choose one of resnet18"),
+        ({"backbone": 50}, "backbone=50 is unknown; choose one of resnet18"),
         ({"activation": "sigmoid"}, "activation='sigmoid' is unknown; choose None or 'softmax'"),
         ({"aux_weight": -1}, "aux_weight=-1 is negative; 0 drops the auxiliary head"),
         ({"pooling": "sum"}, "pooling='sum' is unknown"),

@@ -1,0 +1,107 @@
+"""qubvel-org/segmentation_models.pytorch: PSPNet's files and their logits.
+
+    git clone https://github.com/qubvel-org/segmentation_models.pytorch
+    python benchmarks/parity/peers/smp.py --repository segmentation_models.pytorch \
+        --variant resnet34 --output out
+
+Needs torch, torchvision, timm, safetensors and huggingface_hub. VARIANT.pth is
+torch.save(model.state_dict()), pretrained/ is model.save_pretrained(), from which the
+reference is run. PSPNet's own `upsampling=8` fits its default `encoder_depth=3`; with it
+-depth4 and -depth5 would answer at 1/2 and 1/4 of the image's size, so these two are built with
+upsampling=16 and 32. Heights and widths must be multiples of 2**depth (base/model.py).
+
+torchvision's wheels on PyPI are built for CUDA. Beside a torch for the CPU its operators do not
+load and the import fails, although a ResNet needs none of them: they are then declared here
+and have no code.
+"""
+
+import sys
+
+import common
+
+VARIANTS = {  # encoder_name, encoder_depth, upsampling
+    "resnet18": ("resnet18", 3, 8),
+    "resnet34": ("resnet34", 3, 8),
+    "resnet50": ("resnet50", 3, 8),
+    "resnet101": ("resnet101", 3, 8),
+    "resnet50-depth4": ("resnet50", 4, 16),
+    "resnet50-depth5": ("resnet50", 5, 32),
+}
+
+
+def import_torchvision():
+    import torch
+
+    try:
+        import torchvision
+    except RuntimeError as error:
+        if "torchvision::nms" not in str(error):
+            raise
+        boxes = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+        for name in ("nms", "qnms"):
+            torch.library.define(f"torchvision::{name}", boxes)
+        import torchvision
+    return torchvision
+
+
+def main():
+    options = common.arguments(
+        __doc__.splitlines()[0], list(VARIANTS), sizes=("480x480", "256x320")
+    )
+    if options.repository is None:
+        raise SystemExit("--repository is needed: a checkout of segmentation_models.pytorch")
+    # In place of this folder, whose torchvision.py would hide the package.
+    sys.path[0] = str(options.repository)
+    torchvision = import_torchvision()
+    import segmentation_models_pytorch as smp
+    import torch
+
+    encoder_name, depth, upsampling = VARIANTS[options.variant]
+    model = smp.PSPNet(
+        encoder_name=encoder_name,
+        encoder_depth=depth,
+        encoder_weights=None,
+        classes=options.num_classes,
+        upsampling=upsampling,
+    )
+    common.randomize_torch(model, options.seed)
+    with torch.no_grad():
+        for layer in model.modules():
+            if hasattr(layer, "downsample"):  # a residual block: keep its branch small
+                getattr(layer, "bn3", layer.bn2).weight.mul_(0.2)
+
+    file = f"{options.variant}.pth"
+    torch.save(model.state_dict(), options.output / file)
+    if options.legacy:
+        (options.output / "legacy").mkdir(exist_ok=True)
+        path = options.output / "legacy" / file
+        torch.save(model.state_dict(), path, _use_new_zipfile_serialization=False)
+    model.save_pretrained(options.output / "pretrained")
+    model = smp.from_pretrained(str(options.output / "pretrained")).eval()
+
+    def logits(pixels):
+        # get_preprocessing_params would ask the hub; its answer for these encoders is in
+        # tests/test_preprocessing.py.
+        images = smp.encoders.preprocess_input(
+            pixels,
+            mean=[0.485, 0.456, 0.406],
+            std=[0.229, 0.224, 0.225],
+            input_space="RGB",
+            input_range=[0, 1],
+        )
+        images = torch.from_numpy(images).float().permute(0, 3, 1, 2)
+        return model.predict(images).permute(0, 2, 3, 1).numpy()
+
+    common.write(
+        options,
+        family="smp",
+        files=[file, "pretrained/model.safetensors"],
+        logits=logits,
+        what=f"segmentation_models_pytorch {smp.__version__} PSPNet, encoder_name={encoder_name}, "
+        f"encoder_depth={depth}, upsampling={upsampling}, in evaluation mode; torchvision "
+        f"{torchvision.__version__}, torch {torch.__version__}",
+    )
+
+
+if __name__ == "__main__":
+    main()

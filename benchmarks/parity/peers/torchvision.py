@@ -1,0 +1,91 @@
+"""torchvision's ResNets: the file of a classifier and its features at output stride 16 and 32.
+
+    python benchmarks/parity/peers/torchvision.py --variant resnet50 --output out
+
+Needs torch and torchvision; --repository is ignored. reference.npz holds no logits but
+`features_HxW` (layer4) and `auxiliary_HxW` (layer3), (1, h, w, channels), undilated: a side is
+ceil(H / 32) and ceil(H / 16) long.
+
+torchvision's wheels on PyPI are built for CUDA. Beside a torch for the CPU its operators do not
+load and the import fails, although a ResNet needs none of them: they are then declared here
+and have no code.
+"""
+
+import json
+import sys
+
+import common
+import numpy as np
+
+VARIANTS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
+
+
+def import_torchvision():
+    import torch
+
+    del sys.path[0]  # this folder, where `import torchvision` would find this very file
+    try:
+        import torchvision
+    except RuntimeError as error:
+        if "torchvision::nms" not in str(error):
+            raise
+        boxes = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+        for name in ("nms", "qnms"):
+            torch.library.define(f"torchvision::{name}", boxes)
+        import torchvision
+    return torchvision
+
+
+def main():
+    options = common.arguments(__doc__.splitlines()[0], VARIANTS, num_classes=1000)
+    torchvision = import_torchvision()
+    import torch
+
+    torch.manual_seed(options.seed)  # for fc; the rest is set below
+    model = torchvision.models.get_model(options.variant, num_classes=options.num_classes).eval()
+    common.randomize_torch(model, options.seed)
+    with torch.no_grad():
+        for layer in model.modules():
+            if hasattr(layer, "downsample"):  # a residual block: keep its branch small
+                getattr(layer, "bn3", layer.bn2).weight.mul_(0.2)
+
+    file = f"{options.variant}.pth"
+    torch.save(model.state_dict(), options.output / file)
+    if options.legacy:
+        (options.output / "legacy").mkdir(exist_ok=True)
+        path = options.output / "legacy" / file
+        torch.save(model.state_dict(), path, _use_new_zipfile_serialization=False)
+
+    maps = {}
+    for name, layer in {"features": model.layer4, "auxiliary": model.layer3}.items():
+        layer.register_forward_hook(
+            lambda _, inputs, output, name=name: maps.update({name: output})
+        )
+    # Only the mean and deviation of the preset: its resize and crop would change the image.
+    preset = torchvision.models.get_model_weights(options.variant).DEFAULT.transforms()
+    mean, deviation = (torch.tensor(v)[:, None, None] for v in (preset.mean, preset.std))
+
+    arrays = {}
+    for height, width in options.sizes:
+        pixels = common.image(height, width, options.seed)
+        # transforms/_presets.py, ImageClassification: RGB, 0..1, then mean and deviation.
+        images = torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255.0
+        with torch.no_grad():
+            model((images - mean) / deviation)
+        arrays[f"image_{height}x{width}"] = pixels
+        for name, tensor in maps.items():
+            arrays[f"{name}_{height}x{width}"] = tensor.permute(0, 2, 3, 1).numpy()
+    np.savez(options.output / "reference.npz", **arrays)
+    facts = {
+        "family": "torchvision",
+        "variant": options.variant,
+        "files": [file],
+        "num_classes": options.num_classes,
+        "what": f"torchvision {torchvision.__version__} {options.variant} in evaluation mode, "
+        f"outputs of layer4 and layer3; torch {torch.__version__}",
+    }
+    (options.output / "facts.json").write_text(json.dumps(facts, indent=1))
+
+
+if __name__ == "__main__":
+    main()
