@@ -4,6 +4,7 @@ from keras_psp.layers import AuxiliaryHead, DilatedBackbone, DilatedResNet, Pyra
 from keras_psp.losses import UpsampledCrossentropy
 from keras_psp.metrics import MeanIoU
 from keras_psp.models import PSPNet
+from keras_psp.models.pspnet import weights_opener as _weights_opener
 from keras_psp.optimizers import SGD
 from keras_psp.schedules import PolyLearningRate
 
@@ -19,4 +20,25 @@ __all__ = [
     "PolyLearningRate",
     "PyramidPoolingModule",
     "UpsampledCrossentropy",
+    "list_presets",
 ]
+
+
+def list_presets(dataset: str | None = None):
+    """The published networks that `PSPNet.from_preset` knows; prints as a table.
+
+    Args:
+        dataset: only those of one data set, as "ade20k" or "cityscapes".
+    """
+    from keras_psp.weights import list_presets
+
+    return list_presets(dataset)
+
+
+def _open_weights(weights, given):
+    from keras_psp.weights.sources import open_weights
+
+    return open_weights(weights, given)
+
+
+_weights_opener(_open_weights)

@@ -155,7 +155,7 @@ class _Plan:
                         state[id(tensor)], maker[id(tensor)] = (1, 1), layer.name
                     continue
                 self.names.append(layer.name)
-                sources = [tensor for tensor in node.arguments.keras_tensors]
+                sources = list(node.arguments.keras_tensors)
                 stride, dilation = max(state[id(tensor)] for tensor in sources)
                 before = maker[id(sources[0])]
                 stride, dilation = self._visit(layer, stride, dilation, before, output_stride)

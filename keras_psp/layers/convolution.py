@@ -1,6 +1,7 @@
 """Convolutions padded symmetrically, as Caffe and torch pad, and their BatchNorm."""
 
 import keras
+import numpy as np
 from keras import ops
 
 
@@ -45,13 +46,25 @@ class SymmetricConv2D(keras.layers.Conv2D):
     Args:
         filters: output channels.
         kernel_size: odd int.
-        strides, dilation_rate and the rest: as in `keras.layers.Conv2D`.
+        strides, dilation_rate and the rest: as in `keras.layers.Conv2D`; both together
+            where the strides divide the dilation, as in mmsegmentation's `d32` models.
 
     Input:  (batch, height, width, channels).
     Output: (batch, ceil(height / strides), ceil(width / strides), filters).
     """
 
-    def __init__(self, filters, kernel_size, **kwargs):
+    def __init__(self, filters, kernel_size, *, strides=1, dilation_rate=1, **kwargs):
+        # With both, every tap falls on a pixel that the stride keeps: the same as an
+        # undilated convolution of every second pixel. Keras refuses to do both.
+        self._subsampling = 1
+        if np.max(strides) > 1 and np.max(dilation_rate) > 1:
+            if np.size(strides) > 1 or np.size(dilation_rate) > 1 or dilation_rate % strides:
+                raise ValueError(
+                    f"strides={strides} and dilation_rate={dilation_rate}: together they must be "
+                    "ints, and the strides divide the dilation."
+                )
+            self._subsampling, strides, dilation_rate = strides, 1, dilation_rate // strides
+        kwargs |= {"strides": strides, "dilation_rate": dilation_rate}
         kwargs["padding"] = "valid"
         # The matrix products around this layer are written for channels last.
         kwargs["data_format"] = "channels_last"
@@ -62,6 +75,8 @@ class SymmetricConv2D(keras.layers.Conv2D):
             )
 
     def convolution_op(self, inputs, kernel):
+        if self._subsampling > 1:
+            inputs = inputs[:, :: self._subsampling, :: self._subsampling]
         padding = [
             dilation * (size - 1) // 2
             for dilation, size in zip(self.dilation_rate, self.kernel_size, strict=True)
@@ -89,13 +104,20 @@ class SymmetricConv2D(keras.layers.Conv2D):
 
     def compute_output_shape(self, input_shape):
         batch, height, width, _ = input_shape
-        rows, columns = self.strides
+        rows, columns = (step * self._subsampling for step in self.strides)
         return (
             batch,
             None if height is None else -(-height // rows),
             None if width is None else -(-width // columns),
             self.filters,
         )
+
+    def get_config(self):
+        config = super().get_config()
+        if self._subsampling > 1:
+            config["strides"] = self._subsampling
+            config["dilation_rate"] = self.dilation_rate[0] * self._subsampling
+        return config
 
 
 def freeze_inner(layer):

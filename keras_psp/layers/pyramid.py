@@ -21,6 +21,7 @@ from keras_psp.layers.resampling import (
     spatial_size,
 )
 
+
 @keras.saving.register_keras_serializable("keras_psp")
 class FactorizedFusion(keras.layers.Layer):
     """Convolution over concat[features, upsampled pyramid], without the concatenation.
@@ -103,7 +104,7 @@ class FactorizedFusion(keras.layers.Layer):
         return apply_columns(columns, ops.concatenate(terms, axis=2))
 
     def _tap_matrix(self, bins, target):
-        """(target, taps * bins): bilinear rows shifted by each tap, zero where it leaves the map."""
+        """(target, taps * bins): bilinear rows shifted by each tap, zero past the map."""
         return ops.concatenate(
             [
                 ops.convert_to_tensor(

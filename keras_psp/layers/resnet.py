@@ -82,6 +82,8 @@ class DilatedResNet(keras.layers.Layer):
         depth: 18, 34, 50, 101, 152 or 269.
         output_stride: 8, 16 or 32: input size over the last map's size. At 8 the last
             two stages are dilated by 2 and 4, at 16 the last one by 2.
+        dilations: of the four stages, where they aren't those of the output stride, as in
+            mmsegmentation's `d32` models: (1, 1, 2, 4) with all strides kept.
         stem_filters: channels of three 3x3 convolutions, (64, 64, 128) as in semseg or
             (32, 32, 64) as in mmsegmentation; one number, (64,), is the original single
             7x7 convolution.
@@ -111,6 +113,7 @@ class DilatedResNet(keras.layers.Layer):
         depth: int = 50,
         *,
         output_stride: int = 8,
+        dilations: Sequence[int] | None = None,
         stem_filters: Sequence[int] = (64, 64, 128),
         contract_dilation: bool = False,
         dilate_second: bool = True,
@@ -129,6 +132,8 @@ class DilatedResNet(keras.layers.Layer):
             raise ValueError(f"output_stride={output_stride!r}; choose 8, 16 or 32.")
         if num_stages not in (2, 3, 4):
             raise ValueError(f"num_stages={num_stages!r}; choose 2, 3 or 4.")
+        if dilations is not None and len(dilations) != 4:
+            raise ValueError(f"dilations={tuple(dilations)}; give four, one a stage.")
         stem_filters = tuple(stem_filters)
         if len(stem_filters) not in (1, 3):
             raise ValueError(
@@ -137,6 +142,7 @@ class DilatedResNet(keras.layers.Layer):
             )
         self.depth = depth
         self.output_stride = output_stride
+        self.dilations = None if dilations is None else tuple(dilations)
         self.stem_filters = stem_filters
         self.contract_dilation = contract_dilation
         self.dilate_second = dilate_second
@@ -179,6 +185,9 @@ class DilatedResNet(keras.layers.Layer):
                 strides, dilation = 1, 2 * dilation
             stride *= strides
             dilated_here = stage > 0 and strides == 1
+            if self.dilations is not None:
+                dilation = self.dilations[stage]
+                dilated_here = dilation > 1
             blocks = []
             for block in range(count):
                 name = f"stage{stage + 2}_block{block + 1}"
@@ -258,6 +267,7 @@ class DilatedResNet(keras.layers.Layer):
             **super().get_config(),
             "depth": self.depth,
             "output_stride": self.output_stride,
+            "dilations": self.dilations,
             "stem_filters": self.stem_filters,
             "contract_dilation": self.contract_dilation,
             "dilate_second": self.dilate_second,

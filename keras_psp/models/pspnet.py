@@ -2,7 +2,10 @@
 
 import contextlib
 import contextvars
+import functools
+import inspect
 import math
+import os
 from collections.abc import Sequence
 from typing import Literal
 
@@ -25,6 +28,38 @@ from keras_psp.optimizers.sgd import SGD
 # What a call without training returns: "logits", "low_resolution" or "classes". Replicas
 # are threads that take turns in the middle of a step, so an attribute would not do.
 _RETURNS = contextvars.ContextVar("returns", default="logits")
+
+
+def _open_weights(weights, given):
+    """Trained weights come from the edge of the package, which puts its opener here."""
+    raise RuntimeError(f"weights={weights!r}: import keras_psp, not its parts alone.")
+
+
+def weights_opener(opener):
+    """Set what `PSPNet(weights=...)` asks: opener(weights, given arguments) -> source.
+
+    The source has `arguments`, for what the user didn't give, and `load(model)`.
+    """
+    global _open_weights
+    _open_weights = opener
+
+
+def _with_weights(init):
+    """Let `weights` decide the arguments that aren't given, and load them."""
+    signature = inspect.signature(init)
+
+    @functools.wraps(init)
+    def initialize(self, *args, weights=None, **kwargs):
+        if weights is None:
+            init(self, *args, **kwargs)
+            return
+        given = dict(signature.bind(self, *args, **kwargs).arguments)
+        given.pop("self")
+        source = _open_weights(weights, given)
+        init(self, **source.arguments)
+        source.load(self)
+
+    return initialize
 
 
 @keras.saving.register_keras_serializable("keras_psp")
@@ -60,6 +95,10 @@ class PSPNet(keras.Model):
         input_shape: (height, width, 3); None where any size may come.
         class_names, palette: one name and one (red, green, blue) a class; kept with the
             model for tables and pictures.
+        weights: None for random ones; "imagenet" or another name or file of an ImageNet
+            ResNet for the backbone; the name of a preset, a file or a `PSPNet` for all
+            that fits, whose arguments are taken where none are given. What starts anew
+            (the classifier of other classes) is said on stderr.
         dtype: precision as in Keras layers, "mixed_bfloat16" for instance; logits,
             loss and normalisation stay float32. Default: the backbone's, if that is a
             layer, else Keras' global one.
@@ -78,6 +117,7 @@ class PSPNet(keras.Model):
             not RGB or too small for the largest bin.
     """
 
+    @_with_weights
     def __init__(
         self,
         num_classes: int = 150,
@@ -101,9 +141,11 @@ class PSPNet(keras.Model):
         input_shape: tuple[int | None, int | None, int] = (None, None, 3),
         class_names: Sequence[str] | None = None,
         palette: Sequence[Sequence[int]] | None = None,
+        weights: "str | os.PathLike | PSPNet | None" = None,
         dtype: str | keras.DTypePolicy | None = None,
         name: str = "pspnet",
     ):
+        del weights  # taken by the decorator
         if not isinstance(num_classes, int | np.integer) or num_classes < 2:
             raise ValueError(
                 f"num_classes={num_classes!r}; a mask needs an integer of at least 2 classes."
@@ -182,6 +224,19 @@ class PSPNet(keras.Model):
         # What `predict_step` returns, and the function of `predict_classes`.
         self._predicts = "logits"
         self._class_function = None
+
+    @classmethod
+    def from_preset(cls, name: str, **arguments) -> "PSPNet":
+        """A published PSPNet by its name, with its trained weights.
+
+        The file is fetched and converted once; see `keras_psp.list_presets()`.
+
+        Args:
+            name: of the preset, as "pspnet_r50-d8_512x512_160k_ade20k".
+            arguments: of `PSPNet`, in place of the preset's own; another num_classes
+                gives a new classifier.
+        """
+        return cls(weights=name, **arguments)
 
     @property
     def backbone(self) -> DilatedResNet | DilatedBackbone:

@@ -110,7 +110,7 @@ def pair(param, name, default=None, prefix=None):
 
 
 def random_blobs(net, seed):
-    """{layer: its blobs}, shaped as base_conv_layer.cpp:132-177 and bn_layer.cpp:20-43 do it."""
+    """{layer: its blobs}, shaped as base_conv_layer.cpp:132-178 and bn_layer.cpp:20-44 do it."""
     generator = torch.Generator().manual_seed(seed)
 
     def uniform(shape, low, high):
@@ -161,7 +161,7 @@ def save(net, blobs, path):
 
 
 def pooled(x, param):
-    """pooling_layer.cpp:79-198."""
+    """pooling_layer.cpp:79-220."""
     sides, pad = pair(param, "kernel_size", prefix="kernel"), pair(param, "pad")
     stride, size = pair(param, "stride"), tuple(x.shape[2:])
     if param.global_pooling:
@@ -222,7 +222,7 @@ def run(layer, bottoms, blobs):
         dilation = [*param.dilation] * (2 if len(param.dilation) == 1 else 1) or [1, 1]
         bias = blobs[1] if param.bias_term else None
         y = functional.conv2d(x, blobs[0], bias, *geometry, dilation, param.group)
-    elif layer.type == "BN":  # bn_layer.cpp:102-190, which gives cuDNN's result in TEST too
+    elif layer.type == "BN":  # bn_layer.cpp:95-212; the factory never makes the cuDNN one
         slope, bias, mean, variance = blobs
         y = (x - mean) * (variance + layer.bn_param.eps) ** -0.5 * slope + bias
     elif layer.type == "ReLU":  # relu_layer.cpp:9
@@ -237,7 +237,7 @@ def run(layer, bottoms, blobs):
     elif layer.type == "Eltwise" and layer.eltwise_param.operation == layer.eltwise_param.SUM:
         factors = layer.eltwise_param.coeff or [1.0] * len(bottoms)
         y = sum(factor * bottom for factor, bottom in zip(factors, bottoms, strict=True))
-    elif layer.type in ("Dropout", "Split"):  # dropout_layer.cpp:48 copies in TEST
+    elif layer.type in ("Dropout", "Split"):  # dropout_layer.cpp:44 copies in TEST
         y = x
     else:
         raise NotImplementedError(f"{layer.name}: {layer.type}")

@@ -9,10 +9,12 @@
     peer --variant psp_resnet50_ade --output out
 
 gluoncv is imported whole, nothing is stubbed. The scores are `PSPNet.predict`'s, which takes any
-size; `evaluate` (PSPNet's forward pass) takes only the size given to the constructor, and that
-only in multiples of 8. Beside each model with its auxiliary head and without (`_no_aux`):
-`_float16` is what scripts/segmentation/train.py leaves with `--dtype float16`, `_save_params` a
-file of MXNet's deprecated call, `_collect` one of `collect_params().save`, `_export` one of
+size; `evaluate` (the forward pass) always resizes to the size given to the constructor, and the
+pyramid to an eighth of it, so that it wants multiples of 8.
+
+Each model comes with its auxiliary head and without (`_no_aux`). Of the other forms, `_float16`
+is what scripts/segmentation/train.py leaves with `--dtype float16`, `_save_params` a file of
+MXNet's deprecated call, `_collect` one of `collect_params().save`, `_export` one of
 `gluoncv.utils.export_block` with its symbol.
 """
 

@@ -1,6 +1,6 @@
 """torchvision's ResNets: the file of a classifier and its features at output stride 16 and 32.
 
-    python benchmarks/parity/peers/torchvision.py --variant resnet50 --output out
+    python benchmarks/parity/peers/torchvision_resnet.py --variant resnet50 --output out
 
 Needs torch and torchvision; --repository is ignored. reference.npz holds no logits but
 `features_HxW` (layer4) and `auxiliary_HxW` (layer3), (1, h, w, channels), undilated: a side is

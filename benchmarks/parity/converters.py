@@ -1,0 +1,68 @@
+"""Every family's own network beside its conversion.
+
+A peer's script (benchmarks/parity/peers/) runs the other project's code with random
+weights and statistics and leaves a checkpoint, images and logits in a folder:
+
+    python benchmarks/parity/peers/semseg.py --repository semseg --variant 50 --output out/semseg-50
+    python benchmarks/parity/converters.py out/*
+
+converts each and prints the largest difference of the logits, of their range.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from keras_psp.weights import convert
+
+BOUND = 1e-4
+
+
+def compare(folder):
+    """Family and variant, and the error at every size over all forms of the file."""
+    facts = json.loads((folder / "facts.json").read_text())
+    files = [folder / name for name in facts["files"] if not name.endswith((".json", ".md"))]
+    # An encoder's and a decoder's file are one network; others hold the same one twice.
+    networks = [files] if files[0].name.startswith("encoder") else [[file] for file in files]
+    reference = np.load(folder / "reference.npz")
+    errors = {}
+    for network in networks:
+        model = convert(network)
+        for key in sorted(reference.files):
+            if key.startswith("logits_"):
+                size = key.removeprefix("logits_")
+                expected = reference[key]
+                found = model.predict(reference[f"image_{size}"], verbose=0)
+                error = float(np.abs(found - expected).max() / np.ptp(expected))
+                errors[size] = max(error, errors.get(size, 0))
+    return facts, errors
+
+
+def main():
+    """Print the table; fail where a conversion is further off than the bound."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folders", nargs="+", type=Path)
+    options = parser.parse_args()
+    rows = []
+    for folder in sorted(options.folders):
+        if not (folder / "facts.json").exists():
+            continue
+        print(folder, file=sys.stderr)
+        rows.append(compare(folder))
+        keras.backend.clear_session()
+    print("| family | variant | largest error, of the logits' range |")
+    print("|---|---|---|")
+    for facts, errors in rows:
+        shown = ", ".join(f"{size}: {error:.1e}" for size, error in errors.items())
+        print(f"| {facts['family']} | {facts['variant']} | {shown} |")
+    worst = max(error for _, errors in rows for error in errors.values())
+    print(f"\nWorst: {worst:.1e}, bound {BOUND:.0e}.")
+    return worst > BOUND
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

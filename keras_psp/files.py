@@ -1,0 +1,48 @@
+"""Files that are whole or absent."""
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def written_aside(path: str | Path) -> Iterator[Path]:
+    """A temporary path beside `path` that takes its place once the block has succeeded.
+
+    Readers see the old file or folder or the new one, never half of one, even after a
+    kill or a full disk. The temporary path has the same suffix.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    old = beside / "old"
+    try:
+        aside = beside / f"new{path.suffix}"
+        yield aside
+        if aside.is_file():
+            _to_disk(aside)
+        try:
+            if path.is_dir():
+                # A folder cannot replace a full folder in one step.
+                os.replace(path, old)
+            os.replace(aside, path)
+        except BaseException:
+            if old.exists() and not path.exists():
+                os.replace(old, path)
+            raise
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def _to_disk(path):
+    """After a power cut the new name must not stand for an empty file."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError:  # file systems that can't
+        pass
+    finally:
+        os.close(handle)

@@ -1,0 +1,158 @@
+"""Any published PSPNet checkpoint as a `keras_psp.PSPNet`."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from keras_psp.layers.resnet import DilatedResNet
+from keras_psp.models.pspnet import PSPNet
+from keras_psp.weights.families import BACKBONES, NETWORKS, recognized
+from keras_psp.weights.files import Checkpoint, WeightsFileError, file_format, read_checkpoint
+from keras_psp.weights.names import Family
+
+
+def convert(path: str | Path | Sequence[str | Path], *, verbose: bool = True, **options) -> PSPNet:
+    """The PSPNet in a checkpoint of any known project; which one is seen from the file.
+
+    mmsegmentation, semseg, CSAILVision, segmentation_models.pytorch, gluon-cv, the Caffe
+    original and keras_psp's own `.keras` files; docs/weights.md lists what differs.
+    Nothing in a file is executed, and PyTorch, MXNet and Caffe aren't needed.
+
+    Args:
+        path: the file. CSAILVision's networks are two files: give the encoder's, with
+            the decoder's beside it, or both.
+        verbose: whether to say on stderr what was found.
+        options: arguments of `PSPNet` that no weights depend on, where the file doesn't
+            tell them or something else is wanted: align_corners, dropout, mean, std,
+            class_names, palette, activation, input_shape, dtype; output_stride,
+            dilations, contract_dilation, dilate_second of the backbone.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        keras_psp.weights.WeightsFileError: for a file that is broken, unsafe or unknown,
+            or whose tensors don't fit; the sentence names them.
+    """
+    paths = [Path(p) for p in ([path] if isinstance(path, str | Path) else path)]
+    if len(paths) == 1 and not paths[0].is_dir() and file_format(paths[0]) == "keras":
+        return _open_keras(paths[0], options, verbose)
+    checkpoint = _read(paths)
+    family = _recognize(checkpoint)
+    if family in BACKBONES:
+        raise WeightsFileError(
+            f"{checkpoint.path} holds {family.title}, no PSPNet; start one from it by "
+            f"PSPNet(num_classes=..., weights={str(checkpoint.path)!r})."
+        )
+    try:
+        arguments = family.architecture(checkpoint.tensors)
+        if family.describe is not None:
+            arguments |= family.describe(checkpoint, arguments)
+        model = build(arguments, options)
+        family.load(model, checkpoint.tensors)
+    except WeightsFileError as error:
+        raise WeightsFileError(f"{checkpoint.path}: {error}") from error
+    if verbose:
+        print(f"{checkpoint.path.name}: {family.title}, {summary(model)}", file=sys.stderr)
+    return model
+
+
+def build(arguments: dict[str, Any], options: dict[str, Any]) -> PSPNet:
+    """A PSPNet from a family's arguments and a user's."""
+    arguments = dict(arguments)
+    backbone = dict(arguments.pop("backbone"))
+    of_backbone = ("output_stride", "dilations", "contract_dilation", "dilate_second")
+    backbone |= {key: options[key] for key in of_backbone if key in options}
+    options = {key: value for key, value in options.items() if key not in of_backbone}
+    dtype = options.get("dtype")
+    return PSPNet(
+        backbone=DilatedResNet(**backbone, dtype=dtype, name="backbone"), **{**arguments, **options}
+    )
+
+
+def summary(model: PSPNet) -> str:
+    """What a converted network is, in one line."""
+    backbone = model.backbone
+    stem = "7x7 stem" if len(backbone.stem_filters) == 1 else f"stem {backbone.stem_filters}"
+    head = "with" if model.aux_weight > 0 else "without"
+    return (
+        f"ResNet-{backbone.depth} ({stem}), output stride {backbone.output_stride}, "
+        f"{model.num_classes} classes, {head} auxiliary head, align_corners={model.align_corners}."
+    )
+
+
+def _read(paths):
+    if len(paths) == 1:
+        paths = _both_of_csail(paths[0])
+    if len(paths) == 1:
+        return read_checkpoint(paths[0])
+    if len(paths) != 2:
+        raise ValueError(f"{len(paths)} files; a network is one file, or an encoder and a decoder.")
+    checkpoints = [read_checkpoint(path) for path in paths]
+    if "ppm.0.1.weight" in checkpoints[0].tensors:
+        checkpoints.reverse()
+    tensors = {
+        f"{part}.{name}": tensor
+        for part, checkpoint in zip(("encoder", "decoder"), checkpoints, strict=True)
+        for name, tensor in checkpoint.tensors.items()
+    }
+    return Checkpoint(checkpoints[0].path, checkpoints[0].format, tensors)
+
+
+def _both_of_csail(path):
+    """The encoder's and the decoder's file where the path is one of them or their folder."""
+    if path.is_dir():
+        found = sorted(path.glob("encoder_epoch_*.pth"))
+        if len(found) != 1:
+            raise WeightsFileError(
+                f"{path} is a folder with {len(found)} files encoder_epoch_N.pth; give the "
+                "checkpoint itself."
+            )
+        path = found[0]
+    for own, other in (("encoder", "decoder"), ("decoder", "encoder")):
+        if path.name.startswith(f"{own}_epoch"):
+            partner = path.with_name(path.name.replace(own, other, 1))
+            if not partner.exists():
+                raise FileNotFoundError(
+                    f"{path} is half of a network; put {partner.name} beside it."
+                )
+            return [path, partner] if own == "encoder" else [partner, path]
+    return [path]
+
+
+def _recognize(checkpoint) -> Family:
+    family = recognized(checkpoint.tensors)
+    if family is not None:
+        return family
+    names = list(checkpoint.tensors)
+    families = {f: f.resemblance(checkpoint.tensors) for f in NETWORKS + BACKBONES}
+    best = max(families, key=lambda f: len(families[f]))
+    if len(families[best]) >= 2:
+        lacking = [sign for sign in best.signs if sign not in checkpoint.tensors]
+        raise WeightsFileError(
+            f"{checkpoint.path}: it looks like {best.title} but misses {', '.join(lacking)}. "
+            "Nothing was loaded."
+        )
+    raise WeightsFileError(
+        f"{checkpoint.path}: its {len(names)} tensors ({', '.join(names[:3])} ...) are of no "
+        "project that is known here: " + ", ".join(dict.fromkeys(f.name for f in NETWORKS)) + "."
+    )
+
+
+def _open_keras(path, options, verbose):
+    try:
+        model = keras.models.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:  # Keras' own errors are of many kinds and pages long
+        first = str(error).strip().split("\n")[0]
+        raise WeightsFileError(
+            f"{path}: Keras can't open it ({first}); it is damaged, or no PSPNet of keras_psp."
+        ) from error
+    if not isinstance(model, PSPNet):
+        raise WeightsFileError(f"{path} holds a {type(model).__name__}, no PSPNet.")
+    if verbose:
+        kind = summary(model) if isinstance(model.backbone, DilatedResNet) else model.name
+        print(f"{path.name}: a PSPNet of keras_psp, {kind}", file=sys.stderr)
+    if options:
+        return type(model)(weights=model, **options)
+    return model

@@ -1,0 +1,73 @@
+"""gluon-cv (gluoncv/model_zoo/pspnet.py, fcn.py and resnetv1b.py, resnet*_v1s)."""
+
+from keras_psp.weights.names import MXNET, Family, Suffixes
+
+_BACKBONE = {"contract_dilation": True}
+_NETWORK = {"align_corners": True}
+_UNIT = "layer{stage}.{block}."
+
+# Files of gluon-cv 0.3, before its pyramid had bins of 6 (its commit f7c1d9e2), by the
+# hash in their names (model_store.py); shapes don't show it.
+_BINS_TO_FOUR = ("0c42cb73", "eaaa87eb", "3f1cce66", "09e79ac5", "77e69422", "0f49fb59")
+
+
+def _describe(checkpoint, arguments):
+    del arguments
+    old = any(code in checkpoint.path.name for code in _BINS_TO_FOUR)
+    return {"bin_sizes": (1, 2, 3, 4)} if old else {}
+
+
+GLUONCV = Family(
+    name="gluon-cv",
+    title="a PSPNet of gluon-cv",
+    signs=["head.psp.conv1.0.weight", "head.block.4.weight"],
+    parts={
+        "stem": [("conv1.0", "conv1.1"), ("conv1.3", "conv1.4"), ("conv1.6", "bn1")],
+        "block": [(f"{_UNIT}conv{n}", f"{_UNIT}bn{n}") for n in (1, 2, 3)],
+        "shortcut": (f"{_UNIT}downsample.0", f"{_UNIT}downsample.1"),
+        "level": ("head.psp.conv{level1}.0", "head.psp.conv{level1}.1"),
+        "fusion": ("head.block.0", "head.block.1"),
+        "classifier": "head.block.4",
+        "auxiliary": ("auxlayer.block.0", "auxlayer.block.1"),
+        "auxiliary_classifier": "auxlayer.block.4",
+    },
+    suffixes=MXNET,
+    ignored=[r"fc\.(weight|bias)"],
+    backbone=_BACKBONE,
+    network=_NETWORK,
+    describe=_describe,
+)
+
+# What net.export and collect_params().save write, without "pspnet0_" before each name.
+GLUONCV_EXPORTED = Family(
+    name="gluon-cv exported",
+    title="an exported PSPNet of gluon-cv",
+    signs=["_psphead0_conv0_weight", "resnetv1s_conv0_weight"],
+    parts={
+        "stem": [(f"resnetv1s_conv{n}", f"resnetv1s_batchnorm{n}") for n in (0, 1, 2)],
+        "block": [
+            (
+                "resnetv1s_layers{stage}_conv{index}",
+                "resnetv1s_layers{stage}_batchnorm{index}",
+            )
+        ]
+        * 3,
+        "shortcut": ("resnetv1s_down{stage}_conv0", "resnetv1s_down{stage}_batchnorm0"),
+        "level": (
+            "_pyramidpooling0_hybridsequential{level}_conv0",
+            "_pyramidpooling0_hybridsequential{level}_batchnorm0",
+        ),
+        "fusion": ("_psphead0_conv0", "_psphead0_batchnorm0"),
+        "classifier": "_psphead0_conv1",
+        "auxiliary": (
+            "_fcnhead0_hybridsequential0_conv0",
+            "_fcnhead0_hybridsequential0_batchnorm0",
+        ),
+        "auxiliary_classifier": "_fcnhead0_hybridsequential0_conv1",
+    },
+    suffixes=Suffixes("_weight", "_bias", "_gamma", "_beta", "_running_mean", "_running_var"),
+    # Of export_block's own preprocessing: ImageNet's mean and deviation.
+    ignored=[r"_defaultpreprocess0_init_(mean|scale)", r"resnetv1s_dense0_(weight|bias)"],
+    backbone=_BACKBONE,
+    network=_NETWORK,
+)

@@ -1,0 +1,152 @@
+"""Weights files of every format, recognised by their first bytes, read without running any."""
+
+import dataclasses
+import struct
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from keras_psp.weights.files.caffe_file import looks_like_caffe, read_caffe
+from keras_psp.weights.files.errors import WeightsFileError
+from keras_psp.weights.files.keras_file import read_h5, read_npz
+from keras_psp.weights.files.mxnet_file import MAGIC as MXNET_MAGIC
+from keras_psp.weights.files.mxnet_file import read_mxnet
+from keras_psp.weights.files.torch_file import TorchTensor, read_torch
+
+__all__ = ["Checkpoint", "WeightsFileError", "file_format", "read_checkpoint"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """The tensors of a file and what was said beside them.
+
+    Attributes:
+        path: the file.
+        format: "torch", "safetensors", "mxnet", "caffe", "npz" or "h5".
+        tensors: by name; `numpy.asarray` reads one.
+        meta: what a torch checkpoint holds beside the weights.
+    """
+
+    path: Path
+    format: str
+    tensors: Mapping[str, Any]
+    meta: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def file_format(path: str | Path) -> str:
+    """The format of a weights file, by its content.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        WeightsFileError: if it is no weights file; the sentence says what it is.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise WeightsFileError(f"{path} is a folder; give the weights file in it.")
+    if not path.exists():
+        raise FileNotFoundError(f"{path} doesn't exist; give the path of a weights file.")
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(512)
+    if size == 0:
+        raise WeightsFileError(f"{path} is empty; fetch it again.")
+    if head.lstrip()[:1] == b"<":
+        raise WeightsFileError(
+            f"{path} is a web page, not weights: the download was answered by an error or login "
+            "page; fetch it again in a browser."
+        )
+    if head.startswith(b"version https://git-lfs"):
+        raise WeightsFileError(
+            f"{path} is a Git LFS pointer, not the weights; run `git lfs pull` where it came from."
+        )
+    if head.startswith(b"\x89HDF"):
+        return "h5"
+    if head.startswith(b"PK"):
+        return _archive_format(path)
+    if len(head) >= 9:
+        number = struct.unpack("<Q", head[:8])[0]
+        if number == MXNET_MAGIC:
+            return "mxnet"
+        if head[8:9] == b"{" and 0 < number <= size - 8:
+            return "safetensors"
+    if head[:1] == b"\x80":
+        return "torch"
+    if looks_like_caffe(head):
+        return "caffe"
+    raise WeightsFileError(
+        f"{path} is no weights file that is known here: not one of PyTorch, safetensors, MXNet, "
+        "Caffe, Keras or numpy."
+    )
+
+
+def _archive_format(path):
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except zipfile.BadZipFile as error:
+        raise WeightsFileError(
+            f"{path} begins as a PyTorch or Keras file but is cut short; fetch it again."
+        ) from error
+    if "config.json" in names and "metadata.json" in names:
+        return "keras"
+    if names and all(name.endswith(".npy") for name in names):
+        return "npz"
+    return "torch"
+
+
+def read_checkpoint(path: str | Path) -> Checkpoint:
+    """The tensors in a weights file; big ones are read from the disk when used.
+
+    Raises:
+        FileNotFoundError, WeightsFileError: in one sentence, see `file_format`.
+    """
+    path = Path(path)
+    kind = file_format(path)
+    meta: Mapping[str, Any] = {}
+    try:
+        if kind == "torch":
+            tensors, meta = _state_dict(read_torch(path))
+        elif kind == "safetensors":
+            tensors = _read_safetensors(path)
+        else:
+            readers = {"mxnet": read_mxnet, "caffe": read_caffe, "npz": read_npz, "h5": read_h5}
+            tensors = readers[kind](path)
+    except WeightsFileError as error:
+        raise WeightsFileError(f"{path}: {error}") from error
+    except ImportError:
+        raise
+    except Exception as error:  # a damaged file can raise anything in its reader
+        raise WeightsFileError(
+            f"{path} is damaged or cut short ({type(error).__name__}: {error}); fetch it again."
+        ) from error
+    if not tensors:
+        raise WeightsFileError(f"{path} holds no tensors.")
+    return Checkpoint(path, kind, tensors, meta)
+
+
+def _state_dict(content):
+    """The names and tensors of whatever torch.save was given, and the rest of it."""
+    meta = {}
+    for key in ("state_dict", "model", "model_state_dict", "state_dict_ema"):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            meta = {name: value for name, value in content.items() if name != key}
+            content = content[key]
+            break
+    if not isinstance(content, dict):
+        raise WeightsFileError("it holds no state dict; save model.state_dict() and convert that.")
+    tensors = {name: value for name, value in content.items() if isinstance(value, TorchTensor)}
+    # DataParallel and DistributedDataParallel put this before every name.
+    if all(str(name).startswith("module.") for name in tensors):
+        tensors = {name.removeprefix("module."): value for name, value in tensors.items()}
+    return tensors, meta
+
+
+def _read_safetensors(path):
+    try:
+        from safetensors.numpy import load_file
+    except ImportError as error:
+        raise ImportError(
+            f'{path} needs the safetensors package: pip install "keras-psp[safetensors]".'
+        ) from error
+    return load_file(path)

@@ -1,0 +1,110 @@
+"""Caffe's .caffemodel files: the blobs of a NetParameter message.
+
+Only the fields that hold weights are read, straight from protobuf's wire format
+(caffe.proto: NetParameter.layer = 100, .layers = 2 of V1; LayerParameter.name = 1,
+.blobs = 7; V1LayerParameter.name = 4, .blobs = 6; BlobProto.shape = 7, .data = 5,
+.double_data = 8, .num, .channels, .height, .width = 1 to 4).
+"""
+
+import struct
+from pathlib import Path
+
+import numpy as np
+
+from keras_psp.weights.files.errors import WeightsFileError
+
+_VARINT, _EIGHT_BYTES, _BYTES, _FOUR_BYTES = 0, 1, 2, 5
+_LAYER_FIELDS = {100: (1, 7), 2: (4, 6)}  # of the net: (name, blobs) of a layer
+
+
+def read_caffe(path: str | Path) -> dict[str, np.ndarray]:
+    """Blobs by "layer/index", mapped from the file where they are stored in one piece."""
+    buffer = np.memmap(path, "u1", "r")
+    view = memoryview(buffer)
+    blobs = {}
+    for field, kind, layer in _fields(view):
+        if field not in _LAYER_FIELDS or kind != _BYTES:
+            continue
+        name_field, blob_field = _LAYER_FIELDS[field]
+        parts = list(_fields(layer))
+        name = next((bytes(v).decode() for f, k, v in parts if f == name_field), "")
+        content = [v for f, k, v in parts if f == blob_field and k == _BYTES]
+        for index, blob in enumerate(content):
+            blobs[f"{name}/{index}"] = _blob(blob, name)
+    return blobs
+
+
+def _fields(view):
+    """(number, wire type, value) of every field of a message."""
+    position = 0
+    while position < len(view):
+        tag, position = _varint(view, position)
+        field, kind = tag >> 3, tag & 7
+        if kind == _VARINT:
+            value, position = _varint(view, position)
+        elif kind in (_EIGHT_BYTES, _FOUR_BYTES, _BYTES):
+            size = {_EIGHT_BYTES: 8, _FOUR_BYTES: 4}.get(kind)
+            if size is None:
+                size, position = _varint(view, position)
+            if position + size > len(view):
+                raise WeightsFileError("a message reaches beyond its end: it is cut short.")
+            value, position = view[position : position + size], position + size
+        else:
+            raise WeightsFileError(f"it holds protobuf's unused wire type {kind}.")
+        if field == 0:
+            raise WeightsFileError("it holds protobuf's forbidden field 0.")
+        yield field, kind, value
+
+
+def _varint(view, position):
+    value = shift = 0
+    while True:
+        if position >= len(view) or shift > 63:
+            raise WeightsFileError("a number in it doesn't end: it is cut short.")
+        byte = view[position]
+        value |= (byte & 0x7F) << shift
+        position, shift = position + 1, shift + 7
+        if byte < 0x80:
+            return value, position
+
+
+def _blob(view, layer):
+    shape, sizes, pieces = None, {}, []
+    for field, kind, value in _fields(view):
+        if field == 7 and kind == _BYTES:
+            shape = _dimensions(value)
+        elif field in (1, 2, 3, 4) and kind == _VARINT:
+            sizes[field] = value
+        elif field == 5:  # packed, or one float a field
+            pieces.append(np.frombuffer(value, "<f4"))
+        elif field == 8:
+            pieces.append(np.frombuffer(value, "<f8"))
+    if shape is None:
+        shape = [sizes.get(field, 1) for field in (1, 2, 3, 4)]
+    data = pieces[0] if len(pieces) == 1 else np.concatenate([np.zeros(0, "f4"), *pieces])
+    if data.size != int(np.prod(shape)):
+        raise WeightsFileError(
+            f"layer {layer!r} has {data.size} numbers for a blob of shape {tuple(shape)}: it is "
+            "damaged or stores weights in a way that isn't supported."
+        )
+    return data.reshape(shape)
+
+
+def _dimensions(view):
+    dimensions = []
+    for field, kind, value in _fields(view):
+        if field != 1:
+            continue
+        if kind == _VARINT:
+            dimensions.append(value)
+            continue
+        position = 0
+        while position < len(value):
+            number, position = _varint(value, position)
+            dimensions.append(number)
+    return dimensions
+
+
+def looks_like_caffe(head: bytes) -> bool:
+    """Whether the first bytes can be a NetParameter: its name, or its first layer."""
+    return head[:1] == b"\x0a" or head[:2] == struct.pack("<H", 0x06A2) or head[:1] == b"\x12"

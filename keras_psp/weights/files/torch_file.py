@@ -1,0 +1,275 @@
+"""PyTorch's .pth files, read without PyTorch and without running anything in them.
+
+A .pth file is a pickle, that is, a small program. This reader knows the few names that
+a state dict needs and refuses all others, so that nothing a file asks for is ever
+called; the numbers are mapped from the disk when they are used. Both formats are read:
+the zip archive of torch 1.6 and later and the older row of pickles.
+"""
+
+import collections
+import pickle
+import struct
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from keras_psp.weights.files.errors import WeightsFileError
+
+_DTYPES = {
+    "DoubleStorage": "<f8",
+    "FloatStorage": "<f4",
+    "HalfStorage": "<f2",
+    "BFloat16Storage": "bfloat16",
+    "LongStorage": "<i8",
+    "IntStorage": "<i4",
+    "ShortStorage": "<i2",
+    "CharStorage": "<i1",
+    "ByteStorage": "<u1",
+    "BoolStorage": "?",
+}
+_LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+_LARGEST_PICKLE = 1 << 28
+# Found beside the weights in training checkpoints; their values are of no use here.
+_HARMLESS = {
+    ("argparse", "Namespace"),
+    ("collections", "Counter"),
+    ("collections", "defaultdict"),
+    ("builtins", "set"),
+    ("__builtin__", "set"),
+    ("numpy", "dtype"),
+    ("numpy", "ndarray"),
+    ("numpy.core.multiarray", "scalar"),
+    ("numpy._core.multiarray", "scalar"),
+    ("numpy.core.multiarray", "_reconstruct"),
+    ("numpy._core.multiarray", "_reconstruct"),
+    ("_codecs", "encode"),
+    ("pathlib", "PosixPath"),
+    ("torch", "device"),
+    ("torch", "Size"),
+}
+
+
+class TorchTensor:
+    """A tensor of a file; `numpy.asarray` reads its numbers."""
+
+    __slots__ = ("_offset", "_storage", "_strides", "shape")
+
+    def __init__(self, storage, offset, shape, strides):
+        self._storage, self._offset = storage, int(offset)
+        self.shape = tuple(int(n) for n in shape)
+        self._strides = tuple(int(n) for n in strides)
+
+    def __array__(self, dtype=None, copy=None):
+        flat = self._storage.numbers()
+        last = self._offset + sum(
+            (n - 1) * step for n, step in zip(self.shape, self._strides, strict=True)
+        )
+        if 0 in self.shape:
+            array = np.zeros(self.shape, flat.dtype)
+        elif self._offset < 0 or min(self._strides, default=0) < 0 or last >= flat.size:
+            raise WeightsFileError("a tensor reaches beyond its storage; the file is damaged.")
+        else:
+            array = np.lib.stride_tricks.as_strided(
+                flat[self._offset :],
+                self.shape,
+                [step * flat.itemsize for step in self._strides],
+                writeable=False,
+            )
+        return array if dtype is None else array.astype(dtype)
+
+
+class _Storage:
+    __slots__ = ("_dtype", "_key", "_read", "_size")
+
+    def __init__(self, kind, key, size):
+        self._dtype, self._key, self._size = kind.dtype, str(key), int(size)
+        self._read = None
+
+    @property
+    def key(self):
+        return self._key
+
+    @property
+    def bytes(self):
+        return self._size * (2 if self._dtype == "bfloat16" else np.dtype(self._dtype).itemsize)
+
+    def attach(self, read):
+        self._read = read
+
+    def numbers(self):
+        raw = self._read(self)
+        if self._dtype == "bfloat16":  # the upper half of a float32
+            return (raw.view("<u2").astype("<u4") << 16).view("<f4")
+        return raw.view(self._dtype)
+
+
+class _Callable:
+    """Stands for a name in a pickle; can be called, but not changed by the pickle."""
+
+    __slots__ = ("_function", "dtype")
+
+    def __init__(self, function=None, dtype=None):
+        object.__setattr__(self, "_function", function)
+        object.__setattr__(self, "dtype", dtype)
+
+    def __setattr__(self, name, value):
+        raise WeightsFileError("it tries to change the reader's own parts.")
+
+    def __call__(self, *args):
+        return self._function(*args)
+
+
+class _Inert:
+    """The value of something that a weights file carries but nobody needs."""
+
+    def __init__(self, *args, **kwargs):
+        del args, kwargs
+
+    def __setstate__(self, state):
+        del state
+
+
+def _rebuild_tensor(storage, offset, shape, strides, *rest):
+    del rest  # whether it is trained, hooks
+    if not isinstance(storage, _Storage):
+        raise WeightsFileError("a tensor in it has no storage.")
+    return TorchTensor(storage, offset, shape, strides)
+
+
+_NAMES = {
+    ("collections", "OrderedDict"): collections.OrderedDict,
+    ("torch._utils", "_rebuild_tensor_v2"): _Callable(_rebuild_tensor),
+    ("torch._utils", "_rebuild_tensor"): _Callable(_rebuild_tensor),
+    ("torch._utils", "_rebuild_parameter"): _Callable(lambda tensor, *rest: tensor),
+    **{("torch", name): _Callable(dtype=dtype) for name, dtype in _DTYPES.items()},
+}
+
+
+class _Unpickler(pickle.Unpickler):
+    def __init__(self, file, storages):
+        # Pickles of Python 2 hold byte strings.
+        super().__init__(file, encoding="utf-8", errors="replace")
+        self._storages = storages
+
+    def find_class(self, module, name):
+        known = _NAMES.get((module, name))
+        if known is not None:
+            return known
+        if (module, name) in _HARMLESS or (module == "torch" and name in _TORCH_DTYPES):
+            return _Callable(_Inert)
+        if module.startswith(("torch.nn.", "model", "models", "mmseg", "segmentation_models")):
+            raise WeightsFileError(
+                f"it holds a whole pickled model ({module}.{name}), which only its own code can "
+                "open; save model.state_dict() there and convert that."
+            )
+        raise WeightsFileError(
+            f"it asks to run {module}.{name}, which no weights need; nothing was run. Don't use "
+            "the file unless you know who made it."
+        )
+
+    def persistent_load(self, reference):
+        kind, storage, key, _, size, *_ = reference
+        if kind != "storage" or getattr(storage, "dtype", None) is None:
+            raise WeightsFileError("it refers to something that is no storage of numbers.")
+        return self._storages.setdefault(key, _Storage(storage, key, size))
+
+
+_TORCH_DTYPES = {"float32", "float64", "float16", "bfloat16", "int64", "int32", "bool"}
+
+
+def read_torch(path: str | Path):
+    """The object in a .pth file, with `TorchTensor` in place of tensors.
+
+    Raises:
+        WeightsFileError: for a file that is damaged or would run code.
+    """
+    path = Path(path)
+    try:
+        return _read_zip(path) if zipfile.is_zipfile(path) else _read_legacy(path)
+    except WeightsFileError:
+        raise
+    except Exception as error:  # a damaged pickle can raise anything
+        raise WeightsFileError(
+            f"it is damaged or cut short ({type(error).__name__}: {error}); fetch it again."
+        ) from error
+
+
+def _read_zip(path):
+    with zipfile.ZipFile(path) as archive:
+        entries = {entry.filename: entry for entry in archive.infolist()}
+        for name in entries:
+            if name.startswith("/") or ".." in Path(name).parts or "\\" in name:
+                raise WeightsFileError(
+                    f"its entry {name!r} points outside the archive; nothing was written."
+                )
+        pickles = [name for name in entries if name.endswith("/data.pkl")]
+        if len(pickles) != 1:
+            raise WeightsFileError("it is a zip archive but not one of torch.save.")
+        folder = pickles[0].removesuffix("data.pkl")
+        if f"{folder}constants.pkl" in entries:
+            raise WeightsFileError(
+                "it is a TorchScript archive, which is code; save model.state_dict() instead."
+            )
+        if entries[pickles[0]].file_size > _LARGEST_PICKLE:
+            raise WeightsFileError("its list of tensors is absurdly large.")
+        order = f"{folder}byteorder"
+        if order in entries and archive.read(order) != b"little":
+            raise WeightsFileError("its numbers are in big-endian order, which isn't supported.")
+        storages = {}
+        with archive.open(pickles[0]) as file:
+            content = _Unpickler(file, storages).load()
+        for storage in storages.values():
+            entry = entries.get(f"{folder}data/{storage.key}")
+            if entry is None or entry.file_size < storage.bytes:
+                raise WeightsFileError("numbers are missing; it is damaged, fetch it again.")
+            storage.attach(_zip_numbers(path, entry))
+    return content
+
+
+def _zip_numbers(path, entry):
+    def read(storage):
+        if entry.compress_type != zipfile.ZIP_STORED:  # torch never compresses
+            with zipfile.ZipFile(path) as archive, archive.open(entry) as file:
+                return np.frombuffer(file.read(storage.bytes), "u1")
+        with path.open("rb") as file:
+            file.seek(entry.header_offset)
+            header = file.read(30)
+        name, extra = struct.unpack("<HH", header[26:30])
+        start = entry.header_offset + 30 + name + extra
+        return _mapped(path, start, storage.bytes)
+
+    return read
+
+
+def _read_legacy(path):
+    storages = {}
+    with path.open("rb") as file:
+        if _Unpickler(file, {}).load() != _LEGACY_MAGIC:
+            raise WeightsFileError("it is a pickle but not one of torch.save.")
+        _Unpickler(file, {}).load()  # protocol version
+        system = _Unpickler(file, {}).load()
+        if isinstance(system, dict) and system.get("little_endian") is False:
+            raise WeightsFileError("its numbers are in big-endian order, which isn't supported.")
+        content = _Unpickler(file, storages).load()
+        keys = _Unpickler(file, {}).load()
+        end = path.stat().st_size
+        position = file.tell()
+        for key in keys:
+            storage = storages[key]
+            start = position + 8  # after the number of elements
+            position = start + storage.bytes
+            if position > end:
+                raise WeightsFileError("numbers are missing; it is cut short, fetch it again.")
+            storage.attach(_legacy_numbers(path, start))
+    return content
+
+
+def _legacy_numbers(path, start):
+    return lambda storage: _mapped(path, start, storage.bytes)
+
+
+def _mapped(path, start, size):
+    if size == 0:
+        return np.zeros(0, "u1")
+    return np.asarray(np.memmap(path, "u1", "r", offset=start, shape=(size,)))

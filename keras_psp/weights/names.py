@@ -1,0 +1,348 @@
+"""From other projects' tensor names to the weights of a PSPNet: one table, one loop.
+
+A family's table names the convolution and the BatchNorm of every part of a PSPNet:
+
+    "stem":        a list, one (convolution, normalization) pair a stem convolution
+    "block":       of a residual block, with {conv} or as a list of one pair a convolution
+    "shortcut":    its projection
+    "level":       of the pyramid, smallest grid first
+    "fusion", "classifier", "auxiliary", "auxiliary_classifier"
+
+In the names, {stage} counts the residual stages from 1, {stage2} from 2; {block} the
+blocks of a stage from 0, {block1} from 1; {conv} the convolutions of a block from 1,
+{index} those of a stage of bottlenecks from 0; {level} the pyramid's levels from 0,
+{level1} from 1; {bins} is the level's grid.
+"""
+
+import dataclasses
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from keras_psp.layers.resnet import BLOCKS, DilatedResNet
+from keras_psp.weights.files import Checkpoint, WeightsFileError
+
+DEFAULT_BINS = (1, 2, 3, 6)
+
+
+@dataclasses.dataclass(frozen=True)
+class Suffixes:
+    """What a framework appends to a layer's name for each of its variables.
+
+    Attributes:
+        axes: the order of a stored kernel's axes that gives Keras' (height, width,
+            input channels, output channels).
+        ignored: ends of names that hold nothing a network computes with.
+    """
+
+    kernel: str
+    bias: str
+    gamma: str
+    beta: str
+    moving_mean: str
+    moving_variance: str
+    axes: tuple[int, ...] = (2, 3, 1, 0)
+    ignored: tuple[str, ...] = ()
+
+
+TORCH = Suffixes(
+    ".weight",
+    ".bias",
+    ".weight",
+    ".bias",
+    ".running_mean",
+    ".running_var",
+    ignored=(".num_batches_tracked",),
+)
+MXNET = Suffixes(".weight", ".bias", ".gamma", ".beta", ".running_mean", ".running_var")
+CAFFE = Suffixes("/0", "/1", "/0", "/1", "/2", "/3")
+KERAS = Suffixes(
+    "/kernel",
+    "/bias",
+    "/gamma",
+    "/beta",
+    "/moving_mean",
+    "/moving_variance",
+    axes=(0, 1, 2, 3),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """How one project names, builds and feeds its networks.
+
+    Attributes:
+        name: as in the documentation's table.
+        title: what a user is told was found.
+        signs: tensor names that only this family has; all must be there.
+        parts: the table, see the module.
+        suffixes: of the framework.
+        ignored: regular expressions of tensors that a PSPNet has no use for.
+        concatenation: order of the fusion kernel's input channels: "features" and the
+            levels by their place in the pyramid. Default: features, then the levels.
+        backbone: arguments of `DilatedResNet`.
+        network: arguments of `PSPNet`; all but the trained shapes, which are read off.
+        describe: from a checkpoint and the arguments so far, those that its other
+            contents tell; for what no shape shows.
+    """
+
+    name: str
+    title: str
+    signs: Sequence[str]
+    parts: Mapping[str, Any]
+    suffixes: Suffixes = TORCH
+    ignored: Sequence[str] = ()
+    concatenation: Sequence[Any] | None = None
+    backbone: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    network: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    describe: Callable[[Checkpoint, dict], dict] | None = None
+
+    def matches(self, names: Iterable[str]) -> bool:
+        """Whether tensors of these names are of this family."""
+        names = set(names)
+        return all(sign in names for sign in self.signs)
+
+    # Names.
+
+    def pair(self, part: str, **fields) -> tuple[str, str | None]:
+        """Names of the convolution and the BatchNorm of one part; None where it has none."""
+        entry = self.parts[part]
+        if part in ("stem", "block") and not isinstance(entry, tuple):
+            entry = entry[fields["conv"] - 1]
+        pair = (entry, None) if isinstance(entry, str) else entry
+        if "stage" in fields:
+            fields |= {"stage2": fields["stage"] + 1, "block1": fields["block"] + 1}
+            fields["index"] = 3 * fields["block"] + fields.get("conv", 1) - 1
+        if "level" in fields:
+            fields["level1"] = fields["level"] + 1
+        return tuple(None if name is None else name.format(**fields) for name in pair)
+
+    def kernel(self, part: str, **fields) -> str:
+        """Name of the kernel of one part."""
+        return self.pair(part, **fields)[0] + self.suffixes.kernel
+
+    # What the shapes tell.
+
+    def architecture(self, tensors: Mapping[str, Any]) -> dict:
+        """Arguments of `DilatedResNet` and of `PSPNet`, as {"backbone": {...}, ...}.
+
+        Raises:
+            WeightsFileError: for tensors that make no ResNet.
+        """
+        arguments = {**self.network, "backbone": self.backbone_architecture(tensors)}
+        if "classifier" not in self.parts:
+            return arguments
+        classifier = self._shape(tensors, self.kernel("classifier"))
+        fusion = self._shape(tensors, self.kernel("fusion"))
+        arguments |= {
+            "num_classes": classifier[3],
+            "classifier_kernel_size": classifier[0],
+            "fusion_filters": fusion[3],
+            "fusion_kernel_size": fusion[0],
+        }
+        levels = [self.kernel("level", level=n, bins=bins) for n, bins in enumerate(DEFAULT_BINS)]
+        arguments["bin_sizes"] = ()
+        if any(name in tensors for name in levels):
+            arguments["bin_sizes"] = DEFAULT_BINS
+            arguments["reduction"] = self._shape(tensors, levels[0])[3]
+        arguments["aux_weight"] = 0
+        if "auxiliary" in self.parts:
+            names = [self.kernel(part) for part in ("auxiliary", "auxiliary_classifier")]
+            if any(name in tensors for name in names):
+                arguments["aux_weight"] = 0.4
+                arguments["aux_filters"] = self._shape(tensors, names[0])[3]
+        return arguments
+
+    def backbone_architecture(self, tensors: Mapping[str, Any]) -> dict:
+        """Arguments of `DilatedResNet`."""
+        counts = [self._blocks(tensors, stage) for stage in (1, 2, 3, 4)]
+        # A network has all its stages; ImageNet weights may be cut off after one.
+        cut = "classifier" not in self.parts and counts[:3] and sum(n > 0 for n in counts)
+        stages = self.backbone.get("num_stages") or cut or 4
+        bottleneck = any(
+            self.kernel("block", stage=stage, block=0, conv=3) in tensors for stage in (1, 2)
+        )
+        depths = [
+            depth
+            for depth, blocks in BLOCKS.items()
+            if list(blocks)[:stages] == counts[:stages] and bottleneck == (depth >= 50)
+        ]
+        if len(depths) > 1:  # the first stages of 50 and 101 are alike
+            depths = [depth for depth in depths if list(BLOCKS[depth]) == counts] or depths
+        if not depths or stages < 2:
+            raise WeightsFileError(
+                f"its stages have {counts} {'bottleneck' if bottleneck else 'basic'} blocks, "
+                "which is no ResNet that is known here."
+            )
+        convs = range(1, len(self.parts["stem"]) + 1)
+        stem = [self._shape(tensors, self.kernel("stem", conv=conv))[3] for conv in convs]
+        cut_off = {} if stages == 4 else {"num_stages": stages}
+        return {**self.backbone, **cut_off, "depth": depths[0], "stem_filters": tuple(stem)}
+
+    def _blocks(self, tensors, stage):
+        """Blocks of a stage; a block counts by any of its convolutions."""
+        largest = max(blocks[stage - 1] for blocks in BLOCKS.values())
+        found = [
+            block + 1
+            for block in range(largest)
+            for conv in (1, 2, 3)
+            if self.kernel("block", stage=stage, block=block, conv=conv) in tensors
+        ]
+        return max(found, default=0)
+
+    def resemblance(self, tensors: Mapping[str, Any]) -> list[str]:
+        """Of a few names that every file of the family has, those that are there."""
+        names = [*self.signs, self.kernel("stem", conv=1)]
+        names += [self.kernel("block", stage=n, block=0, conv=1) for n in (1, 2)]
+        if "classifier" in self.parts:
+            names += [self.kernel(part) for part in ("fusion", "classifier")]
+        return [name for name in dict.fromkeys(names) if name in tensors]
+
+    def _shape(self, tensors, name):
+        """Shape of a kernel in Keras' order of axes."""
+        if name not in tensors:
+            raise WeightsFileError(f"tensor {name!r} is missing.")
+        shape = tensors[name].shape
+        if len(shape) != 4:
+            raise WeightsFileError(f"tensor {name!r} has shape {tuple(shape)}, no convolution's.")
+        return tuple(int(shape[axis]) for axis in self.suffixes.axes)
+
+    # The loop.
+
+    def load(self, model: Any, tensors: Mapping[str, Any]) -> None:
+        """Give every weight of a PSPNet (or of a built backbone) its tensor.
+
+        Raises:
+            WeightsFileError: naming the tensors that are missing, of another shape or
+                left over. The model is then unchanged.
+        """
+        plan = []
+        for part, fields, conv, norm in parts_of(model):
+            conv_name, norm_name = self.pair(part, **fields)
+            plan += self._convolution(conv, conv_name, norm, norm_name, tensors, part)
+            if norm is not None:
+                for variable in ("gamma", "beta", "moving_mean", "moving_variance"):
+                    name = norm_name + getattr(self.suffixes, variable)
+                    folded = None
+                    bias = conv_name + self.suffixes.bias
+                    if variable == "moving_mean" and bias in tensors and not _bias(conv):
+                        # A bias before BatchNorm only moves the mean: exact.
+                        folded = bias
+                    plan.append((getattr(norm, variable), name, None, folded))
+        self._check(plan, tensors)
+        for variable, name, arrange, folded in plan:
+            value = np.asarray(tensors[name])
+            if arrange is not None:
+                value = arrange(value)
+            value = value.reshape(variable.shape)
+            if folded is not None:
+                value = value - np.asarray(tensors[folded]).reshape(variable.shape)
+            variable.assign(np.ascontiguousarray(value, variable.dtype))
+
+    def _convolution(self, conv, conv_name, norm, norm_name, tensors, part):
+        del norm, norm_name
+        order = None
+        if part == "fusion" and self.concatenation is not None:
+            order = self._channels(conv.kernel.shape[2], tensors)
+
+        def arrange(value):
+            value = value.transpose(self.suffixes.axes)
+            return value if order is None else value[:, :, order]
+
+        plan = [(conv.kernel, conv_name + self.suffixes.kernel, arrange, None)]
+        if _bias(conv):
+            plan.append((conv.bias, conv_name + self.suffixes.bias, None, None))
+        return plan
+
+    def _channels(self, channels, tensors):
+        """Where our fusion kernel's input channels lie in theirs."""
+        levels = len(self.concatenation) - 1
+        width = self._shape(tensors, self.kernel("level", level=0, bins=1))[3]
+        sizes = {"features": channels - levels * width} | dict.fromkeys(range(levels), width)
+        places, start = {}, 0
+        for part in self.concatenation:
+            places[part] = np.arange(start, start + sizes[part])
+            start += sizes[part]
+        return np.concatenate([places["features"], *(places[level] for level in range(levels))])
+
+    def _check(self, plan, tensors):
+        used = {name for _, name, _, folded in plan for name in (name, folded) if name}
+        missing = sorted(name for name in used if name not in tensors)
+        surplus = sorted(name for name in tensors if name not in used and not self._ignores(name))
+        wrong = []
+        for variable, name, arrange, _ in plan:
+            if name not in tensors:
+                continue
+            shape = tuple(tensors[name].shape)
+            if arrange is not None and len(shape) == 4:
+                fits = tuple(shape[axis] for axis in self.suffixes.axes) == tuple(variable.shape)
+            else:
+                # Caffe keeps vectors as (1, n, 1, 1).
+                fits = arrange is None and tuple(n for n in shape if n > 1) == tuple(
+                    n for n in variable.shape if n > 1
+                )
+            if not fits:
+                wrong.append(f"{name} {shape}, which should hold {_wanted(variable, arrange)}")
+        problems = [
+            f"{title} {_listed(names)}"
+            for title, names in (
+                ("misses", missing),
+                ("has in the wrong shape", wrong),
+                ("has left over", surplus),
+            )
+            if names
+        ]
+        if problems:
+            raise WeightsFileError(f"as {self.title} it {'; '.join(problems)}. Nothing was loaded.")
+
+    def _ignores(self, name):
+        return name.endswith(self.suffixes.ignored) or any(
+            re.fullmatch(pattern, name) for pattern in self.ignored
+        )
+
+
+def parts_of(model: Any):
+    """(part, fields, convolution, BatchNorm or None) of everything trained in a PSPNet.
+
+    Args:
+        model: a `PSPNet` on a `DilatedResNet`, or a built `DilatedResNet` alone.
+    """
+    alone = isinstance(model, DilatedResNet)
+    backbone = model if alone else model.backbone
+    for index, unit in enumerate(backbone.stem):
+        yield "stem", {"conv": index + 1}, unit.conv, unit.norm
+    for stage, blocks in enumerate(backbone.stages, start=1):
+        for index, block in enumerate(blocks):
+            fields = {"stage": stage, "block": index}
+            for conv, unit in enumerate(block.convs, start=1):
+                yield "block", {**fields, "conv": conv}, unit.conv, unit.norm
+            if block.shortcut is not None:
+                yield "shortcut", fields, block.shortcut.conv, block.shortcut.norm
+    if alone:
+        return
+    pyramid = model.get_layer("pyramid_pooling")
+    for level, unit in enumerate(pyramid.reductions):
+        fields = {"level": level, "bins": pyramid.bin_sizes[level]}
+        yield "level", fields, unit.conv, unit.norm
+    yield "fusion", {}, pyramid.fusion, pyramid.norm
+    yield "classifier", {}, model.get_layer("classifier"), None
+    if model.aux_weight > 0:
+        head = model.get_layer("auxiliary_head")
+        yield "auxiliary", {}, head.conv.conv, head.conv.norm
+        yield "auxiliary_classifier", {}, head.classifier, None
+
+
+def _bias(conv):
+    return getattr(conv, "bias", None) is not None
+
+
+def _wanted(variable, arrange):
+    kind = "a kernel (height, width, input, output)" if arrange else "a vector"
+    return f"{kind} {tuple(variable.shape)}"
+
+
+def _listed(names):
+    shown = ", ".join(names[:5])
+    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"

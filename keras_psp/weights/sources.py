@@ -1,0 +1,243 @@
+"""What `PSPNet(weights=...)` may be, and what of it fits."""
+
+import dataclasses
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from keras_psp.layers.backbone import DilatedBackbone
+from keras_psp.layers.resnet import DilatedResNet
+from keras_psp.models.pspnet import PSPNet
+from keras_psp.weights import store
+from keras_psp.weights.convert import convert
+from keras_psp.weights.families import BACKBONES, recognized
+from keras_psp.weights.families.imagenet import APPLICATIONS
+from keras_psp.weights.files import WeightsFileError, file_format, read_checkpoint
+from keras_psp.weights.names import Family
+from keras_psp.weights.presets import find_preset, open_preset
+
+_TORCHVISION = "https://download.pytorch.org/models/"
+_OPENMMLAB = "https://download.openmmlab.com/pretrain/third_party/"
+# ImageNet weights by name and depth. torchvision/models/resnet.py (the second version
+# where there are two); mmcv/model_zoo/open_mmlab.json.
+IMAGENET = {
+    "imagenet": {
+        18: _TORCHVISION + "resnet18-f37072fd.pth",
+        34: _TORCHVISION + "resnet34-b627a593.pth",
+        50: "keras.applications.ResNet50",
+        101: "keras.applications.ResNet101",
+        152: "keras.applications.ResNet152",
+    },
+    "imagenet_torchvision": {
+        18: _TORCHVISION + "resnet18-f37072fd.pth",
+        34: _TORCHVISION + "resnet34-b627a593.pth",
+        50: _TORCHVISION + "resnet50-11ad3fa6.pth",
+        101: _TORCHVISION + "resnet101-cd907fc2.pth",
+        152: _TORCHVISION + "resnet152-f82ba261.pth",
+    },
+    "imagenet_mmsegmentation": {
+        18: _OPENMMLAB + "resnet18_v1c-b5776b93.pth",
+        50: _OPENMMLAB + "resnet50_v1c-2cccc1ad.pth",
+        101: _OPENMMLAB + "resnet101_v1c-e67eebb6.pth",
+    },
+}
+
+
+def open_weights(weights: Any, given: Mapping[str, Any]) -> "WholeNetwork | Backbone":
+    """The source of trained weights for a PSPNet that was asked for with these arguments.
+
+    Raises:
+        ValueError: for a name that means nothing, or a backbone that can't have them.
+        FileNotFoundError, ConnectionError, WeightsFileError: as reading the file does.
+    """
+    if isinstance(weights, PSPNet):
+        return WholeNetwork(weights, weights.name, given)
+    name = str(weights)
+    if name in IMAGENET:
+        return _imagenet(name, given)
+    path = Path(name).expanduser()
+    if not path.exists():
+        if path.suffix or path.parent != Path("."):
+            raise FileNotFoundError(f"weights={name!r}: there is no such file.")
+        try:
+            preset = find_preset(name)
+        except ValueError as error:
+            raise ValueError(
+                f"weights={name!r} is neither a file nor one of {', '.join(IMAGENET)}, and {error}"
+            ) from None
+        return WholeNetwork(open_preset(preset.name), preset.name, given)
+    if path.is_dir() or file_format(path) == "keras":
+        return WholeNetwork(convert(path, verbose=False), path.name, given)
+    checkpoint = read_checkpoint(path)
+    family = recognized(checkpoint.tensors, BACKBONES)
+    # A semantic segmentation network has the names of a backbone and more.
+    if family is None or recognized(checkpoint.tensors) is not family:
+        return WholeNetwork(convert(path, verbose=False), path.name, given)
+    return Backbone(family, checkpoint.tensors, path.name, given)
+
+
+def _imagenet(name, given):
+    asked = given.get("backbone", "resnet50")
+    if isinstance(asked, DilatedResNet):
+        depth = asked.depth
+    elif isinstance(asked, str) and asked.removeprefix("resnet").isdigit():
+        depth = int(asked.removeprefix("resnet"))
+    else:
+        raise ValueError(
+            f"weights={name!r} are a ResNet's; a backbone of another kind brings its own, as "
+            "keras.applications.MobileNetV3Small(include_top=False, weights='imagenet')."
+        )
+    addresses = IMAGENET[name]
+    if depth not in addresses:
+        raise ValueError(
+            f"weights={name!r} exist for depths {', '.join(map(str, addresses))}, not {depth}."
+        )
+    address = addresses[depth]
+    if address.startswith("https"):
+        checkpoint = read_checkpoint(store.fetched(address))
+        family = recognized(checkpoint.tensors, BACKBONES)
+        if family is None:
+            raise WeightsFileError(f"{checkpoint.path} holds no ResNet that is known here.")
+        return Backbone(family, checkpoint.tensors, name, given)
+    make = getattr(keras.applications, address.rsplit(".", 1)[1])
+    return Backbone(APPLICATIONS, applications_tensors(make(include_top=False)), name, given)
+
+
+def applications_tensors(model: keras.Model) -> dict[str, Any]:
+    """The weights of a model of keras.applications by "layer/variable"."""
+    return {
+        f"{layer.name}/{variable.name}": keras.ops.convert_to_numpy(variable)
+        for layer in model.layers
+        for variable in layer.weights
+    }
+
+
+@dataclasses.dataclass
+class Backbone:
+    """ImageNet weights of a ResNet.
+
+    Attributes:
+        family, tensors: the table and what it names.
+        name: for messages.
+        given: what the user asked of the PSPNet.
+    """
+
+    family: Family
+    tensors: Mapping[str, Any]
+    name: str
+    given: Mapping[str, Any]
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Arguments of the PSPNet: the user's, and a backbone that can hold the weights."""
+        architecture = self.family.backbone_architecture(self.tensors)
+        asked = self.given.get("backbone")
+        if isinstance(asked, DilatedResNet):
+            fixed = ("depth", "stem_filters", "stride_in_1x1", "num_stages")
+            has = {key: getattr(asked, key) for key in fixed}
+            own = DilatedResNet(**architecture)
+            needs = {key: getattr(own, key) for key in fixed}
+            if has != needs:
+                key = next(key for key in fixed if has[key] != needs[key])
+                raise ValueError(
+                    f"weights={self.name!r} need DilatedResNet({key}={needs[key]!r}), not "
+                    f"{has[key]!r}."
+                )
+            backbone = asked
+        else:
+            if asked is not None and asked != f"resnet{architecture['depth']}":
+                raise ValueError(
+                    f"weights={self.name!r} are a ResNet-{architecture['depth']}'s, not "
+                    f"those of backbone={asked!r}."
+                )
+            dtype = self.given.get("dtype")
+            backbone = DilatedResNet(**architecture, dtype=dtype, name="backbone")
+        return {**self.family.network, **self.given, "backbone": backbone}
+
+    def load(self, model: PSPNet) -> None:
+        """Give the backbone its weights."""
+        self.family.load(model.backbone, self.tensors)
+
+
+@dataclasses.dataclass
+class WholeNetwork:
+    """A trained PSPNet, of which a new one takes what fits.
+
+    Attributes:
+        model: the trained one.
+        name: for messages.
+        given: what the user asked of the new one.
+    """
+
+    model: PSPNet
+    name: str
+    given: Mapping[str, Any]
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Arguments of the new PSPNet: the user's, and the trained one's for the rest."""
+        config = self.model.get_config()
+        config.pop("frozen")
+        config.pop("name")
+        given = dict(self.given)
+        if given.get("num_classes", self.model.num_classes) != self.model.num_classes:
+            config |= {"class_names": None, "palette": None}
+        asked = given.pop("backbone", None)
+        if isinstance(asked, str):
+            depth = getattr(self.model.backbone, "depth", None)
+            if asked != f"resnet{depth}":
+                raise ValueError(
+                    f"weights={self.name!r} have the backbone resnet{depth}; leave out "
+                    f"backbone={asked!r}, or choose other weights."
+                )
+            asked = None
+        dtype = given.get("dtype") or config["dtype"]
+        if asked is None:
+            own = self.model.backbone
+            options = {**own.get_config(), "dtype": dtype, "name": "backbone"}
+            if isinstance(own, DilatedBackbone):
+                options["model"] = own.features
+            asked = type(own)(**options)
+        return {**config, **given, "backbone": asked}
+
+    def load(self, model: PSPNet) -> None:
+        """Copy every weight of the same place and shape; say which start anew."""
+        anew = []
+        for part in ("backbone", "pyramid_pooling", "classifier", "auxiliary_head"):
+            new, old = _weights(model, part), _weights(self.model, part)
+            if new and not old:
+                anew.append(part)
+                continue
+            for path, variable in new.items():
+                donor = old.get(path)
+                if donor is not None and donor.shape == variable.shape:
+                    variable.assign(donor)
+                elif "classifier" in (part, path.split("/")[0]):
+                    anew.append(f"{part}/{path}")
+                else:
+                    held = "none" if donor is None else f"{tuple(donor.shape)}"
+                    raise ValueError(
+                        f"weights={self.name!r} don't fit: {part}/{path} needs "
+                        f"{tuple(variable.shape)}, they have {held}; leave the arguments of the "
+                        "network's shape to the weights."
+                    )
+        if anew:
+            names = dict.fromkeys(path.rsplit("/", 1)[0] for path in anew)
+            print(
+                f"{self.name}: taken over but for {', '.join(names)}, which "
+                f"start anew with {model.num_classes} classes",
+                file=sys.stderr,
+            )
+
+
+def _weights(model, part):
+    """Variables of one part by their path inside it."""
+    names = [layer.name for layer in model.layers]
+    if part not in names:
+        return {}
+    variables = model.get_layer(part).weights
+    root = f"{part}/"
+    return {v.path[v.path.rfind(root) + len(root) :]: v for v in variables}

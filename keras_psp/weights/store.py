@@ -1,0 +1,120 @@
+"""Published files on this machine: fetched once, checked, never half there."""
+
+import contextlib
+import hashlib
+import os
+import re
+import shutil
+import socket
+import tempfile
+import urllib.parse
+from collections.abc import Iterator
+from pathlib import Path
+
+import keras
+
+from keras_psp.weights.files import WeightsFileError, file_format
+
+_INCOMPLETE = ".incomplete-"
+
+
+def folder() -> Path:
+    """Where files are kept: keras_psp in Keras' own cache (~/.keras, or KERAS_HOME)."""
+    home = os.environ.get("KERAS_HOME") or Path.home() / ".keras"
+    return Path(home) / "keras_psp"
+
+
+def fetched(url: str) -> Path:
+    """The file behind an address, from the cache or, with a progress bar, from the net.
+
+    The name of a published file carries the first eight digits of its SHA-256; they
+    are checked. KERAS_PSP_MIRROR names a server that stands in for the address' own.
+
+    Raises:
+        ConnectionError: if it can't be fetched; the sentence says which file to put where.
+        WeightsFileError: if its content isn't what its name promises.
+    """
+    target = folder() / Path(urllib.parse.urlparse(url).path).name
+    if target.exists():
+        _verify(target, url)
+        return target
+    with workspace() as work:
+        try:
+            draft = Path(
+                keras.utils.get_file(
+                    target.name, _mirrored(url), cache_dir=str(work), cache_subdir="download"
+                )
+            )
+        except Exception as error:  # Keras raises a bare Exception
+            reason = str(error).rsplit(": ", 1)[-1]
+            raise ConnectionError(
+                f"can't fetch {_mirrored(url)} ({reason}); download it elsewhere and put it at "
+                f"{target}."
+            ) from error
+        _verify(draft, url)
+        os.replace(draft, target)
+    return target
+
+
+@contextlib.contextmanager
+def workspace() -> Iterator[Path]:
+    """A folder in the cache for half-made files; what killed processes left goes first."""
+    store = folder()
+    try:
+        store.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(
+            f"{store} can't be written ({error.strerror}); set KERAS_HOME to a folder that can."
+        ) from error
+    _sweep(store)
+    prefix = f"{_INCOMPLETE}{socket.gethostname()}-{os.getpid()}-"
+    work = Path(tempfile.mkdtemp(prefix=prefix, dir=store))
+    try:
+        yield work
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def digest(url: str) -> str:
+    """The SHA-256 digits at the end of a published file's name; "" if it has none."""
+    match = re.search(r"-([0-9a-f]{8})\.\w+$", url)
+    return match[1] if match else ""
+
+
+def _mirrored(url):
+    mirror = os.environ.get("KERAS_PSP_MIRROR")
+    if not mirror:
+        return url
+    return mirror.rstrip("/") + urllib.parse.urlparse(url).path
+
+
+def _verify(path, url):
+    expected = digest(url)
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found.startswith(expected):
+        return
+    file_format(path)  # says so if it is a web page or the like
+    raise WeightsFileError(
+        f"{path} has the SHA-256 {found[:8]}..., its name promises {expected}: it is damaged or "
+        "another file; delete it and fetch it again."
+    )
+
+
+def _sweep(store):
+    """Remove what processes of this machine left that no longer run."""
+    mine = re.compile(rf"{re.escape(_INCOMPLETE + socket.gethostname())}-(\d+)-")
+    for entry in store.glob(f"{_INCOMPLETE}*"):
+        match = mine.match(entry.name)
+        if match and not _running(int(match[1])):
+            shutil.rmtree(entry, ignore_errors=True)
+
+
+def _running(process):
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
