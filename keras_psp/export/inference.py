@@ -1,9 +1,5 @@
 """What all exports share: a float32 model, and a target that is whole or absent."""
 
-import contextlib
-import os
-import shutil
-import tempfile
 from pathlib import Path
 
 import keras
@@ -52,11 +48,8 @@ def check_images(images, size):
         )
 
 
-@contextlib.contextmanager
-def written_aside(path, *, folder):
-    """A temporary path beside `path` that takes its place once the block has succeeded.
-
-    Readers see the old file or folder or the new one, never half of one.
+def export_target(path, *, folder):
+    """The path an export goes to, once it is sure that nothing of the user's is lost.
 
     Args:
         path: where the export goes. What is there already and is no export of this
@@ -72,20 +65,4 @@ def written_aside(path, *, folder):
         )
     if path.is_file() and folder:
         raise ValueError(f"{path} is a file; a SavedModel is a folder, give another name.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
-    old = beside / "old"
-    try:
-        aside = beside / "new"
-        yield aside
-        try:
-            if path.is_dir():
-                # A folder cannot replace a full folder in one step.
-                os.replace(path, old)
-            os.replace(aside, path)
-        except BaseException:
-            if old.exists() and not path.exists():
-                os.replace(old, path)
-            raise
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
+    return path

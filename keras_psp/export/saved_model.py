@@ -7,10 +7,11 @@ import numpy as np
 
 from keras_psp.export.inference import (
     check_images,
+    export_target,
     float32_model,
     require_tensorflow_backend,
-    written_aside,
 )
+from keras_psp.files import written_aside
 
 
 def saved_model(model, path: str | os.PathLike) -> None:
@@ -24,7 +25,7 @@ def saved_model(model, path: str | os.PathLike) -> None:
     (batch, height, width, num_classes) float32.
     """
     require_tensorflow_backend("A SavedModel")
-    with written_aside(path, folder=True) as aside:
+    with written_aside(export_target(path, folder=True)) as aside:
         write_saved_model(model, aside, (None, *model.input_shape[1:]))
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_psp.export.inference import check_images, require_tensorflow_backend, written_aside
+from keras_psp.export.inference import check_images, export_target, require_tensorflow_backend
 from keras_psp.export.saved_model import write_saved_model
+from keras_psp.files import written_aside
 
 
 def tflite(model, path: str | os.PathLike, *, image_size: tuple[int, int]) -> None:
@@ -32,7 +33,8 @@ def tflite(model, path: str | os.PathLike, *, image_size: tuple[int, int]) -> No
         raise ValueError(
             f"image_size is {image_size!r}; it must be two integers, (height, width)."
         ) from None
-    with tempfile.TemporaryDirectory() as folder, written_aside(path, folder=False) as aside:
+    target = export_target(path, folder=False)
+    with tempfile.TemporaryDirectory() as folder, written_aside(target) as aside:
         write_saved_model(model, Path(folder) / "saved_model", (1, height, width, 3))
         converter = tf.lite.TFLiteConverter.from_saved_model(f"{folder}/saved_model")
         # An operation TFLite lacks is then an error here instead of on the phone.

@@ -59,6 +59,8 @@ def _with_weights(init):
         init(self, **source.arguments)
         source.load(self)
 
+    # Keras reads the arguments of a model's __init__ without looking into wrappers.
+    initialize.__signature__ = signature
     return initialize
 
 

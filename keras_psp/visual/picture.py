@@ -1,13 +1,13 @@
 """Pictures of masks, for people."""
 
 import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from keras_psp.files import written_aside
 from keras_psp.visual.palette import VOID_COLOUR, checked_palette
 
 _PAPER, _INK, _EDGE = (255, 255, 255), (30, 30, 30), (150, 150, 150)
@@ -147,7 +147,9 @@ def comparison(
         entries.append(("not labelled", VOID_COLOUR))
     picture = _laid_out(rows, titles, entries)
     if path is not None:
-        _save(picture, Path(path))
+        path = Path(path)
+        with written_aside(path) as draft:
+            picture.save(draft, None if path.suffix else "png")
     return picture
 
 
@@ -188,24 +190,6 @@ def _laid_out(rows, titles, entries):
         draw.rectangle(box, colour, _EDGE)
         draw.text((box[2] + 6, upper), name, _INK, font)
     return picture
-
-
-def _save(picture, path):
-    """Write to a file next to the target, then put it in place in one step."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    suffix = path.suffix or ".png"
-    handle, draft = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=suffix)
-    os.close(handle)
-    try:
-        picture.save(draft)
-        # mkstemp makes files that only their owner can read.
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(draft, 0o666 & ~umask)
-        os.replace(draft, path)
-    except BaseException:
-        os.unlink(draft)
-        raise
 
 
 def _checked_image(image):

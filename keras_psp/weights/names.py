@@ -69,7 +69,7 @@ KERAS = Suffixes(
 )
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Family:
     """How one project names, builds and feeds its networks.
 

@@ -46,7 +46,7 @@ def fetched(url: str) -> Path:
                 )
             )
         except Exception as error:  # Keras raises a bare Exception
-            reason = str(error).rsplit(": ", 1)[-1]
+            reason = re.split(r": | -- ", str(error))[-1]
             raise ConnectionError(
                 f"can't fetch {_mirrored(url)} ({reason}); download it elsewhere and put it at "
                 f"{target}."

@@ -1,11 +1,7 @@
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from keras_psp import DilatedResNet, PSPNet, export
-from keras_psp.export.inference import written_aside
 
 
 @pytest.fixture(scope="module")
@@ -47,38 +43,6 @@ def test_mixed_precision_is_exported_in_float32(model, tmp_path):
     expected = model.predict(images(49, 57), verbose=0)
     found = export.open_tflite(tmp_path / "half.tflite")(images(49, 57))
     np.testing.assert_allclose(found, expected, atol=1e-4 * np.ptp(expected))
-
-
-def test_a_failed_export_leaves_the_old_one(tmp_path):
-    path = tmp_path / "model.tflite"
-    path.write_bytes(b"old")
-
-    def fail():
-        with written_aside(path, folder=False) as aside:
-            aside.write_bytes(b"half")
-            raise RuntimeError("converter")
-
-    with pytest.raises(RuntimeError, match="converter"):
-        fail()
-    assert path.read_bytes() == b"old"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_a_failed_replacement_brings_the_old_folder_back(tmp_path, monkeypatch):
-    path = tmp_path / "saved"
-    path.mkdir()
-    (path / "saved_model.pb").write_bytes(b"old")
-    replace = os.replace
-
-    def fail(source, target):
-        if Path(source).name == "new":
-            raise PermissionError("in use")
-        replace(source, target)
-
-    monkeypatch.setattr(os, "replace", fail)
-    with pytest.raises(PermissionError), written_aside(path, folder=True) as aside:
-        aside.mkdir()
-    assert (path / "saved_model.pb").read_bytes() == b"old"
 
 
 def test_exports_replace_nothing_but_exports(model, tmp_path):

@@ -156,7 +156,7 @@ def test_failed_saving_leaves_the_old_picture(tmp_path, monkeypatch):
     path = tmp_path / "comparison.png"
     path.write_bytes(b"old")
 
-    def save(self, target):
+    def save(self, target, form=None):
         with open(target, "wb") as file:
             file.write(b"half")
         raise OSError("No space left on device")

@@ -46,6 +46,7 @@ def stand_in(name):
     module = types.ModuleType(name)
     module.__spec__ = importlib.machinery.ModuleSpec(name, None)
     module.__path__ = []
+    module.__file__ = __file__  # torch looks for the source of modules
     module.__getattr__ = lambda attribute: None
     sys.modules[name] = module
 

@@ -1,0 +1,50 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from keras_psp.files import written_aside
+
+
+def test_the_file_appears_whole_and_with_the_usual_permissions(tmp_path):
+    path = tmp_path / "folder" / "model.bin"
+    with written_aside(path) as aside:
+        assert aside.suffix == ".bin"
+        aside.write_bytes(b"new")
+        assert not path.exists()
+    assert path.read_bytes() == b"new"
+    usual = tmp_path / "usual"
+    usual.touch()
+    assert path.stat().st_mode == usual.stat().st_mode
+
+
+def test_a_failed_block_leaves_the_old_file(tmp_path):
+    path = tmp_path / "model.bin"
+    path.write_bytes(b"old")
+
+    def fail():
+        with written_aside(path) as aside:
+            aside.write_bytes(b"half")
+            raise RuntimeError("converter")
+
+    with pytest.raises(RuntimeError, match="converter"):
+        fail()
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_failed_replacement_brings_the_old_folder_back(tmp_path, monkeypatch):
+    path = tmp_path / "saved"
+    path.mkdir()
+    (path / "saved_model.pb").write_bytes(b"old")
+    replace = os.replace
+
+    def fail(source, target):
+        if Path(source).stem == "new":
+            raise PermissionError("in use")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(PermissionError), written_aside(path) as aside:
+        aside.mkdir()
+    assert (path / "saved_model.pb").read_bytes() == b"old"

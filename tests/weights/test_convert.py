@@ -1,0 +1,258 @@
+import importlib
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+from keras_psp import DilatedResNet, PSPNet
+from keras_psp.weights import WeightsFileError, convert
+from keras_psp.weights.names import KERAS, MXNET, TORCH
+
+sys.path.insert(0, __file__.rsplit("/", 1)[0])
+writers = importlib.import_module("writers")
+checkpoints = importlib.import_module("checkpoints")
+
+IMAGE = np.random.default_rng(0).integers(0, 256, (1, 57, 65, 3)).astype("float32")
+
+
+def predicts(model, size=(57, 65)):
+    logits = model.predict(IMAGE, verbose=0)
+    assert logits.shape == (1, *size, model.num_classes)
+    assert np.isfinite(logits).all() and logits.std() > 0
+    return logits
+
+
+def test_mmsegmentation_tells_its_own_details(tmp_path, capsys):
+    config = "model = dict(backbone=dict(strides=(1, 2, 1, 1), dilations=(1, 1, 2, 4)),\n"
+    config += "decode_head=dict(type='PSPHead', align_corners=True))"
+    meta = {
+        "config": config,
+        "CLASSES": ["road", "tree", "car"],
+        "PALETTE": [[1, 2, 3], [4, 5, 6], [7, 8, 9]],
+    }
+    tensors = checkpoints.mmsegmentation(18, 3)
+    writers.write_torch(tmp_path / "a.pth", {"meta": meta, "state_dict": tensors})
+    model = convert(tmp_path / "a.pth")
+    assert model.class_names == ["road", "tree", "car"]
+    assert model.palette == [[1, 2, 3], [4, 5, 6], [7, 8, 9]]
+    assert model.align_corners is True
+    assert model.aux_weight == 0.4
+    backbone = model.backbone
+    assert (backbone.depth, backbone.stem_filters) == (18, (32, 32, 64))
+    assert (backbone.contract_dilation, backbone.dilate_second) == (True, False)
+    told = capsys.readouterr().err
+    assert "a PSPNet of mmsegmentation (ResNetV1c), ResNet-18" in told
+    assert "3 classes, with auxiliary head, align_corners=True" in told
+    predicts(model)
+    np.testing.assert_array_equal(
+        backbone.stem[0].conv.kernel, tensors["backbone.stem.0.weight"].transpose(2, 3, 1, 0)
+    )
+    norm = model.get_layer("pyramid_pooling").reductions[3].norm
+    np.testing.assert_array_equal(
+        norm.moving_variance, tensors["decode_head.psp_modules.3.1.bn.running_var"]
+    )
+
+
+def test_mmsegmentation_at_stride_32_keeps_its_dilations(tmp_path):
+    config = "backbone=dict(dilations=(1, 1, 2, 4), strides=(1, 2, 2, 2))"
+    tensors = checkpoints.mmsegmentation(18, 3, plain=True)
+    writers.write_torch(tmp_path / "a.pth", {"meta": {"config": config}, "state_dict": tensors})
+    backbone = convert(tmp_path / "a.pth", verbose=False).backbone
+    assert (backbone.output_stride, backbone.dilations) == (32, (1, 1, 2, 4))
+    assert backbone.stem_filters == (64,)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_semseg_with_and_without_data_parallel(tmp_path, legacy):
+    tensors = checkpoints.semseg()
+    wrapped = {f"module.{name}": value for name, value in tensors.items()}
+    content = {"epoch": 100, "state_dict": wrapped, "optimizer": {"momentum": [0.9]}}
+    writers.write_torch(tmp_path / "a.pth", content, legacy=legacy)
+    model = convert(tmp_path / "a.pth", verbose=False)
+    assert model.align_corners is True
+    backbone = model.backbone
+    assert (backbone.depth, backbone.stem_filters) == (50, (64, 64, 128))
+    assert backbone.contract_dilation is False
+    kernel = model.get_layer("pyramid_pooling").fusion.kernel
+    np.testing.assert_array_equal(kernel, tensors["cls.0.weight"].transpose(2, 3, 1, 0))
+
+
+def test_csail_is_two_files(tmp_path):
+    writers.write_torch(tmp_path / "encoder_epoch_20.pth", checkpoints.csail_encoder())
+    with pytest.raises(FileNotFoundError, match=r"half of a network; put decoder_epoch_20\.pth"):
+        convert(tmp_path / "encoder_epoch_20.pth")
+    writers.write_torch(tmp_path / "decoder_epoch_20.pth", checkpoints.csail_decoder())
+    logits = []
+    for path in (
+        tmp_path,
+        tmp_path / "encoder_epoch_20.pth",
+        [tmp_path / "decoder_epoch_20.pth", tmp_path / "encoder_epoch_20.pth"],
+    ):
+        model = convert(path, verbose=False)
+        logits.append(predicts(model))
+    assert model.backbone.contract_dilation and model.align_corners is False
+    np.testing.assert_array_equal(logits[0], logits[1])
+    np.testing.assert_array_equal(logits[0], logits[2])
+
+
+@pytest.mark.parametrize(("features", "stride"), [(128, 8), (256, 16), (512, 32)])
+def test_segmentation_models_pytorch_is_its_own_architecture(tmp_path, features, stride):
+    tensors = checkpoints.smp(features=features)
+    writers.write_torch(tmp_path / "a.pth", tensors)
+    model = convert(tmp_path / "a.pth", verbose=False)
+    assert model.backbone.output_stride == stride
+    assert (model.fusion_kernel_size, model.classifier_kernel_size) == (1, 3)
+    pyramid = model.get_layer("pyramid_pooling")
+    assert pyramid.reductions[0].norm is None and model.aux_weight == 0
+    # There the levels come before the features.
+    theirs = tensors["decoder.conv.0.weight"].transpose(2, 3, 1, 0)
+    ours = np.asarray(pyramid.fusion.kernel)
+    np.testing.assert_array_equal(ours[:, :, :features], theirs[:, :, features:])
+    np.testing.assert_array_equal(ours[:, :, features:], theirs[:, :, :features])
+    if stride == 8:  # 57 pixels at 16 and 32 are fewer than the bins
+        predicts(model)
+
+
+def test_gluoncv(tmp_path):
+    tensors = checkpoints.gluoncv()
+    writers.write_mxnet(tmp_path / "psp_resnet50_ade-3f220f53.params", tensors)
+    model = convert(tmp_path / "psp_resnet50_ade-3f220f53.params", verbose=False)
+    assert model.bin_sizes == (1, 2, 3, 6)
+    np.testing.assert_array_equal(model.backbone.stem[2].norm.gamma, tensors["bn1.gamma"])
+    writers.write_mxnet(tmp_path / "psp_resnet50_ade-0c42cb73.params", tensors)
+    old = convert(tmp_path / "psp_resnet50_ade-0c42cb73.params", verbose=False)
+    assert old.bin_sizes == (1, 2, 3, 4)
+
+
+@pytest.mark.parametrize("auxiliary", [False, True])
+def test_caffe_concatenates_its_levels_backwards(tmp_path, auxiliary):
+    tensors = checkpoints.caffe(auxiliary=auxiliary)
+    writers.write_caffe(tmp_path / "pspnet50_ADE20K.caffemodel", tensors)
+    model = convert(tmp_path / "pspnet50_ADE20K.caffemodel", verbose=False)
+    assert model.backbone.stride_in_1x1 is True
+    assert (model.aux_weight > 0) == auxiliary
+    normalization = model.get_layer("normalization").get_config()
+    assert normalization["channel_order"] == "bgr"
+    assert tuple(normalization["mean"]) == (103.939, 116.779, 123.68)
+    theirs = tensors["conv5_4/0"].transpose(2, 3, 1, 0)
+    ours = np.asarray(model.get_layer("pyramid_pooling").fusion.kernel)
+    np.testing.assert_array_equal(ours[:, :, :2048], theirs[:, :, :2048])
+    # Ours: bins 1, 2, 3, 6; theirs: 6, 3, 2, 1.
+    for ours_at, theirs_at in ((0, 3), (1, 2), (2, 1), (3, 0)):
+        np.testing.assert_array_equal(
+            ours[:, :, 2048 + 512 * ours_at : 2560 + 512 * ours_at],
+            theirs[:, :, 2048 + 512 * theirs_at : 2560 + 512 * theirs_at],
+        )
+
+
+def test_options_override_what_the_file_tells(tmp_path):
+    writers.write_torch(tmp_path / "a.pth", checkpoints.mmsegmentation(18, 3))
+    model = convert(tmp_path / "a.pth", verbose=False, align_corners=True, output_stride=16)
+    assert model.align_corners is True
+    assert model.backbone.output_stride == 16
+
+
+# --- What does not fit ----------------------------------------------------------
+
+
+def changed(tmp_path, change):
+    tensors = checkpoints.mmsegmentation(18, 3)
+    change(tensors)
+    writers.write_torch(tmp_path / "a.pth", tensors)
+    return tmp_path / "a.pth"
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "backbone.layer2.1.conv1.weight",
+        "backbone.layer4.1.bn2.running_var",
+        "backbone.stem.3.weight",
+        "decode_head.psp_modules.2.1.conv.weight",
+        "decode_head.psp_modules.0.1.conv.weight",
+        "decode_head.bottleneck.conv.weight",
+        "decode_head.conv_seg.weight",
+        "decode_head.conv_seg.bias",
+        "auxiliary_head.convs.0.conv.weight",
+        "auxiliary_head.conv_seg.bias",
+    ],
+)
+def test_a_missing_tensor_is_named(tmp_path, key):
+    path = changed(tmp_path, lambda tensors: tensors.pop(key))
+    with pytest.raises(WeightsFileError) as caught:
+        convert(path)
+    assert key in str(caught.value) and str(path) in str(caught.value)
+
+
+def test_a_renamed_tensor_is_named_both_ways(tmp_path):
+    key = "backbone.layer3.0.downsample.1.weight"
+    path = changed(tmp_path, lambda tensors: tensors.update({key + "x": tensors.pop(key)}))
+    with pytest.raises(WeightsFileError, match=f"misses {key}; has left over {key}x. Nothing was"):
+        convert(path)
+
+
+def test_a_tensor_of_another_shape_is_named(tmp_path):
+    def reshape(tensors):
+        tensors["backbone.layer3.0.conv1.weight"] = checkpoints.kernel(256, 129, 3, 3)
+        tensors["decode_head.bottleneck.bn.weight"] = np.ones(127, "float32")
+
+    with pytest.raises(WeightsFileError) as caught:
+        convert(changed(tmp_path, reshape))
+    assert "backbone.layer3.0.conv1.weight (256, 129, 3, 3), which should hold" in str(caught.value)
+    assert "decode_head.bottleneck.bn.weight (127,)" in str(caught.value)
+
+
+def test_another_networks_weights_are_told_apart(tmp_path):
+    writers.write_torch(tmp_path / "a.pth", {"encoder.block.weight": np.ones((2, 2), "float32")})
+    with pytest.raises(WeightsFileError, match=r"1 tensors \(encoder.block.weight ...\) are of no"):
+        convert(tmp_path / "a.pth")
+    backbone = checkpoints.plain_stem() | checkpoints.residual(18, 64)
+    writers.write_torch(tmp_path / "b.pth", backbone)
+    with pytest.raises(WeightsFileError, match=r"no PSPNet; start one from it by PSPNet\(num_"):
+        convert(tmp_path / "b.pth")
+
+
+def test_a_failed_loading_changes_nothing(tmp_path):
+    from keras_psp.weights.families.mmsegmentation import MMSEGMENTATION
+
+    tensors = checkpoints.mmsegmentation(18, 3)
+    model = PSPNet(3, backbone=DilatedResNet(18, stem_filters=(32, 32, 64)), fusion_filters=128)
+    before = model.get_weights()
+    tensors.pop("auxiliary_head.conv_seg.bias")
+    with pytest.raises(WeightsFileError):
+        MMSEGMENTATION.load(model, tensors)
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+# --- keras_psp's own ------------------------------------------------------------
+
+
+def test_own_files(tmp_path, capsys):
+    model = PSPNet(3, backbone=DilatedResNet(18, stem_filters=(8,)), class_names=["a", "b", "c"])
+    model.save(tmp_path / "a.keras")
+    again = convert(tmp_path / "a.keras")
+    assert "a PSPNet of keras_psp, ResNet-18" in capsys.readouterr().err
+    assert again.class_names == ["a", "b", "c"]
+    np.testing.assert_array_equal(predicts(model), predicts(again))
+
+
+def test_other_keras_files_are_refused(tmp_path):
+    inputs = keras.Input((4,))
+    keras.Model(inputs, keras.layers.Dense(2)(inputs)).save(tmp_path / "a.keras")
+    with pytest.raises(WeightsFileError, match="holds a Functional, no PSPNet"):
+        convert(tmp_path / "a.keras")
+    lambdas = keras.Model(inputs, keras.layers.Lambda(lambda x: x)(inputs))
+    lambdas.save(tmp_path / "b.keras")
+    with pytest.raises(WeightsFileError, match="Keras can't open it"):
+        convert(tmp_path / "b.keras")
+    content = (tmp_path / "a.keras").read_bytes()
+    (tmp_path / "c.keras").write_bytes(content[: len(content) // 2])
+    with pytest.raises(WeightsFileError, match="cut short"):
+        convert(tmp_path / "c.keras")
+
+
+def test_suffixes_have_one_order_of_axes():
+    assert TORCH.axes == MXNET.axes == (2, 3, 1, 0)
+    assert KERAS.axes == (0, 1, 2, 3)

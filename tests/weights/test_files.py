@@ -1,0 +1,258 @@
+import collections
+import importlib
+import struct
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+
+from keras_psp.weights import WeightsFileError, read_checkpoint
+from keras_psp.weights.files import file_format
+from keras_psp.weights.files.torch_file import read_torch
+
+sys.path.insert(0, __file__.rsplit("/", 1)[0])
+writers = importlib.import_module("writers")
+random = np.random.default_rng(0)
+
+
+def tensors():
+    return {
+        "conv.weight": random.normal(size=(4, 3, 3, 3)).astype("float32"),
+        "conv.bias": random.normal(size=4).astype("float16"),
+        "norm.num_batches_tracked": np.array(7),
+    }
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_torch_files_of_both_formats(tmp_path, legacy):
+    expected = tensors()
+    content = {"state_dict": collections.OrderedDict(expected), "epoch": 3}
+    writers.write_torch(tmp_path / "a.pth", content, legacy=legacy)
+    checkpoint = read_checkpoint(tmp_path / "a.pth")
+    assert (checkpoint.format, checkpoint.meta["epoch"]) == ("torch", 3)
+    assert list(checkpoint.tensors) == list(expected)
+    for name, value in expected.items():
+        assert checkpoint.tensors[name].shape == value.shape
+        np.testing.assert_array_equal(np.asarray(checkpoint.tensors[name]), value)
+
+
+def test_torch_itself_agrees(tmp_path):
+    torch = pytest.importorskip("torch", reason="torch is an optional package")
+    values = {
+        "transposed": torch.randn(4, 5).t(),
+        "part": torch.randn(10)[3:7],
+        "bfloat16": torch.randn(3).to(torch.bfloat16),
+        "half": torch.randn(6).half(),
+        "scalar": torch.tensor(3),
+        "empty": torch.zeros(0, 2),
+    }
+    values["parameter"] = torch.nn.Parameter(values["part"])
+    for zipped in (True, False):
+        path = tmp_path / f"{zipped}.pth"
+        torch.save(values, path, _use_new_zipfile_serialization=zipped)
+        found = read_torch(path)
+        for name, value in values.items():
+            np.testing.assert_array_equal(
+                np.asarray(found[name], "float32"), value.detach().float().numpy()
+            )
+
+
+def test_the_prefix_of_data_parallel_goes(tmp_path):
+    content = {f"module.{name}": value for name, value in tensors().items()}
+    writers.write_torch(tmp_path / "a.pth", content)
+    assert list(read_checkpoint(tmp_path / "a.pth").tensors) == list(tensors())
+
+
+def test_training_checkpoints_may_hold_numpy_numbers_and_paths(tmp_path):
+    scalar = writers.Call(
+        "numpy.core.multiarray", "scalar", writers.Call("numpy", "dtype", "f8"), b"\0" * 8
+    )
+    content = {
+        "state_dict": tensors(),
+        "best": scalar,
+        "args": writers.Call("argparse", "Namespace"),
+    }
+    writers.write_torch(tmp_path / "a.pth", content)
+    assert len(read_checkpoint(tmp_path / "a.pth").tensors) == 3
+
+
+def test_mxnet_files(tmp_path):
+    expected = {"conv.weight": tensors()["conv.weight"], "half": tensors()["conv.bias"]}
+    named = {f"arg:pspnet12_{name}": value for name, value in expected.items()}
+    for magic in (0xF993FAC9, 0xF993FACA):
+        writers.write_mxnet(tmp_path / "a.params", named, magic=magic)
+        checkpoint = read_checkpoint(tmp_path / "a.params")
+        assert checkpoint.format == "mxnet"
+        assert list(checkpoint.tensors) == list(expected)
+        for name, value in expected.items():
+            np.testing.assert_array_equal(np.asarray(checkpoint.tensors[name]), value)
+
+
+def test_caffe_files(tmp_path):
+    expected = {
+        "conv1/0": tensors()["conv.weight"],
+        "conv1/1": np.arange(4, dtype="float32"),
+        "conv1/bn/0": np.ones((1, 4, 1, 1), "float32"),
+    }
+    for packed in (True, False):
+        writers.write_caffe(tmp_path / "a.caffemodel", expected, packed=packed)
+        checkpoint = read_checkpoint(tmp_path / "a.caffemodel")
+        assert checkpoint.format == "caffe"
+        assert list(checkpoint.tensors) == list(expected)
+        for name, value in expected.items():
+            np.testing.assert_array_equal(np.asarray(checkpoint.tensors[name]), value)
+
+
+def test_safetensors_and_npz(tmp_path):
+    safetensors = pytest.importorskip("safetensors.numpy", reason="safetensors is optional")
+    expected = {"conv.weight": tensors()["conv.weight"]}
+    safetensors.save_file(expected, tmp_path / "a.safetensors")
+    np.savez(tmp_path / "a.npz", **expected)
+    for name, kind in (("a.safetensors", "safetensors"), ("a.npz", "npz")):
+        checkpoint = read_checkpoint(tmp_path / name)
+        assert checkpoint.format == kind
+        np.testing.assert_array_equal(checkpoint.tensors["conv.weight"], expected["conv.weight"])
+
+
+# --- Hostile and broken files ---------------------------------------------------
+
+
+def hostile_pickle(path):
+    writers.write_torch(path, {"a": writers.Call("posix", "system", f"touch {path}.ran")})
+
+
+def hostile_legacy_pickle(path):
+    writers.write_torch(path, {"a": writers.Call("builtins", "eval", "1+1")}, legacy=True)
+
+
+def bare_hostile_pickle(path):
+    path.write_bytes(b"\x80\x02cposix\nsystem\nX\x04\x00\x00\x00trueq\x00\x85R.")
+
+
+def climbing_zip(path):
+    writers.write_torch(path, tensors())
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("../../evil.py", "print()")
+
+
+def truncated_zip(path):
+    writers.write_torch(path, tensors())
+    path.write_bytes(path.read_bytes()[:-200])
+
+
+def truncated_legacy(path):
+    writers.write_torch(path, tensors(), legacy=True)
+    path.write_bytes(path.read_bytes()[:-40])
+
+
+def web_page(path):
+    path.write_text("\n<!DOCTYPE html><html><body>Quota exceeded</body></html>")
+
+
+def lfs_pointer(path):
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n")
+
+
+def empty(path):
+    path.touch()
+
+
+def whole_model(path):
+    writers.write_torch(path, writers.Call("torch.nn.modules.container", "Sequential"))
+
+
+def torchscript(path):
+    writers.write_torch(path, tensors())
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("archive/constants.pkl", b"")
+
+
+def reaching_tensor(path):
+    array = np.zeros(4, "float32")
+    writers.write_torch(path, {"a": array}, legacy=True)
+    content = path.read_bytes()
+    # The shape (4,) becomes (100,): K\x04\x85 is BININT1 4, TUPLE1.
+    assert content.count(b"K\x04\x85") == 1
+    path.write_bytes(content.replace(b"K\x04\x85", b"Kd\x85"))
+
+
+def truncated_mxnet(path):
+    writers.write_mxnet(path, {"a": np.zeros((8, 8), "float32")})
+    path.write_bytes(path.read_bytes()[:100])
+
+
+def truncated_caffe(path):
+    writers.write_caffe(path, {"a/0": np.zeros((8, 8), "float32")})
+    path.write_bytes(path.read_bytes()[:100])
+
+
+def truncated_safetensors(path):
+    path.write_bytes(struct.pack("<Q", 30) + b'{"a": {"dtype": "F32", "shape": [9')
+
+
+def noise(path):
+    path.write_bytes(b"\x03" * 4096)
+
+
+def object_npz(path):
+    np.savez(path.with_suffix(".npz"), a=np.array([{"x": 1}], dtype=object))
+    path.with_suffix(".npz").rename(path)
+
+
+BROKEN = [
+    (hostile_pickle, "asks to run posix.system, which no weights need; nothing was run"),
+    (hostile_legacy_pickle, "asks to run builtins.eval, which no weights need; nothing was run"),
+    (bare_hostile_pickle, "asks to run posix.system, which no weights need; nothing was run"),
+    (climbing_zip, r"its entry '../../evil.py' points outside the archive; nothing was written"),
+    (truncated_zip, "is cut short; fetch it again|damaged or cut short"),
+    (truncated_legacy, "numbers are missing; it is cut short, fetch it again"),
+    (web_page, "is a web page, not weights: .* fetch it again in a browser"),
+    (lfs_pointer, "is a Git LFS pointer, not the weights; run `git lfs pull`"),
+    (empty, "is empty; fetch it again"),
+    (whole_model, r"holds a whole pickled model \(torch.nn.modules.container.Sequential\)"),
+    (torchscript, "is a TorchScript archive, which is code; save model.state_dict"),
+    (truncated_mxnet, "is cut short; fetch it again"),
+    (truncated_caffe, "is cut short"),
+    (truncated_safetensors, "no weights file that is known|damaged or cut short"),
+    (noise, "is no weights file that is known here: not one of PyTorch"),
+    (object_npz, "damaged or cut short|holds no tensors"),
+]
+
+
+@pytest.mark.parametrize(("make", "message"), BROKEN, ids=[make.__name__ for make, _ in BROKEN])
+def test_hostile_and_broken_files_get_one_sentence(tmp_path, make, message):
+    path = tmp_path / "weights.pth"
+    make(path)
+    with pytest.raises(WeightsFileError, match=message) as caught:
+        read_checkpoint(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    # Nothing was executed, nothing was written.
+    assert [entry.name for entry in tmp_path.iterdir()] == ["weights.pth"]
+
+
+def test_a_tensor_that_reaches_beyond_its_storage_is_refused(tmp_path):
+    path = tmp_path / "weights.pth"
+    reaching_tensor(path)
+    with pytest.raises(WeightsFileError, match="reaches beyond its storage"):
+        np.asarray(read_checkpoint(path).tensors["a"])
+
+
+def test_a_pickle_cannot_change_the_reader(tmp_path):
+    # BUILD sets attributes of what was made; here of a name itself.
+    pickled = b"\x80\x02ctorch\nFloatStorage\n}X\x05\x00\x00\x00dtypeX\x03\x00\x00\x00<f8sb."
+    for path in (tmp_path / "a.pth",):
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("archive/data.pkl", pickled)
+        with pytest.raises(WeightsFileError):
+            read_checkpoint(path)
+    writers.write_torch(tmp_path / "b.pth", {"a": np.ones(3, "float32")})
+    assert read_checkpoint(tmp_path / "b.pth").tensors["a"].shape == (3,)
+
+
+def test_folders_and_absent_files_are_told(tmp_path):
+    with pytest.raises(WeightsFileError, match="is a folder; give the weights file in it"):
+        file_format(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"none.pth doesn't exist"):
+        file_format(tmp_path / "none.pth")
