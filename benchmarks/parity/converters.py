@@ -11,12 +11,14 @@ converts each and prints the largest difference of the logits, of their range.
 
 import argparse
 import json
+import re
 import sys
 from pathlib import Path
 
 import keras
 import numpy as np
 
+from keras_psp import DilatedResNet, PSPNet
 from keras_psp.weights import convert
 
 BOUND = 1e-4
@@ -29,6 +31,8 @@ def compare(folder):
     # An encoder's and a decoder's file are one network; others hold the same one twice.
     networks = [files] if files[0].name.startswith("encoder") else [[file] for file in files]
     reference = np.load(folder / "reference.npz")
+    if facts["family"] == "torchvision":
+        return facts, backbone_errors(files[0], reference)
     errors = {}
     for network in networks:
         model = convert(network)
@@ -40,6 +44,24 @@ def compare(folder):
                 error = float(np.abs(found - expected).max() / np.ptp(expected))
                 errors[size] = max(error, errors.get(size, 0))
     return facts, errors
+
+
+def backbone_errors(file, reference):
+    """Errors of both feature maps of an ImageNet ResNet, undilated."""
+    depth = int(re.search(r"resnet(\d+)", file.name)[1])
+    backbone = DilatedResNet(depth, stem_filters=(64,), output_stride=32)
+    model = PSPNet(2, backbone=backbone, weights=file)
+    errors = {}
+    for key in sorted(reference.files):
+        kind, size = key.split("_")
+        if kind == "image":
+            continue
+        image = model.get_layer("normalization")(reference[f"image_{size}"])
+        auxiliary, features = model.backbone(image)
+        found = features if kind == "features" else auxiliary
+        error = np.abs(keras.ops.convert_to_numpy(found) - reference[key]).max()
+        errors[f"{kind} {size}"] = float(error / np.ptp(reference[key]))
+    return errors
 
 
 def main():

@@ -33,11 +33,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _presets(options):
-    from rich import print as show
-
     from keras_psp.weights import list_presets
 
-    show(list_presets(options.dataset))
+    print(list_presets(options.dataset))
     return 0
 
 

@@ -211,8 +211,13 @@ class Family:
 
     # The loop.
 
-    def load(self, model: Any, tensors: Mapping[str, Any]) -> None:
+    def load(self, model: Any, tensors: Mapping[str, Any], *, stages: int = 4) -> None:
         """Give every weight of a PSPNet (or of a built backbone) its tensor.
+
+        Args:
+            model: what `parts_of` takes.
+            tensors: by this family's names.
+            stages: residual stages that the tensors reach to; later ones stay as they are.
 
         Raises:
             WeightsFileError: naming the tensors that are missing, of another shape or
@@ -220,6 +225,8 @@ class Family:
         """
         plan = []
         for part, fields, conv, norm in parts_of(model):
+            if fields.get("stage", 0) > stages:
+                continue
             conv_name, norm_name = self.pair(part, **fields)
             plan += self._convolution(conv, conv_name, norm, norm_name, tensors, part)
             if norm is not None:

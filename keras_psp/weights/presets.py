@@ -104,11 +104,11 @@ class PresetTable(tuple):
         import rich.table
 
         table = rich.table.Table(title=f"{len(self)} presets", title_justify="left")
-        table.add_column("name", overflow="fold")
-        table.add_column("backbone")
-        table.add_column("data set")
+        # A name is there to be copied: never folded.
+        for column in ("name", "backbone", "data set"):
+            table.add_column(column, no_wrap=True)
         for column in ("crop", "classes", "mIoU", "ms+flip", "MB"):
-            table.add_column(column, justify="right")
+            table.add_column(column, justify="right", no_wrap=True)
         for preset in self:
             shown = (preset.mean_iou, preset.mean_iou_multi_scale)
             table.add_row(
@@ -127,8 +127,8 @@ class PresetTable(tuple):
         import rich.console
 
         text = io.StringIO()
-        rich.console.Console(file=text, width=150).print(self)
-        return text.getvalue()
+        rich.console.Console(file=text, width=200).print(self)
+        return text.getvalue().rstrip()
 
 
 @functools.cache

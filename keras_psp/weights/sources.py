@@ -134,9 +134,10 @@ class Backbone:
     def arguments(self) -> dict[str, Any]:
         """Arguments of the PSPNet: the user's, and a backbone that can hold the weights."""
         architecture = self.family.backbone_architecture(self.tensors)
+        architecture["num_stages"] = 4
         asked = self.given.get("backbone")
         if isinstance(asked, DilatedResNet):
-            fixed = ("depth", "stem_filters", "stride_in_1x1", "num_stages")
+            fixed = ("depth", "stem_filters", "stride_in_1x1")
             has = {key: getattr(asked, key) for key in fixed}
             own = DilatedResNet(**architecture)
             needs = {key: getattr(own, key) for key in fixed}
@@ -158,8 +159,14 @@ class Backbone:
         return {**self.family.network, **self.given, "backbone": backbone}
 
     def load(self, model: PSPNet) -> None:
-        """Give the backbone its weights."""
-        self.family.load(model.backbone, self.tensors)
+        """Give the backbone its weights; say if they don't reach to its end."""
+        stages = self.family.backbone_architecture(self.tensors).get("num_stages", 4)
+        self.family.load(model.backbone, self.tensors, stages=stages)
+        if stages < model.backbone.num_stages:
+            print(
+                f"{self.name}: weights up to conv{stages + 1}; the stages after it start anew",
+                file=sys.stderr,
+            )
 
 
 @dataclasses.dataclass

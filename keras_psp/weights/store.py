@@ -51,7 +51,10 @@ def fetched(url: str) -> Path:
                 f"can't fetch {_mirrored(url)} ({reason}); download it elsewhere and put it at "
                 f"{target}."
             ) from error
-        _verify(draft, url)
+        try:
+            _verify(draft, url)
+        except WeightsFileError as error:  # the draft will be gone
+            raise WeightsFileError(str(error).replace(str(draft), _mirrored(url))) from None
         os.replace(draft, target)
     return target
 

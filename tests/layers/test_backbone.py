@@ -1,0 +1,114 @@
+import keras
+import numpy as np
+import pytest
+
+from keras_psp import DilatedBackbone, PSPNet
+
+IMAGE = np.random.default_rng(0).random((1, 225, 257, 3)).astype("float32")
+
+
+def application(name):
+    make = getattr(keras.applications, name)
+    model = make(include_top=False, weights=None, input_shape=(None, None, 3))
+    random = np.random.default_rng(0)
+    for layer in model.layers:
+        for variable in layer.weights:
+            if variable.name == "moving_variance":
+                variable.assign(random.uniform(0.5, 1.5, variable.shape))
+            elif variable.name in ("moving_mean", "beta", "bias"):
+                variable.assign(random.normal(0, 0.1, variable.shape))
+    return model
+
+
+@pytest.mark.parametrize(
+    ("name", "offset"), [("ResNet50", 0), ("MobileNetV2", 3), ("ConvNeXtTiny", 1)]
+)
+def test_dilation_keeps_what_the_weights_see(name, offset):
+    # Every fourth place of the dilated map is the map at stride 32. Keras' "same" pads a
+    # stride on the right only, so that its places lie shifted.
+    model = application(name)
+    expected = keras.ops.convert_to_numpy(model(IMAGE))
+    backbone = DilatedBackbone(model, output_stride=8)
+    auxiliary, features = backbone(IMAGE)
+    found = keras.ops.convert_to_numpy(features)[:, offset::4, offset::4]
+    assert features.shape[1:3] in ((29, 33), (28, 32))
+    assert auxiliary.shape[1:3] == features.shape[1:3]
+    found = found[:, : expected.shape[1], : expected.shape[2]]
+    assert np.abs(found - expected).max() <= 1e-5 * np.ptp(expected)
+
+
+@pytest.mark.parametrize(
+    "name", ["MobileNetV3Small", "EfficientNetB0", "EfficientNetV2B0", "DenseNet121", "Xception"]
+)
+@pytest.mark.parametrize("output_stride", [8, 16])
+def test_other_families_reach_their_output_stride(name, output_stride):
+    model = getattr(keras.applications, name)(
+        include_top=False, weights=None, input_shape=(None, None, 3)
+    )
+    backbone = DilatedBackbone(model, output_stride=output_stride)
+    auxiliary, features = backbone.compute_output_spec(keras.KerasTensor((1, 128, 160, 3)))
+    assert features.shape[1:3] == (128 // output_stride, 160 // output_stride)
+    assert features.shape[3] == model.output.shape[-1]
+
+
+def test_a_phone_sized_network_trains_saves_and_loads(tmp_path):
+    model = PSPNet(
+        3,
+        backbone=keras.applications.MobileNetV3Small(
+            include_top=False, weights=None, input_shape=(None, None, 3)
+        ),
+        bin_sizes=(1, 2),
+    )
+    assert model.count_params() < 3e6
+    normalization = model.get_layer("normalization").get_config()
+    assert tuple(normalization["std"]) == (1.0, 1.0, 1.0)  # the model has its own inside
+    model.compile()
+    images = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3)).astype("float32")
+    model.fit(images, np.zeros((2, 64, 64), "int32"), verbose=0)
+    model.save(tmp_path / "a.keras")
+    again = keras.models.load_model(tmp_path / "a.keras")
+    np.testing.assert_array_equal(model(images), again(images))
+
+
+def test_feature_layers_by_name():
+    model = application("MobileNetV2")
+    backbone = DilatedBackbone(model, feature_layers=("block_5_add", "block_12_add"))
+    assert backbone.feature_layers == ("block_5_add", "block_12_add")
+    auxiliary, features = backbone(IMAGE)
+    assert (auxiliary.shape[-1], features.shape[-1]) == (32, 96)
+
+
+def test_the_models_own_weights_and_normalisation_come_along():
+    model = application("ResNet50")
+    net = PSPNet(3, backbone=model)
+    normalization = net.get_layer("normalization").get_config()
+    assert normalization["channel_order"] == "bgr"
+    kernel = net.backbone.features.get_layer("conv4_block2_2_conv").kernel
+    np.testing.assert_array_equal(kernel, model.get_layer("conv4_block2_2_conv").kernel)
+    # A name or precision of the user's own doesn't lose them.
+    named = DilatedBackbone(model, name="mine")
+    net = PSPNet(3, backbone=named, dtype="mixed_bfloat16")
+    kernel = net.backbone.features.get_layer("conv4_block2_2_conv").kernel
+    np.testing.assert_array_equal(kernel, model.get_layer("conv4_block2_2_conv").kernel)
+
+
+def test_bad_arguments():
+    model = keras.applications.MobileNetV2(
+        include_top=False, weights=None, input_shape=(None, None, 3)
+    )
+    with pytest.raises(ValueError, match="has no layer 'block_99_add'; its last ones are"):
+        DilatedBackbone(model, feature_layers=("block_5_add", "block_99_add"))
+    with pytest.raises(ValueError, match="name two layers, the auxiliary head's and the last"):
+        DilatedBackbone(model, feature_layers=("block_5_add",))
+    with pytest.raises(ValueError, match="output_stride=4; choose 8, 16 or 32"):
+        DilatedBackbone(model, output_stride=4)
+    with pytest.raises(ValueError, match=r"gives 64x64 features .* not the 8 of output_stride=32"):
+        # The last layer before the stride that would be undone.
+        DilatedBackbone(model, feature_layers=("block_1_project", "block_2_add"), output_stride=32)
+    with pytest.raises(ValueError, match=r"is no functional keras.Model"):
+        DilatedBackbone(keras.layers.Dense(3))
+    inputs = keras.Input((None, None, 3))
+    unknown = keras.Model(inputs, keras.layers.Conv2D(8, 3, 8, padding="same")(inputs), name="own")
+    with pytest.raises(ValueError, match="how own wants its images isn't known; pass mean="):
+        PSPNet(3, backbone=unknown)
+    PSPNet(3, backbone=unknown, mean=(0, 0, 0), std=(255, 255, 255), bin_sizes=(1,))
