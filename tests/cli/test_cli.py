@@ -1,15 +1,9 @@
-import importlib
-import sys
-from pathlib import Path
-
+import checkpoints
 import keras
 import pytest
+import writers
 
 from keras_psp.cli import main
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "weights"))
-writers = importlib.import_module("writers")
-checkpoints = importlib.import_module("checkpoints")
 
 
 def test_presets(capsys):

@@ -1,17 +1,12 @@
-import importlib
-import sys
-
+import checkpoints
 import keras
 import numpy as np
 import pytest
+import writers
 
 from keras_psp import DilatedResNet, PSPNet
 from keras_psp.weights import WeightsFileError, convert
 from keras_psp.weights.names import KERAS, MXNET, TORCH
-
-sys.path.insert(0, __file__.rsplit("/", 1)[0])
-writers = importlib.import_module("writers")
-checkpoints = importlib.import_module("checkpoints")
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (1, 57, 65, 3)).astype("float32")
 

@@ -1,18 +1,15 @@
 import collections
-import importlib
 import struct
-import sys
 import zipfile
 
 import numpy as np
 import pytest
+import writers
 
 from keras_psp.weights import WeightsFileError, read_checkpoint
 from keras_psp.weights.files import file_format
 from keras_psp.weights.files.torch_file import read_torch
 
-sys.path.insert(0, __file__.rsplit("/", 1)[0])
-writers = importlib.import_module("writers")
 random = np.random.default_rng(0)
 
 

@@ -2,7 +2,6 @@ import contextlib
 import functools
 import hashlib
 import http.server
-import importlib
 import os
 import shutil
 import signal
@@ -12,16 +11,14 @@ import threading
 import time
 from pathlib import Path
 
+import checkpoints
 import numpy as np
 import pytest
+import writers
 
 import keras_psp
 from keras_psp import PSPNet, labels
 from keras_psp.weights import WeightsFileError, presets, store
-
-sys.path.insert(0, str(Path(__file__).parent))
-writers = importlib.import_module("writers")
-checkpoints = importlib.import_module("checkpoints")
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (1, 65, 57, 3)).astype("float32")
 NAMES = [preset.name for preset in keras_psp.list_presets()]
