@@ -1,32 +1,27 @@
 """Any convolutional Keras model as a dilated backbone."""
 
 import math
+import re
 
 import keras
 
+from keras_psp.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from keras_psp.layers.convolution import freeze_inner
 
-# How keras.applications' models without a preprocessing layer want their images
-# (preprocess_input of each module), by the beginning of the model's name.
 _CAFFE = {"mean": (103.939, 116.779, 123.68), "std": (1.0, 1.0, 1.0), "channel_order": "bgr"}
 _SIGNED = {"mean": (127.5,) * 3, "std": (127.5,) * 3, "channel_order": "rgb"}
-_TORCH = {
-    "mean": (123.675, 116.28, 103.53),
-    "std": (58.395, 57.12, 57.375),
-    "channel_order": "rgb",
-}
+_TORCH = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD, "channel_order": "rgb"}
 _UNCHANGED = {"mean": (0.0,) * 3, "std": (1.0,) * 3, "channel_order": "rgb"}
+# How keras.applications' models without a preprocessing layer want their images
+# (preprocess_input of each module), by the model's name. Those of keras-hub, whose names
+# are like "res_net_backbone", tell it in their preprocessor only.
 _NORMALIZATIONS = {
-    "resnet50v2": _SIGNED,
-    "resnet101v2": _SIGNED,
-    "resnet152v2": _SIGNED,
-    "resnet": _CAFFE,
-    "vgg": _CAFFE,
-    "densenet": _TORCH,
-    "mobilenet": _SIGNED,
-    "xception": _SIGNED,
-    "inception": _SIGNED,
-    "nasnet": _SIGNED,
+    r"resnet(50|101|152)": _CAFFE,
+    r"resnet(50|101|152)v2": _SIGNED,
+    r"vgg(16|19)": _CAFFE,
+    r"densenet(121|169|201)": _TORCH,
+    r"mobilenet(v2)?_[\d.]+_(\d+|None)": _SIGNED,
+    r"xception|inception_v3|inception_resnet_v2|nasnet_(mobile|large)|NASNet": _SIGNED,
 }
 _WINDOWS = (
     keras.layers.Conv2D,
@@ -45,6 +40,8 @@ class DilatedBackbone(keras.layers.Layer):
     convolutions: a strided convolution or pooling past the output stride gets stride 1,
     and every convolution after it twice the dilation, so that the weights see the
     same neighbourhoods as before (as in torchvision's `replace_stride_with_dilation`).
+    Poolings can't be dilated: where a second one loses its stride (DenseNet at 8) it
+    averages nearer neighbours than it did.
 
         backbone = DilatedBackbone(keras.applications.MobileNetV3Small(include_top=False))
         model = PSPNet(num_classes=21, backbone=backbone)
@@ -229,8 +226,7 @@ def _normalization(model):
     inside = (keras.layers.Rescaling, keras.layers.Normalization)
     if any(isinstance(layer, inside) for layer in model.layers[:4]):
         return _UNCHANGED
-    name = model.name.lower().replace("_", "")
-    matches = (value for start, value in _NORMALIZATIONS.items() if name.startswith(start))
+    matches = (v for name, v in _NORMALIZATIONS.items() if re.fullmatch(name, model.name))
     return next(matches, None)
 
 
