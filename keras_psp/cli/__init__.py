@@ -23,6 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--align-corners", choices=("true", "false"), help="where the file doesn't tell it"
     )
     convert.add_argument("--output-stride", type=int, choices=(8, 16, 32))
+    convert.add_argument("--force", action="store_true", help="replace an existing file")
 
     options = parser.parse_args(arguments)
     try:
@@ -54,11 +55,15 @@ def _convert(options):
     from keras_psp.files import written_aside
     from keras_psp.weights import convert
 
-    output = options.output or options.files[0].with_suffix(".keras")
+    output = options.output or Path(options.files[0].resolve()).with_suffix(".keras")
     if output.suffix != ".keras":
         raise ValueError(f"--output {output}: the name must end in .keras.")
     if any(output.resolve() == file.resolve() for file in options.files):
         raise ValueError(f"--output {output} is the file to convert; give another name.")
+    if output.is_dir():
+        raise ValueError(f"--output {output} is a folder; give the name of a file.")
+    if output.exists() and not options.force:
+        raise ValueError(f"{output} exists; give another --output, or --force to replace it.")
     chosen = {}
     if options.align_corners:
         chosen["align_corners"] = options.align_corners == "true"

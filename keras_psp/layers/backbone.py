@@ -30,13 +30,14 @@ _WINDOWS = (
     keras.layers.MaxPooling2D,
     keras.layers.AveragePooling2D,
 )
+_UNDILATED = (keras.layers.Conv2DTranspose, keras.layers.UpSampling2D)
 
 
 @keras.saving.register_keras_serializable("keras_psp")
 class DilatedBackbone(keras.layers.Layer):
     """Feature maps of a Keras model whose last strides became dilation.
 
-    For the models of keras.applications and keras-hub and any functional model of
+    For most models of keras.applications and keras-hub and any functional model of
     convolutions: a strided convolution or pooling past the output stride gets stride 1,
     and every convolution after it twice the dilation, so that the weights see the
     same neighbourhoods as before (as in torchvision's `replace_stride_with_dilation`).
@@ -62,7 +63,7 @@ class DilatedBackbone(keras.layers.Layer):
 
     Raises:
         ValueError: for a model that isn't functional, a layer name it lacks, or strides
-            that can't become dilation; the layer is named.
+            that can't become dilation (NASNet's, Inception's at 8 and 16).
     """
 
     def __init__(
@@ -79,11 +80,7 @@ class DilatedBackbone(keras.layers.Layer):
         super().__init__(**{"name": "backbone", **kwargs})
         if isinstance(model, dict):  # from a saved file
             model = keras.saving.deserialize_keras_object(model)
-        if not isinstance(model, keras.Model) or not hasattr(model, "_nodes_by_depth"):
-            raise ValueError(
-                f"model={model!r} is no functional keras.Model; give one as "
-                "keras.applications.MobileNetV3Small(include_top=False)."
-            )
+        model = _checked_model(model)
         if output_stride not in (8, 16, 32):
             raise ValueError(f"output_stride={output_stride!r}; choose 8, 16 or 32.")
         plan = _Plan(model, output_stride)
@@ -94,12 +91,7 @@ class DilatedBackbone(keras.layers.Layer):
                 "and the last."
             )
         for name in self.feature_layers:
-            if name not in plan.names:
-                near = [other for other in plan.names if name.split("_")[0] in other][:5]
-                raise ValueError(
-                    f"feature_layers: {model.name} has no layer {name!r}; its last ones are "
-                    f"{', '.join(near or plan.names[-5:])}."
-                )
+            plan.check_feature(name)
         self.output_stride = output_stride
         self.epsilon = epsilon
         self.momentum = momentum
@@ -134,46 +126,84 @@ class DilatedBackbone(keras.layers.Layer):
         }
 
 
+def _checked_model(model):
+    """The model as a functional one of RGB images."""
+    if isinstance(model, keras.Sequential) and model.built:
+        model = keras.Model(model.inputs, model.outputs, name=model.name)
+    if not isinstance(model, keras.Model) or not hasattr(model, "_nodes_by_depth"):
+        raise ValueError(
+            f"model={model!r} is no functional keras.Model; give one as "
+            "keras.applications.MobileNetV3Small(include_top=False)."
+        )
+    shape = model.input_shape
+    if len(model.inputs) != 1 or len(shape) != 4 or shape[-1] != 3:
+        raise ValueError(
+            f"{model.name} takes {shape}; a backbone takes RGB images, (None, None, None, 3)."
+        )
+    return model
+
+
 class _Plan:
     """What each layer of a functional model must become for an output stride."""
 
     def __init__(self, model, output_stride):
         self.model = model
-        self.changes = {}  # layer name -> config entries to replace
         self.names = []
+        self._output_stride = output_stride
+        self._changes = {}  # id of a layer -> configuration entries to replace
+        self._visited = {}  # id of a layer -> its changes at its first call
         self._last_strided = None  # the layer before the last one that strides
-        state = {id(tensor): (1, 1) for tensor in model.inputs}
-        maker = {id(tensor): "" for tensor in model.inputs}
+        state = {}
+        maker = {}
         for depth in sorted(model._nodes_by_depth, reverse=True):
             for node in model._nodes_by_depth[depth]:
                 layer = node.operation
                 if node.is_input:
                     for tensor in node.outputs:
-                        state[id(tensor)], maker[id(tensor)] = (1, 1), layer.name
+                        state[id(tensor)], maker[id(tensor)] = (1, 1), layer
                     continue
                 self.names.append(layer.name)
                 sources = list(node.arguments.keras_tensors)
                 stride, dilation = max(state[id(tensor)] for tensor in sources)
                 before = maker[id(sources[0])]
-                stride, dilation = self._visit(layer, stride, dilation, before, output_stride)
+                after = self._visit(layer, stride, dilation, before)
                 for tensor in node.outputs:
-                    state[id(tensor)], maker[id(tensor)] = (stride, dilation), layer.name
+                    state[id(tensor)], maker[id(tensor)] = after, layer
 
-    def _visit(self, layer, stride, dilation, before, output_stride):
+    def _visit(self, layer, stride, dilation, before, entry=None):
+        """(stride, dilation) after a layer; its changes are noted.
+
+        Args:
+            layer, stride, dilation: the layer, and what holds before it.
+            before: the layer before it.
+            entry: the one before the Sequential that holds it.
+        """
         if isinstance(layer, keras.Sequential):  # ConvNeXt's stem and downsampling
             for inner in layer.layers:
-                stride, dilation = self._visit(inner, stride, dilation, before, output_stride)
+                entry = entry or before
+                stride, dilation = self._visit(inner, stride, dilation, before, entry)
+                before = inner
             return stride, dilation
+        if isinstance(layer, keras.Model):
+            raise ValueError(
+                f"{self.model.name} has the model {layer.name!r} inside; give that one itself."
+            )
         if not isinstance(layer, _WINDOWS):
+            if dilation > 1 and isinstance(layer, _UNDILATED):
+                raise ValueError(
+                    f"{layer.name} of {self.model.name} is a {type(layer).__name__}, which can't "
+                    "be dilated; choose a larger output_stride, or a feature layer before it."
+                )
             return stride, dilation
         factor = max(layer.strides)
         pooling = not hasattr(layer, "dilation_rate")
         size = max(layer.pool_size if pooling else layer.kernel_size)
+        padded = isinstance(before, keras.layers.ZeroPadding2D)
         if factor > 1:
-            padded = isinstance(_layer(self.model, before), keras.layers.ZeroPadding2D)
-            self._last_strided = self._before(before) if padded else before
-        undone = factor > 1 and stride * factor > output_stride
+            self._last_strided = entry or (_maker(before) if padded else before)
+        undone = factor > 1 and stride * factor > self._output_stride
         if not undone and (dilation == 1 or size == 1 or pooling):
+            self._note(layer, {})
             return stride * factor, dilation
         changes = {}
         if not pooling and size > 1:
@@ -183,18 +213,38 @@ class _Plan:
         if layer.padding == "valid" and size > 1:
             # The zeros before a valid convolution were counted for its stride.
             changes["padding"] = "same"
-            if isinstance(_layer(self.model, before), keras.layers.ZeroPadding2D):
-                self.changes[before] = {"padding": 0}
-        self.changes[layer.name] = changes
+            if padded:
+                self._note(before, {"padding": 0})
+        self._note(layer, changes)
         return (stride, dilation * factor) if undone else (stride * factor, dilation)
 
-    def _before(self, name):
-        node = _layer(self.model, name)._inbound_nodes[0]
-        return node.arguments.keras_tensors[0]._keras_history.operation.name
+    def _note(self, layer, changes):
+        if self._visited.setdefault(id(layer), changes) != changes:
+            raise ValueError(
+                f"{layer.name} of {self.model.name} is used at two strides, of which only one "
+                f"is past output_stride={self._output_stride}; choose a larger one."
+            )
+        self._changes[id(layer)] = changes
 
     def default_features(self):
-        last = self.model.outputs[0]._keras_history.operation.name
-        return (self._last_strided or last, last)
+        last = self.model.outputs[0]._keras_history.operation
+        before = self._last_strided
+        if before is None or isinstance(before, keras.layers.InputLayer):
+            before = last
+        return (before.name, last.name)
+
+    def check_feature(self, name):
+        if name not in self.names:
+            near = [other for other in self.names if name.split("_")[0] in other][:5]
+            raise ValueError(
+                f"feature_layers: {self.model.name} has no layer {name!r}; its last ones are "
+                f"{', '.join(near or self.names[-5:])}."
+            )
+        if self.names.count(name) > 1 and name != self.default_features()[1]:
+            raise ValueError(
+                f"feature_layers: {self.model.name} calls {name!r} more than once; name a "
+                "layer that it calls once."
+            )
 
     def dilated(self, names, policy):
         """A copy of the model up to the named layers, with the changes made."""
@@ -203,21 +253,37 @@ class _Plan:
             if isinstance(layer, keras.Sequential):
                 return keras.Sequential([copy(inner) for inner in layer.layers], name=layer.name)
             config = layer.get_config()
-            config.update(self.changes.get(layer.name, {}))
-            exact = keras.layers.Rescaling | keras.layers.Normalization
-            if isinstance(layer, keras.layers.Layer) and not isinstance(layer, exact):
+            config.update(self._changes.get(id(layer), {}))
+            own = getattr(layer, "dtype_policy", None)
+            exact = isinstance(layer, keras.layers.Rescaling | keras.layers.Normalization)
+            if own is not None and not exact and not getattr(own, "quantization_mode", None):
                 config["dtype"] = policy.name
             return type(layer).from_config(config)
 
         model = self.model
-        outputs = [_layer(model, name).output for name in names]
+        last = model.outputs[0]._keras_history.operation.name
+        outputs = [
+            model.outputs[0] if name == last else _layer(model, name).output for name in names
+        ]
         part = keras.Model(model.inputs, outputs, name=model.name)
         inputs = [keras.Input((None, None, 3), name="normalized")]
-        return keras.models.clone_model(part, input_tensors=inputs, clone_function=copy)
+        try:
+            return keras.models.clone_model(part, input_tensors=inputs, clone_function=copy)
+        except (ValueError, TypeError) as error:  # branches of different sizes, for instance
+            first = str(error).strip().split("\n")[0]
+            raise ValueError(
+                f"{model.name} can't be dilated to output_stride={self._output_stride} ({first}); "
+                "choose a larger output_stride."
+            ) from error
+
+
+def _maker(layer):
+    """The layer before one that is called once."""
+    return layer._inbound_nodes[0].arguments.keras_tensors[0]._keras_history.operation
 
 
 def _layer(model, name):
-    """A layer or operation by its name; None for the input."""
+    """A layer or operation by its name."""
     return next((op for op in model.operations if op.name == name), None)
 
 

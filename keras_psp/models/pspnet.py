@@ -28,6 +28,8 @@ from keras_psp.optimizers.sgd import SGD
 # What a call without training returns: "logits", "low_resolution" or "classes". Replicas
 # are threads that take turns in the middle of a step, so an attribute would not do.
 _RETURNS = contextvars.ContextVar("returns", default="logits")
+# The model whose `__call__` leads to the running `call`.
+_CALLED = contextvars.ContextVar("called", default=None)
 
 
 def _open_weights(weights, given):
@@ -42,6 +44,10 @@ def weights_opener(opener):
     """
     global _open_weights
     _open_weights = opener
+
+
+class Preset(str):
+    """A name that can't be a file's."""
 
 
 def _with_weights(init):
@@ -229,7 +235,7 @@ class PSPNet(keras.Model):
 
     @classmethod
     def from_preset(cls, name: str, **arguments) -> "PSPNet":
-        """A published PSPNet by its name, with its trained weights.
+        """A published PSPNet by its name, with its trained weights; every layer trainable.
 
         The file is fetched and converted once; see `keras_psp.list_presets()`.
 
@@ -238,7 +244,7 @@ class PSPNet(keras.Model):
             arguments: of `PSPNet`, in place of the preset's own; another num_classes
                 gives a new classifier.
         """
-        return cls(weights=name, **arguments)
+        return cls(weights=Preset(name), **arguments)
 
     @property
     def backbone(self) -> DilatedResNet | DilatedBackbone:
@@ -253,8 +259,12 @@ class PSPNet(keras.Model):
     def __call__(self, images, *args, **kwargs):
         # Here and not in `call`, whose errors Keras wraps in a page of arguments.
         self._check_images(images)
-        # Not the bare super(), which AutoGraph can't follow and warns of.
-        return super(PSPNet, self).__call__(images, *args, **kwargs)  # noqa: UP008
+        token = _CALLED.set(self)
+        try:
+            # Not the bare super(), which AutoGraph can't follow and warns of.
+            return super(PSPNet, self).__call__(images, *args, **kwargs)  # noqa: UP008
+        finally:
+            _CALLED.reset(token)
 
     def call(self, images, training=None, mask=None):
         images = ops.convert_to_tensor(images)
@@ -263,7 +273,9 @@ class PSPNet(keras.Model):
         x = self.get_layer("pyramid_pooling")(features, training=training)
         logits = self.get_layer("classifier")(x)
         # Inside another model the heads would mean nothing to that model's loss.
-        outermost = self._get_call_context().entry_layer is self
+        # (Keras' JAX trainer calls `call` itself; asking for the context there would
+        # make one that nobody ends.)
+        outermost = _CALLED.get() is not self or self._get_call_context().entry_layer is self
         if training and outermost:
             outputs = {"logits": logits}
             if self.aux_weight > 0:
@@ -590,6 +602,7 @@ class PSPNet(keras.Model):
     @classmethod
     def from_config(cls, config, custom_objects=None):
         config = dict(config)
+        config.pop("weights", None)  # never in a file of ours: it would open others
         if isinstance(config.get("backbone"), dict):
             config["backbone"] = keras.saving.deserialize_keras_object(
                 config["backbone"], custom_objects=custom_objects

@@ -1,5 +1,6 @@
 """Any published PSPNet checkpoint as a `keras_psp.PSPNet`."""
 
+import contextlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +12,11 @@ from keras_psp.layers.resnet import DilatedResNet
 from keras_psp.models.pspnet import PSPNet
 from keras_psp.weights.families import BACKBONES, NETWORKS, recognized
 from keras_psp.weights.files import Checkpoint, WeightsFileError, file_format, read_checkpoint
+from keras_psp.weights.files.errors import printable
 from keras_psp.weights.names import Family
+
+# Options of `convert` that are the backbone's.
+_OF_BACKBONE = ("output_stride", "dilations", "contract_dilation", "dilate_second")
 
 
 def convert(path: str | Path | Sequence[str | Path], *, verbose: bool = True, **options) -> PSPNet:
@@ -35,6 +40,11 @@ def convert(path: str | Path | Sequence[str | Path], *, verbose: bool = True, **
         keras_psp.weights.WeightsFileError: for a file that is broken, unsafe or unknown,
             or whose tensors don't fit; the sentence names them.
     """
+    if "backbone" in options:
+        raise ValueError(
+            "backbone= can't be chosen: the file's network has its own; output_stride, dilations, "
+            "contract_dilation and dilate_second can."
+        )
     paths = [Path(p) for p in ([path] if isinstance(path, str | Path) else path)]
     if len(paths) == 1 and not paths[0].is_dir() and file_format(paths[0]) == "keras":
         return _open_keras(paths[0], options, verbose)
@@ -45,26 +55,37 @@ def convert(path: str | Path | Sequence[str | Path], *, verbose: bool = True, **
             f"{checkpoint.path} holds {family.title}, no PSPNet; start one from it by "
             f"PSPNet(num_classes=..., weights={str(checkpoint.path)!r})."
         )
-    try:
+    with _named(checkpoint.path):
         arguments = family.architecture(checkpoint.tensors)
         if family.describe is not None:
             arguments |= family.describe(checkpoint, arguments)
-        model = build(arguments, options)
+    model = build(arguments, options)
+    with _named(checkpoint.path):
         family.load(model, checkpoint.tensors)
-    except WeightsFileError as error:
-        raise WeightsFileError(f"{checkpoint.path}: {error}") from error
     if verbose:
         print(f"{checkpoint.path.name}: {family.title}, {summary(model)}", file=sys.stderr)
     return model
+
+
+@contextlib.contextmanager
+def _named(path):
+    """Errors about a file's contents, which can be anything, name the file."""
+    try:
+        yield
+    except WeightsFileError as error:
+        raise WeightsFileError(f"{path}: {error}") from error
+    except Exception as error:
+        raise WeightsFileError(
+            f"{path}: its contents make no sense ({type(error).__name__}: {printable(error)})."
+        ) from error
 
 
 def build(arguments: dict[str, Any], options: dict[str, Any]) -> PSPNet:
     """A PSPNet from a family's arguments and a user's."""
     arguments = dict(arguments)
     backbone = dict(arguments.pop("backbone"))
-    of_backbone = ("output_stride", "dilations", "contract_dilation", "dilate_second")
-    backbone |= {key: options[key] for key in of_backbone if key in options}
-    options = {key: value for key, value in options.items() if key not in of_backbone}
+    backbone |= {key: options[key] for key in _OF_BACKBONE if key in options}
+    options = {key: value for key, value in options.items() if key not in _OF_BACKBONE}
     dtype = options.get("dtype")
     return PSPNet(
         backbone=DilatedResNet(**backbone, dtype=dtype, name="backbone"), **{**arguments, **options}
@@ -126,6 +147,7 @@ def _recognize(checkpoint) -> Family:
     if family is not None:
         return family
     names = list(checkpoint.tensors)
+    first = printable(", ".join(names[:3]))
     families = {f: f.resemblance(checkpoint.tensors) for f in NETWORKS + BACKBONES}
     best = max(families, key=lambda f: len(families[f]))
     if len(families[best]) >= 2:
@@ -135,7 +157,7 @@ def _recognize(checkpoint) -> Family:
             "Nothing was loaded."
         )
     raise WeightsFileError(
-        f"{checkpoint.path}: its {len(names)} tensors ({', '.join(names[:3])} ...) are of no "
+        f"{checkpoint.path}: its {len(names)} tensors ({first} ...) are of no "
         "project that is known here: " + ", ".join(dict.fromkeys(f.name for f in NETWORKS)) + "."
     )
 
@@ -144,7 +166,7 @@ def _open_keras(path, options, verbose):
     try:
         model = keras.models.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # Keras' own errors are of many kinds and pages long
-        first = str(error).strip().split("\n")[0]
+        first = printable(str(error).strip().split("\n")[0])
         raise WeightsFileError(
             f"{path}: Keras can't open it ({first}); it is damaged, or no PSPNet of keras_psp."
         ) from error
@@ -153,6 +175,10 @@ def _open_keras(path, options, verbose):
     if verbose:
         kind = summary(model) if isinstance(model.backbone, DilatedResNet) else model.name
         print(f"{path.name}: a PSPNet of keras_psp, {kind}", file=sys.stderr)
-    if options:
-        return type(model)(weights=model, **options)
-    return model
+    changes = {key: options.pop(key) for key in _OF_BACKBONE if key in options}
+    if changes and not isinstance(model.backbone, DilatedResNet):
+        raise ValueError(f"{', '.join(changes)}: {path} has no ResNet to change.")
+    if changes:
+        config = model.backbone.get_config()
+        options["backbone"] = DilatedResNet.from_config({**config, **changes})
+    return type(model)(weights=model, **options) if options else model

@@ -23,6 +23,7 @@ import numpy as np
 
 from keras_psp.layers.resnet import BLOCKS, DilatedResNet
 from keras_psp.weights.files import Checkpoint, WeightsFileError
+from keras_psp.weights.files.errors import printable
 
 DEFAULT_BINS = (1, 2, 3, 6)
 
@@ -211,6 +212,19 @@ class Family:
 
     # The loop.
 
+    def up_to(self, tensors: Mapping[str, Any], stages: int) -> dict[str, Any]:
+        """The tensors without those of residual stages after this many."""
+        beyond = {
+            name
+            for stage in range(stages + 1, 5)
+            for block in range(max(blocks[stage - 1] for blocks in BLOCKS.values()))
+            for conv in (1, 2, 3)
+            for part in ("block", "shortcut")
+            for name in self.pair(part, stage=stage, block=block, conv=conv)
+        }
+        mark = self.suffixes.kernel[0]  # before a variable's name
+        return {n: tensor for n, tensor in tensors.items() if n.rpartition(mark)[0] not in beyond}
+
     def load(self, model: Any, tensors: Mapping[str, Any], *, stages: int = 4) -> None:
         """Give every weight of a PSPNet (or of a built backbone) its tensor.
 
@@ -291,7 +305,9 @@ class Family:
                     n for n in variable.shape if n > 1
                 )
             if not fits:
-                wrong.append(f"{name} {shape}, which should hold {_wanted(variable, arrange)}")
+                wrong.append(
+                    f"{printable(name)} {shape}, which should hold {_wanted(variable, arrange)}"
+                )
         problems = [
             f"{title} {_listed(names)}"
             for title, names in (
@@ -351,5 +367,5 @@ def _wanted(variable, arrange):
 
 
 def _listed(names):
-    shown = ", ".join(names[:5])
+    shown = ", ".join(name if "(" in name else printable(name) for name in names[:5])
     return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"

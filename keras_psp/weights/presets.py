@@ -163,6 +163,11 @@ def list_presets(dataset: str | None = None) -> PresetTable:
     return PresetTable(dict.fromkeys(chosen))
 
 
+def preset_names() -> list[str]:
+    """Names of all presets."""
+    return list(_all())
+
+
 def find_preset(name: str) -> Preset:
     """The preset of a name.
 
@@ -190,13 +195,17 @@ def open_preset(name: str) -> PSPNet:
         except Exception as error:  # damaged since; Keras' errors are of many kinds
             print(f"{kept} can't be opened ({error}); converting again", file=sys.stderr)
     path = store.fetched(preset.url)
-    model = converted(preset, path)
-    with store.workspace() as work:
-        draft = work / kept.name
-        model.save(draft)
-        with draft.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(draft, kept)
+    # Kept in full precision, whatever this process computes in.
+    model = converted(preset, path, dtype="float32")
+    try:
+        with store.workspace() as work:
+            draft = work / kept.name
+            model.save(draft)
+            with draft.open("rb") as file:
+                os.fsync(file.fileno())
+            os.replace(draft, kept)
+    except OSError as error:  # a full disk, a cache of somebody else's
+        print(f"{kept} can't be kept ({error}); it's converted each time", file=sys.stderr)
     return model
 
 

@@ -10,14 +10,14 @@ import keras
 
 from keras_psp.layers.backbone import DilatedBackbone
 from keras_psp.layers.resnet import DilatedResNet
-from keras_psp.models.pspnet import PSPNet
+from keras_psp.models.pspnet import Preset, PSPNet
 from keras_psp.weights import store
 from keras_psp.weights.convert import convert
 from keras_psp.weights.families import BACKBONES, recognized
 from keras_psp.weights.families.imagenet import APPLICATIONS
 from keras_psp.weights.files import WeightsFileError, file_format, read_checkpoint
 from keras_psp.weights.names import Family
-from keras_psp.weights.presets import find_preset, open_preset
+from keras_psp.weights.presets import find_preset, open_preset, preset_names
 
 _TORCHVISION = "https://download.pytorch.org/models/"
 _OPENMMLAB = "https://download.openmmlab.com/pretrain/third_party/"
@@ -54,8 +54,15 @@ def open_weights(weights: Any, given: Mapping[str, Any]) -> "WholeNetwork | Back
         FileNotFoundError, ConnectionError, WeightsFileError: as reading the file does.
     """
     if isinstance(weights, PSPNet):
-        return WholeNetwork(weights, weights.name, given)
+        return WholeNetwork(weights, weights.name, given, weights.get_config()["dtype"])
+    if isinstance(weights, list | tuple):  # an encoder's and a decoder's file
+        model = convert(weights, verbose=False)
+        return WholeNetwork(model, Path(weights[0]).name, given)
     name = str(weights)
+    if not name:
+        raise ValueError("weights='' is empty; None is for random weights.")
+    if name in preset_names() or isinstance(weights, Preset):
+        return WholeNetwork(open_preset(name), name, given)
     if name in IMAGENET:
         return _imagenet(name, given)
     path = Path(name).expanduser()
@@ -63,14 +70,16 @@ def open_weights(weights: Any, given: Mapping[str, Any]) -> "WholeNetwork | Back
         if path.suffix or path.parent != Path("."):
             raise FileNotFoundError(f"weights={name!r}: there is no such file.")
         try:
-            preset = find_preset(name)
+            find_preset(name)
         except ValueError as error:
             raise ValueError(
                 f"weights={name!r} is neither a file nor one of {', '.join(IMAGENET)}, and {error}"
             ) from None
-        return WholeNetwork(open_preset(preset.name), preset.name, given)
-    if path.is_dir() or file_format(path) == "keras":
+    if path.is_dir():
         return WholeNetwork(convert(path, verbose=False), path.name, given)
+    if file_format(path) == "keras":
+        model = convert(path, verbose=False)
+        return WholeNetwork(model, path.name, given, model.get_config()["dtype"])
     checkpoint = read_checkpoint(path)
     family = recognized(checkpoint.tensors, BACKBONES)
     # A semantic segmentation network has the names of a backbone and more.
@@ -103,7 +112,14 @@ def _imagenet(name, given):
             raise WeightsFileError(f"{checkpoint.path} holds no ResNet that is known here.")
         return Backbone(family, checkpoint.tensors, name, given)
     make = getattr(keras.applications, address.rsplit(".", 1)[1])
-    return Backbone(APPLICATIONS, applications_tensors(make(include_top=False)), name, given)
+    try:
+        model = make(include_top=False)
+    except Exception as error:  # Keras raises a bare Exception
+        raise ConnectionError(
+            f"can't fetch the weights of {address} ({store.reason(error)}); give the path of its "
+            ".h5 file as weights=, or 'imagenet_torchvision'."
+        ) from error
+    return Backbone(APPLICATIONS, applications_tensors(model), name, given)
 
 
 def applications_tensors(model: keras.Model) -> dict[str, Any]:
@@ -161,7 +177,11 @@ class Backbone:
     def load(self, model: PSPNet) -> None:
         """Give the backbone its weights; say if they don't reach to its end."""
         stages = self.family.backbone_architecture(self.tensors).get("num_stages", 4)
-        self.family.load(model.backbone, self.tensors, stages=stages)
+        used = self.family.up_to(self.tensors, model.backbone.num_stages)
+        try:
+            self.family.load(model.backbone, used, stages=stages)
+        except WeightsFileError as error:
+            raise WeightsFileError(f"{self.name}: {error}") from error
         if stages < model.backbone.num_stages:
             print(
                 f"{self.name}: weights up to conv{stages + 1}; the stages after it start anew",
@@ -177,11 +197,14 @@ class WholeNetwork:
         model: the trained one.
         name: for messages.
         given: what the user asked of the new one.
+        dtype: the new one's precision where the user asked for none; None is Keras'
+            global one.
     """
 
     model: PSPNet
     name: str
     given: Mapping[str, Any]
+    dtype: str | None = None
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -201,10 +224,16 @@ class WholeNetwork:
                     f"backbone={asked!r}, or choose other weights."
                 )
             asked = None
-        dtype = given.get("dtype") or config["dtype"]
+        bins = given.get("bin_sizes", self.model.bin_sizes)
+        if tuple(bins) != self.model.bin_sizes:
+            raise ValueError(
+                f"weights={self.name!r} were trained with bin_sizes={self.model.bin_sizes}, not "
+                f"{tuple(bins)}; leave bin_sizes to the weights."
+            )
+        config["dtype"] = dtype = given.get("dtype") or self.dtype
         if asked is None:
             own = self.model.backbone
-            options = {**own.get_config(), "dtype": dtype, "name": "backbone"}
+            options = {**own.get_config(), "dtype": dtype, "name": "backbone", "trainable": True}
             if isinstance(own, DilatedBackbone):
                 options["model"] = own.features
             asked = type(own)(**options)
@@ -245,6 +274,11 @@ def _weights(model, part):
     names = [layer.name for layer in model.layers]
     if part not in names:
         return {}
-    variables = model.get_layer(part).weights
-    root = f"{part}/"
-    return {v.path[v.path.rfind(root) + len(root) :]: v for v in variables}
+    # Those of a model inside a DilatedBackbone have paths of their own.
+    variables: dict[str, Any] = {}
+    for variable in model.get_layer(part).weights:
+        path = variable.path.rpartition(f"{part}/")[2]
+        while path in variables:
+            path += "'"
+        variables[path] = variable
+    return variables

@@ -5,8 +5,8 @@ import hashlib
 import os
 import re
 import shutil
-import socket
 import tempfile
+import time
 import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +15,8 @@ import keras
 
 from keras_psp.weights.files import WeightsFileError, file_format
 
-_INCOMPLETE = ".incomplete-"
+_INCOMPLETE, _LOCK = ".incomplete-", "lock"
+_ABANDONED = 7 * 24 * 3600  # seconds
 
 
 def folder() -> Path:
@@ -46,10 +47,9 @@ def fetched(url: str) -> Path:
                 )
             )
         except Exception as error:  # Keras raises a bare Exception
-            reason = re.split(r": | -- ", str(error))[-1]
             raise ConnectionError(
-                f"can't fetch {_mirrored(url)} ({reason}); download it elsewhere and put it at "
-                f"{target}."
+                f"can't fetch {_mirrored(url)} ({reason(error)}); download it elsewhere and put "
+                f"it at {target}."
             ) from error
         try:
             _verify(draft, url)
@@ -61,21 +61,33 @@ def fetched(url: str) -> Path:
 
 @contextlib.contextmanager
 def workspace() -> Iterator[Path]:
-    """A folder in the cache for half-made files; what killed processes left goes first."""
+    """A folder in the cache for half-made files; what killed processes left goes first.
+
+    Each holds a locked file as long as its process lives, on whatever machine.
+    """
     store = folder()
     try:
         store.mkdir(parents=True, exist_ok=True)
+        _sweep(store)
+        new = Path(tempfile.mkdtemp(prefix=f"{_INCOMPLETE}new-", dir=store))
     except OSError as error:
         raise OSError(
             f"{store} can't be written ({error.strerror}); set KERAS_HOME to a folder that can."
         ) from error
-    _sweep(store)
-    prefix = f"{_INCOMPLETE}{socket.gethostname()}-{os.getpid()}-"
-    work = Path(tempfile.mkdtemp(prefix=prefix, dir=store))
+    # It gets the name that others look for once it is locked.
+    work = store / new.name.replace("new-", "")
     try:
-        yield work
+        with (new / _LOCK).open("w") as lock:
+            _locked(lock)
+            new.rename(work)
+            yield work
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def reason(error: Exception) -> str:
+    """What went wrong, from Keras' "URL fetch failure on ...: ... -- ..."."""
+    return re.split(r": | -- ", str(error))[-1]
 
 
 def digest(url: str) -> str:
@@ -105,19 +117,34 @@ def _verify(path, url):
 
 
 def _sweep(store):
-    """Remove what processes of this machine left that no longer run."""
-    mine = re.compile(rf"{re.escape(_INCOMPLETE + socket.gethostname())}-(\d+)-")
+    """Remove the folders whose processes no longer run."""
     for entry in store.glob(f"{_INCOMPLETE}*"):
-        match = mine.match(entry.name)
-        if match and not _running(int(match[1])):
+        try:
+            if entry.name.startswith(f"{_INCOMPLETE}new-"):
+                raise OSError("not locked yet")
+            with (entry / _LOCK).open("r+") as lock:
+                dead = _locked(lock)
+        except OSError:  # just being made, or removed by another
+            dead = False
+        if dead or _age(entry) > _ABANDONED:
             shutil.rmtree(entry, ignore_errors=True)
 
 
-def _running(process):
+def _locked(file):
+    """Whether this process has now locked the file."""
     try:
-        os.kill(process, 0)
-    except ProcessLookupError:
+        import fcntl
+    except ImportError:  # Windows: only age tells
         return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        return True
+        return False
     return True
+
+
+def _age(path):
+    try:
+        return time.time() - path.stat().st_mtime
+    except OSError:
+        return 0.0

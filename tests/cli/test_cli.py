@@ -22,6 +22,14 @@ def test_convert(tmp_path, capsys):
     assert "a PSPNet of mmsegmentation" in told
     model = keras.models.load_model(tmp_path / "iter_80000.keras")
     assert (model.num_classes, model.align_corners) == (3, True)
+    # What is there is replaced only where that is asked for.
+    assert main(["convert", str(path)]) == 1
+    assert "exists; give another --output, or --force" in capsys.readouterr().err
+    assert main(["convert", str(path), "--force"]) == 0
+    folder = tmp_path / "kept.keras"
+    folder.mkdir()
+    assert main(["convert", str(path), "--output", str(folder), "--force"]) == 1
+    assert "is a folder" in capsys.readouterr().err and folder.is_dir()
 
 
 @pytest.mark.parametrize(

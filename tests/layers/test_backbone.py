@@ -92,6 +92,49 @@ def test_the_models_own_weights_and_normalisation_come_along():
     np.testing.assert_array_equal(kernel, model.get_layer("conv4_block2_2_conv").kernel)
 
 
+def functional(*layers, channels=3):
+    x = inputs = keras.Input((None, None, channels))
+    for layer in layers:
+        x = layer(x)
+    return keras.Model(inputs, x, name="own")
+
+
+def test_blocks_whose_layers_share_a_name_are_told_apart():
+    blocks = [
+        keras.Sequential(
+            [keras.layers.Conv2D(4, 3, stride, padding="same", name="conv")], name=f"block{n}"
+        )
+        for n, stride in enumerate((2, 2, 2, 2, 1))
+    ]
+    backbone = DilatedBackbone(functional(*blocks))
+    convs = [backbone.features.get_layer(f"block{n}").layers[0] for n in range(5)]
+    assert [conv.strides[0] for conv in convs] == [2, 2, 2, 1, 1]
+    assert [conv.dilation_rate[0] for conv in convs] == [1, 1, 1, 1, 2]
+
+
+def test_shared_layers():
+    shared = keras.layers.Conv2D(3, 3, padding="same", name="shared")
+    down = keras.layers.Conv2D(3, 3, 8, padding="same")
+    stride = keras.layers.Conv2D(3, 3, 2, padding="same")
+    twice = functional(down, shared, stride, shared)
+    with pytest.raises(ValueError, match="shared of own is used at two strides"):
+        DilatedBackbone(twice)
+    middle = keras.layers.Conv2D(3, 3, padding="same", name="middle")
+    model = functional(down, shared, middle, shared)
+    backbone = DilatedBackbone(model, feature_layers=("middle", "shared"))
+    np.testing.assert_allclose(backbone(IMAGE)[1], model(IMAGE), rtol=1e-4, atol=1e-6)
+    later = functional(down, shared, middle, shared, keras.layers.ReLU(name="last"))
+    with pytest.raises(ValueError, match="calls 'shared' more than once"):
+        DilatedBackbone(later, feature_layers=("shared", "last"))
+
+
+def test_a_model_whose_first_layer_strides_alone():
+    only = keras.layers.Conv2D(4, 8, 8, padding="same", name="only")
+    backbone = DilatedBackbone(functional(only))
+    assert backbone.feature_layers == ("only", "only")
+    backbone(IMAGE)
+
+
 def test_bad_arguments():
     model = keras.applications.MobileNetV2(
         include_top=False, weights=None, input_shape=(None, None, 3)
@@ -107,7 +150,25 @@ def test_bad_arguments():
         DilatedBackbone(model, feature_layers=("block_1_project", "block_2_add"), output_stride=32)
     with pytest.raises(ValueError, match=r"is no functional keras.Model"):
         DilatedBackbone(keras.layers.Dense(3))
+    with pytest.raises(ValueError, match=r"takes \(None, None, None, 4\); a backbone takes RGB"):
+        DilatedBackbone(functional(keras.layers.Conv2D(8, 3), channels=4))
     inputs = keras.Input((None, None, 3))
+    nested = keras.Model(inputs, model(inputs), name="outer")
+    with pytest.raises(ValueError, match=r"outer has the model .* inside; give that one itself"):
+        DilatedBackbone(nested)
+    with pytest.raises(ValueError, match="is a Conv2DTranspose, which can't be dilated"):
+        DilatedBackbone(
+            functional(
+                keras.layers.Conv2D(4, 3, 16, padding="same"),
+                keras.layers.Conv2DTranspose(4, 3, 2, name="up"),
+            )
+        )
+    with pytest.raises(ValueError, match="inception_v3"):
+        DilatedBackbone(
+            keras.applications.InceptionV3(
+                include_top=False, weights=None, input_shape=(None, None, 3)
+            )
+        )
     unknown = keras.Model(inputs, keras.layers.Conv2D(8, 3, 8, padding="same")(inputs), name="own")
     with pytest.raises(ValueError, match="how own wants its images isn't known; pass mean="):
         PSPNet(3, backbone=unknown)

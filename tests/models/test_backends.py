@@ -24,6 +24,8 @@ masks = np.zeros(images.shape[:3], "int32")
 model.compile(metrics=[keras_psp.MeanIoU(4)])
 before = model.evaluate(images, masks, verbose=0)[0]
 model.fit(images, masks, epochs=3, verbose=0)
+# A call after training is no training step.
+assert model(images).shape == logits.shape
 after = model.evaluate(images, masks, verbose=0)[0]
 np.savez(sys.argv[3], logits=logits, classes=classes, losses=[before, after])
 print(keras.backend.backend())

@@ -58,6 +58,43 @@ def test_mmsegmentation_at_stride_32_keeps_its_dilations(tmp_path):
     assert backbone.stem_filters == (64,)
 
 
+def test_mmsegmentation_configurations_that_differ_are_followed(tmp_path):
+    config = """
+model = dict(
+    data_preprocessor=dict(mean=[1, 2.5, 3], std=[4, 5, 6], bgr_to_rgb=False),
+    backbone=dict(style='caffe', contract_dilation=False, strides=(1, 2, 2, 1)),
+    decode_head=dict(pool_scales=(1, 2, 4, 8), align_corners=True))"""
+    labels = {"classes": ("a", "b", "c"), "palette": [[0, 0, 0], [1, 1, 1], [2, 2, 2]]}
+    content = {
+        "meta": {"cfg": config, "dataset_meta": labels},
+        "state_dict": checkpoints.mmsegmentation(18, 3),
+    }
+    writers.write_torch(tmp_path / "a.pth", content)
+    model = convert(tmp_path / "a.pth", verbose=False)
+    backbone = model.backbone
+    assert (backbone.stride_in_1x1, backbone.contract_dilation) == (True, False)
+    assert (backbone.output_stride, backbone.dilations) == (16, None)
+    assert (model.bin_sizes, model.align_corners) == ((1, 2, 4, 8), True)
+    normalization = model.get_layer("normalization").get_config()
+    assert tuple(normalization["mean"]) == (1, 2.5, 3) and tuple(normalization["std"]) == (4, 5, 6)
+    assert normalization["channel_order"] == "bgr"
+    assert model.class_names == ["a", "b", "c"] and model.palette[2] == [2, 2, 2]
+
+
+def test_meta_data_that_make_no_sense_are_left_alone_or_refused(tmp_path):
+    tensors = checkpoints.mmsegmentation(18, 3)
+    meta = {"CLASSES": "abc", "PALETTE": [1, 2, 3], "config": "strides=(1), align_corners=maybe"}
+    writers.write_torch(tmp_path / "a.pth", {"meta": meta, "state_dict": tensors})
+    model = convert(tmp_path / "a.pth", verbose=False)
+    assert (model.class_names, model.palette, model.align_corners) == (None, None, False)
+    meta = {"config": "strides=(1, 2, 'x', 1)"}
+    writers.write_torch(tmp_path / "a.pth", {"meta": meta, "state_dict": tensors})
+    with pytest.raises(
+        WeightsFileError, match=r"a\.pth: its configuration has strides=\(1, 2, 'x', 1\), which"
+    ):
+        convert(tmp_path / "a.pth")
+
+
 @pytest.mark.parametrize("legacy", [False, True])
 def test_semseg_with_and_without_data_parallel(tmp_path, legacy):
     tensors = checkpoints.semseg()
@@ -231,6 +268,15 @@ def test_own_files(tmp_path, capsys):
     assert "a PSPNet of keras_psp, ResNet-18" in capsys.readouterr().err
     assert again.class_names == ["a", "b", "c"]
     np.testing.assert_array_equal(predicts(model), predicts(again))
+    changed = convert(tmp_path / "a.keras", verbose=False, output_stride=16, dropout=0.3)
+    assert (changed.backbone.output_stride, changed.dropout_rate) == (16, 0.3)
+    with pytest.raises(ValueError, match="backbone= can't be chosen"):
+        convert(tmp_path / "a.keras", backbone="resnet50")
+
+
+def test_a_keras_file_cannot_open_others(tmp_path):
+    config = PSPNet(3, backbone=DilatedResNet(18, stem_filters=(8,))).get_config()
+    assert PSPNet.from_config({**config, "weights": "/nowhere.pth"}).num_classes == 3
 
 
 def test_other_keras_files_are_refused(tmp_path):

@@ -2,6 +2,7 @@ import collections
 import struct
 import zipfile
 
+import h5py
 import numpy as np
 import pytest
 import writers
@@ -19,6 +20,13 @@ def tensors():
         "conv.bias": random.normal(size=4).astype("float16"),
         "norm.num_batches_tracked": np.array(7),
     }
+
+
+def read_pickle(path, pickled):
+    """What the reader makes of any pickle, as the list of tensors of a file."""
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/data.pkl", pickled)
+    return read_torch(path)
 
 
 @pytest.mark.parametrize("legacy", [False, True])
@@ -233,19 +241,74 @@ def test_a_tensor_that_reaches_beyond_its_storage_is_refused(tmp_path):
     path = tmp_path / "weights.pth"
     reaching_tensor(path)
     with pytest.raises(WeightsFileError, match="reaches beyond its storage"):
-        np.asarray(read_checkpoint(path).tensors["a"])
+        read_checkpoint(path)
 
 
 def test_a_pickle_cannot_change_the_reader(tmp_path):
-    # BUILD sets attributes of what was made; here of a name itself.
-    pickled = b"\x80\x02ctorch\nFloatStorage\n}X\x05\x00\x00\x00dtypeX\x03\x00\x00\x00<f8sb."
-    for path in (tmp_path / "a.pth",):
-        with zipfile.ZipFile(path, "w") as archive:
-            archive.writestr("archive/data.pkl", pickled)
-        with pytest.raises(WeightsFileError):
-            read_checkpoint(path)
+    # BUILD sets attributes of what was made; here of a name itself, and of a storage.
+    state = b"}X\x05\x00\x00\x00dtypeX\x03\x00\x00\x00<f8sb."
+    for made in (
+        b"ctorch\nFloatStorage\n",
+        b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x01tQ",
+    ):
+        with pytest.raises(WeightsFileError, match=r"change the reader's own parts|damaged"):
+            read_pickle(tmp_path / "a.pth", b"\x80\x02" + made + state)
     writers.write_torch(tmp_path / "b.pth", {"a": np.ones(3, "float32")})
     assert read_checkpoint(tmp_path / "b.pth").tensors["a"].shape == (3,)
+
+
+@pytest.mark.parametrize(
+    ("pickled", "message"),
+    [
+        (b"\x80\x02K\x01r\x00\x00\x00\x10.", "asks for absurdly much memory"),
+        (b"\x80\x02}" + b")" + b"\x85" * 200_000 + b"K\x01s.", "nested absurdly deep"),
+        (b"\x80\x02" + b"]" * 300 + b"a" * 299 + b".", "nested absurdly deep"),
+        (b"\x80\x02" + b"K\x010" * 6_000_000 + b"K\x01.", "absurdly large"),
+        (b"\x80\x02cos\n\x1b[31mline two.system\n.", r"run os.\\x1b\[31mline two.system, which"),
+    ],
+    ids=["memo", "key", "list", "long", "escapes"],
+)
+def test_pickles_that_are_traps_are_not_followed(tmp_path, pickled, message):
+    with pytest.raises(WeightsFileError, match=message) as caught:
+        read_pickle(tmp_path / "a.pth", pickled)
+    assert str(caught.value).isprintable()
+
+
+def test_small_files_that_unpack_to_much_are_not_unpacked(tmp_path):
+    np.savez_compressed(tmp_path / "a.npz", a=np.zeros((1 << 24,), "float32"))
+    with pytest.raises(WeightsFileError, match=r"would unpack to \d+, which no weights do"):
+        read_checkpoint(tmp_path / "a.npz")
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.attrs["layer_names"] = ["a"]
+        file.create_dataset("a/a/kernel:0", (1 << 24,), "f4", chunks=True)
+    with pytest.raises(WeightsFileError, match=r"would unpack to \d+, which no weights do"):
+        read_checkpoint(tmp_path / "a.h5")
+    writers.write_torch(tmp_path / "a.pth", {"a": np.zeros((8, 8), "float32")})
+    with (
+        zipfile.ZipFile(tmp_path / "a.pth") as old,
+        zipfile.ZipFile(tmp_path / "b.pth", "w", zipfile.ZIP_DEFLATED) as new,
+    ):
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+    with pytest.raises(WeightsFileError, match=r"compressed, which torch\.save never does"):
+        read_checkpoint(tmp_path / "b.pth")
+
+
+def test_an_h5_file_cannot_read_other_files(tmp_path):
+    (tmp_path / "secret").write_bytes(b"0123")
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.attrs["layer_names"] = ["a"]
+        external = [(str(tmp_path / "secret"), 0, 4)]
+        file.create_dataset("a/a/kernel:0", (1,), "f4", external=external)
+    with pytest.raises(WeightsFileError, match="takes numbers from other files"):
+        read_checkpoint(tmp_path / "a.h5")
+
+
+def test_impossible_shapes_in_mxnet_files(tmp_path):
+    array = struct.pack("<Iii2q", 0xF993FAC9, 0, 2, -1, 40) + struct.pack("<iii", 1, 0, 0)
+    (tmp_path / "a.params").write_bytes(struct.pack("<QQQ", 0x112, 0, 1) + array)
+    with pytest.raises(WeightsFileError, match="impossible shape; it is damaged"):
+        read_checkpoint(tmp_path / "a.params")
 
 
 def test_folders_and_absent_files_are_told(tmp_path):

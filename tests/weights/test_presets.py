@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import checkpoints
+import keras
 import numpy as np
 import pytest
 import writers
@@ -150,6 +151,31 @@ def test_a_preset_is_fetched_and_converted_once(host, monkeypatch, capsys):
     np.testing.assert_array_equal(PSPNet.from_preset(preset.name)(IMAGE), first(IMAGE))
     assert host.requests == 1
     assert PSPNet.from_preset(preset.name, num_classes=4).num_classes == 4
+
+
+def test_a_folder_of_the_presets_name_is_not_taken_for_it(host, monkeypatch, tmp_path):
+    preset, _ = publish(host, monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / preset.name).mkdir()
+    assert PSPNet.from_preset(preset.name).num_classes == 19
+
+
+def test_what_is_kept_is_float32_whatever_the_process_computes_in(host, monkeypatch):
+    preset, _ = publish(host, monkeypatch)
+    keras.config.set_dtype_policy("float16")
+    try:
+        assert PSPNet.from_preset(preset.name).backbone.compute_dtype == "float16"
+    finally:
+        keras.config.set_dtype_policy("float32")
+    model = PSPNet.from_preset(preset.name)
+    assert {weight.dtype for weight in model.weights} == {"float32"}
+
+
+def test_a_cache_that_cannot_keep_the_conversion_gives_the_model(host, monkeypatch, capsys):
+    preset, _ = publish(host, monkeypatch)
+    monkeypatch.setattr(PSPNet, "save", lambda *args: (_ for _ in ()).throw(OSError("full")))
+    assert PSPNet.from_preset(preset.name).num_classes == 19
+    assert "can't be kept (full); it's converted each time" in capsys.readouterr().err
 
 
 def test_without_a_network_it_says_which_file_to_put_where(host, monkeypatch):

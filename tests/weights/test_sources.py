@@ -7,7 +7,7 @@ import pytest
 import writers
 
 from keras_psp import DilatedBackbone, DilatedResNet, PSPNet
-from keras_psp.weights import read_checkpoint
+from keras_psp.weights import WeightsFileError, read_checkpoint
 from keras_psp.weights.families.imagenet import APPLICATIONS
 from keras_psp.weights.sources import Backbone, applications_tensors
 
@@ -72,6 +72,8 @@ def test_the_auxiliary_head_can_be_dropped_and_added(capsys):
 def test_arguments_that_change_the_networks_shape_are_refused():
     with pytest.raises(ValueError, match=r"pyramid_pooling/level.*leave the arguments"):
         PSPNet(weights=small(), reduction=16)
+    with pytest.raises(ValueError, match=r"trained with bin_sizes=\(1, 2, 3, 6\), not \(6, 3, 2"):
+        PSPNet(weights=small(), bin_sizes=(6, 3, 2, 1))
     with pytest.raises(ValueError, match="have the backbone resnet18; leave out backbone='resnet"):
         PSPNet(weights=small(), backbone="resnet50")
 
@@ -85,6 +87,40 @@ def test_a_network_on_any_backbone_is_taken_over(tmp_path):
     model = PSPNet(3, weights=tmp_path / "mobile.keras")
     assert isinstance(model.backbone, DilatedBackbone)
     np.testing.assert_allclose(model(IMAGE), trained(IMAGE), rtol=1e-5, atol=1e-12)
+
+
+def test_a_backbone_of_the_users_own_gets_every_weight():
+    mobile = keras.applications.MobileNetV2(
+        include_top=False, weights=None, input_shape=(None, None, 3)
+    )
+    trained = PSPNet(3, backbone=mobile, bin_sizes=(1, 2))
+    randomize(trained.backbone.features)
+    other = keras.applications.MobileNetV2(
+        include_top=False, weights=None, input_shape=(None, None, 3)
+    )
+    model = PSPNet(3, backbone=DilatedBackbone(other, output_stride=16), weights=trained)
+    for new, old in zip(model.backbone.weights, trained.backbone.weights, strict=True):
+        np.testing.assert_array_equal(new, old)
+
+
+def test_precision_is_the_users_or_keras_own(tmp_path):
+    trained = small(dtype="float32")
+    assert PSPNet(weights=trained, dtype="mixed_bfloat16").backbone.compute_dtype == "bfloat16"
+    writers.write_torch(tmp_path / "a.pth", checkpoints.mmsegmentation(18, 3))
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = PSPNet(weights=tmp_path / "a.pth")
+        assert model.backbone.compute_dtype == "bfloat16"
+        assert PSPNet(weights=trained).backbone.compute_dtype == "float32"
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+
+def test_frozen_layers_are_trainable_in_the_new_network():
+    trained = small()
+    trained.backbone.trainable = False
+    model = PSPNet(weights=trained)
+    assert model.backbone.trainable and len(model.trainable_variables) > 60
 
 
 def test_a_model_with_weights_saves_and_loads_without_the_file(tmp_path):
@@ -109,6 +145,21 @@ def test_torchvision_names(tmp_path, depth):
     assert (backbone.stem_filters, backbone.stride_in_1x1) == ((64,), False)
     expected = tensors["layer3.1.conv2.weight"].transpose(2, 3, 1, 0)
     np.testing.assert_array_equal(backbone.stages[2][1].convs[1].conv.kernel, expected)
+
+
+def test_a_backbone_of_fewer_stages_takes_those(tmp_path):
+    tensors = checkpoints.plain_stem() | checkpoints.residual(18, 64)
+    writers.write_torch(tmp_path / "a.pth", tensors)
+    backbone = DilatedResNet(18, stem_filters=(64,), num_stages=3)
+    model = PSPNet(3, backbone=backbone, weights=tmp_path / "a.pth")
+    expected = tensors["layer3.1.bn2.running_var"]
+    np.testing.assert_array_equal(
+        model.backbone.stages[2][1].convs[1].norm.moving_variance, expected
+    )
+    tensors.pop("layer3.1.bn2.running_var")
+    writers.write_torch(tmp_path / "a.pth", tensors)
+    with pytest.raises(WeightsFileError, match=r"a.pth: as an ImageNet ResNet .* misses layer3"):
+        PSPNet(3, backbone=DilatedResNet(18, stem_filters=(64,)), weights=tmp_path / "a.pth")
 
 
 def test_deep_stem_imagenet_files_of_semseg_and_mmsegmentation(tmp_path):
@@ -140,6 +191,10 @@ def test_a_backbone_that_cannot_have_the_weights_is_refused(tmp_path):
 def test_unknown_names_are_answered_with_near_ones():
     with pytest.raises(ValueError, match="nearest are pspnet_r50-d8_512x512_160k_ade20k"):
         PSPNet(weights="pspnet_r50-d8_512x512_160k_ade")
+    with pytest.raises(ValueError, match="weights='' is empty"):
+        PSPNet(weights="")
+    with pytest.raises(ValueError, match=r"there is no preset 'a\.pth'"):
+        PSPNet.from_preset("a.pth")
     with pytest.raises(FileNotFoundError, match=r"'folder/net\.pth': there is no such file"):
         PSPNet(weights="folder/net.pth")
 

@@ -3,11 +3,13 @@
 import ast
 import re
 
+from keras_psp.weights.files import WeightsFileError
 from keras_psp.weights.names import Family
 
 # ResNetV1c's three 3x3 convolutions (resnet.py, _make_stem_layer), or the 7x7 of ResNet.
 _DEEP_STEM = [("stem.0", "stem.1"), ("stem.3", "stem.4"), ("stem.6", "stem.7")]
 _PLAIN_STEM = [("conv1", "bn1")]
+_STRIDES = ((1, 2, 1, 1), (1, 2, 2, 1), (1, 2, 2, 2))
 _BACKBONE = {"contract_dilation": True, "dilate_second": False}
 
 
@@ -24,33 +26,77 @@ def _stem(stem):
 
 
 def _describe(checkpoint, arguments):
-    """Output stride, align_corners, class names and palette, from the file's own meta."""
+    """What no shape shows, from the file's own meta: its configuration, classes, colours.
+
+    mmsegmentation 0.x keeps the configuration's text as meta["config"], CLASSES and
+    PALETTE; 1.x as meta["cfg"] and meta["dataset_meta"].
+    """
     meta = checkpoint.meta.get("meta")
     meta = meta if isinstance(meta, dict) else {}
-    told = {}
-    config = meta.get("config")
-    if isinstance(config, str):
-        head = config[config.find("decode_head") :]
-        align = re.search(r"align_corners=(True|False)", head)
-        if align:
-            told["align_corners"] = align[1] == "True"
-        numbers = {
-            key: ast.literal_eval(match[1])
-            for key in ("strides", "dilations")
-            if (match := re.search(rf"\b{key}=(\([\d, ]+\))", config))
-        }
-        if "strides" in numbers:
-            told["backbone"] = {
-                **arguments["backbone"],
-                **backbone_options(numbers["strides"], numbers.get("dilations")),
-            }
+    labels = meta.get("dataset_meta")
+    labels = labels if isinstance(labels, dict) else {}
+    config = meta.get("config") or meta.get("cfg")
+    told = _configured(config, arguments) if isinstance(config, str) else {}
     count = arguments["num_classes"]
-    names, palette = meta.get("CLASSES"), meta.get("PALETTE")
+    names = meta.get("CLASSES") or labels.get("classes")
+    palette = meta.get("PALETTE") or labels.get("palette")
     if isinstance(names, tuple | list) and len(names) == count:
         told["class_names"] = [str(name) for name in names]
-    if isinstance(palette, tuple | list) and len(palette) == count:
-        told["palette"] = [[int(n) for n in color] for color in palette]
+    if isinstance(palette, tuple | list) and len(palette) == count and all(map(_color, palette)):
+        told["palette"] = [list(color) for color in palette]
     return told
+
+
+def _configured(config, arguments):
+    """Arguments that the text of a configuration names."""
+    told = {}
+    backbone = dict(arguments["backbone"])
+    strides = _setting(config, "strides")
+    if isinstance(strides, tuple | list):
+        if tuple(strides) not in _STRIDES:
+            raise WeightsFileError(
+                f"its configuration has strides={strides!r}, which make no output stride of 8, "
+                "16 or 32."
+            )
+        backbone |= backbone_options(strides, _setting(config, "dilations"))
+    contract = _setting(config, "contract_dilation")
+    if contract is not None:
+        backbone["contract_dilation"] = bool(contract)
+    style = _setting(config, "style")
+    if style is not None:
+        backbone["stride_in_1x1"] = style == "caffe"
+    told["backbone"] = backbone
+    head = config[max(config.find("decode_head"), 0) :]
+    align = _setting(head, "align_corners")
+    if align is not None:
+        told["align_corners"] = bool(align)
+    scales = _setting(head, "pool_scales")
+    if isinstance(scales, tuple | list) and all(isinstance(n, int) for n in scales):
+        told["bin_sizes"] = tuple(scales)
+    for ours, theirs in (("mean", "mean"), ("std", "std")):
+        values = _setting(config, theirs)
+        if isinstance(values, tuple | list) and len(values) == 3:
+            told[ours] = tuple(float(value) for value in values)
+    if False in (_setting(config, "to_rgb"), _setting(config, "bgr_to_rgb")):
+        told["channel_order"] = "bgr"
+    return told
+
+
+def _setting(config, key):
+    """The first value of a key that is a number, a word, or a row of numbers; or None."""
+    match = re.search(rf"\b{key}=(\([^()]*\)|\[[^\[\]]*\]|'[^']*'|[\w.+-]+)", config)
+    try:
+        return ast.literal_eval(match[1]) if match else None
+    except (ValueError, SyntaxError):
+        return None
+
+
+def _color(values):
+    return (
+        isinstance(values, tuple | list)
+        and len(values) == 3
+        and all(isinstance(n, int) and 0 <= n <= 255 for n in values)
+    )
 
 
 def backbone_options(strides, dilations):

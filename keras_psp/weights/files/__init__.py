@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_psp.weights.files.caffe_file import looks_like_caffe, read_caffe
-from keras_psp.weights.files.errors import WeightsFileError
+from keras_psp.weights.files.errors import WeightsFileError, printable
 from keras_psp.weights.files.keras_file import read_h5, read_npz
 from keras_psp.weights.files.mxnet_file import MAGIC as MXNET_MAGIC
 from keras_psp.weights.files.mxnet_file import read_mxnet
@@ -51,7 +51,7 @@ def file_format(path: str | Path) -> str:
         head = file.read(512)
     if size == 0:
         raise WeightsFileError(f"{path} is empty; fetch it again.")
-    if head.lstrip()[:1] == b"<":
+    if head.lstrip()[:5].lower().startswith((b"<!", b"<?", b"<html", b"<head", b"<body")):
         raise WeightsFileError(
             f"{path} is a web page, not weights: the download was answered by an error or login "
             "page; fetch it again in a browser."
@@ -102,8 +102,13 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         FileNotFoundError, WeightsFileError: in one sentence, see `file_format`.
     """
     path = Path(path)
-    kind = file_format(path)
     meta: Mapping[str, Any] = {}
+    try:
+        kind = file_format(path)
+    except (WeightsFileError, OSError):
+        raise
+    except Exception as error:
+        raise _damaged(path, error) from error
     try:
         if kind == "torch":
             tensors, meta = _state_dict(read_torch(path))
@@ -117,12 +122,17 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     except ImportError:
         raise
     except Exception as error:  # a damaged file can raise anything in its reader
-        raise WeightsFileError(
-            f"{path} is damaged or cut short ({type(error).__name__}: {error}); fetch it again."
-        ) from error
+        raise _damaged(path, error) from error
     if not tensors:
         raise WeightsFileError(f"{path} holds no tensors.")
     return Checkpoint(path, kind, tensors, meta)
+
+
+def _damaged(path, error):
+    return WeightsFileError(
+        f"{path} is damaged or cut short ({type(error).__name__}: {printable(error)}); fetch it "
+        "again."
+    )
 
 
 def _state_dict(content):
@@ -135,9 +145,13 @@ def _state_dict(content):
             break
     if not isinstance(content, dict):
         raise WeightsFileError("it holds no state dict; save model.state_dict() and convert that.")
-    tensors = {name: value for name, value in content.items() if isinstance(value, TorchTensor)}
+    tensors = {
+        name: value
+        for name, value in content.items()
+        if isinstance(name, str) and isinstance(value, TorchTensor)
+    }
     # DataParallel and DistributedDataParallel put this before every name.
-    if all(str(name).startswith("module.") for name in tensors):
+    if all(name.startswith("module.") for name in tensors):
         tensors = {name.removeprefix("module."): value for name, value in tensors.items()}
     return tensors, meta
 

@@ -6,12 +6,13 @@ Only the fields that hold weights are read, straight from protobuf's wire format
 .double_data = 8, .num, .channels, .height, .width = 1 to 4).
 """
 
+import math
 import struct
 from pathlib import Path
 
 import numpy as np
 
-from keras_psp.weights.files.errors import WeightsFileError
+from keras_psp.weights.files.errors import WeightsFileError, printable
 
 _VARINT, _EIGHT_BYTES, _BYTES, _FOUR_BYTES = 0, 1, 2, 5
 _LAYER_FIELDS = {100: (1, 7), 2: (4, 6)}  # of the net: (name, blobs) of a layer
@@ -82,10 +83,10 @@ def _blob(view, layer):
     if shape is None:
         shape = [sizes.get(field, 1) for field in (1, 2, 3, 4)]
     data = pieces[0] if len(pieces) == 1 else np.concatenate([np.zeros(0, "f4"), *pieces])
-    if data.size != int(np.prod(shape)):
+    if data.size != math.prod(shape):
         raise WeightsFileError(
-            f"layer {layer!r} has {data.size} numbers for a blob of shape {tuple(shape)}: it is "
-            "damaged or stores weights in a way that isn't supported."
+            f"layer {printable(layer)} has {data.size} numbers for a blob of shape "
+            f"{tuple(shape)}: it is damaged or stores weights in a way that isn't supported."
         )
     return data.reshape(shape)
 

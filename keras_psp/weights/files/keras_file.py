@@ -1,14 +1,20 @@
 """Weights that Keras or numpy saved: .npz by Keras' names, .h5 of keras.applications."""
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
 
 from keras_psp.weights.files.errors import WeightsFileError
 
+# Weights hardly compress: what unpacks to much more than its file is a trap.
+_UNPACKS_TO = 20
+
 
 def read_npz(path: str | Path) -> dict[str, np.ndarray]:
     """Arrays of an .npz file; no pickled objects."""
+    with zipfile.ZipFile(path) as archive:
+        _check_size(path, sum(entry.file_size for entry in archive.infolist()))
     with np.load(path, allow_pickle=False) as file:
         return {name: file[name] for name in file.files}
 
@@ -17,7 +23,7 @@ def read_h5(path: str | Path) -> dict[str, np.ndarray]:
     """Weights of keras.applications' .h5 files, by "layer/variable"."""
     import h5py
 
-    tensors = {}
+    datasets = {}
     with h5py.File(path, "r") as file:
         root = file.get("model_weights", file)
         if "layer_names" not in root.attrs:
@@ -27,9 +33,21 @@ def read_h5(path: str | Path) -> dict[str, np.ndarray]:
             )
 
         def collect(name, item):
-            if isinstance(item, h5py.Dataset):
-                layer, variable = name.split("/")[-2:]
-                tensors[f"{layer}/{variable.removesuffix(':0')}"] = np.asarray(item)
+            if not isinstance(item, h5py.Dataset):
+                return
+            if item.external or item.is_virtual:
+                raise WeightsFileError("it takes numbers from other files, which isn't allowed.")
+            layer, variable = name.split("/")[-2:]
+            datasets[f"{layer}/{variable.removesuffix(':0')}"] = item
 
         root.visititems(collect)
-    return tensors
+        _check_size(path, sum(item.nbytes for item in datasets.values()))
+        return {name: np.asarray(item) for name, item in datasets.items()}
+
+
+def _check_size(path, unpacked):
+    size = Path(path).stat().st_size
+    if unpacked > _UNPACKS_TO * size + (1 << 20):
+        raise WeightsFileError(
+            f"its {size} bytes would unpack to {unpacked}, which no weights do; nothing was read."
+        )

@@ -1,5 +1,6 @@
 """MXNet's .params files: named arrays (src/ndarray/ndarray.cc, NDArray::Save)."""
 
+import math
 import re
 import struct
 from pathlib import Path
@@ -69,10 +70,11 @@ class _Reader:
         if code not in _DTYPES:
             raise WeightsFileError(f"it holds numbers of MXNet's unknown type {code}.")
         dtype = np.dtype(_DTYPES[code])
-        return self.bytes(int(np.prod(shape)) * dtype.itemsize).view(dtype).reshape(shape)
+        return self.bytes(math.prod(shape) * dtype.itemsize).view(dtype).reshape(shape)
 
     def _shape(self, count_layout, size_layout):
         (count,) = self.take(count_layout)
-        if not 0 <= count <= 32:
+        shape = [self.take(size_layout)[0] for _ in range(count)] if 0 <= count <= 32 else [-1]
+        if min(shape, default=0) < 0:
             raise WeightsFileError("an array in it has an impossible shape; it is damaged.")
-        return [self.take(size_layout)[0] for _ in range(count)]
+        return shape

@@ -7,14 +7,17 @@ the zip archive of torch 1.6 and later and the older row of pickles.
 """
 
 import collections
+import io
+import math
 import pickle
+import pickletools
 import struct
 import zipfile
 from pathlib import Path
 
 import numpy as np
 
-from keras_psp.weights.files.errors import WeightsFileError
+from keras_psp.weights.files.errors import WeightsFileError, printable
 
 _DTYPES = {
     "DoubleStorage": "<f8",
@@ -29,14 +32,19 @@ _DTYPES = {
     "BoolStorage": "?",
 }
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
-_LARGEST_PICKLE = 1 << 28
+_LARGEST_PICKLE = 1 << 24
+_DEEPEST = 100
 # Found beside the weights in training checkpoints; their values are of no use here.
 _HARMLESS = {
     ("argparse", "Namespace"),
     ("collections", "Counter"),
     ("collections", "defaultdict"),
+    ("collections", "deque"),
     ("builtins", "set"),
-    ("__builtin__", "set"),
+    ("builtins", "list"),
+    ("builtins", "dict"),
+    ("builtins", "int"),
+    ("builtins", "float"),
     ("numpy", "dtype"),
     ("numpy", "ndarray"),
     ("numpy.core.multiarray", "scalar"),
@@ -44,13 +52,26 @@ _HARMLESS = {
     ("numpy.core.multiarray", "_reconstruct"),
     ("numpy._core.multiarray", "_reconstruct"),
     ("_codecs", "encode"),
+    ("pathlib", "Path"),
     ("pathlib", "PosixPath"),
+    ("pathlib", "WindowsPath"),
     ("torch", "device"),
     ("torch", "Size"),
 }
+# mmsegmentation's training logs, lightning's records.
+_HARMLESS_PACKAGES = ("mmcv.", "mmengine.", "mmseg.", "omegaconf.", "pytorch_lightning.")
 
 
-class TorchTensor:
+class _Fixed:
+    """What a pickle may make but not change."""
+
+    __slots__ = ()
+
+    def __setstate__(self, state):
+        raise WeightsFileError("it tries to change the reader's own parts.")
+
+
+class TorchTensor(_Fixed):
     """A tensor of a file; `numpy.asarray` reads its numbers."""
 
     __slots__ = ("_offset", "_storage", "_strides", "shape")
@@ -60,15 +81,21 @@ class TorchTensor:
         self.shape = tuple(int(n) for n in shape)
         self._strides = tuple(int(n) for n in strides)
 
+    def check(self):
+        """Refuse a tensor that isn't wholly in its storage."""
+        sizes, strides = self.shape, self._strides
+        if 0 in sizes:
+            return
+        last = self._offset + sum((n - 1) * step for n, step in zip(sizes, strides, strict=True))
+        if self._offset < 0 or min(strides, default=0) < 0 or last >= self._storage.size:
+            raise WeightsFileError("a tensor reaches beyond its storage; it is damaged.")
+        if math.prod(sizes) > self._storage.size:
+            raise WeightsFileError("a tensor repeats its numbers, which no weights do.")
+
     def __array__(self, dtype=None, copy=None):
         flat = self._storage.numbers()
-        last = self._offset + sum(
-            (n - 1) * step for n, step in zip(self.shape, self._strides, strict=True)
-        )
         if 0 in self.shape:
             array = np.zeros(self.shape, flat.dtype)
-        elif self._offset < 0 or min(self._strides, default=0) < 0 or last >= flat.size:
-            raise WeightsFileError("a tensor reaches beyond its storage; the file is damaged.")
         else:
             array = np.lib.stride_tricks.as_strided(
                 flat[self._offset :],
@@ -79,23 +106,35 @@ class TorchTensor:
         return array if dtype is None else array.astype(dtype)
 
 
-class _Storage:
-    __slots__ = ("_dtype", "_key", "_read", "_size")
+class _Storage(_Fixed):
+    __slots__ = ("_dtype", "_key", "_read", "_size", "tensors")
 
     def __init__(self, kind, key, size):
         self._dtype, self._key, self._size = kind.dtype, str(key), int(size)
         self._read = None
+        self.tensors = []
 
     @property
     def key(self):
         return self._key
 
     @property
+    def attached(self):
+        return self._read is not None
+
+    @property
+    def size(self):
+        return self._size
+
+    @property
     def bytes(self):
         return self._size * (2 if self._dtype == "bfloat16" else np.dtype(self._dtype).itemsize)
 
     def attach(self, read):
+        """Say where the numbers are, once it is sure that all of them are there."""
         self._read = read
+        for tensor in self.tensors:
+            tensor.check()
 
     def numbers(self):
         raw = self._read(self)
@@ -120,21 +159,40 @@ class _Callable:
         return self._function(*args)
 
 
-class _Inert:
-    """The value of something that a weights file carries but nobody needs."""
+def _inert():
+    """A new class for something that a weights file carries but nobody needs."""
 
-    def __init__(self, *args, **kwargs):
-        del args, kwargs
+    class Inert:
+        def __new__(cls, *args, **kwargs):
+            return object.__new__(cls)
 
-    def __setstate__(self, state):
-        del state
+        def __init__(self, *args, **kwargs):
+            del args, kwargs
+
+        def __setstate__(self, state):
+            del state
+
+        def __setitem__(self, key, value):
+            del key, value
+
+        def append(self, value):
+            del value
+
+        def extend(self, values):
+            del values
+
+        add = append
+
+    return Inert
 
 
 def _rebuild_tensor(storage, offset, shape, strides, *rest):
     del rest  # whether it is trained, hooks
     if not isinstance(storage, _Storage):
         raise WeightsFileError("a tensor in it has no storage.")
-    return TorchTensor(storage, offset, shape, strides)
+    tensor = TorchTensor(storage, offset, shape, strides)
+    storage.tensors.append(tensor)
+    return tensor
 
 
 _NAMES = {
@@ -153,18 +211,21 @@ class _Unpickler(pickle.Unpickler):
         self._storages = storages
 
     def find_class(self, module, name):
+        module = {"__builtin__": "builtins", "copy_reg": "copyreg"}.get(module, module)
         known = _NAMES.get((module, name))
         if known is not None:
             return known
-        if (module, name) in _HARMLESS or (module == "torch" and name in _TORCH_DTYPES):
-            return _Callable(_Inert)
-        if module.startswith(("torch.nn.", "model", "models", "mmseg", "segmentation_models")):
+        torch_dtype = module == "torch" and name in _TORCH_DTYPES
+        if (module, name) in _HARMLESS or torch_dtype or module.startswith(_HARMLESS_PACKAGES):
+            return _inert()
+        shown = printable(f"{module}.{name}")
+        if module.startswith(("torch.nn.", "model", "segmentation_models", "gluoncv")):
             raise WeightsFileError(
-                f"it holds a whole pickled model ({module}.{name}), which only its own code can "
+                f"it holds a whole pickled model ({shown}), which only its own code can "
                 "open; save model.state_dict() there and convert that."
             )
         raise WeightsFileError(
-            f"it asks to run {module}.{name}, which no weights need; nothing was run. Don't use "
+            f"it asks to run {shown}, which no weights need; nothing was run. Don't use "
             "the file unless you know who made it."
         )
 
@@ -176,6 +237,68 @@ class _Unpickler(pickle.Unpickler):
 
 
 _TORCH_DTYPES = {"float32", "float64", "float16", "bfloat16", "int64", "int32", "bool"}
+
+
+def _load(file, storages):
+    """The next pickle in a file, once it is sure that it is no trap."""
+    start = file.tell()
+    _scan(file)
+    end = file.tell()
+    file.seek(start)
+    return _Unpickler(io.BytesIO(file.read(end - start)), storages).load()
+
+
+def _scan(file):
+    """Read a pickle's instructions without following them; refuse traps.
+
+    A few bytes can ask for gigabytes (a memo of 2^32 places), and values nested
+    without end overflow the stack of the interpreter.
+    """
+    start, stack, marks, memo = file.tell(), [], [], {}
+    for operation, argument, position in pickletools.genops(file):
+        if position - start > _LARGEST_PICKLE:
+            raise WeightsFileError("its list of tensors is absurdly large.")
+        name = operation.name
+        if name == "MARK":
+            marks.append(len(stack))
+            continue
+        if name in ("PUT", "BINPUT", "LONG_BINPUT"):
+            if argument > position - start:
+                raise WeightsFileError("it asks for absurdly much memory.")
+            memo[argument] = stack[-1]
+        elif name == "MEMOIZE":
+            memo[len(memo)] = stack[-1]
+        elif name in ("GET", "BINGET", "LONG_BINGET"):
+            stack.append(memo[argument])
+        elif name == "DUP":
+            stack.append(stack[-1])
+        else:
+            taken = _taken(operation, stack, marks)
+            if operation.stack_after:
+                stack.append(max(taken, default=-1) + 1)
+                if stack[-1] > _DEEPEST:
+                    raise WeightsFileError("its values are nested absurdly deep.")
+
+
+def _taken(operation, stack, marks):
+    """Depths of the values that an instruction takes from the stack."""
+    before = operation.stack_before
+    if any(kind.name == "mark" for kind in before):
+        start = marks.pop() - sum(
+            kind.name not in ("mark", "stackslice") for kind in _until_mark(before)
+        )
+        taken = stack[start:]
+        del stack[start:]
+    else:
+        taken = [stack.pop() for _ in before]
+    return taken
+
+
+def _until_mark(kinds):
+    for kind in kinds:
+        if kind.name == "mark":
+            return
+        yield kind
 
 
 def read_torch(path: str | Path):
@@ -191,7 +314,8 @@ def read_torch(path: str | Path):
         raise
     except Exception as error:  # a damaged pickle can raise anything
         raise WeightsFileError(
-            f"it is damaged or cut short ({type(error).__name__}: {error}); fetch it again."
+            f"it is damaged or cut short ({type(error).__name__}: {printable(error)}); fetch it "
+            "again."
         ) from error
 
 
@@ -201,7 +325,8 @@ def _read_zip(path):
         for name in entries:
             if name.startswith("/") or ".." in Path(name).parts or "\\" in name:
                 raise WeightsFileError(
-                    f"its entry {name!r} points outside the archive; nothing was written."
+                    f"its entry '{printable(name)}' points outside the archive; nothing was "
+                    "written."
                 )
         pickles = [name for name in entries if name.endswith("/data.pkl")]
         if len(pickles) != 1:
@@ -211,48 +336,46 @@ def _read_zip(path):
             raise WeightsFileError(
                 "it is a TorchScript archive, which is code; save model.state_dict() instead."
             )
-        if entries[pickles[0]].file_size > _LARGEST_PICKLE:
-            raise WeightsFileError("its list of tensors is absurdly large.")
         order = f"{folder}byteorder"
+        sizes = {pickles[0]: _LARGEST_PICKLE, order: 16}
+        if any(entries[name].file_size > size for name, size in sizes.items() if name in entries):
+            raise WeightsFileError("its list of tensors is absurdly large.")
         if order in entries and archive.read(order) != b"little":
             raise WeightsFileError("its numbers are in big-endian order, which isn't supported.")
         storages = {}
-        with archive.open(pickles[0]) as file:
-            content = _Unpickler(file, storages).load()
+        content = _load(io.BytesIO(archive.read(pickles[0])), storages)
         for storage in storages.values():
             entry = entries.get(f"{folder}data/{storage.key}")
             if entry is None or entry.file_size < storage.bytes:
                 raise WeightsFileError("numbers are missing; it is damaged, fetch it again.")
+            if entry.compress_type != zipfile.ZIP_STORED:  # torch never compresses
+                raise WeightsFileError("its numbers are compressed, which torch.save never does.")
             storage.attach(_zip_numbers(path, entry))
     return content
 
 
 def _zip_numbers(path, entry):
-    def read(storage):
-        if entry.compress_type != zipfile.ZIP_STORED:  # torch never compresses
-            with zipfile.ZipFile(path) as archive, archive.open(entry) as file:
-                return np.frombuffer(file.read(storage.bytes), "u1")
-        with path.open("rb") as file:
-            file.seek(entry.header_offset)
-            header = file.read(30)
-        name, extra = struct.unpack("<HH", header[26:30])
-        start = entry.header_offset + 30 + name + extra
-        return _mapped(path, start, storage.bytes)
-
-    return read
+    with path.open("rb") as file:
+        file.seek(entry.header_offset)
+        header = file.read(30)
+    name, extra = struct.unpack("<HH", header[26:30])
+    start = entry.header_offset + 30 + name + extra
+    if start + entry.file_size > path.stat().st_size:
+        raise WeightsFileError("numbers are missing; it is cut short, fetch it again.")
+    return lambda storage: _mapped(path, start, storage.bytes)
 
 
 def _read_legacy(path):
     storages = {}
     with path.open("rb") as file:
-        if _Unpickler(file, {}).load() != _LEGACY_MAGIC:
+        if _load(file, {}) != _LEGACY_MAGIC:
             raise WeightsFileError("it is a pickle but not one of torch.save.")
-        _Unpickler(file, {}).load()  # protocol version
-        system = _Unpickler(file, {}).load()
+        _load(file, {})  # protocol version
+        system = _load(file, {})
         if isinstance(system, dict) and system.get("little_endian") is False:
             raise WeightsFileError("its numbers are in big-endian order, which isn't supported.")
-        content = _Unpickler(file, storages).load()
-        keys = _Unpickler(file, {}).load()
+        content = _load(file, storages)
+        keys = _load(file, {})
         end = path.stat().st_size
         position = file.tell()
         for key in keys:
@@ -262,6 +385,8 @@ def _read_legacy(path):
             if position > end:
                 raise WeightsFileError("numbers are missing; it is cut short, fetch it again.")
             storage.attach(_legacy_numbers(path, start))
+        if not all(storage.attached for storage in storages.values()):
+            raise WeightsFileError("numbers are missing; it is damaged, fetch it again.")
     return content
 
 
