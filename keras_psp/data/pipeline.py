@@ -30,19 +30,23 @@ def training_batches(
     crop_size: int | tuple[int, int],
     scale: tuple[float, float] = (0.5, 2.0),
     mirror: bool = True,
+    rotate: float | tuple[float, float] = 0.0,
+    blur: bool = False,
     seed: int = 0,
     image_size: tuple[int, int] | None = None,
     cache: bool = True,
     fill: Sequence[float] = IMAGENET_MEAN,
     first_epoch: int = 0,
 ) -> "tf.data.Dataset":
-    """One epoch of shuffled, randomly scaled, mirrored and cropped batches.
+    """One epoch of shuffled, randomly scaled, rotated, blurred, mirrored and cropped batches.
 
-    The augmentation is that of semseg/util/transform.py: the picture is scaled by a
-    factor drawn evenly from `scale`, mirrored half of the time, and cut to
-    `crop_size` at an even position. A picture smaller than the crop is centred, with
-    `fill` and the ignored class around it. All of it is one warp, so that pixels are
-    interpolated once (bilinear; labels nearest). Below a scale of about 0.5 bilinear
+    The augmentation is that of semseg/util/transform.py and tool/train.py, in their
+    order: the picture is scaled by a factor drawn evenly from `scale`, half of the time
+    rotated about its centre, half of the time blurred, half of the time mirrored, and
+    cut to `crop_size` at an even position. A picture smaller than the crop is centred.
+    What lies outside of the picture gets `fill` and the ignored class. All of it but the
+    blur is one warp of the pixels that are kept, so that they are interpolated once
+    (bilinear; labels nearest). Below a scale of about 0.5 bilinear
     interpolation skips pixels, as OpenCV's does in semseg; to train at much smaller
     size use `image_size`, which averages.
 
@@ -58,6 +62,9 @@ def training_batches(
         crop_size: (height, width) in pixels, or one number for both.
         scale: smallest and largest factor.
         mirror: mirror left to right half of the time.
+        rotate: largest angle in degrees to either side, or (smallest, largest),
+            counterclockwise; the paper has 10. 0 leaves the picture upright.
+        blur: Gaussian blur of 5x5 pixels (deviation 1.1) half of the time, as in the paper.
         seed: any integer >= 0.
         image_size: (height, width) that every example is brought to before anything
             else: images averaged, labels nearest.
@@ -79,6 +86,7 @@ def training_batches(
     if image_size is not None:
         image_size = _checked_size("image_size", image_size)
     low, high = _checked_scale(scale)
+    angles = _checked_angles(rotate)
     filling = np.asarray(fill, np.float32)
     if filling.shape != (3,) or not np.all((filling >= 0) & (filling <= 255)):
         raise ValueError(f"fill is {fill!r}; it must be three numbers from 0 to 255.")
@@ -97,7 +105,13 @@ def training_batches(
         # drawn before the parallel map, whose threads have no order.
         random = np.random.default_rng([seed, next(epochs)])
         order = random.permutation(count)[: steps * batch_size]
-        yield order, random.random((len(order), 4), dtype=np.float32)
+        shape = (len(order), 4)
+        yield (
+            order,
+            np.concatenate(
+                [random.random(shape, dtype=np.float32), random.random(shape, dtype=np.float32)], 1
+            ),
+        )
 
     def example(index, draw):
         image, mask = tf.py_function(lambda i: read(int(i)), [index], [tf.uint8, tf.uint8])
@@ -110,6 +124,8 @@ def training_batches(
             crop=crop,
             scale=(low, high),
             mirror=mirror,
+            angles=angles,
+            blur=blur,
             fill=filling,
             ignore_class=source.ignore_class,
         )
@@ -118,7 +134,7 @@ def training_batches(
         next_epoch,
         output_signature=(
             tf.TensorSpec((None,), tf.int64),
-            tf.TensorSpec((None, 4), tf.float32),
+            tf.TensorSpec((None, 8), tf.float32),
         ),
     )
     return (
@@ -224,16 +240,25 @@ def _reader(source, split, *, image_size, cache):
     return remembered
 
 
-def _augmented(image, mask, draw, *, crop, scale, mirror, fill, ignore_class):
-    """The crop that four numbers in [0, 1) stand for.
+# Of cv2.GaussianBlur(image, (5, 5), 0): deviation 0.3 * ((5 - 1) / 2 - 1) + 0.8 = 1.1.
+_BLUR = np.exp(-(np.arange(-2, 3) ** 2) / (2 * 1.1**2))
+_BLUR = (_BLUR / _BLUR.sum()).astype("float32")
+_MARGIN = len(_BLUR) // 2
+
+
+def _augmented(image, mask, draw, *, crop, scale, mirror, angles, blur, fill, ignore_class):
+    """The crop that eight numbers in [0, 1) stand for.
 
     Args:
         image: (height, width, 3) uint8.
         mask: (height, width) uint8.
-        draw: (4,) float32, for scale, mirror, row and column.
+        draw: (8,) float32, for scale, mirror, row, column, whether to rotate, angle,
+            whether to blur, and one to spare.
         crop: (height, width) of the result.
         scale: smallest and largest factor.
         mirror: whether `draw` decides, or the picture stays as it is.
+        angles: smallest and largest, in degrees, counterclockwise.
+        blur: whether `draw` decides, or the picture stays as it is.
         fill: (3,) float32, RGB outside of the picture.
         ignore_class: label outside of the picture.
 
@@ -250,38 +275,80 @@ def _augmented(image, mask, draw, *, crop, scale, mirror, fill, ignore_class):
     # Half of the padding on either side, the odd pixel last, or an even position.
     position = tf.cast(tf.cast(slack + 1, tf.float32) * draw[2:4], tf.int32)
     offset = tf.where(slack < 0, -(-slack // 2), tf.minimum(position, slack))
+    margin = _MARGIN if blur else 0
+    start = tf.cast(offset, tf.float32) - margin  # of the warped part, in the scaled picture
+    shape = [side + 2 * margin for side in crop]
 
-    # From a pixel of the crop to one of the picture, pixel centres at .5: the ratio
-    # is that of the rounded sizes, so that edges fall on edges (as in OpenCV).
-    step = tf.cast(size, tf.float32) / tf.cast(scaled, tf.float32)
-    start = (tf.cast(offset, tf.float32) + 0.5) * step - 0.5
+    # From a pixel of the crop to one of the picture, (x, y) = matrix @ (column, row) + shift,
+    # from the last step to the first. Mirroring:
     mirrored = tf.logical_and(mirror, draw[1] < 0.5)
-    step_x = tf.where(mirrored, -step[1], step[1])
-    last_x = tf.cast(size[1], tf.float32) - 1.0
-    start_x = tf.where(mirrored, last_x - start[1], start[1])
-    transform = [[step_x, 0.0, start_x, 0.0, step[0], start[0], 0.0, 0.0]]
+    sides = tf.cast(scaled, tf.float32)
+    sign = tf.where(mirrored, -1.0, 1.0)
+    first = tf.where(mirrored, sides[1] - 1.0 - start[1], start[1])
+    # Rotation about (width / 2, height / 2), as cv2.getRotationMatrix2D is called.
+    turned = tf.logical_and(angles != (0.0, 0.0), draw[4] < 0.5)
+    angle = tf.where(turned, angles[0] + (angles[1] - angles[0]) * draw[5], 0.0)
+    cosine, sine = tf.cos(angle * (np.pi / 180)), tf.sin(angle * (np.pi / 180))
+    x, y = first - sides[1] / 2, start[0] - sides[0] / 2
+    x, y = cosine * x - sine * y + sides[1] / 2, sine * x + cosine * y + sides[0] / 2
 
-    def warped(picture, interpolation, fill_mode):
+    def warped(picture, interpolation, corner):
+        # Scaling, as OpenCV does it: images have their pixels' centres at .5, a label is
+        # that of the pixel in which its left upper corner lies.
+        across = (sign * cosine / factor, -sine / factor, (x + corner) / factor - 0.5)
+        down = (sign * sine / factor, cosine / factor, (y + corner) / factor - 0.5)
         return tf.raw_ops.ImageProjectiveTransformV3(
             images=picture[None],
-            transforms=tf.convert_to_tensor(transform),
-            output_shape=tf.constant(crop),
+            transforms=tf.convert_to_tensor([[*across, *down, 0.0, 0.0]]),
+            output_shape=tf.constant(shape),
             interpolation=interpolation,
-            fill_mode=fill_mode,
-            fill_value=float(ignore_class),
+            # Repeats the border, so that the picture's edge isn't blended with what lies
+            # outside; that part is filled afterwards, exactly where labels are.
+            fill_mode="NEAREST",
+            fill_value=0.0,
         )[0]
 
-    # "NEAREST" repeats the border, so that the picture's edge isn't blended with
-    # what lies outside; that part is filled afterwards, exactly where labels are.
-    image = warped(tf.cast(image, tf.float32), "BILINEAR", "NEAREST")
-    mask = warped(tf.cast(mask, tf.int32)[..., None], "NEAREST", "CONSTANT")[..., 0]
-    inside = [
-        (tf.range(crop[axis]) + offset[axis] >= 0)
-        & (tf.range(crop[axis]) + offset[axis] < scaled[axis])
+    image = warped(tf.cast(image, tf.float32), "BILINEAR", 0.5)
+    mask = warped(tf.cast(mask, tf.int32)[..., None], "NEAREST", 1e-3)[..., 0]
+    # The upright scaled picture: padding lies outside of it, a rotation's corners inside.
+    rows, columns = (
+        (tf.range(shape[axis]) - margin + offset[axis] >= 0)
+        & (tf.range(shape[axis]) - margin + offset[axis] < scaled[axis])
         for axis in (0, 1)
-    ]
-    image = tf.where((inside[0][:, None] & inside[1])[..., None], image, fill)
+    )
+    canvas = rows[:, None] & columns
+    row = tf.range(shape[0], dtype=tf.float32)[:, None]
+    column = tf.range(shape[1], dtype=tf.float32)
+    across = tf.round(sign * cosine * column - sine * row + x)
+    down = tf.round(sign * sine * column + cosine * row + y)
+    filled = (across < 0) | (across >= sides[1]) | (down < 0) | (down >= sides[0])
+    image = tf.where((turned & filled)[..., None], fill, image)
+    if blur:
+        image = tf.cond(draw[6] < 0.5, lambda: _blurred(image), lambda: image)
+        image, mask, canvas, filled = (
+            part[margin : margin + crop[0], margin : margin + crop[1]]
+            for part in (image, mask, canvas, filled)
+        )
+    image = tf.where(canvas[..., None], image, fill)
+    mask = tf.where(canvas & ~filled, mask, ignore_class)
     return tf.ensure_shape(image, (*crop, 3)), tf.ensure_shape(mask, crop)
+
+
+def _blurred(image):
+    """A 5x5 Gaussian blur along rows and columns; the outer two pixels are not to be used."""
+    import tensorflow as tf
+
+    def along(axis, picture):
+        length = picture.shape[axis] - 2 * _MARGIN
+        parts = [
+            weight * (picture[k : k + length] if axis == 0 else picture[:, k : k + length])
+            for k, weight in enumerate(_BLUR)
+        ]
+        return tf.add_n(parts)
+
+    inner = along(1, along(0, image))
+    padding = [[_MARGIN, _MARGIN], [_MARGIN, _MARGIN], [0, 0]]
+    return tf.pad(inner, padding)
 
 
 def _common_size(source, split, examples):
@@ -316,5 +383,19 @@ def _checked_scale(scale):
     if not 0 < low <= high < float("inf"):
         raise ValueError(
             f"scale is {scale!r}; it must be (smallest, largest) with 0 < smallest <= largest."
+        )
+    return low, high
+
+
+def _checked_angles(rotate):
+    try:
+        low, high = (-rotate, rotate) if not np.iterable(rotate) else rotate
+        low, high = float(low), float(high)
+    except (TypeError, ValueError):
+        low, high = 1.0, 0.0
+    if not -180 <= low <= high <= 180:
+        raise ValueError(
+            f"rotate is {rotate!r}; it must be an angle from 0 to 180 degrees, or (smallest, "
+            "largest) from -180 to 180."
         )
     return low, high

@@ -3,6 +3,7 @@ import pytest
 import tensorflow as tf
 
 from keras_psp.data import GeneratedScenes, evaluation_batches, training_batches
+from keras_psp.data.pipeline import _augmented
 
 MEAN = (123.675, 116.28, 103.53)
 
@@ -174,24 +175,99 @@ def test_half_the_size_averages_the_two_neighbours():
     assert masks[0, 0].tolist() == [255, 0, 0, 0, 0, 255]
 
 
-def test_image_and_labels_stay_aligned_under_everything():
+@pytest.mark.parametrize("rotate", [0, 10])
+def test_image_and_labels_stay_aligned_under_everything(rotate):
     source = blocks()
-    batches = training_batches(source, batch_size=4, crop_size=(20, 28), seed=3)
+    batches = training_batches(source, batch_size=4, crop_size=(20, 28), seed=3, rotate=rotate)
     interior = 0
     for _ in range(5):
         images, masks = collected(batches)
         assert set(np.unique(masks)) <= set(range(10)) | {255}
-        # Where a pixel and its 8 neighbours have one label, only that label's grey
-        # can have been interpolated. The same for the filling.
+        # Where a pixel and all within two of it have one label, only that label's grey
+        # can have been interpolated. (Two: as in OpenCV a label is that of its pixel's
+        # corner, half a pixel of the source from where the image is sampled.)
+        near = range(-2, 3)
         around = np.stack(
-            [np.roll(masks, (y, x), (1, 2))[:, 1:-1, 1:-1] for y in (-1, 0, 1) for x in (-1, 0, 1)]
+            [np.roll(masks, (y, x), (1, 2))[:, 2:-2, 2:-2] for y in near for x in near]
         )
         uniform = (around == around[0]).all(0)
-        grey, label = images[:, 1:-1, 1:-1][uniform], masks[:, 1:-1, 1:-1][uniform]
+        grey, label = images[:, 2:-2, 2:-2][uniform], masks[:, 2:-2, 2:-2][uniform]
         expected = np.where((label == 255)[:, None], MEAN, (label * 25)[:, None])
         np.testing.assert_allclose(grey, expected, atol=0.01)
         interior += int((label != 255).sum())
-    assert interior > 1000
+    assert interior > 500
+
+
+def augmented(image, mask, *, angle=None, blur=False, crop, mirror=False, ignore_class=255):
+    """What one draw makes of a picture at its own size, from its corner."""
+    turned = 0.0 if angle is not None else 1.0
+    draw = np.array([0.5, 0.0, 0.0, 0.0, turned, 0.5, 0.0, 0.0], "float32")
+    angles = (angle, angle) if angle is not None else (0.0, 0.0)
+    image, mask = _augmented(
+        image,
+        mask,
+        draw,
+        crop=crop,
+        scale=(1.0, 1.0),
+        mirror=mirror,
+        angles=angles,
+        blur=blur,
+        fill=np.array(MEAN, "float32"),
+        ignore_class=ignore_class,
+    )
+    return image.numpy(), mask.numpy()
+
+
+def test_a_quarter_turn_is_a_quarter_turn_about_half_of_width_and_height():
+    # cv2.getRotationMatrix2D((w / 2, h / 2), 90, 1): (x, y) goes to (y, w - x), so that
+    # the first column is filled.
+    random = np.random.default_rng(0)
+    image = random.integers(0, 256, (8, 8, 3), np.uint8)
+    mask = random.integers(0, 10, (8, 8), np.uint8)
+    found, labels = augmented(image, mask, angle=90.0, crop=(8, 8))
+    np.testing.assert_allclose(found[1:], np.rot90(image)[:-1], atol=2e-2)
+    np.testing.assert_array_equal(labels[1:], np.rot90(mask)[:-1])
+    np.testing.assert_allclose(found[0], np.broadcast_to(MEAN, (8, 3)))
+    assert (labels[0] == 255).all()
+    # The mirror comes after the rotation.
+    flipped, flipped_labels = augmented(image, mask, angle=90.0, crop=(8, 8), mirror=True)
+    np.testing.assert_allclose(flipped, found[:, ::-1], atol=2e-2)
+    np.testing.assert_array_equal(flipped_labels, labels[:, ::-1])
+
+
+def test_the_blur_is_a_gaussian_of_five_pixels_and_never_mixes_padding_in():
+    random = np.random.default_rng(0)
+    image = random.integers(0, 256, (12, 12, 3), np.uint8)
+    mask = np.zeros((12, 12), np.uint8)
+    found, labels = augmented(image, mask, blur=True, crop=(16, 16))
+    assert (labels[2:14, 2:14] == 0).all() and (labels == 255).sum() == 16 * 16 - 12 * 12
+    np.testing.assert_allclose(found[:2], np.broadcast_to(MEAN, (2, 16, 3)))
+    # cv2.getGaussianKernel(5, 0) has the deviation 1.1.
+    weights = np.exp(-(np.arange(-2.0, 3) ** 2) / (2 * 1.1**2))
+    weights = np.outer(weights, weights) / weights.sum() ** 2
+    for y, x in ((5, 5), (2, 7), (9, 9)):
+        expected = np.einsum(
+            "ij,ijc->c", weights, image[y - 2 : y + 3, x - 2 : x + 3].astype(float)
+        )
+        np.testing.assert_allclose(found[y + 2, x + 2], expected, rtol=1e-5)
+    # The border is repeated, not the filling.
+    edge = np.pad(image.astype(float), ((2, 2), (2, 2), (0, 0)), mode="edge")
+    expected = np.einsum("ij,ijc->c", weights, edge[0:5, 0:5])
+    np.testing.assert_allclose(found[2, 2], expected, rtol=1e-5)
+
+
+def test_half_of_the_pictures_are_rotated_and_half_blurred():
+    image = np.random.default_rng(0).integers(0, 256, (1, 24, 24, 3), np.uint8)
+    source = Pictures(image, np.zeros((1, 24, 24), np.uint8))
+    options = {"batch_size": 1, "crop_size": 24, "scale": (1, 1), "mirror": False}
+
+    def share_unchanged(**arguments):
+        batches = training_batches(source, **options, **arguments)
+        same = [np.allclose(collected(batches)[0], image, atol=1e-2) for _ in range(60)]
+        return np.mean(same)
+
+    assert 0.3 < share_unchanged(rotate=(5, 10)) < 0.7
+    assert 0.3 < share_unchanged(blur=True) < 0.7
 
 
 def test_filling_never_blends_into_the_picture():
@@ -324,6 +400,8 @@ def test_generated_scenes_are_a_source():
         ({"scale": (2, 0.5)}, r"scale is \(2, 0.5\); it must be \(smallest, largest\)"),
         ({"scale": (0, 1)}, "0 < smallest <= largest"),
         ({"scale": 1}, "scale is 1; it must be"),
+        ({"rotate": 200}, "rotate is 200; it must be an angle from 0 to 180"),
+        ({"rotate": (10, -10)}, r"rotate is \(10, -10\); it must be an angle"),
         ({"seed": -1}, "seed is -1; it must be an integer >= 0"),
         ({"first_epoch": 0.5}, "first_epoch is 0.5; it must be an integer >= 0"),
         ({"fill": (0, 0)}, r"fill is \(0, 0\); it must be three numbers"),
