@@ -46,7 +46,7 @@ def weights_opener(opener):
     _open_weights = opener
 
 
-class Preset(str):
+class PresetName(str):
     """A name that can't be a file's."""
 
 
@@ -244,7 +244,7 @@ class PSPNet(keras.Model):
             arguments: of `PSPNet`, in place of the preset's own; another num_classes
                 gives a new classifier.
         """
-        return cls(weights=Preset(name), **arguments)
+        return cls(weights=PresetName(name), **arguments)
 
     @property
     def backbone(self) -> DilatedResNet | DilatedBackbone:

@@ -118,7 +118,8 @@ class Family:
             fields["index"] = 3 * fields["block"] + fields.get("conv", 1) - 1
         if "level" in fields:
             fields["level1"] = fields["level"] + 1
-        return tuple(None if name is None else name.format(**fields) for name in pair)
+        conv, norm = pair
+        return conv.format(**fields), None if norm is None else norm.format(**fields)
 
     def kernel(self, part: str, **fields) -> str:
         """Name of the kernel of one part."""

@@ -10,7 +10,7 @@ import keras
 
 from keras_psp.layers.backbone import DilatedBackbone
 from keras_psp.layers.resnet import DilatedResNet
-from keras_psp.models.pspnet import Preset, PSPNet
+from keras_psp.models.pspnet import PresetName, PSPNet
 from keras_psp.weights import store
 from keras_psp.weights.convert import convert
 from keras_psp.weights.families import BACKBONES, recognized
@@ -61,7 +61,7 @@ def open_weights(weights: Any, given: Mapping[str, Any]) -> "WholeNetwork | Back
     name = str(weights)
     if not name:
         raise ValueError("weights='' is empty; None is for random weights.")
-    if name in preset_names() or isinstance(weights, Preset):
+    if name in preset_names() or isinstance(weights, PresetName):
         return WholeNetwork(open_preset(name), name, given)
     if name in IMAGENET:
         return _imagenet(name, given)

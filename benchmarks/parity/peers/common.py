@@ -66,6 +66,25 @@ def randomize_torch(module, seed):
                     normal(layer.bias, 0.1)
 
 
+def import_torchvision():
+    """Torchvision also where its wheel was built for CUDA and torch for the CPU.
+
+    Its operators then have no code and don't load; the networks here use none of them.
+    """
+    import torch
+
+    try:
+        import torchvision
+    except RuntimeError as error:
+        if "torchvision::nms" not in str(error):
+            raise
+        boxes = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+        for name in ("nms", "qnms"):
+            torch.library.define(f"torchvision::{name}", boxes)
+        import torchvision
+    return torchvision
+
+
 def write(options, *, family, files, logits, what):
     """reference.npz and facts.json; `logits(pixels)` maps an image to (1, H, W, classes)."""
     arrays = {}

@@ -29,21 +29,6 @@ VARIANTS = {  # encoder_name, encoder_depth, upsampling
 }
 
 
-def import_torchvision():
-    import torch
-
-    try:
-        import torchvision
-    except RuntimeError as error:
-        if "torchvision::nms" not in str(error):
-            raise
-        boxes = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
-        for name in ("nms", "qnms"):
-            torch.library.define(f"torchvision::{name}", boxes)
-        import torchvision
-    return torchvision
-
-
 def main():
     options = common.arguments(
         __doc__.splitlines()[0], list(VARIANTS), sizes=("480x480", "256x320")
@@ -52,7 +37,7 @@ def main():
         raise SystemExit("--repository is needed: a checkout of segmentation_models.pytorch")
     # In place of this folder, whose torchvision.py would hide the package.
     sys.path[0] = str(options.repository)
-    torchvision = import_torchvision()
+    torchvision = common.import_torchvision()
     import segmentation_models_pytorch as smp
     import torch
 

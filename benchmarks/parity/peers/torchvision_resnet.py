@@ -12,7 +12,6 @@ and have no code.
 """
 
 import json
-import sys
 
 import common
 import numpy as np
@@ -20,25 +19,9 @@ import numpy as np
 VARIANTS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 
 
-def import_torchvision():
-    import torch
-
-    del sys.path[0]  # this folder, where `import torchvision` would find this very file
-    try:
-        import torchvision
-    except RuntimeError as error:
-        if "torchvision::nms" not in str(error):
-            raise
-        boxes = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
-        for name in ("nms", "qnms"):
-            torch.library.define(f"torchvision::{name}", boxes)
-        import torchvision
-    return torchvision
-
-
 def main():
     options = common.arguments(__doc__.splitlines()[0], VARIANTS, num_classes=1000)
-    torchvision = import_torchvision()
+    torchvision = common.import_torchvision()
     import torch
 
     torch.manual_seed(options.seed)  # for fc; the rest is set below

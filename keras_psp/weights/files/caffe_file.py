@@ -21,7 +21,7 @@ _LAYER_FIELDS = {100: (1, 7), 2: (4, 6)}  # of the net: (name, blobs) of a layer
 def read_caffe(path: str | Path) -> dict[str, np.ndarray]:
     """Blobs by "layer/index", mapped from the file where they are stored in one piece."""
     buffer = np.memmap(path, "u1", "r")
-    view = memoryview(buffer)
+    view = memoryview(buffer)  # type: ignore[arg-type]
     blobs = {}
     for field, kind, layer in _fields(view):
         if field not in _LAYER_FIELDS or kind != _BYTES:
