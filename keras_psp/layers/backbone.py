@@ -97,7 +97,9 @@ class DilatedBackbone(keras.layers.Layer):
         self.momentum = momentum
         self.synchronized = synchronized
         self.normalization = _normalization(model)
-        self.features = plan.dilated(self.feature_layers, self.dtype_policy)
+        # The variables' paths begin with this layer's name, which optimizers look for.
+        with keras.name_scope(self.name):
+            self.features = plan.dilated(self.feature_layers, self.dtype_policy)
         _check_stride(self.features, output_stride)
         if model.built:
             _copy_weights(model, self.features)

@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_psp import DilatedBackbone, PSPNet
+from keras_psp import SGD, DilatedBackbone, PSPNet
 
 IMAGE = np.random.default_rng(0).random((1, 225, 257, 3)).astype("float32")
 
@@ -60,6 +60,12 @@ def test_a_phone_sized_network_trains_saves_and_loads(tmp_path):
         bin_sizes=(1, 2),
     )
     assert model.count_params() < 3e6
+    # The optimizer's multiplier for the head isn't the backbone's.
+    optimizer = SGD()
+    optimizer.build(model.trainable_variables)
+    of_backbone = {id(variable) for variable in model.backbone.trainable_variables}
+    for variable, multiplier in zip(model.trainable_variables, optimizer._multipliers, strict=True):
+        assert multiplier == (1.0 if id(variable) in of_backbone else 10.0), variable.path
     normalization = model.get_layer("normalization").get_config()
     assert tuple(normalization["std"]) == (1.0, 1.0, 1.0)  # the model has its own inside
     model.compile()

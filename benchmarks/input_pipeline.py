@@ -1,0 +1,205 @@
+"""Images a second on one core: the one warp, beside the same in steps with tf.image.
+
+    python benchmarks/input_pipeline.py
+
+500x375 JPEGs and their PNG labels, from memory, to crops of 473x473 with scale 0.5 to 2,
+rotation up to 10 degrees, blur, mirror and crop, each as likely as in semseg. "In steps" is
+the usual composition: the whole picture is scaled, then rotated, blurred, mirrored, padded
+and cut. Albumentations does the same where it is installed. The ways take turns.
+"""
+
+import argparse
+import io
+import os
+import statistics
+import sys
+import time
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+import tensorflow as tf
+from measure import environment, progress, spread
+from PIL import Image
+
+from keras_psp import data
+from keras_psp.data.pipeline import _BLUR, _augmented
+from keras_psp.imagenet import IMAGENET_MEAN
+
+CROP = (473, 473)
+MEAN = np.array(IMAGENET_MEAN, "float32")
+SETTINGS = {
+    "crop": CROP,
+    "scale": (0.5, 2.0),
+    "mirror": True,
+    "angles": (-10.0, 10.0),
+    "blur": True,
+    "fill": MEAN,
+    "ignore_class": 255,
+}
+
+
+def encoded(count):
+    """JPEG and PNG bytes of generated scenes of 375x500."""
+    source = data.GeneratedScenes(image_size=(375, 500), counts={"train": count})
+    files = []
+    for image, mask in source.examples("train").as_numpy_iterator():
+        jpeg, png = io.BytesIO(), io.BytesIO()
+        Image.fromarray(image).save(jpeg, "jpeg", quality=90)
+        Image.fromarray(mask).save(png, "png")
+        files.append((jpeg.getvalue(), png.getvalue()))
+    return [list(column) for column in zip(*files, strict=True)]
+
+
+def decoded(jpeg, png):
+    """uint8 image and mask."""
+    image = tf.io.decode_jpeg(jpeg, channels=3)
+    return image, tf.io.decode_png(png, channels=1)[..., 0]
+
+
+def in_steps(image, mask, draw):
+    """The same augmentation as a row of tf.image's and raw operations."""
+    size = tf.cast(tf.shape(mask), tf.float32)
+    scaled = tf.cast(tf.round(size * (0.5 + 1.5 * draw[0])), tf.int32)
+    image = tf.image.resize(tf.cast(image, tf.float32), scaled)
+    mask = tf.image.resize(tf.cast(mask, tf.int32)[..., None], scaled, "nearest")
+
+    def rotated():
+        angle = (20 * draw[5] - 10) * (np.pi / 180)
+        cosine, sine = tf.cos(angle), tf.sin(angle)
+        center = tf.cast(scaled, tf.float32) / 2
+        x = center[1] - cosine * center[1] + sine * center[0]
+        y = center[0] - sine * center[1] - cosine * center[0]
+        transform = [[cosine, -sine, x, sine, cosine, y, 0.0, 0.0]]
+
+        def warped(picture, interpolation, value):
+            return tf.raw_ops.ImageProjectiveTransformV3(
+                images=picture[None],
+                transforms=tf.convert_to_tensor(transform),
+                output_shape=scaled,
+                interpolation=interpolation,
+                fill_mode="CONSTANT",
+                fill_value=value,
+            )[0]
+
+        return warped(image, "BILINEAR", float(MEAN.mean())), warped(mask, "NEAREST", 255.0)
+
+    image, mask = tf.cond(draw[4] < 0.5, rotated, lambda: (image, mask))
+
+    def blurred():
+        kernel = np.outer(_BLUR, _BLUR)[:, :, None, None].repeat(3, axis=2)
+        return tf.nn.depthwise_conv2d(image[None], kernel, [1, 1, 1, 1], "SAME")[0]
+
+    image = tf.cond(draw[6] < 0.5, blurred, lambda: image)
+    both = tf.concat([image - MEAN, tf.cast(mask, tf.float32) - 255], -1)
+    both = tf.cond(draw[1] < 0.5, lambda: tf.image.flip_left_right(both), lambda: both)
+    padding = tf.maximum(tf.constant(CROP) - scaled, 0)
+    both = tf.pad(both, [[padding[0], 0], [padding[1], 0], [0, 0]])
+    slack = tf.cast(tf.shape(both)[:2] - tf.constant(CROP), tf.float32)
+    offset = tf.cast((slack + 1) * draw[2:4], tf.int32)
+    both = tf.slice(both, [offset[0], offset[1], 0], [*CROP, 4])
+    return both[..., :3] + MEAN, tf.cast(both[..., 3] + 255, tf.int32)
+
+
+def tensorflow_way(stage, files, draws):
+    """A call that pulls every example through a stage on one core."""
+    pictures = [decoded(*pair) for pair in zip(*files, strict=True)]
+    images, masks = (tf.stack(column) for column in zip(*pictures, strict=True))
+    inputs = (*files, draws) if stage.startswith(("decode", "whole")) else (images, masks, draws)
+    steps = {
+        "decode": lambda jpeg, png, draw: decoded(jpeg, png),
+        "one warp": lambda i, m, d: _augmented(i, m, d, **{**SETTINGS, "blur": False}),
+        "one warp and blur": lambda i, m, d: _augmented(i, m, d, **SETTINGS),
+        "in steps": in_steps,
+        "whole, one warp": lambda j, p, d: _augmented(*decoded(j, p), d, **SETTINGS),
+        "whole, in steps": lambda j, p, d: in_steps(*decoded(j, p), d),
+    }
+    options = tf.data.Options()
+    options.threading.private_threadpool_size = 1
+    options.threading.max_intra_op_parallelism = 1
+    examples = tf.data.Dataset.from_tensor_slices(inputs).map(steps[stage]).with_options(options)
+
+    def call():
+        for _ in examples:
+            pass
+
+    return call
+
+
+def albumentations_way(files, draws):
+    """The same by albumentations and OpenCV, or None where they aren't installed."""
+    del draws  # it draws for itself
+    try:
+        import albumentations
+        import cv2
+    except ImportError:
+        return None
+    cv2.setNumThreads(1)
+    steps = albumentations.Compose(
+        [
+            albumentations.RandomScale((-0.5, 1.0), p=1),
+            albumentations.Rotate((-10, 10), border_mode=0, fill=tuple(MEAN), fill_mask=255, p=0.5),
+            albumentations.GaussianBlur((5, 5), (1.1, 1.1), p=0.5),
+            albumentations.HorizontalFlip(p=0.5),
+            albumentations.PadIfNeeded(*CROP, border_mode=0, fill=tuple(MEAN), fill_mask=255),
+            albumentations.RandomCrop(*CROP),
+        ]
+    )
+
+    def call():
+        for jpeg, png in zip(*files, strict=True):
+            image = cv2.imdecode(np.frombuffer(jpeg, "u1"), cv2.IMREAD_COLOR)
+            mask = cv2.imdecode(np.frombuffer(png, "u1"), cv2.IMREAD_GRAYSCALE)
+            steps(image=cv2.cvtColor(image, cv2.COLOR_BGR2RGB), mask=mask)
+
+    return call
+
+
+STAGES = (
+    "decode",
+    "one warp",
+    "one warp and blur",
+    "in steps",
+    "whole, one warp",
+    "whole, in steps",
+)
+
+
+def main():
+    """Print images a second of each stage."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--count", type=int, default=100)
+    parser.add_argument("--repeats", type=int, default=7)
+    options = parser.parse_args()
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    files = encoded(options.count)
+    draws = np.random.default_rng(0).random((options.count, 8), dtype="float32")
+    calls = {stage: tensorflow_way(stage, files, draws) for stage in STAGES}
+    albumentations = albumentations_way(files, draws)
+    if albumentations is not None:
+        calls["whole, albumentations"] = albumentations
+    rates = {stage: [] for stage in calls}
+    for repeat in range(options.repeats + 1):
+        progress(f"round {repeat} of {options.repeats}")
+        for stage, call in calls.items():
+            start = time.perf_counter()
+            call()
+            if repeat:  # the first traces
+                rates[stage].append(options.count / (time.perf_counter() - start))
+    print(f"{environment(['tensorflow'])}; one core.\n", file=sys.stdout)
+    print("| stage | images/s, median (min to max) |")
+    print("|---|---|")
+    for stage, found in rates.items():
+        print(f"| {stage} | {spread(found)} |")
+    whole = {stage: statistics.median(rates[stage]) for stage in rates if "whole" in stage}
+    mine = whole.pop("whole, one warp")
+    for stage, rate in whole.items():
+        print(f"\n{stage.removeprefix('whole, ')}: one warp is {mine / rate:.2f}x as fast.")
+    return mine < 100
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
