@@ -39,7 +39,9 @@ class PolyLearningRate(keras.optimizers.schedules.LearningRateSchedule):
         self.name = name
 
     def __call__(self, step):
-        step = ops.cast(step, "float32")
+        # Half precision can't count steps.
+        exact = "float64" if keras.config.floatx() == "float64" else "float32"
+        step = ops.cast(step, exact)
         rate = self.base * ops.power(ops.maximum(1.0 - step / self.steps, 0.0), self.power)
         if self.warmup_steps:
             rate = rate * ops.minimum((step + 1.0) / self.warmup_steps, 1.0)
