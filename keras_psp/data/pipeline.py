@@ -322,33 +322,26 @@ def _augmented(image, mask, draw, *, crop, scale, mirror, angles, blur, fill, ig
     across = tf.round(sign * cosine * column - sine * row + x)
     down = tf.round(sign * sine * column + cosine * row + y)
     filled = (across < 0) | (across >= sides[1]) | (down < 0) | (down >= sides[0])
-    image = tf.where((turned & filled)[..., None], fill, image)
+    image = tf.cond(turned, lambda: tf.where(filled[..., None], fill, image), lambda: image)
     if blur:
-        image = tf.cond(draw[6] < 0.5, lambda: _blurred(image), lambda: image)
-        image, mask, canvas, filled = (
-            part[margin : margin + crop[0], margin : margin + crop[1]]
-            for part in (image, mask, canvas, filled)
-        )
-    image = tf.where(canvas[..., None], image, fill)
+        inner = (slice(margin, margin + crop[0]), slice(margin, margin + crop[1]))
+        image = tf.cond(draw[6] < 0.5, lambda: _blurred(image), lambda: image[inner])
+        mask, canvas, filled = mask[inner], canvas[inner], filled[inner]
+    # Most crops of most pictures need none.
+    padded = tf.logical_not(tf.reduce_all(canvas))
+    image = tf.cond(padded, lambda: tf.where(canvas[..., None], image, fill), lambda: image)
     mask = tf.where(canvas & ~filled, mask, ignore_class)
     return tf.ensure_shape(image, (*crop, 3)), tf.ensure_shape(mask, crop)
 
 
 def _blurred(image):
-    """A 5x5 Gaussian blur along rows and columns; the outer two pixels are not to be used."""
+    """A 5x5 Gaussian blur along rows and columns, of what has all its neighbours."""
     import tensorflow as tf
 
-    def along(axis, picture):
-        length = picture.shape[axis] - 2 * _MARGIN
-        parts = [
-            weight * (picture[k : k + length] if axis == 0 else picture[:, k : k + length])
-            for k, weight in enumerate(_BLUR)
-        ]
-        return tf.add_n(parts)
-
-    inner = along(1, along(0, image))
-    padding = [[_MARGIN, _MARGIN], [_MARGIN, _MARGIN], [0, 0]]
-    return tf.pad(inner, padding)
+    kernel = tf.tile(tf.constant(_BLUR)[:, None, None, None], (1, 1, 3, 1))
+    rows = tf.nn.depthwise_conv2d(image[None], kernel, [1] * 4, "VALID")
+    columns = tf.nn.depthwise_conv2d(rows, tf.transpose(kernel, (1, 0, 2, 3)), [1] * 4, "VALID")
+    return columns[0]
 
 
 def _common_size(source, split, examples):
