@@ -3,3 +3,10 @@
 # On the scale 0..255, RGB (semseg/tool/train.py).
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
+# Of networks from Caffe, on the same scale: BGR less its mean (keras-team/keras,
+# applications/imagenet_utils.py). Arguments of `ImageNormalization`.
+CAFFE_NORMALIZATION = {
+    "mean": (103.939, 116.779, 123.68),
+    "std": (1.0, 1.0, 1.0),
+    "channel_order": "bgr",
+}

@@ -5,10 +5,9 @@ import re
 
 import keras
 
-from keras_psp.imagenet import IMAGENET_MEAN, IMAGENET_STD
+from keras_psp.imagenet import CAFFE_NORMALIZATION, IMAGENET_MEAN, IMAGENET_STD
 from keras_psp.layers.convolution import freeze_inner
 
-_CAFFE = {"mean": (103.939, 116.779, 123.68), "std": (1.0, 1.0, 1.0), "channel_order": "bgr"}
 _SIGNED = {"mean": (127.5,) * 3, "std": (127.5,) * 3, "channel_order": "rgb"}
 _TORCH = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD, "channel_order": "rgb"}
 _UNCHANGED = {"mean": (0.0,) * 3, "std": (1.0,) * 3, "channel_order": "rgb"}
@@ -16,9 +15,9 @@ _UNCHANGED = {"mean": (0.0,) * 3, "std": (1.0,) * 3, "channel_order": "rgb"}
 # (preprocess_input of each module), by the model's name. Those of keras-hub, whose names
 # are like "res_net_backbone", tell it in their preprocessor only.
 _NORMALIZATIONS = {
-    r"resnet(50|101|152)": _CAFFE,
+    r"resnet(50|101|152)": CAFFE_NORMALIZATION,
     r"resnet(50|101|152)v2": _SIGNED,
-    r"vgg(16|19)": _CAFFE,
+    r"vgg(16|19)": CAFFE_NORMALIZATION,
     r"densenet(121|169|201)": _TORCH,
     r"mobilenet(v2)?_[\d.]+_(\d+|None)": _SIGNED,
     r"xception|inception_v3|inception_resnet_v2|nasnet_(mobile|large)|NASNet": _SIGNED,

@@ -70,6 +70,15 @@ KERAS = Suffixes(
 )
 
 
+def torch_residual(prefix: str = "") -> dict[str, Any]:
+    """The "block" and "shortcut" of torchvision's ResNet, whose names most projects keep."""
+    unit = prefix + "layer{stage}.{block}."
+    return {
+        "block": [(f"{unit}conv{n}", f"{unit}bn{n}") for n in (1, 2, 3)],
+        "shortcut": (f"{unit}downsample.0", f"{unit}downsample.1"),
+    }
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Family:
     """How one project names, builds and feeds its networks.
@@ -161,7 +170,7 @@ class Family:
         """Arguments of `DilatedResNet`."""
         counts = [self._blocks(tensors, stage) for stage in (1, 2, 3, 4)]
         # A network has all its stages; ImageNet weights may be cut off after one.
-        cut = "classifier" not in self.parts and counts[:3] and sum(n > 0 for n in counts)
+        cut = "classifier" not in self.parts and sum(n > 0 for n in counts)
         stages = self.backbone.get("num_stages") or cut or 4
         bottleneck = any(
             self.kernel("block", stage=stage, block=0, conv=3) in tensors for stage in (1, 2)
@@ -243,7 +252,7 @@ class Family:
             if fields.get("stage", 0) > stages:
                 continue
             conv_name, norm_name = self.pair(part, **fields)
-            plan += self._convolution(conv, conv_name, norm, norm_name, tensors, part)
+            plan += self._convolution(conv, conv_name, tensors, part)
             if norm is not None:
                 for variable in ("gamma", "beta", "moving_mean", "moving_variance"):
                     name = norm_name + getattr(self.suffixes, variable)
@@ -263,8 +272,7 @@ class Family:
                 value = value - np.asarray(tensors[folded]).reshape(variable.shape)
             variable.assign(np.ascontiguousarray(value, variable.dtype))
 
-    def _convolution(self, conv, conv_name, norm, norm_name, tensors, part):
-        del norm, norm_name
+    def _convolution(self, conv, conv_name, tensors, part):
         order = None
         if part == "fusion" and self.concatenation is not None:
             order = self._channels(conv.kernel.shape[2], tensors)

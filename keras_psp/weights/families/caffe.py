@@ -1,5 +1,6 @@
 """The Caffe original (hszhao/PSPNet, evaluation/prototxt; src/caffe/layers/bn_layer.cpp)."""
 
+from keras_psp.imagenet import CAFFE_NORMALIZATION
 from keras_psp.weights.names import CAFFE, Family
 
 _UNIT = "conv{stage2}_{block1}_"
@@ -29,12 +30,7 @@ def _family(depth, blocks, stride_in_1x1):
         suffixes=CAFFE,
         concatenation=("features", 3, 2, 1, 0),
         backbone={"stride_in_1x1": stride_in_1x1},
-        network={
-            "align_corners": True,
-            "mean": (103.939, 116.779, 123.68),
-            "std": (1.0, 1.0, 1.0),
-            "channel_order": "bgr",
-        },
+        network={"align_corners": True, **CAFFE_NORMALIZATION},
     )
 
 

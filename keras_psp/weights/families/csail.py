@@ -4,9 +4,7 @@ Two files: encoder_epoch_N.pth and decoder_epoch_N.pth; their names are read her
 "encoder." and "decoder." before them.
 """
 
-from keras_psp.weights.names import Family
-
-_UNIT = "encoder.layer{stage}.{block}."
+from keras_psp.weights.names import Family, torch_residual
 
 CSAIL = Family(
     name="CSAILVision",
@@ -14,8 +12,7 @@ CSAIL = Family(
     signs=["encoder.conv3.weight", "decoder.ppm.0.1.weight"],
     parts={
         "stem": [(f"encoder.conv{n}", f"encoder.bn{n}") for n in (1, 2, 3)],
-        "block": [(f"{_UNIT}conv{n}", f"{_UNIT}bn{n}") for n in (1, 2, 3)],
-        "shortcut": (f"{_UNIT}downsample.0", f"{_UNIT}downsample.1"),
+        **torch_residual("encoder."),
         "level": ("decoder.ppm.{level}.1", "decoder.ppm.{level}.2"),
         "fusion": ("decoder.conv_last.0", "decoder.conv_last.1"),
         "classifier": "decoder.conv_last.4",

@@ -1,10 +1,9 @@
 """gluon-cv (gluoncv/model_zoo/pspnet.py, fcn.py and resnetv1b.py, resnet*_v1s)."""
 
-from keras_psp.weights.names import MXNET, Family, Suffixes
+from keras_psp.weights.names import MXNET, Family, Suffixes, torch_residual
 
 _BACKBONE = {"contract_dilation": True}
 _NETWORK = {"align_corners": True}
-_UNIT = "layer{stage}.{block}."
 
 # Files of gluon-cv 0.3, before its pyramid had bins of 6 (its commit f7c1d9e2), by the
 # hash in their names (model_store.py); shapes don't show it.
@@ -23,8 +22,7 @@ GLUONCV = Family(
     signs=["head.psp.conv1.0.weight", "head.block.4.weight"],
     parts={
         "stem": [("conv1.0", "conv1.1"), ("conv1.3", "conv1.4"), ("conv1.6", "bn1")],
-        "block": [(f"{_UNIT}conv{n}", f"{_UNIT}bn{n}") for n in (1, 2, 3)],
-        "shortcut": (f"{_UNIT}downsample.0", f"{_UNIT}downsample.1"),
+        **torch_residual(),
         "level": ("head.psp.conv{level1}.0", "head.psp.conv{level1}.1"),
         "fusion": ("head.block.0", "head.block.1"),
         "classifier": "head.block.4",

@@ -5,19 +5,14 @@ keras/src/applications/resnet.py names its layers, strides in the 1x1 (version 1
 biases, which are folded into the BatchNorms, and an epsilon of its own.
 """
 
-from keras_psp.weights.names import KERAS, Family
-
-_UNIT = "layer{stage}.{block}."
+from keras_psp.imagenet import CAFFE_NORMALIZATION
+from keras_psp.weights.names import KERAS, Family, torch_residual
 
 TORCHVISION = Family(
     name="torchvision, timm",
     title="an ImageNet ResNet of torchvision or timm",
     signs=["conv1.weight", "bn1.weight", "layer4.0.conv1.weight"],
-    parts={
-        "stem": [("conv1", "bn1")],
-        "block": [(f"{_UNIT}conv{n}", f"{_UNIT}bn{n}") for n in (1, 2, 3)],
-        "shortcut": (f"{_UNIT}downsample.0", f"{_UNIT}downsample.1"),
-    },
+    parts={"stem": [("conv1", "bn1")], **torch_residual()},
     ignored=[r"fc\.(weight|bias)"],
 )
 
@@ -36,9 +31,5 @@ APPLICATIONS = Family(
     suffixes=KERAS,
     ignored=[r"(predictions|probs|fc1000)/(kernel|bias)"],
     backbone={"stride_in_1x1": True, "epsilon": 1.001e-5},
-    network={
-        "mean": (103.939, 116.779, 123.68),
-        "std": (1.0, 1.0, 1.0),
-        "channel_order": "bgr",
-    },
+    network=CAFFE_NORMALIZATION,
 )

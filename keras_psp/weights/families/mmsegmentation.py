@@ -4,21 +4,13 @@ import ast
 import re
 
 from keras_psp.weights.files import WeightsFileError
-from keras_psp.weights.names import Family
+from keras_psp.weights.names import Family, torch_residual
 
 # ResNetV1c's three 3x3 convolutions (resnet.py, _make_stem_layer), or the 7x7 of ResNet.
 _DEEP_STEM = [("stem.0", "stem.1"), ("stem.3", "stem.4"), ("stem.6", "stem.7")]
 _PLAIN_STEM = [("conv1", "bn1")]
 _STRIDES = ((1, 2, 1, 1), (1, 2, 2, 1), (1, 2, 2, 2))
 _BACKBONE = {"contract_dilation": True, "dilate_second": False}
-
-
-def _residual(prefix):
-    unit = prefix + "layer{stage}.{block}."
-    return {
-        "block": [(f"{unit}conv{n}", f"{unit}bn{n}") for n in (1, 2, 3)],
-        "shortcut": (f"{unit}downsample.0", f"{unit}downsample.1"),
-    }
 
 
 def _stem(stem):
@@ -73,10 +65,10 @@ def _configured(config, arguments):
     scales = _setting(head, "pool_scales")
     if isinstance(scales, tuple | list) and all(isinstance(n, int) for n in scales):
         told["bin_sizes"] = tuple(scales)
-    for ours, theirs in (("mean", "mean"), ("std", "std")):
-        values = _setting(config, theirs)
+    for key in ("mean", "std"):
+        values = _setting(config, key)
         if isinstance(values, tuple | list) and len(values) == 3:
-            told[ours] = tuple(float(value) for value in values)
+            told[key] = tuple(float(value) for value in values)
     if False in (_setting(config, "to_rgb"), _setting(config, "bgr_to_rgb")):
         told["channel_order"] = "bgr"
     return told
@@ -124,7 +116,7 @@ MMSEGMENTATION = Family(
     name="mmsegmentation",
     title="a PSPNet of mmsegmentation (ResNetV1c)",
     signs=[_SIGN, "backbone.stem.0.weight"],
-    parts={"stem": _stem(_DEEP_STEM), **_residual("backbone."), **_HEADS},
+    parts={"stem": _stem(_DEEP_STEM), **torch_residual("backbone."), **_HEADS},
     backbone=_BACKBONE,
     network={"align_corners": False},
     describe=_describe,
@@ -134,7 +126,7 @@ MMSEGMENTATION_PLAIN = Family(
     name="mmsegmentation b",
     title="a PSPNet of mmsegmentation (plain ResNet)",
     signs=[_SIGN, "backbone.conv1.weight"],
-    parts={"stem": _stem(_PLAIN_STEM), **_residual("backbone."), **_HEADS},
+    parts={"stem": _stem(_PLAIN_STEM), **torch_residual("backbone."), **_HEADS},
     backbone=_BACKBONE,
     network={"align_corners": False},
     describe=_describe,
@@ -145,7 +137,7 @@ MMSEGMENTATION_IMAGENET = Family(
     name="mmsegmentation ImageNet",
     title="an ImageNet ResNetV1c of mmsegmentation",
     signs=["stem.0.weight", "layer4.0.conv1.weight"],
-    parts={"stem": _DEEP_STEM, **_residual("")},
+    parts={"stem": _DEEP_STEM, **torch_residual()},
     ignored=[r"fc\.(weight|bias)"],
     backbone=_BACKBONE,
 )

@@ -1,13 +1,6 @@
 """semseg, the authors' PyTorch code (hszhao/semseg, model/pspnet.py and model/resnet.py)."""
 
-from keras_psp.weights.names import Family
-
-_RESIDUAL = {
-    "block": [
-        (f"layer{{stage}}.{{block}}.conv{n}", f"layer{{stage}}.{{block}}.bn{n}") for n in (1, 2, 3)
-    ],
-    "shortcut": ("layer{stage}.{block}.downsample.0", "layer{stage}.{block}.downsample.1"),
-}
+from keras_psp.weights.names import Family, torch_residual
 
 SEMSEG = Family(
     name="semseg",
@@ -15,7 +8,7 @@ SEMSEG = Family(
     signs=["ppm.features.0.1.weight", "cls.4.weight"],
     parts={
         "stem": [("layer0.0", "layer0.1"), ("layer0.3", "layer0.4"), ("layer0.6", "layer0.7")],
-        **_RESIDUAL,
+        **torch_residual(),
         "level": ("ppm.features.{level}.1", "ppm.features.{level}.2"),
         "fusion": ("cls.0", "cls.1"),
         "classifier": "cls.4",
@@ -30,6 +23,6 @@ SEMSEG_IMAGENET = Family(
     name="semseg ImageNet",
     title="an ImageNet ResNet of semseg",
     signs=["conv1.weight", "conv3.weight", "layer4.0.conv1.weight"],
-    parts={"stem": [("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3")], **_RESIDUAL},
+    parts={"stem": [("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3")], **torch_residual()},
     ignored=[r"fc\.(weight|bias)"],
 )

@@ -5,9 +5,7 @@ isn't dilated, the levels come before the features, the fusion is a 1x1 convolut
 the classifier a 3x3.
 """
 
-from keras_psp.weights.names import Family
-
-_UNIT = "encoder.layer{stage}.{block}."
+from keras_psp.weights.names import Family, torch_residual
 
 
 def _family(stages):
@@ -17,8 +15,7 @@ def _family(stages):
         signs=["decoder.psp.blocks.0.pool.1.0.weight", "encoder.layer1.0.conv1.weight"],
         parts={
             "stem": [("encoder.conv1", "encoder.bn1")],
-            "block": [(f"{_UNIT}conv{n}", f"{_UNIT}bn{n}") for n in (1, 2, 3)],
-            "shortcut": (f"{_UNIT}downsample.0", f"{_UNIT}downsample.1"),
+            **torch_residual("encoder."),
             "level": (
                 "decoder.psp.blocks.{level}.pool.1.0",
                 "decoder.psp.blocks.{level}.pool.1.1",
