@@ -22,19 +22,24 @@ def written_aside(path: str | Path) -> Iterator[Path]:
     try:
         aside = beside / f"new{path.suffix}"
         yield aside
-        if aside.is_file():
-            _to_disk(aside)
         try:
             if path.is_dir():
                 # A folder cannot replace a full folder in one step.
                 os.replace(path, old)
-            os.replace(aside, path)
+            put_in_place(aside, path)
         except BaseException:
             if old.exists() and not path.exists():
                 os.replace(old, path)
             raise
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+def put_in_place(draft: Path, path: Path) -> None:
+    """Let a finished draft take the place of `path`, on the same file system, in one step."""
+    if draft.is_file():
+        _to_disk(draft)
+    os.replace(draft, path)
 
 
 def _to_disk(path):

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from keras_psp.files import written_aside
+from keras_psp.files import put_in_place, written_aside
 
 
 def test_the_file_appears_whole_and_with_the_usual_permissions(tmp_path):
@@ -48,3 +48,19 @@ def test_a_failed_replacement_brings_the_old_folder_back(tmp_path, monkeypatch):
     with pytest.raises(PermissionError), written_aside(path) as aside:
         aside.mkdir()
     assert (path / "saved_model.pb").read_bytes() == b"old"
+
+
+def test_a_file_is_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatch):
+    path, draft = tmp_path / "model.bin", tmp_path / "draft"
+    path.write_bytes(b"old")
+    draft.write_bytes(b"new")
+    seen = []
+
+    def cannot(handle):
+        seen.append((os.fstat(handle).st_size, path.read_bytes()))
+        raise OSError("not on this file system")
+
+    monkeypatch.setattr(os, "fsync", cannot)
+    put_in_place(draft, path)
+    assert seen == [(3, b"old")]
+    assert path.read_bytes() == b"new" and not draft.exists()

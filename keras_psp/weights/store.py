@@ -13,6 +13,7 @@ from pathlib import Path
 
 import keras
 
+from keras_psp.files import put_in_place
 from keras_psp.weights.files import WeightsFileError, file_format
 
 _INCOMPLETE, _LOCK = ".incomplete-", "lock"
@@ -55,7 +56,7 @@ def fetched(url: str) -> Path:
             _verify(draft, url)
         except WeightsFileError as error:  # the draft will be gone
             raise WeightsFileError(str(error).replace(str(draft), _mirrored(url))) from None
-        os.replace(draft, target)
+        put_in_place(draft, target)
     return target
 
 
@@ -119,15 +120,19 @@ def _verify(path, url):
 def _sweep(store):
     """Remove the folders whose processes no longer run."""
     for entry in store.glob(f"{_INCOMPLETE}*"):
-        try:
-            if entry.name.startswith(f"{_INCOMPLETE}new-"):
-                raise OSError("not locked yet")
-            with (entry / _LOCK).open("r+") as lock:
-                dead = _locked(lock)
-        except OSError:  # just being made, or removed by another
-            dead = False
-        if dead or _age(entry) > _ABANDONED:
+        if _dead(entry) or _age(entry) > _ABANDONED:
             shutil.rmtree(entry, ignore_errors=True)
+
+
+def _dead(entry):
+    """Whether the process that made a folder is known to run no longer."""
+    if entry.name.startswith(f"{_INCOMPLETE}new-"):  # just being made, not locked yet
+        return False
+    try:
+        with (entry / _LOCK).open("r+") as lock:
+            return _locked(lock)
+    except OSError:  # removed by another
+        return False
 
 
 def _locked(file):
