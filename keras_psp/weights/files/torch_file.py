@@ -107,11 +107,11 @@ class TorchTensor(_Fixed):
 
 
 class _Storage(_Fixed):
-    __slots__ = ("_dtype", "_key", "_read", "_size", "tensors")
+    __slots__ = ("_dtype", "_key", "_path", "_size", "_start", "tensors")
 
     def __init__(self, kind, key, size):
         self._dtype, self._key, self._size = kind.dtype, str(key), int(size)
-        self._read = None
+        self._path = self._start = None
         self.tensors = []
 
     @property
@@ -120,7 +120,7 @@ class _Storage(_Fixed):
 
     @property
     def attached(self):
-        return self._read is not None
+        return self._path is not None
 
     @property
     def size(self):
@@ -130,14 +130,18 @@ class _Storage(_Fixed):
     def bytes(self):
         return self._size * (2 if self._dtype == "bfloat16" else np.dtype(self._dtype).itemsize)
 
-    def attach(self, read):
+    def attach(self, path, start):
         """Say where the numbers are, once it is sure that all of them are there."""
-        self._read = read
+        self._path, self._start = path, start
         for tensor in self.tensors:
             tensor.check()
 
     def numbers(self):
-        raw = self._read(self)
+        if self.bytes == 0:  # an empty map is an error
+            raw = np.zeros(0, "u1")
+        else:
+            mapped = np.memmap(self._path, "u1", "r", offset=self._start, shape=(self.bytes,))
+            raw = np.asarray(mapped)
         if self._dtype == "bfloat16":  # the upper half of a float32
             return (raw.view("<u2").astype("<u4") << 16).view("<f4")
         return raw.view(self._dtype)
@@ -350,11 +354,12 @@ def _read_zip(path):
                 raise WeightsFileError("numbers are missing; it is damaged, fetch it again.")
             if entry.compress_type != zipfile.ZIP_STORED:  # torch never compresses
                 raise WeightsFileError("its numbers are compressed, which torch.save never does.")
-            storage.attach(_zip_numbers(path, entry))
+            storage.attach(path, _start_of(path, entry))
     return content
 
 
-def _zip_numbers(path, entry):
+def _start_of(path, entry):
+    """Where the content of an archive's entry begins in the file."""
     with path.open("rb") as file:
         file.seek(entry.header_offset)
         header = file.read(30)
@@ -362,7 +367,7 @@ def _zip_numbers(path, entry):
     start = entry.header_offset + 30 + name + extra
     if start + entry.file_size > path.stat().st_size:
         raise WeightsFileError("numbers are missing; it is cut short, fetch it again.")
-    return lambda storage: _mapped(path, start, storage.bytes)
+    return start
 
 
 def _read_legacy(path):
@@ -384,17 +389,7 @@ def _read_legacy(path):
             position = start + storage.bytes
             if position > end:
                 raise WeightsFileError("numbers are missing; it is cut short, fetch it again.")
-            storage.attach(_legacy_numbers(path, start))
+            storage.attach(path, start)
         if not all(storage.attached for storage in storages.values()):
             raise WeightsFileError("numbers are missing; it is damaged, fetch it again.")
     return content
-
-
-def _legacy_numbers(path, start):
-    return lambda storage: _mapped(path, start, storage.bytes)
-
-
-def _mapped(path, start, size):
-    if size == 0:
-        return np.zeros(0, "u1")
-    return np.asarray(np.memmap(path, "u1", "r", offset=start, shape=(size,)))
