@@ -1,6 +1,5 @@
 """Any published PSPNet checkpoint as a `keras_psp.PSPNet`."""
 
-import contextlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from keras_psp.layers.resnet import DilatedResNet
 from keras_psp.models.pspnet import PSPNet
 from keras_psp.weights.families import BACKBONES, NETWORKS, recognized
 from keras_psp.weights.files import Checkpoint, WeightsFileError, file_format, read_checkpoint
-from keras_psp.weights.files.errors import printable
+from keras_psp.weights.files.errors import naming, printable
 from keras_psp.weights.names import Family
 
 # Options of `convert` that are the backbone's.
@@ -48,36 +47,27 @@ def convert(path: str | Path | Sequence[str | Path], *, verbose: bool = True, **
     paths = [Path(p) for p in ([path] if isinstance(path, str | Path) else path)]
     if len(paths) == 1 and not paths[0].is_dir() and file_format(paths[0]) == "keras":
         return _open_keras(paths[0], options, verbose)
-    checkpoint = _read(paths)
+    return convert_checkpoint(_read(paths), verbose=verbose, **options)
+
+
+def convert_checkpoint(checkpoint: Checkpoint, *, verbose: bool = True, **options) -> PSPNet:
+    """The PSPNet in a checkpoint that has been read, both halves of it; see `convert`."""
     family = _recognize(checkpoint)
     if family in BACKBONES:
         raise WeightsFileError(
             f"{checkpoint.path} holds {family.title}, no PSPNet; start one from it by "
             f"PSPNet(num_classes=..., weights={str(checkpoint.path)!r})."
         )
-    with _named(checkpoint.path):
+    with naming(checkpoint.path):
         arguments = family.architecture(checkpoint.tensors)
         if family.describe is not None:
             arguments |= family.describe(checkpoint, arguments)
     model = build(arguments, options)
-    with _named(checkpoint.path):
+    with naming(checkpoint.path):
         family.load(model, checkpoint.tensors)
     if verbose:
         print(f"{checkpoint.path.name}: {family.title}, {summary(model)}", file=sys.stderr)
     return model
-
-
-@contextlib.contextmanager
-def _named(path):
-    """Errors about a file's contents, which can be anything, name the file."""
-    try:
-        yield
-    except WeightsFileError as error:
-        raise WeightsFileError(f"{path}: {error}") from error
-    except Exception as error:
-        raise WeightsFileError(
-            f"{path}: its contents make no sense ({type(error).__name__}: {printable(error)})."
-        ) from error
 
 
 def build(arguments: dict[str, Any], options: dict[str, Any]) -> PSPNet:
@@ -105,32 +95,31 @@ def summary(model: PSPNet) -> str:
 
 def _read(paths):
     if len(paths) == 1:
-        paths = _both_of_csail(paths[0])
-    if len(paths) == 1:
-        return read_checkpoint(paths[0])
+        path = _encoder_in(paths[0]) if paths[0].is_dir() else paths[0]
+        return completed(read_checkpoint(path))
     if len(paths) != 2:
         raise ValueError(f"{len(paths)} files; a network is one file, or an encoder and a decoder.")
-    checkpoints = [read_checkpoint(path) for path in paths]
-    if "ppm.0.1.weight" in checkpoints[0].tensors:
-        checkpoints.reverse()
-    tensors = {
-        f"{part}.{name}": tensor
-        for part, checkpoint in zip(("encoder", "decoder"), checkpoints, strict=True)
-        for name, tensor in checkpoint.tensors.items()
-    }
-    return Checkpoint(checkpoints[0].path, checkpoints[0].format, tensors)
+    return _joined([read_checkpoint(path) for path in paths])
 
 
-def _both_of_csail(path):
-    """The encoder's and the decoder's file where the path is one of them or their folder."""
-    if path.is_dir():
-        found = sorted(path.glob("encoder_epoch_*.pth"))
-        if len(found) != 1:
-            raise WeightsFileError(
-                f"{path} is a folder with {len(found)} files encoder_epoch_N.pth; give the "
-                "checkpoint itself."
-            )
-        path = found[0]
+def _encoder_in(folder):
+    """CSAILVision's encoder in the folder where it was trained."""
+    found = sorted(folder.glob("encoder_epoch_*.pth"))
+    if len(found) != 1:
+        raise WeightsFileError(
+            f"{folder} is a folder with {len(found)} files encoder_epoch_N.pth; give the "
+            "checkpoint itself."
+        )
+    return found[0]
+
+
+def completed(checkpoint: Checkpoint) -> Checkpoint:
+    """CSAILVision's encoder or decoder with the other, which lies beside it; others as they are.
+
+    Raises:
+        FileNotFoundError: if the other isn't there.
+    """
+    path = checkpoint.path
     for own, other in (("encoder", "decoder"), ("decoder", "encoder")):
         if path.name.startswith(f"{own}_epoch"):
             partner = path.with_name(path.name.replace(own, other, 1))
@@ -138,8 +127,21 @@ def _both_of_csail(path):
                 raise FileNotFoundError(
                     f"{path} is half of a network; put {partner.name} beside it."
                 )
-            return [path, partner] if own == "encoder" else [partner, path]
-    return [path]
+            halves = [checkpoint, read_checkpoint(partner)]
+            return _joined(halves if own == "encoder" else halves[::-1])
+    return checkpoint
+
+
+def _joined(checkpoints):
+    """An encoder's and a decoder's tensors as one checkpoint."""
+    if "ppm.0.1.weight" in checkpoints[0].tensors:
+        checkpoints = checkpoints[::-1]
+    tensors = {
+        f"{part}.{name}": tensor
+        for part, checkpoint in zip(("encoder", "decoder"), checkpoints, strict=True)
+        for name, tensor in checkpoint.tensors.items()
+    }
+    return Checkpoint(checkpoints[0].path, checkpoints[0].format, tensors)
 
 
 def _recognize(checkpoint) -> Family:

@@ -5,7 +5,6 @@ import difflib
 import functools
 import io
 import json
-import os
 import sys
 from importlib import resources
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import keras
 
 from keras_psp import labels
+from keras_psp.files import put_in_place
 from keras_psp.models.pspnet import PSPNet
 from keras_psp.weights import store
 from keras_psp.weights.convert import build
@@ -22,7 +22,8 @@ from keras_psp.weights.families.mmsegmentation import (
     MMSEGMENTATION_PLAIN,
     backbone_options,
 )
-from keras_psp.weights.files import WeightsFileError, read_checkpoint
+from keras_psp.weights.files import read_checkpoint
+from keras_psp.weights.files.errors import naming
 
 # Goes up when a conversion changes, so that files of an older keras_psp aren't taken.
 _CONVERSION = 1
@@ -201,9 +202,7 @@ def open_preset(name: str) -> PSPNet:
         with store.workspace() as work:
             draft = work / kept.name
             model.save(draft)
-            with draft.open("rb") as file:
-                os.fsync(file.fileno())
-            os.replace(draft, kept)
+            put_in_place(draft, kept)
     except OSError as error:  # a full disk, a cache of somebody else's
         print(f"{kept} can't be kept ({error}); it's converted each time", file=sys.stderr)
     return model
@@ -214,8 +213,6 @@ def converted(preset: Preset, path: Path, **options: Any) -> PSPNet:
     checkpoint = read_checkpoint(path)
     print(f"converting {path.name}", file=sys.stderr)
     model = preset.build(**options)
-    try:
+    with naming(path):
         preset.family.load(model, checkpoint.tensors)
-    except WeightsFileError as error:
-        raise WeightsFileError(f"{path}: {error}") from error
     return model

@@ -1,6 +1,7 @@
 """What `PSPNet(weights=...)` may be, and what of it fits."""
 
 import dataclasses
+import functools
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,10 +13,11 @@ from keras_psp.layers.backbone import DilatedBackbone
 from keras_psp.layers.resnet import DilatedResNet
 from keras_psp.models.pspnet import PresetName, PSPNet
 from keras_psp.weights import store
-from keras_psp.weights.convert import convert
+from keras_psp.weights.convert import completed, convert, convert_checkpoint
 from keras_psp.weights.families import BACKBONES, recognized
 from keras_psp.weights.families.imagenet import APPLICATIONS
 from keras_psp.weights.files import WeightsFileError, file_format, read_checkpoint
+from keras_psp.weights.files.errors import naming
 from keras_psp.weights.names import Family
 from keras_psp.weights.presets import find_preset, open_preset, preset_names
 
@@ -84,7 +86,8 @@ def open_weights(weights: Any, given: Mapping[str, Any]) -> "WholeNetwork | Back
     family = recognized(checkpoint.tensors, BACKBONES)
     # A semantic segmentation network has the names of a backbone and more.
     if family is None or recognized(checkpoint.tensors) is not family:
-        return WholeNetwork(convert(path, verbose=False), path.name, given)
+        model = convert_checkpoint(completed(checkpoint), verbose=False)
+        return WholeNetwork(model, path.name, given)
     return Backbone(family, checkpoint.tensors, path.name, given)
 
 
@@ -146,17 +149,20 @@ class Backbone:
     name: str
     given: Mapping[str, Any]
 
+    @functools.cached_property
+    def architecture(self) -> dict[str, Any]:
+        """Arguments of a `DilatedResNet` of the tensors' own stages."""
+        return self.family.backbone_architecture(self.tensors)
+
     @property
     def arguments(self) -> dict[str, Any]:
         """Arguments of the PSPNet: the user's, and a backbone that can hold the weights."""
-        architecture = self.family.backbone_architecture(self.tensors)
-        architecture["num_stages"] = 4
+        architecture = {"stride_in_1x1": False, **self.architecture, "num_stages": 4}
         asked = self.given.get("backbone")
         if isinstance(asked, DilatedResNet):
             fixed = ("depth", "stem_filters", "stride_in_1x1")
             has = {key: getattr(asked, key) for key in fixed}
-            own = DilatedResNet(**architecture)
-            needs = {key: getattr(own, key) for key in fixed}
+            needs = {key: architecture[key] for key in fixed}
             if has != needs:
                 key = next(key for key in fixed if has[key] != needs[key])
                 raise ValueError(
@@ -176,12 +182,10 @@ class Backbone:
 
     def load(self, model: PSPNet) -> None:
         """Give the backbone its weights; say if they don't reach to its end."""
-        stages = self.family.backbone_architecture(self.tensors).get("num_stages", 4)
+        stages = self.architecture.get("num_stages", 4)
         used = self.family.up_to(self.tensors, model.backbone.num_stages)
-        try:
+        with naming(self.name):
             self.family.load(model.backbone, used, stages=stages)
-        except WeightsFileError as error:
-            raise WeightsFileError(f"{self.name}: {error}") from error
         if stages < model.backbone.num_stages:
             print(
                 f"{self.name}: weights up to conv{stages + 1}; the stages after it start anew",

@@ -103,6 +103,15 @@ def test_a_backbone_of_the_users_own_gets_every_weight():
         np.testing.assert_array_equal(new, old)
 
 
+def test_csails_decoder_brings_its_encoder(tmp_path):
+    encoder = checkpoints.csail_encoder()
+    writers.write_torch(tmp_path / "encoder_epoch_20.pth", encoder)
+    writers.write_torch(tmp_path / "decoder_epoch_20.pth", checkpoints.csail_decoder())
+    model = PSPNet(weights=tmp_path / "decoder_epoch_20.pth")
+    expected = encoder["conv1.weight"].transpose(2, 3, 1, 0)
+    np.testing.assert_array_equal(model.backbone.stem[0].conv.kernel, expected)
+
+
 def test_precision_is_the_users_or_keras_own(tmp_path):
     trained = small(dtype="float32")
     assert PSPNet(weights=trained, dtype="mixed_bfloat16").backbone.compute_dtype == "bfloat16"
