@@ -66,6 +66,34 @@ def randomize_torch(module, seed):
                     normal(layer.bias, 0.1)
 
 
+def calm_residuals(module):
+    """A small last gamma in every residual branch, or the sum would grow through the blocks."""
+    import torch
+
+    with torch.no_grad():
+        for layer in module.modules():
+            if hasattr(layer, "downsample"):  # a residual block
+                getattr(layer, "bn3", layer.bn2).weight.mul_(0.2)
+
+
+def save_torch(options, file, content):
+    """torch.save, with `--legacy` in both formats."""
+    import torch
+
+    torch.save(content, options.output / file)
+    if options.legacy:
+        save_legacy(options, file, content)
+
+
+def save_legacy(options, file, content):
+    """torch.save in the format before torch 1.6, to a folder of its own."""
+    import torch
+
+    folder = options.output / "legacy"
+    folder.mkdir(exist_ok=True)
+    torch.save(content, folder / file, _use_new_zipfile_serialization=False)
+
+
 def import_torchvision():
     """Torchvision also where its wheel was built for CUDA and torch for the CPU.
 

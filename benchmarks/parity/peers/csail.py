@@ -25,10 +25,9 @@ def randomize(module, seed):
     import torch
 
     common.randomize_torch(module, seed)
+    common.calm_residuals(module)
     with torch.no_grad():
         for layer in module.modules():
-            if hasattr(layer, "downsample"):  # a residual block: keep its branch small
-                getattr(layer, "bn3", layer.bn2).weight.mul_(0.2)
             if hasattr(layer, "_running_iter"):
                 # The synchronised BatchNorm's sums (lib/nn/modules/batchnorm.py), of which
                 # running_mean and running_var are the quotients: as after long training.
@@ -60,12 +59,7 @@ def main():
 
     files = {"encoder_epoch_20.pth": encoder, "decoder_epoch_20.pth": decoder}
     for name, network in files.items():  # train.py, checkpoint()
-        torch.save(network.state_dict(), options.output / name)
-    if options.legacy:
-        (options.output / "legacy").mkdir(exist_ok=True)
-        for name, network in files.items():
-            path = options.output / "legacy" / name
-            torch.save(network.state_dict(), path, _use_new_zipfile_serialization=False)
+        common.save_torch(options, name, network.state_dict())
 
     encoder_file, decoder_file = (str(options.output / name) for name in files)
     encoder = ModelBuilder.build_encoder(encoder_name, fc_dim, weights=encoder_file).eval()

@@ -136,10 +136,8 @@ def main():
     save_checkpoint(network, os.fspath(path), meta=meta(options, text))
     if options.legacy:
         # tools/publish_model.py loads and saves again; torch before 1.6 wrote this format.
-        legacy = options.output / "legacy"
-        legacy.mkdir(exist_ok=True)
         saved = torch.load(path, map_location="cpu", weights_only=False)
-        torch.save(saved, legacy / files[0], _use_new_zipfile_serialization=False)
+        common.save_legacy(options, files[0], saved)
     network.float()
 
     # The pipeline of the configuration (configs/_base_/datasets/cityscapes.py) less its

@@ -64,13 +64,8 @@ def checkpoint(options, network):
 def main():
     options = common.arguments(__doc__, VARIANTS)
     network = build(options)
-    saved = checkpoint(options, network)
     files = ["train_epoch_100.pth"]
-    torch.save(saved, options.output / files[0])
-    if options.legacy:
-        legacy = options.output / "legacy"
-        legacy.mkdir(exist_ok=True)
-        torch.save(saved, legacy / files[0], _use_new_zipfile_serialization=False)
+    common.save_torch(options, files[0], checkpoint(options, network))
     network.eval()
 
     @torch.no_grad()

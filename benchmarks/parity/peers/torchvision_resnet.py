@@ -27,17 +27,10 @@ def main():
     torch.manual_seed(options.seed)  # for fc; the rest is set below
     model = torchvision.models.get_model(options.variant, num_classes=options.num_classes).eval()
     common.randomize_torch(model, options.seed)
-    with torch.no_grad():
-        for layer in model.modules():
-            if hasattr(layer, "downsample"):  # a residual block: keep its branch small
-                getattr(layer, "bn3", layer.bn2).weight.mul_(0.2)
+    common.calm_residuals(model)
 
     file = f"{options.variant}.pth"
-    torch.save(model.state_dict(), options.output / file)
-    if options.legacy:
-        (options.output / "legacy").mkdir(exist_ok=True)
-        path = options.output / "legacy" / file
-        torch.save(model.state_dict(), path, _use_new_zipfile_serialization=False)
+    common.save_torch(options, file, model.state_dict())
 
     maps = {}
     for name, layer in {"features": model.layer4, "auxiliary": model.layer3}.items():
