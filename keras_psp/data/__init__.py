@@ -9,17 +9,31 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from keras_psp.data.folder import ImageFolder
-    from keras_psp.data.pipeline import evaluation_batches, training_batches
+    from keras_psp.data.pipeline import (
+        batch_examples,
+        epoch_order,
+        evaluation_batches,
+        training_batches,
+    )
     from keras_psp.data.scenes import GeneratedScenes
 
 _HOMES = {
     "GeneratedScenes": "keras_psp.data.scenes",
     "ImageFolder": "keras_psp.data.folder",
+    "batch_examples": "keras_psp.data.pipeline",
+    "epoch_order": "keras_psp.data.pipeline",
     "evaluation_batches": "keras_psp.data.pipeline",
     "training_batches": "keras_psp.data.pipeline",
 }
 
-__all__ = ["GeneratedScenes", "ImageFolder", "evaluation_batches", "training_batches"]
+__all__ = [
+    "GeneratedScenes",
+    "ImageFolder",
+    "batch_examples",
+    "epoch_order",
+    "evaluation_batches",
+    "training_batches",
+]
 
 
 def __getattr__(name: str):

@@ -37,8 +37,11 @@ def training_batches(
     cache: bool = True,
     fill: Sequence[float] = IMAGENET_MEAN,
     first_epoch: int = 0,
+    first_step: int = 0,
+    epochs: int | None = None,
+    shard: tuple[int, int] = (0, 1),
 ) -> "tf.data.Dataset":
-    """One epoch of shuffled, randomly scaled, rotated, blurred, mirrored and cropped batches.
+    """Epochs of shuffled, randomly scaled, rotated, blurred, mirrored and cropped batches.
 
     The augmentation is that of semseg/util/transform.py and tool/train.py, in their
     order: the picture is scaled by a factor drawn evenly from `scale`, half of the time
@@ -50,15 +53,26 @@ def training_batches(
     interpolation skips pixels, as OpenCV's does in semseg; to train at much smaller
     size use `image_size`, which averages.
 
-    Each pass over the dataset (`fit` makes one per epoch) is another epoch, and each
-    epoch a pure function of `seed` and its number: order, scales, positions. So
-    `first_epoch=7` resumes at the eighth epoch, and
-    `.repeat().skip(steps % steps_per_epoch)` in the middle of it.
+    Each epoch is a pure function of `seed` and its number: order, scales, positions. So
+    `first_epoch=7, first_step=30` resumes there exactly, and reads nothing of what lies
+    before. By default each pass over the dataset (`fit` makes one per epoch) is the next
+    epoch; with `epochs` a pass is all of them, from the first step to the last, and the
+    same however often it is started.
+
+    To resume within an epoch with `fit`, call it once for the rest of the epoch and once for
+    the others, with `epochs` each time: Keras takes a first pass' length for that of all,
+    and under `tf.distribute` it starts one pass for a look at the shapes.
+
+        fit(training_batches(..., first_epoch=7, first_step=30, epochs=8),
+            initial_epoch=7, epochs=8)
+        fit(training_batches(..., first_epoch=8, epochs=20),
+            initial_epoch=8, epochs=20, steps_per_epoch=steps)
 
     Args:
         source: see the module.
         split: one of `source.splits`.
-        batch_size: examples per batch; the remainder of an epoch is left out.
+        batch_size: examples per batch of all workers together; the remainder of an epoch is
+            left out.
         crop_size: (height, width) in pixels, or one number for both.
         scale: smallest and largest factor.
         mirror: mirror left to right half of the time.
@@ -72,16 +86,26 @@ def training_batches(
             8 bits): 0.7 MB for 480x360. `False` needs `source.example`.
         fill: RGB of pixels outside of the picture, 0 to 255; semseg/tool/train.py pads
             with this mean.
-        first_epoch: number of the first pass.
+        first_epoch: number of the first epoch.
+        first_step: number of the first batch in the first epoch; later ones are whole.
+        epochs: the epoch to stop before, as in `fit`: one pass is all that is left to do.
+            None: one pass is one epoch, the next pass the next.
+        shard: (index, count) of this worker. Each of `count` workers gets its
+            `batch_size // count` examples of every batch, in order, so that all of them
+            together see what one would see. Only these are read.
 
-    Elements: images (batch_size, height, width, 3) float32, 0 to 255, and masks
-    (batch_size, height, width) int32.
+    Elements: images (batch_size // workers, height, width, 3) float32, 0 to 255, and masks
+    (batch_size // workers, height, width) int32.
     """
     import tensorflow as tf
 
-    batch_size = checked_integer("batch_size", batch_size, least=1)
+    batch_size, steps = _checked_steps(source, split, batch_size)
     seed = checked_integer("seed", seed, least=0)
     first_epoch = checked_integer("first_epoch", first_epoch, least=0)
+    first_step = _checked_step("first_step", first_step, steps)
+    if epochs is not None:
+        epochs = checked_integer("epochs", epochs, least=first_epoch + 1)
+    part = _part_of_batch(batch_size, shard)
     crop = _checked_size("crop_size", crop_size, square=True)
     if image_size is not None:
         image_size = _checked_size("image_size", image_size)
@@ -91,27 +115,17 @@ def training_batches(
     if filling.shape != (3,) or not np.all((filling >= 0) & (filling <= 255)):
         raise ValueError(f"fill is {fill!r}; it must be three numbers from 0 to 255.")
     count = source.count(split)
-    if count < batch_size:
-        raise ValueError(
-            f"Split {split!r} has {count} example(s), fewer than batch_size "
-            f"{batch_size}; set batch_size to {count} or less, or add examples."
-        )
-    steps = count // batch_size
     read = _reader(source, split, image_size=image_size, cache=cache)
-    epochs = itertools.count(first_epoch)
+    passes = itertools.count(first_epoch)
 
-    def next_epoch():
-        # numpy's generator and not tf.random: the same numbers on every device, and
-        # drawn before the parallel map, whose threads have no order.
-        random = np.random.default_rng([seed, next(epochs)])
-        order = random.permutation(count)[: steps * batch_size]
-        shape = (len(order), 4)
-        yield (
-            order,
-            np.concatenate(
-                [random.random(shape, dtype=np.float32), random.random(shape, dtype=np.float32)], 1
-            ),
-        )
+    def plans():
+        for epoch in [next(passes)] if epochs is None else range(first_epoch, epochs):
+            order, draws = _plan(count, batch_size, seed=seed, epoch=epoch)
+            steps_left = slice(first_step if epoch == first_epoch else 0, None)
+            yield (
+                order[steps_left, part].reshape(-1),
+                draws[steps_left, part].reshape(-1, draws.shape[-1]),
+            )
 
     def example(index, draw):
         image, mask = tf.py_function(lambda i: read(int(i)), [index], [tf.uint8, tf.uint8])
@@ -131,19 +145,91 @@ def training_batches(
         )
 
     plan = tf.data.Dataset.from_generator(
-        next_epoch,
+        plans,
         output_signature=(
             tf.TensorSpec((None,), tf.int64),
             tf.TensorSpec((None, 8), tf.float32),
         ),
     )
-    return (
+    batches = (
         plan.unbatch()
         .map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-        .batch(batch_size, drop_remainder=True)
-        .apply(tf.data.experimental.assert_cardinality(steps))
-        .prefetch(tf.data.AUTOTUNE)
+        .batch(part.stop - part.start, drop_remainder=True)
     )
+    if epochs is not None:
+        length = tf.data.experimental.assert_cardinality(
+            (epochs - first_epoch) * steps - first_step
+        )
+        batches = batches.apply(length)
+    elif not first_step:  # else the first pass is shorter than the others: no length is right
+        batches = batches.apply(tf.data.experimental.assert_cardinality(steps))
+    return batches.prefetch(tf.data.AUTOTUNE)
+
+
+def epoch_order(count: int, *, seed: int, epoch: int) -> np.ndarray:
+    """The order in which an epoch of `training_batches` takes its examples.
+
+    Args:
+        count: examples of the split.
+        seed: as for `training_batches`.
+        epoch: number of the epoch, from 0.
+
+    Returns:
+        (count,) int64 indices, each once. Batch `step` has those from `step * batch_size` to
+        `(step + 1) * batch_size`; what is left over after the last whole batch isn't used.
+    """
+    return _shuffled(count, seed, epoch)[0]
+
+
+def batch_examples(
+    source,
+    *,
+    split: str = "train",
+    batch_size: int,
+    seed: int = 0,
+    epoch: int,
+    step: int,
+    shard: tuple[int, int] = (0, 1),
+) -> list[int]:
+    """Which examples are in one batch of `training_batches`, in their order.
+
+    Where the source has files, `[source.paths(split)[index] for index in ...]` names them.
+
+    Args:
+        source: see the module.
+        split: one of `source.splits`.
+        batch_size: as for `training_batches`.
+        seed: as for `training_batches`.
+        epoch: number of the epoch, from 0.
+        step: number of the batch in the epoch, from 0.
+        shard: (index, count) of a worker, for its part; the whole batch by default.
+    """
+    batch_size, steps = _checked_steps(source, split, batch_size)
+    seed = checked_integer("seed", seed, least=0)
+    epoch = checked_integer("epoch", epoch, least=0)
+    step = _checked_step("step", step, steps)
+    part = _part_of_batch(batch_size, shard)
+    order, _ = _plan(source.count(split), batch_size, seed=seed, epoch=epoch)
+    return order[step, part].tolist()
+
+
+def _shuffled(count, seed, epoch):
+    """The order of an epoch, and the generator for what else is drawn.
+
+    numpy's generator and not tf.random: the same numbers on every device, and drawn
+    before the parallel map, whose threads have no order.
+    """
+    random = np.random.default_rng([seed, epoch])
+    return random.permutation(count), random
+
+
+def _plan(count, batch_size, *, seed, epoch):
+    """Indices (steps, batch_size) and draws (steps, batch_size, 8) in [0, 1) of an epoch."""
+    order, random = _shuffled(count, seed, epoch)
+    order = order[: len(order) - len(order) % batch_size].reshape(-1, batch_size)
+    shape = (order.size, 4)
+    draws = [random.random(shape, dtype=np.float32) for _ in range(2)]
+    return order, np.concatenate(draws, 1).reshape(*order.shape, 8)
 
 
 def evaluation_batches(
@@ -152,6 +238,7 @@ def evaluation_batches(
     split: str,
     batch_size: int = 8,
     image_size: tuple[int, int] | None = None,
+    shard: tuple[int, int] = (0, 1),
 ) -> "tf.data.Dataset":
     """The split in order, whole pictures, for a metric at the labels' own size.
 
@@ -166,6 +253,9 @@ def evaluation_batches(
         split: one of `source.splits`.
         batch_size: examples per batch; the last batch may be smaller.
         image_size: (height, width) the images are brought to, averaged.
+        shard: (index, count) of this worker. The split is cut into `count` stretches, as
+            equal as can be; all workers together see every example once. A worker has
+            none where there are fewer examples than workers.
 
     Elements: images (batch, height, width, 3) float32, 0 to 255, and masks
     (batch, label height, label width) int32.
@@ -175,9 +265,24 @@ def evaluation_batches(
     batch_size = checked_integer("batch_size", batch_size, least=1)
     if image_size is not None:
         image_size = _checked_size("image_size", image_size)
+    first, last = _stretch(source.count(split), shard)
     examples = source.examples(split)
     size = _common_size(source, split, examples)
     sides = size or (None, None)
+    if (first, last) != (0, source.count(split)):
+        if hasattr(source, "example"):
+            examples = tf.data.Dataset.range(first, last).map(
+                lambda index: tf.numpy_function(
+                    lambda i: tuple(map(np.asarray, source.example(split, int(i)))),
+                    [index],
+                    [tf.uint8, tf.uint8],
+                    stateful=False,
+                ),
+                num_parallel_calls=tf.data.AUTOTUNE,
+                deterministic=True,
+            )
+        else:
+            examples = examples.skip(first).take(last - first)
 
     def prepared(image, mask):
         image = tf.cast(tf.ensure_shape(image, (*sides, 3)), tf.float32)
@@ -351,6 +456,58 @@ def _common_size(source, split, examples):
         return sizes.pop() if len(sizes) == 1 else None
     shape = examples.element_spec[1].shape
     return tuple(shape) if shape.is_fully_defined() else None
+
+
+def _checked_steps(source, split, batch_size):
+    """batch_size as an integer, and how many such batches the split has."""
+    batch_size = checked_integer("batch_size", batch_size, least=1)
+    count = source.count(split)
+    if count < batch_size:
+        raise ValueError(
+            f"Split {split!r} has {count} example(s), fewer than batch_size "
+            f"{batch_size}; set batch_size to {count} or less, or add examples."
+        )
+    return batch_size, count // batch_size
+
+
+def _checked_step(name, step, steps):
+    step = checked_integer(name, step, least=0)
+    if step >= steps:
+        raise ValueError(
+            f"{name} is {step}, but an epoch has {steps} step(s); it must be from 0 to {steps - 1}."
+        )
+    return step
+
+
+def _checked_shard(shard):
+    """(index, count) as Python integers, or a ValueError."""
+    try:
+        index, count = (operator.index(number) for number in shard)
+    except (TypeError, ValueError):
+        index, count = 0, 0
+    if not 0 <= index < count:
+        raise ValueError(
+            f"shard is {shard!r}; it must be (index, count) of this worker, 0 <= index < count."
+        )
+    return index, count
+
+
+def _part_of_batch(batch_size, shard):
+    """The slice of every batch that is this worker's."""
+    index, count = _checked_shard(shard)
+    if batch_size % count:
+        raise ValueError(
+            f"batch_size {batch_size} can't be divided among {count} workers; it is that of all "
+            f"workers together and must be a multiple of {count}."
+        )
+    share = batch_size // count
+    return slice(index * share, (index + 1) * share)
+
+
+def _stretch(size, shard):
+    """First example of this worker's, and the first of the next one's."""
+    index, count = _checked_shard(shard)
+    return index * size // count, (index + 1) * size // count
 
 
 def _checked_size(name, size, *, square=False):

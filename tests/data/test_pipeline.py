@@ -1,8 +1,15 @@
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_psp.data import GeneratedScenes, evaluation_batches, training_batches
+from keras_psp.data import (
+    GeneratedScenes,
+    batch_examples,
+    epoch_order,
+    evaluation_batches,
+    training_batches,
+)
 from keras_psp.data.pipeline import _augmented
 
 MEAN = (123.675, 116.28, 103.53)
@@ -317,6 +324,112 @@ def test_repeat_goes_on_to_the_next_epochs_so_skip_resumes_anywhere():
     np.testing.assert_array_equal(resumed, whole[2 * 7 :])
 
 
+def test_first_step_is_the_rest_of_the_epoch_and_reads_nothing_before_it():
+    def stream(source, **arguments):
+        return training_batches(source, batch_size=2, crop_size=16, seed=3, **arguments)
+
+    whole = list(stream(blocks(), first_epoch=1).as_numpy_iterator())
+    source = blocks()
+    resumed = stream(source, first_epoch=1, first_step=3)
+    rest = list(resumed.as_numpy_iterator())
+    assert len(rest) == 1
+    np.testing.assert_array_equal(rest[0][0], whole[3][0])
+    np.testing.assert_array_equal(rest[0][1], whole[3][1])
+    assert sorted(source.reads) == sorted(epoch_order(8, seed=3, epoch=1)[6:])
+    # The passes after it are whole, so a length would be wrong for one or the other.
+    assert len(list(resumed)) == 4
+    assert resumed.cardinality() == tf.data.UNKNOWN_CARDINALITY
+
+
+def test_with_epochs_a_pass_is_all_that_is_left_and_always_the_same():
+    def labels(batches):
+        return collected(batches)[1][:, 0, 0].tolist()
+
+    def stream(**arguments):
+        return training_batches(numbered(9), batch_size=2, crop_size=4, **PLAIN, **arguments)
+
+    one_by_one = stream()
+    expected = [label for _ in range(4) for label in labels(one_by_one)]
+    left = stream(first_epoch=1, first_step=3, epochs=4)
+    assert len(left) == 1 + 2 * 4
+    assert labels(left) == expected[8 + 6 :]
+    next(iter(left))  # a look at the shapes
+    assert labels(left) == expected[8 + 6 :]
+
+
+@pytest.mark.parametrize("first", [(0, 0), (1, 2)])
+def test_fit_resumed_within_an_epoch_sees_the_batches_it_would_have_seen(first):
+    class Recorded(keras.Model):
+        seen = []
+
+        def train_step(self, data):
+            tf.py_function(
+                lambda mask: self.seen.append(mask[:, 0, 0].numpy().tolist()), [data[1]], []
+            )
+            return {"loss": 0.0}
+
+    def fit(**arguments):
+        batches = training_batches(numbered(), batch_size=2, crop_size=4, **PLAIN, **arguments)
+        epochs, first_epoch = arguments["epochs"], arguments["first_epoch"]
+        steps = None if arguments.get("first_step") else 4
+        model.fit(
+            batches, epochs=epochs, initial_epoch=first_epoch, steps_per_epoch=steps, verbose=0
+        )
+
+    model = Recorded()
+    model.compile()
+    if first == (0, 0):
+        fit(first_epoch=0, epochs=4)
+    else:
+        fit(first_epoch=1, first_step=2, epochs=2)
+        fit(first_epoch=2, epochs=4)
+    order = np.concatenate([epoch_order(8, seed=0, epoch=epoch) for epoch in range(4)])
+    epoch, step = first
+    assert model.seen == order.reshape(-1, 2)[epoch * 4 + step :].tolist()
+
+
+def test_epoch_order_and_batch_examples_are_what_is_read():
+    source = numbered(11)
+    arguments = {"batch_size": 3, "seed": 4}
+    batches = training_batches(source, crop_size=4, first_epoch=2, **arguments, **PLAIN)
+    found = [mask[:, 0, 0].tolist() for _, mask in batches.as_numpy_iterator()]
+    order = epoch_order(11, seed=4, epoch=2)
+    assert sorted(order) == list(range(11))
+    assert np.concatenate(found).tolist() == order[:9].tolist()
+    for step in range(3):
+        assert batch_examples(source, epoch=2, step=step, **arguments) == found[step]
+    part = batch_examples(source, epoch=2, step=1, shard=(2, 3), **arguments)
+    assert part == found[1][2:]
+    with pytest.raises(ValueError, match=r"step is 3, but an epoch has 3 step\(s\)"):
+        batch_examples(source, epoch=2, step=3, **arguments)
+
+
+@pytest.mark.parametrize("workers", [2, 4])
+def test_workers_together_see_what_one_sees(workers):
+    arguments = {"batch_size": 4, "crop_size": 16, "seed": 7, "rotate": 10}
+    source = blocks(count=9)
+    whole = training_batches(source, first_step=1, **arguments)
+    parts = []
+    for index in range(workers):
+        part = training_batches(source, first_step=1, shard=(index, workers), **arguments)
+        assert part.element_spec[0].shape[0] == 4 // workers
+        parts.append([list(part.as_numpy_iterator()) for _ in range(2)])
+    for epoch in range(2):
+        batches = list(whole.as_numpy_iterator())
+        assert all(len(part[epoch]) == len(batches) for part in parts)
+        for step, batch in enumerate(batches):
+            for kind in range(2):
+                together = np.concatenate([part[epoch][step][kind] for part in parts])
+                np.testing.assert_array_equal(together, batch[kind])
+
+
+def test_a_worker_reads_only_its_own_examples():
+    source = blocks()
+    list(training_batches(source, batch_size=4, crop_size=8, shard=(1, 2), seed=5))
+    order = epoch_order(8, seed=5, epoch=0)
+    assert sorted(source.reads) == sorted([*order[2:4], *order[6:8]])
+
+
 def test_an_epoch_holds_every_example_at_most_once_and_drops_the_remainder():
     batches = training_batches(numbered(), batch_size=3, crop_size=4, **PLAIN)
     assert batches.cardinality() == 2
@@ -404,6 +517,11 @@ def test_generated_scenes_are_a_source():
         ({"rotate": (10, -10)}, r"rotate is \(10, -10\); it must be an angle"),
         ({"seed": -1}, "seed is -1; it must be an integer >= 0"),
         ({"first_epoch": 0.5}, "first_epoch is 0.5; it must be an integer >= 0"),
+        ({"first_step": 3}, r"first_step is 3, but an epoch has 3 step\(s\)"),
+        ({"first_epoch": 2, "epochs": 2}, "epochs is 2; it must be an integer >= 3"),
+        ({"shard": (2, 2)}, r"shard is \(2, 2\); it must be \(index, count\)"),
+        ({"shard": 1}, "shard is 1; it must be"),
+        ({"shard": (0, 4)}, r"batch_size 2 can't be divided among 4 workers"),
         ({"fill": (0, 0)}, r"fill is \(0, 0\); it must be three numbers"),
         ({"fill": (0, 0, 256)}, "three numbers from 0 to 255"),
     ],
@@ -437,6 +555,24 @@ def test_evaluation_is_everything_in_order_with_a_smaller_last_batch():
     np.testing.assert_array_equal(masks, source.masks)
     assert images.dtype == np.float32
     assert masks.dtype == np.int32
+
+
+@pytest.mark.parametrize("random_access", [True, False])
+@pytest.mark.parametrize("workers", [1, 4, 7])
+def test_evaluation_workers_together_see_every_example_once(workers, random_access):
+    pictures = noise(count=6)
+    source = pictures if random_access else PicturesInOrder(pictures)
+    found = [
+        mask
+        for index in range(workers)
+        for _, masks in evaluation_batches(
+            source, split="train", batch_size=2, shard=(index, workers)
+        )
+        for mask in masks
+    ]
+    np.testing.assert_array_equal(found, pictures.masks)
+    if random_access and workers == 4:
+        assert sorted(pictures.reads) == list(range(6))
 
 
 def test_evaluation_resizes_images_and_never_masks():
@@ -476,6 +612,7 @@ def test_evaluation_of_fixed_shapes_is_batched():
     [
         ({"batch_size": -1}, "batch_size is -1; it must be an integer >= 1"),
         ({"image_size": (0, 4)}, r"image_size is \(0, 4\); it must be two positive"),
+        ({"shard": (-1, 2)}, r"shard is \(-1, 2\); it must be"),
     ],
 )
 def test_wrong_evaluation_arguments_are_named(arguments, message):
