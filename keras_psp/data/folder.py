@@ -20,7 +20,7 @@ from keras_psp.data.pairs import (
 from keras_psp.data.progress import in_threads
 from keras_psp.visual.palette import checked_palette
 
-__all__ = ["ImageFolder", "NamedByFiles", "read_image", "read_mask"]
+__all__ = ["ImageFolder", "NamedByFiles", "read_image", "read_mask", "read_text"]
 
 SPLITS = ("train", "val", "test")
 
@@ -87,7 +87,7 @@ class NamedByFiles(ImagePairs):
         if self._given_names is not None:
             origin, names = "class_names", list(self._given_names)
         elif path.is_file():
-            lines = _text(path).splitlines()
+            lines = read_text(path).splitlines()
             origin, names = str(path), [line.strip() for line in lines if line.strip()]
         elif self._palette_lines and all(n for _, n in self._palette_lines.values()):
             origin = str(self.root / "palette.txt")
@@ -117,7 +117,7 @@ class NamedByFiles(ImagePairs):
         path = self.root / "palette.txt"
         lines = {}
         if path.is_file():
-            text = _text(path)
+            text = read_text(path)
             for number, line in enumerate(text.splitlines(), start=1):
                 if not line.strip() or line.lstrip().startswith("#"):
                     continue
@@ -275,7 +275,7 @@ def _divided(pairs):
     return {name: sorted(part) for name, part in zip(SPLITS, parts, strict=True)}
 
 
-def _text(path):
+def read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:

@@ -287,10 +287,18 @@ class ImagePairs:
                 f"is {image.shape[1]}x{image.shape[0]}; masks must have their image's "
                 "size."
             )
-        return image, self._classes(values, label_path)
+        return image, self.to_classes(values, label_path)
 
-    def _classes(self, values, origin):
-        """Class indices for the values in a file, or a ValueError that names it."""
+    def to_classes(self, values: np.ndarray, origin: str | os.PathLike) -> np.ndarray:
+        """Class indices for the values in a file, or a ValueError that names it.
+
+        Args:
+            values: (height, width) uint8, as in the file.
+            origin: the file.
+
+        Returns:
+            (height, width) uint8, class indices or `ignore_class`.
+        """
         if self._lookup is not None:
             mask = self._lookup[values]
             if mask.min(initial=0) < 0:

@@ -1,0 +1,96 @@
+"""Data sets by name."""
+
+import os
+from pathlib import Path
+
+from keras_psp.data.folder import ImageFolder
+from keras_psp.data.lists import FileList
+from keras_psp.data.pairs import Split
+from keras_psp.data.sets import SETS
+from keras_psp.data.tfds import TFDSSource
+
+_OTHERS = {
+    "folder": "images/ and labels/ of your own (ImageFolder)",
+    "list": "text files of `image label` lines, as semseg's (FileList)",
+    "tfds:NAME": "a data set of tensorflow-datasets with images and masks (TFDSSource)",
+}
+
+
+def names() -> dict[str, str]:
+    """What `load` knows: for each name one line of its classes and splits."""
+    known = {}
+    for name, entry in sorted(SETS.items()):
+        counts = ", ".join(f"{split} {count:,}" for split, count in entry.counts.items())
+        known[name] = f"{entry.title}: {entry.summary}; {counts}"
+    return {**known, **_OTHERS}
+
+
+def load(
+    name: str,
+    split: str | None = None,
+    *,
+    root: str | os.PathLike | None = None,
+    complete: bool = True,
+    **options,
+):
+    """A data set, or one split of it, from its files.
+
+        source = load("ade20k", root="/data/ADEChallengeData2016")
+        batches = training_batches(source, batch_size=16, crop_size=473)
+        image, mask = load("ade20k", "val", root=...)[0]
+
+    Args:
+        name: one of `names()`.
+        split: one of the source's `splits`; without it the whole source.
+        root: folder of the files; by default the folder `name` in that of the environment
+            variable KERAS_PSP_DATA. For "tfds:NAME" the `data_dir` of tensorflow-datasets.
+        complete: whether every split must have the published number of examples, and every
+            image its label. `False` takes what is there, for a copy that is partial on
+            purpose.
+        options: further arguments of "folder", "list", "tfds:NAME" (those of their classes),
+            "voc2012" (`sbd`, folder of benchmark_RELEASE) and "coco" (`classes`, "coco" or
+            "voc2012").
+
+    Returns:
+        A source (`ImagePairs` or `TFDSSource`), which `training_batches` and
+        `evaluation_batches` read; or a `Split`, a sequence of (image, mask).
+
+    Raises:
+        ValueError: the name, split or an argument is wrong, or the files aren't there,
+            aren't complete or aren't laid out so; says where to get them.
+    """
+    source = _opened(name, root, complete, options)
+    return source if split is None else Split(source, split)
+
+
+def _opened(name, root, complete, options):
+    if name.startswith("tfds:"):
+        return TFDSSource(name.removeprefix("tfds:"), data_dir=root, **options)
+    if name in ("folder", "list"):
+        if root is None:
+            raise ValueError(f"load({name!r}) needs root=..., the folder of the files.")
+        return (ImageFolder if name == "folder" else FileList)(root, **options)
+    if name not in SETS:
+        raise ValueError(f"Data set {name!r} is unknown; load knows {', '.join(names())}.")
+    entry = SETS[name]
+    for option in options.keys() - set(entry.options):
+        raise ValueError(
+            f"{name} takes no argument {option!r}; "
+            + (f"it takes {', '.join(entry.options)}." if entry.options else "it takes none.")
+        )
+    return entry.open(_folder(name, root), complete=complete, **options)
+
+
+def _folder(name, root):
+    if root is None:
+        shared = os.environ.get("KERAS_PSP_DATA")
+        if not shared:
+            raise ValueError(
+                f"{name}: no folder is given; pass root=..., or set KERAS_PSP_DATA to a folder "
+                f"with {name}/ in it.\n{SETS[name].help()}"
+            )
+        root = Path(shared) / name
+    root = Path(root)
+    if not root.is_dir():
+        raise ValueError(f"{root}: no such folder.\n{SETS[name].help()}")
+    return root

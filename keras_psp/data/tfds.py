@@ -1,0 +1,201 @@
+"""Data sets of tensorflow-datasets as sources of examples."""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from keras_psp.data.pairs import ImagePairs
+from keras_psp.data.sets import CITYSCAPES_IDS, VOID
+from keras_psp.labels import labels
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+_IMAGES = ("image", "image_left")
+_MASKS = ("segmentation_mask", "segmentation_label", "mask", "label_mask", "annotation")
+
+# Values in the masks of known builders; class names are in labels.json.
+_LOOKUPS = {
+    # The trimaps' 1 is the pet, 2 background, 3 the border between (README of annotations).
+    "oxford_iiit_pet": {1: 0, 2: 1, 3: 2},
+    "cityscapes": {
+        **dict.fromkeys(range(34), VOID),
+        **{value: index for index, value in enumerate(CITYSCAPES_IDS)},
+    },
+}
+
+
+class TFDSSource:
+    """A data set of tensorflow-datasets that has images and masks.
+
+    Where the set was prepared as `array_record`, examples can be read in any order
+    (`example`), and training needs no cache; else in order alone (`examples`).
+
+        TFDSSource("oxford_iiit_pet", download=True)
+
+    Args:
+        name: the builder's name, `name/config:version`; needs the extra `tfds`.
+        data_dir: folder of prepared sets; by default tensorflow-datasets' own.
+        download: fetch and prepare the set (as array_record) if it isn't there.
+        image: feature of the image; by default found by its usual names.
+        mask: feature of the mask, an image of one channel; likewise.
+        lookup: for each value in the masks the class index or `ignore_class`; known for
+            oxford_iiit_pet (1 to 3) and cityscapes (label ids), else values are class
+            indices.
+        class_names: in index order; known for the two and where the feature has names.
+        palette: (num_classes, 3), RGB 0 to 255.
+        ignore_class: label of pixels that don't count, 0 to 255.
+
+    Attributes:
+        class_names, palette, num_classes, ignore_class: as in `ImagePairs`.
+        splits: those of tensorflow-datasets, as "train" and "test".
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        data_dir: str | os.PathLike | None = None,
+        download: bool = False,
+        image: str | None = None,
+        mask: str | None = None,
+        lookup: Mapping[int, int] | None = None,
+        class_names: Sequence[str] | None = None,
+        palette: Sequence | np.ndarray | None = None,
+        ignore_class: int = 255,
+    ):
+        try:
+            import tensorflow_datasets as tfds
+        except ImportError as error:
+            raise ImportError(
+                f'tensorflow-datasets can\'t be imported ({error}); pip install "keras-psp[tfds]".'
+            ) from error
+        folder = None if data_dir is None else os.fspath(data_dir)
+        try:
+            self._builder = tfds.builder(name, data_dir=folder)
+        except (tfds.core.DatasetNotFoundError, ValueError) as error:
+            raise ValueError(
+                f"tensorflow-datasets has no set {name!r} (version {tfds.__version__}); "
+                "tfds.list_builders() has their names."
+            ) from error
+        if not self._builder.is_prepared():
+            if not download:
+                raise ValueError(
+                    f"{name} isn't prepared in {self._builder.data_path}; pass download=True, or "
+                    f"run `tfds build {name} --file_format=array_record`."
+                )
+            options = tfds.download.DownloadConfig()
+            self._builder.download_and_prepare(file_format="array_record", download_config=options)
+        key = self._builder.name
+        self.name = name
+        self.splits: tuple[str, ...] = tuple(self._builder.info.splits)
+        features = self._builder.info.features
+        self._image = _feature(features, image, "image", _IMAGES, 3, name)
+        self._mask = _feature(features, mask, "mask", _MASKS, 1, name)
+        if lookup is None and class_names is None and key in _LOOKUPS:
+            lookup, known = _LOOKUPS[key], labels(key)
+            class_names, palette = known.class_names, palette or known.palette
+        class_names = class_names or getattr(features[self._mask], "names", None)
+        if not class_names:
+            raise ValueError(
+                f"{name}: tensorflow-datasets doesn't say what the values of {self._mask!r} "
+                "mean; pass class_names=[...], and lookup={value: class} if they aren't class "
+                "indices."
+            )
+        # For its checks and its look-up.
+        self._pairs = ImagePairs(
+            {},
+            class_names=class_names,
+            palette=palette,
+            ignore_class=ignore_class,
+            lookup=lookup,
+            title=name,
+        )
+        self.class_names = self._pairs.class_names
+        self.palette = self._pairs.palette
+        self.num_classes = self._pairs.num_classes
+        self.ignore_class = self._pairs.ignore_class
+        self._readers: dict = {}
+        if self._random_access():
+            # The pipeline asks for the attribute.
+            self.example = self._example
+
+    def count(self, split: str) -> int:
+        """Number of examples in the split."""
+        if split not in self.splits:
+            raise ValueError(
+                f"Split {split!r} is unknown; {self.name} has {', '.join(self.splits)}."
+            )
+        return self._builder.info.splits[split].num_examples
+
+    def examples(self, split: str) -> "tf.data.Dataset":
+        """The split as a dataset, in the order of its files.
+
+        Elements: image (height, width, 3) uint8 RGB and mask (height, width) uint8.
+        """
+        import tensorflow as tf
+
+        self.count(split)
+
+        def checked(index, example):
+            image, mask = tf.numpy_function(
+                lambda i, *parts: self._checked(split, int(i), *parts),
+                [index, example[self._image], example[self._mask]],
+                [tf.uint8, tf.uint8],
+                stateful=False,
+            )
+            return tf.ensure_shape(image, (None, None, 3)), tf.ensure_shape(mask, (None, None))
+
+        return (
+            self._builder.as_dataset(split=split, shuffle_files=False)
+            .enumerate()
+            .map(checked, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+            .prefetch(tf.data.AUTOTUNE)
+        )
+
+    def _example(self, split: str, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """One example, as `ImagePairs.example`; where the set is prepared as array_record."""
+        self.count(split)
+        if split not in self._readers:
+            self._readers[split] = self._builder.as_data_source(split=split)
+        example = self._readers[split][int(index)]
+        return self._checked(split, index, example[self._image], example[self._mask])
+
+    def _checked(self, split, index, image, mask):
+        origin = f"{self.name}, example {index} of {split!r}"
+        if mask.shape[:2] != image.shape[:2]:
+            raise ValueError(
+                f"{origin}: mask is {mask.shape[1]}x{mask.shape[0]} but its image is "
+                f"{image.shape[1]}x{image.shape[0]}; choose the right features with image= and "
+                "mask=."
+            )
+        values = mask.reshape(mask.shape[:2])
+        if values.max(initial=0) > 255:
+            raise ValueError(f"{origin}: label value {values.max()} doesn't fit 8 bits.")
+        return image, self._pairs.to_classes(values.astype(np.uint8), origin)
+
+    def _random_access(self):
+        import importlib.util
+
+        format_ = str(self._builder.info.file_format.value)
+        return format_ == "array_record" and importlib.util.find_spec("array_record") is not None
+
+
+def _feature(features, given, kind, usual, channels, name):
+    """The feature's name: as given, or the first usual one there is."""
+    images = {
+        key: feature.shape
+        for key, feature in features.items()
+        if feature.shape is not None and len(feature.shape) == 3
+    }
+    found = given or next((key for key in usual if key in images), None)
+    if found not in images or images[found][-1] != channels:
+        listed = ", ".join(f"{key} {shape}" for key, shape in images.items()) or "none"
+        wrong = f"{found!r} isn't" if found else "no feature with a usual name is"
+        raise ValueError(
+            f"{name}: {wrong} an image of {channels} channel(s), as the {kind} must be; "
+            f"image features are: {listed}. Pass {kind}=..., if one of them is it."
+        )
+    return found
