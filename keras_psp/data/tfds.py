@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -118,9 +119,13 @@ class TFDSSource:
         self.num_classes = self._pairs.num_classes
         self.ignore_class = self._pairs.ignore_class
         self._readers: dict = {}
-        if self._random_access():
-            # The pipeline asks for the attribute.
-            self.example = self._example
+        if str(self._builder.info.file_format.value) == "array_record":
+            if not find_spec("array_record"):
+                raise ImportError(
+                    f"{name} is prepared as array_record, which needs the package array_record; "
+                    'pip install "keras-psp[tfds]".'
+                )
+            self.example = self._example  # the pipeline asks for the attribute
 
     def count(self, split: str) -> int:
         """Number of examples in the split."""
@@ -137,23 +142,35 @@ class TFDSSource:
         """
         import tensorflow as tf
 
-        self.count(split)
-
-        def checked(index, example):
-            image, mask = tf.numpy_function(
-                lambda i, *parts: self._checked(split, int(i), *parts),
-                [index, example[self._image], example[self._mask]],
-                [tf.uint8, tf.uint8],
-                stateful=False,
-            )
+        def shaped(parts):
+            image, mask = parts
             return tf.ensure_shape(image, (None, None, 3)), tf.ensure_shape(mask, (None, None))
 
-        return (
-            self._builder.as_dataset(split=split, shuffle_files=False)
-            .enumerate()
-            .map(checked, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-            .prefetch(tf.data.AUTOTUNE)
-        )
+        def read(index):  # tf.data can't read array_record files itself
+            call = tf.numpy_function(
+                lambda i: self._example(split, int(i)), [index], types, stateful=False
+            )
+            return shaped(call)
+
+        def checked(index, example):
+            call = tf.numpy_function(
+                lambda i, image, mask: self._checked(split, int(i), image, mask),
+                [index, example[self._image], example[self._mask]],
+                types,
+                stateful=False,
+            )
+            return shaped(call)
+
+        types = [tf.uint8, tf.uint8]
+        count = self.count(split)
+        if hasattr(self, "example"):
+            examples, function = tf.data.Dataset.range(count), read
+        else:
+            stored = self._builder.as_dataset(split=split, shuffle_files=False)
+            examples, function = stored.enumerate(), checked
+        return examples.map(
+            function, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+        ).prefetch(tf.data.AUTOTUNE)
 
     def _example(self, split: str, index: int) -> tuple[np.ndarray, np.ndarray]:
         """One example, as `ImagePairs.example`; where the set is prepared as array_record."""
@@ -175,12 +192,6 @@ class TFDSSource:
         if values.max(initial=0) > 255:
             raise ValueError(f"{origin}: label value {values.max()} doesn't fit 8 bits.")
         return image, self._pairs.to_classes(values.astype(np.uint8), origin)
-
-    def _random_access(self):
-        import importlib.util
-
-        format_ = str(self._builder.info.file_format.value)
-        return format_ == "array_record" and importlib.util.find_spec("array_record") is not None
 
 
 def _feature(features, given, kind, usual, channels, name):

@@ -1,0 +1,68 @@
+import datasets as miniatures
+import pytest
+
+from keras_psp import data
+from keras_psp.data.sets import SETS
+
+
+def test_every_name_has_a_line():
+    known = data.names()
+    assert {*SETS, "folder", "list"} < set(known)
+    assert all("\n" not in line for line in known.values())
+    assert known["cityscapes"].endswith("train 2,975, val 500, test 1,525, train_extra 19,998")
+
+
+def test_the_environment_says_where_sets_are(tmp_path, monkeypatch):
+    (tmp_path / "ade20k").mkdir()
+    miniatures.ade20k(tmp_path / "ade20k")
+    monkeypatch.setenv("KERAS_PSP_DATA", str(tmp_path))
+    assert data.load("ade20k", complete=False).count("train") == 3
+    with pytest.raises(ValueError, match=r"camvid: no such folder\.\nCamVid comes from https://"):
+        data.load("camvid")
+
+
+def test_without_a_folder_the_set_says_where_it_comes_from(monkeypatch):
+    monkeypatch.delenv("KERAS_PSP_DATA", raising=False)
+    for name, entry in SETS.items():
+        with pytest.raises(ValueError) as caught:
+            data.load(name)
+        message = str(caught.value)
+        assert message.startswith(f"{name}: no folder is given; pass root=..., or set KERAS_PSP_DA")
+        assert message.endswith(entry.help())
+
+
+def test_one_split_is_a_sequence_of_examples(tmp_path):
+    miniatures.ade20k(tmp_path)
+    val = data.load("ade20k", "val", root=tmp_path, complete=False)
+    assert isinstance(val, data.Split)
+    assert len(val) == 2 and val.num_classes == 150
+    assert val[1][1].shape == (miniatures.HEIGHT, miniatures.WIDTH)
+    with pytest.raises(
+        ValueError, match=r"Split 'test' is unknown; ADE20K in .* has train, val\.$"
+    ):
+        data.load("ade20k", "test", root=tmp_path, complete=False)
+
+
+def test_folders_of_ones_own(tmp_path):
+    for i in range(3):
+        miniatures.save(tmp_path / "images" / f"{i}.jpg", miniatures.picture(i))
+        miniatures.save(tmp_path / "labels" / f"{i}.png", miniatures.labels("camvid"))
+    source = data.load("folder", root=tmp_path)
+    assert isinstance(source, data.ImageFolder)
+    assert source.num_classes == 12
+    assert len(data.load("folder", "all", root=tmp_path, ignore_class=11)) == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"name": "kitti"}, "Data set 'kitti' is unknown; load knows ade20k, "),
+        ({"name": "folder"}, r"load\('folder'\) needs root="),
+        ({"name": "list"}, r"load\('list'\) needs root="),
+        ({"name": "ade20k", "sbd": "x"}, "ade20k takes no argument 'sbd'; it takes none"),
+        ({"name": "voc2012", "classes": "x"}, "takes no argument 'classes'; it takes sbd"),
+    ],
+)
+def test_wrong_arguments_are_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        data.load(**arguments)

@@ -1,0 +1,112 @@
+import sys
+
+import datasets as miniatures
+import numpy as np
+import pytest
+
+from keras_psp import data
+
+pytest.importorskip("tensorflow_datasets", reason="needs the extra tfds")
+
+FORMATS = ["array_record", "tfrecord"]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    pytest.importorskip("importlib_resources", reason="tensorflow-datasets writes with it")
+    pytest.importorskip("array_record", reason="has no wheels for Windows")
+    found = {}
+    for file_format in FORMATS:
+        found[file_format] = tmp_path_factory.mktemp(file_format)
+        miniatures.prepare_pets(found[file_format], file_format=file_format)
+    return found
+
+
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_pets_are_numbered_from_0(folders, file_format):
+    source = data.load("tfds:oxford_iiit_pet", root=folders[file_format])
+    assert source.class_names == ("pet", "background", "border")
+    assert source.splits == ("train", "test")
+    assert [source.count(split) for split in source.splits] == [3, 2]
+    examples = list(source.examples("train").as_numpy_iterator())
+    assert len(examples) == 3
+    for image, mask in examples:
+        assert image.shape == (miniatures.HEIGHT, miniatures.WIDTH, 3)
+        assert image.dtype == mask.dtype == np.uint8
+        np.testing.assert_array_equal(mask, miniatures.labels("oxford_iiit_pet") - 1)
+
+
+def test_array_records_are_read_in_any_order(folders):
+    source = data.load("tfds:oxford_iiit_pet", root=folders["array_record"])
+    in_order = [image for image, _ in source.examples("train").as_numpy_iterator()]
+    for index in (2, 0, 1):
+        np.testing.assert_array_equal(source.example("train", index)[0], in_order[index])
+    split = data.load("tfds:oxford_iiit_pet", "test", root=folders["array_record"])
+    assert len(split) == 2 and len(list(split)) == 2
+    assert split[-1][1].max() == 2
+
+
+def test_tfrecords_are_read_in_order_alone(folders):
+    split = data.load("tfds:oxford_iiit_pet", "test", root=folders["tfrecord"])
+    assert not hasattr(split.source, "example")
+    assert [mask.max() for _, mask in split] == [2, 2]
+    with pytest.raises(TypeError, match=r"can't be read in any order; use examples\(\)"):
+        _ = split[0]
+    with pytest.raises(TypeError, match="doesn't keep its examples in files of their own"):
+        split.paths()
+
+
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_from_files_to_a_training_step(folders, file_format):
+    miniatures.train(data.load("tfds:oxford_iiit_pet", root=folders[file_format]))
+
+
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_a_value_without_class_is_named(tmp_path, folders, file_format):
+    strange = np.full((miniatures.HEIGHT, miniatures.WIDTH), 4, np.uint8)
+    miniatures.prepare_pets(tmp_path, file_format=file_format, values=strange)
+    source = data.load("tfds:oxford_iiit_pet", root=tmp_path)
+    with pytest.raises(
+        Exception, match=r"oxford_iiit_pet, example 0 of 'train': label value 4 is none of .*1 to 3"
+    ):
+        list(source.examples("train"))
+
+
+def test_features_and_classes_can_be_given(folders):
+    source = data.TFDSSource(
+        "oxford_iiit_pet",
+        data_dir=folders["array_record"],
+        image="image",
+        mask="segmentation_mask",
+        lookup={1: 1, 2: 0, 3: 255},
+        class_names=("other", "pet"),
+        palette=[[0, 0, 0], [9, 9, 9]],
+    )
+    assert source.palette.tolist() == [[0, 0, 0], [9, 9, 9]]
+    mask = source.example("train", 0)[1]
+    assert mask[0, :3].tolist() == [1, 0, 255]
+
+
+def test_wrong_features_are_answered_with_the_image_features(folders):
+    with pytest.raises(ValueError, match=r"'image' isn't an image of 1 channel\(s\), as the mask"):
+        data.TFDSSource("oxford_iiit_pet", data_dir=folders["array_record"], mask="image")
+    with pytest.raises(ValueError, match=r"segmentation_mask \(None, None, 1\)\. Pass image="):
+        data.TFDSSource("oxford_iiit_pet", data_dir=folders["array_record"], image="label")
+
+
+def test_unknown_splits_and_sets_are_named(folders, tmp_path):
+    with pytest.raises(ValueError, match="Split 'val' is unknown; oxford_iiit_pet has train, test"):
+        data.load("tfds:oxford_iiit_pet", "val", root=folders["array_record"])
+    with pytest.raises(ValueError, match="tensorflow-datasets has no set 'pets_of_mine'"):
+        data.load("tfds:pets_of_mine", root=tmp_path)
+
+
+def test_an_unprepared_set_says_how_to_prepare_it(tmp_path):
+    with pytest.raises(ValueError, match=r"isn't prepared in .*download=True, or run `tfds build"):
+        data.load("tfds:oxford_iiit_pet", root=tmp_path)
+
+
+def test_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
+    with pytest.raises(ImportError, match=r'pip install "keras-psp\[tfds\]"'):
+        data.load("tfds:oxford_iiit_pet")
