@@ -21,6 +21,7 @@ __all__ = [
     "PyramidPoolingModule",
     "UpsampledCrossentropy",
     "list_presets",
+    "train",
 ]
 
 
@@ -33,6 +34,13 @@ def list_presets(dataset: str | None = None):
     from keras_psp.weights import list_presets
 
     return list_presets(dataset)
+
+
+def train(recipe, *, output, **arguments):
+    """Train a network by a recipe, or go on with a training; see `keras_psp.training.train`."""
+    from keras_psp.training.run import train
+
+    return train(recipe, output=output, **arguments)
 
 
 def _open_weights(weights, given):

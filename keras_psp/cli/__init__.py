@@ -4,6 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from keras_psp.cli import train
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; errors that name their remedy are printed without a traceback."""
@@ -25,10 +27,16 @@ def main(arguments: list[str] | None = None) -> int:
     convert.add_argument("--output-stride", type=int, choices=(8, 16, 32))
     convert.add_argument("--force", action="store_true", help="replace an existing file")
 
+    train.add(commands)
+
     options = parser.parse_args(arguments)
+    run = {"presets": _presets, "fetch": _fetch, "convert": _convert, "train": train.run}
     try:
-        return {"presets": _presets, "fetch": _fetch, "convert": _convert}[options.command](options)
-    except (ValueError, OSError, ImportError) as error:
+        return run[options.command](options)
+    except KeyboardInterrupt as error:
+        print(f"keras-psp: {error or 'stopped'}", file=sys.stderr)
+        return 130  # as shells have it
+    except (ValueError, OSError, ImportError, FloatingPointError) as error:
         print(f"keras-psp: {error}", file=sys.stderr)
         return 1
 

@@ -23,6 +23,12 @@ from keras_psp.layers.resampling import BilinearResize, resize_bilinear, spatial
 from keras_psp.layers.resnet import BLOCKS, DilatedResNet
 from keras_psp.losses.crossentropy import UpsampledCrossentropy
 from keras_psp.metrics.mean_iou import MeanIoU
+from keras_psp.models.steps import (
+    accumulated_step,
+    local_values,
+    on_several_machines,
+    stepwise_function,
+)
 from keras_psp.optimizers.sgd import SGD
 
 # What a call without training returns: "logits", "low_resolution" or "classes". Replicas
@@ -321,7 +327,9 @@ class PSPNet(keras.Model):
 
     # Training.
 
-    def compile(self, optimizer=None, loss=None, metrics=None, **kwargs):
+    def compile(
+        self, optimizer=None, loss=None, metrics=None, *, gradient_accumulation_steps=1, **kwargs
+    ):
         """As `keras.Model.compile`, with the paper's choices as defaults.
 
         Args:
@@ -330,7 +338,16 @@ class PSPNet(keras.Model):
                 logits upsampled to the mask; they need `from_logits=True`.
             metrics: any; a `keras_psp.MeanIoU` gets class ids, made without holding the
                 full-size logits, others the full-size logits.
+            gradient_accumulation_steps: parts in which a batch is computed, one after the
+                other, for the memory of one; their gradients are averaged. One batch is
+                one step still, of the schedule as of the data, also under a strategy.
+                (That of Keras' optimizers counts every part as a step and fails there.)
         """
+        parts = gradient_accumulation_steps
+        if isinstance(parts, bool) or not isinstance(parts, int | np.integer) or parts < 1:
+            raise ValueError(
+                f"gradient_accumulation_steps={parts!r} must be an integer of at least 1."
+            )
         optimizer = SGD() if optimizer is None else keras.optimizers.get(optimizer)
         scaled = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
         if self._policy.name == "mixed_float16" and kwargs.get("auto_scale_loss", True):
@@ -372,6 +389,12 @@ class PSPNet(keras.Model):
                 f"the loss ignores label {ignored}, which is one of the {self.num_classes} "
                 "classes; give the loss another ignore_class, -1 for instance."
             )
+        weights = getattr(loss, "class_weights", None)
+        if weights is not None and len(weights) != self.num_classes:
+            raise ValueError(
+                f"the loss has {len(weights)} class_weights but the model {self.num_classes} "
+                "classes; give one a class."
+            )
         every_metric = keras.tree.flatten([metrics, kwargs.get("weighted_metrics")])
         for metric in every_metric:
             if isinstance(metric, MeanIoU) and metric.num_classes != self.num_classes:
@@ -387,6 +410,7 @@ class PSPNet(keras.Model):
             if metric is not None
         )
         self._class_function = None
+        self._parts = int(parts)
         super().compile(optimizer=optimizer, loss=loss, metrics=metrics, **kwargs)
 
     def _outside_scope(self):
@@ -398,6 +422,10 @@ class PSPNet(keras.Model):
         return tf.distribute.has_strategy() and (
             self._distribute_strategy is not tf.distribute.get_strategy()
         )
+
+    def get_compile_config(self):
+        config = super().get_compile_config()
+        return {**config, "gradient_accumulation_steps": self._parts} if config else config
 
     def compile_from_config(self, config):
         config = keras.saving.deserialize_keras_object(config)
@@ -461,7 +489,8 @@ class PSPNet(keras.Model):
         if class_weight is not None:
             raise ValueError(
                 f"class_weight={class_weight!r}: Keras weighs whole examples by it, not pixels; "
-                "give sample_weight, one (height, width) map an image."
+                "give UpsampledCrossentropy(class_weights=...), or sample_weight, one "
+                "(height, width) map an image."
             )
         self._check_arrays(x, y, same_size=True)
         if isinstance(validation_data, tuple):
@@ -495,6 +524,11 @@ class PSPNet(keras.Model):
 
     # One step, in the thread of its replica: Keras' JAX backend passes (state, data).
 
+    def train_step(self, *args):
+        if self._parts > 1:
+            return accumulated_step(self, args, self._parts)
+        return super().train_step(*args)
+
     def test_step(self, *args):
         with _returning("low_resolution"):
             return super().test_step(*args)
@@ -502,6 +536,31 @@ class PSPNet(keras.Model):
     def predict_step(self, *args):
         with _returning(self._predicts):
             return super().predict_step(*args)
+
+    # Keras' own two of these fail where a strategy spans several machines.
+
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+        strategy = self._several_machines()
+        if strategy is not None and iterator is not None:
+            for _, _, batches in iterator:
+                data_batch = local_values(strategy, next(batches))
+                break
+            with strategy.scope():
+                self._symbolic_build(data_batch=data_batch)
+        else:
+            super()._maybe_symbolic_build(iterator, data_batch)
+
+    def _make_function(self, step_function, *args, **kwargs):
+        if self._several_machines() is not None:
+            return stepwise_function(self, step_function)
+        return super()._make_function(step_function, *args, **kwargs)
+
+    def _several_machines(self):
+        """The model's strategy, if it is one of several machines."""
+        if keras.backend.backend() != "tensorflow":
+            return None
+        strategy = self.distribute_strategy
+        return strategy if on_several_machines(strategy) else None
 
     def quantize(self, *args, **kwargs):
         self._class_function = None

@@ -1,0 +1,226 @@
+"""Where a training runs: the devices of this machine, or of several."""
+
+import contextlib
+import json
+import os
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+import numpy as np
+
+
+@dataclass
+class Devices:
+    """The devices of a training.
+
+    Attributes:
+        kind: for the reader.
+        machines, machine: how many processes there are, and which this is.
+        replicas: devices that share a batch, on all machines.
+        strategy: of `tf.distribute`, or None.
+        names: of this machine's devices.
+    """
+
+    kind: str
+    machines: int = 1
+    machine: int = 0
+    replicas: int = 1
+    strategy: Any = None
+    names: list[str] = field(default_factory=list)
+
+    @property
+    def first(self) -> bool:
+        """Whether this process writes files and speaks."""
+        return self.machine == 0
+
+    @property
+    def shard(self) -> tuple[int, int]:
+        """(this machine, machines), for `training_batches`."""
+        return self.machine, self.machines
+
+    def scope(self):
+        """The context in which the model is made."""
+        return self.strategy.scope() if self.strategy is not None else contextlib.nullcontext()
+
+    def check_batch(self, batch_size: int, parts: int) -> None:
+        """Refuse a batch that can't be shared equally."""
+        if batch_size % (self.replicas * parts):
+            raise ValueError(
+                f"batch_size={batch_size} can't be shared equally by {self.replicas} device(s) "
+                f"in {parts} part(s) each; choose a multiple of {self.replicas * parts}."
+            )
+
+    def check_agreement(self, step: int) -> None:
+        """Refuse machines that would go on from different steps."""
+        if self.machines == 1:
+            return
+        if self.strategy is not None:
+            import tensorflow as tf
+
+            mine = self.strategy.run(lambda: tf.constant(step, tf.int64))
+            total = int(self.strategy.reduce("SUM", mine, axis=None))
+            agreed = total == step * self.replicas
+        else:
+            import jax.experimental.multihost_utils
+
+            everyone = jax.experimental.multihost_utils.process_allgather(np.int32(step))
+            agreed = bool((everyone == step).all())
+        if not agreed:
+            raise ValueError(
+                f"machine {self.machine} of {self.machines} has a checkpoint of step {step}, "
+                "others have another; the output must be one folder that all machines see."
+            )
+
+    def validation(self, make, source, split, *, image_size, batch_size=8):
+        """The validation split as `evaluate` takes it, every picture judged once.
+
+        Devices that share the work must all have some at every step, so what they lack is
+        made up with pictures whose every pixel is ignored.
+
+        Args:
+            make: `keras_psp.data.evaluation_batches`.
+            source, split, image_size: for it.
+            batch_size: pictures at a time on each device, where they have one size.
+        """
+        options = {"split": split, "image_size": image_size}
+        if self.replicas == 1:
+            return make(source, batch_size=batch_size, **options)
+        import tensorflow as tf
+
+        local = self.replicas // self.machines
+        whole = make(source, batch_size=batch_size, **options)
+        images, masks = whole.element_spec
+        one_size = images.shape[1:3].is_fully_defined() and masks.shape[1:].is_fully_defined()
+        size = batch_size if one_size else 1
+        # JAX makes one array of what all processes have, so those must be of one shape.
+        alone = self.strategy is None and not one_size
+        shard = (0, 1) if alone else self.shard
+        width = size * (1 if self.strategy is not None else local)
+        batches = make(source, batch_size=width if one_size else 1, shard=shard, **options)
+        if alone:
+            width = local
+
+        def filled(images, masks):
+            missing = width - tf.shape(images)[0]
+            images = tf.pad(images, [[0, missing], [0, 0], [0, 0], [0, 0]])
+            masks = tf.pad(masks, [[0, missing], [0, 0], [0, 0]], constant_values=ignored)
+            return images, masks
+
+        def void(images, masks):
+            return images, tf.fill(tf.shape(masks), ignored)
+
+        ignored = tf.constant(source.ignore_class, tf.int32)
+        batches = batches.map(filled)
+        if alone:
+            return batches if self.first else batches.map(void)
+        # As many steps on every machine.
+        share = -(-source.count(split) // self.machines)
+        steps = -(-share // width)
+        if self.strategy is not None:
+            steps = -(-steps // local) * local
+        batches = batches.concatenate(batches.take(1).map(void).repeat(steps)).take(steps)
+        batches = batches.apply(tf.data.experimental.assert_cardinality(steps))
+        if self.strategy is None:
+            return batches
+        return self.strategy.distribute_datasets_from_function(lambda context: batches)
+
+    def distributed(self, batches):
+        """This machine's batches as `fit` takes them.
+
+        One machine gives `fit` the dataset, which shares each batch among its devices; on
+        several, each has its own part of the batch already and cuts it for its devices.
+        """
+        if self.machines == 1 or self.strategy is None:
+            return batches
+        import tensorflow as tf
+
+        local = self.replicas // self.machines
+
+        def cut(images, masks):
+            return tuple(
+                tf.reshape(values, tf.concat([[local, -1], tf.shape(values)[1:]], 0))
+                for values in (images, masks)
+            )
+
+        pieces = batches.map(cut).unbatch() if local > 1 else batches
+        return self.strategy.distribute_datasets_from_function(lambda context: pieces)
+
+
+def find_devices(strategy: Any = None) -> Devices:
+    """The devices that a training uses, by default all there are.
+
+    On TensorFlow: several machines if TF_CONFIG names more than one worker
+    (MultiWorkerMirroredStrategy), all GPUs of this one if it has several
+    (MirroredStrategy), else the one device. On JAX: all devices (DataParallel), of all
+    processes if KERAS_DISTRIBUTION_JOB_ADDRESSES, _NUM_PROCESSES and _PROCESS_ID are set.
+    On PyTorch: one device.
+
+    Must be called before the first computation where there are several machines.
+
+    Args:
+        strategy: a `tf.distribute.Strategy` to use instead (TensorFlow only).
+    """
+    backend = keras.backend.backend()
+    if strategy is not None and backend != "tensorflow":
+        raise ValueError(f"strategy={strategy!r} needs the TensorFlow backend, not {backend}.")
+    return {"tensorflow": _tensorflow, "jax": _jax, "torch": _torch}[backend](strategy)
+
+
+def _tensorflow(strategy):
+    import tensorflow as tf
+
+    workers = _workers_of_tf_config()
+    if strategy is None and len(workers) > 1:
+        strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    gpus = tf.config.list_logical_devices("GPU")
+    if strategy is None and len(gpus) > 1:
+        strategy = tf.distribute.MirroredStrategy()
+    names = [device.name for device in gpus or tf.config.list_logical_devices("CPU")]
+    if strategy is None:
+        return Devices("one device", names=names[:1])
+    replicas = strategy.num_replicas_in_sync
+    machines, machine = 1, 0
+    if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy) and len(workers) > 1:
+        machines = len(workers)
+        machine = strategy.cluster_resolver.task_id
+    kind = type(strategy).__name__
+    return Devices(kind, machines, machine, replicas, strategy, names)
+
+
+def _workers_of_tf_config():
+    """Addresses of the machines of TF_CONFIG."""
+    text = os.environ.get("TF_CONFIG", "")
+    if not text:
+        return []
+    try:
+        cluster = json.loads(text).get("cluster", {})
+        workers = [*cluster.get("chief", []), *cluster.get("worker", [])]
+    except (ValueError, AttributeError, TypeError):
+        raise ValueError(
+            f'TF_CONFIG={text!r} isn\'t {{"cluster": {{"worker": ["host:port", ...]}}, "task": '
+            '{"type": "worker", "index": 0}}; set it on every machine, or unset it.'
+        ) from None
+    return workers
+
+
+def _jax(strategy):
+    import jax
+
+    if os.environ.get("KERAS_DISTRIBUTION_NUM_PROCESSES"):
+        keras.distribution.initialize()
+    devices = jax.devices()
+    names = [str(device) for device in jax.local_devices()]
+    if len(devices) > 1:
+        # Each process reads its own part of the data already.
+        keras.distribution.set_distribution(
+            keras.distribution.DataParallel(auto_shard_dataset=False)
+        )
+    kind = "one device" if len(devices) == 1 else "JAX DataParallel"
+    return Devices(kind, jax.process_count(), jax.process_index(), len(devices), None, names)
+
+
+def _torch(strategy):
+    import torch
+
+    return Devices("one device", names=["cuda:0" if torch.cuda.is_available() else "cpu"])

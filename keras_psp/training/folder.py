@@ -1,0 +1,193 @@
+"""The folder of a training: all that it takes to repeat it, and what came of it."""
+
+import csv
+import datetime
+import importlib.metadata
+import io
+import json
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from keras_psp.files import written_aside
+from keras_psp.training.recipes import Recipe
+
+_PACKAGES = ("keras-psp", "keras", "tensorflow", "jax", "torch", "numpy", "pillow")
+
+
+class RunFolder:
+    """Names and contents of a run's files.
+
+        recipe.json       every field of the recipe, and the data
+        starts.json       each start: time, command, versions, devices, git state
+        log.csv           one row an epoch
+        steps.csv         one row a step
+        curve.png         both, drawn
+        pictures/         predictions after each validation
+        checkpoints/      to go on from
+        best.keras        the network that did best on the validation split
+        last.keras        the network at the end
+        tensorboard/      scalars and pictures for TensorBoard
+
+    Args:
+        path: made if it doesn't exist.
+        writes: whether this process writes; on several machines only the first does.
+    """
+
+    def __init__(self, path: str | Path, *, writes: bool = True):
+        self.path = Path(path)
+        self.writes = writes
+        if self.path.exists() and not self.path.is_dir():
+            raise ValueError(f"{self.path} is a file; the output must be a folder.")
+        if writes:
+            self.path.mkdir(parents=True, exist_ok=True)
+
+    def __truediv__(self, name: str) -> Path:
+        return self.path / name
+
+    def begin(self, recipe: Recipe, data: str) -> bool:
+        """Write the recipe of a new run, or check that an old one has the same.
+
+        Returns:
+            Whether the run was begun before.
+
+        Raises:
+            ValueError: where the folder holds another run, or files that are none.
+        """
+        file = self / "recipe.json"
+        written = {**recipe.to_dict(), "data": data}
+        if file.exists() and any((self / "checkpoints").glob("step-*.npz")):
+            there = json.loads(file.read_text("utf-8"))
+            # As JSON has it: tuples are lists.
+            here = json.loads(json.dumps(written))
+            for key in sorted(set(there) | set(here)):
+                if there.get(key) != here.get(key):
+                    raise ValueError(
+                        f"{self.path} holds a run with {key}={there.get(key)!r}, not "
+                        f"{here.get(key)!r}; choose another --output, or give the same recipe "
+                        "to go on with it."
+                    )
+            return True
+        # A start that made no step, perhaps for a wrong value in its recipe, is no run yet.
+        others = [p.name for p in self.path.iterdir()] if self.path.is_dir() else []
+        if others and not file.exists():
+            raise ValueError(
+                f"{self.path} isn't empty ({others[0]}) and holds no run; choose another --output."
+            )
+        if self.writes:
+            self.write_json("recipe.json", written)
+        return False
+
+    def record_start(self, devices: list[str]) -> None:
+        """Add this start to starts.json."""
+        if not self.writes:
+            return
+        file = self / "starts.json"
+        starts = json.loads(file.read_text("utf-8")) if file.exists() else []
+        starts.append(
+            {
+                "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+                "command": sys.argv,
+                "python": platform.python_version(),
+                "platform": platform.platform(),
+                "backend": keras.backend.backend(),
+                "versions": _versions(),
+                "devices": devices,
+                "git": _git_state(),
+            }
+        )
+        self.write_json("starts.json", starts)
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Write a JSON file that is whole at any moment."""
+        with written_aside(self / name) as draft:
+            draft.write_text(json.dumps(value, indent=1, default=str) + "\n", "utf-8")
+
+
+class Table:
+    """A CSV file that grows by rows and can be cut back to a step.
+
+    Args:
+        path: of the file.
+        columns: names in order; "step" among them.
+        writes: whether this process writes.
+    """
+
+    def __init__(self, path: Path, columns: tuple[str, ...], *, writes: bool = True):
+        self.path = path
+        self.columns = columns
+        self.writes = writes
+        self.rows = self._read()
+
+    def _read(self):
+        if not self.path.exists():
+            return []
+        with open(self.path, newline="", encoding="utf-8") as file:
+            # A killed process may have left half a row.
+            return [
+                row
+                for row in csv.DictReader(file)
+                if row.get(self.columns[-1]) is not None and None not in row
+            ]
+
+    def cut(self, step: int) -> None:
+        """Forget rows of later steps, which will be made again."""
+        self.rows = [row for row in self.rows if int(row["step"]) <= step]
+        if self.writes:
+            text = io.StringIO(newline="")
+            writer = csv.DictWriter(text, self.columns)
+            writer.writeheader()
+            writer.writerows(self.rows)
+            with written_aside(self.path) as draft:
+                draft.write_text(text.getvalue(), "utf-8", newline="")
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Add a row; columns that it lacks stay empty."""
+        text = {name: _text(row.get(name)) for name in self.columns}
+        self.rows.append(text)
+        if self.writes:
+            with open(self.path, "a", newline="", encoding="utf-8") as file:
+                csv.DictWriter(file, self.columns).writerow(text)
+
+    def column(self, name: str) -> list[float]:
+        """A column's numbers; NaN where empty."""
+        return [float(row[name] or "nan") for row in self.rows]
+
+
+def _text(value):
+    if value is None:
+        return ""
+    return repr(value) if isinstance(value, float) else str(value)
+
+
+def _versions():
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _git_state():
+    """Commit of the code that runs, and whether it was changed; None outside of git."""
+    here = Path(__file__).resolve().parent
+
+    def git(*arguments):
+        return subprocess.run(
+            ["git", "-C", str(here), *arguments], capture_output=True, text=True, timeout=20
+        )
+
+    try:
+        commit = git("rev-parse", "HEAD")
+        if commit.returncode:
+            return None
+        changed = git("status", "--porcelain", "--", str(here.parent)).stdout.strip()
+        return {"commit": commit.stdout.strip(), "changed": bool(changed)}
+    except (OSError, subprocess.SubprocessError):
+        return None

@@ -1,0 +1,60 @@
+"""The curves of a training as a picture."""
+
+import math
+import os
+
+from keras_psp.files import written_aside
+
+
+def training_curve(steps, epochs, *, path: str | os.PathLike) -> None:
+    """Loss and mean IoU by step, of training and validation, and the learning rate.
+
+    Args:
+        steps: a table of rows a step, with `column(name)` for step, loss, learning_rate.
+        epochs: one of rows an epoch, for step, mean_iou, val_loss, val_mean_iou.
+        path: of the picture, replaced in one go.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 7), layout="constrained")
+    loss, rate, iou = figure.subplots(3, 1, sharex=True, height_ratios=(3, 1, 3))
+    x = steps.column("step")
+    values = steps.column("loss")
+    loss.plot(x, values, color="0.8", linewidth=0.7, label="training, each step")
+    loss.plot(x, _smoothed(values), color="tab:blue", label="training, smoothed")
+    _points(loss, epochs, "val_loss", "tab:orange", "validation")
+    finite = sorted(value for value in values if math.isfinite(value))
+    if finite:  # a first loss many times the rest would flatten the curve
+        loss.set_ylim(0, max(1.1 * finite[int(0.995 * (len(finite) - 1))], 1e-6))
+    loss.set_ylabel("loss")
+    loss.legend()
+    rate.plot(x, steps.column("learning_rate"), color="tab:green")
+    rate.set_ylabel("learning rate")
+    _points(iou, epochs, "mean_iou", "tab:blue", "training, over the epoch")
+    _points(iou, epochs, "val_mean_iou", "tab:orange", "validation")
+    iou.set_ylabel("mean IoU")
+    iou.set_xlabel("step")
+    if iou.lines:
+        iou.legend(loc="lower right")
+    for axes in (loss, rate, iou):
+        axes.grid(alpha=0.3)
+    with written_aside(path) as draft:
+        figure.savefig(draft, dpi=110)
+
+
+def _points(axes, table, name, color, label):
+    pairs = zip(table.column("step"), table.column(name), strict=True)
+    pairs = [(x, y) for x, y in pairs if math.isfinite(y)]
+    if pairs:
+        axes.plot(*zip(*pairs, strict=True), color=color, marker=".", label=label)
+
+
+def _smoothed(values):
+    """Exponential mean over about a fiftieth of the curve."""
+    keep = 1 - 1 / max(1.0, len(values) / 50)
+    smooth, mean = [], math.nan
+    for value in values:
+        if math.isfinite(value):
+            mean = value if math.isnan(mean) else keep * mean + (1 - keep) * value
+        smooth.append(mean)
+    return smooth
