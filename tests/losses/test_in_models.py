@@ -1,0 +1,123 @@
+"""The losses' options in training, evaluation and files of a `PSPNet`."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_psp import SGD, DilatedResNet, PSPNet, UpsampledCrossentropy
+
+CLASSES = 3
+WEIGHTS = [0.5, 2.0, 1.0]
+OPTIONS = {"class_weights": WEIGHTS, "hard_pixels": 500, "hard_threshold": 0.4}
+
+
+def example():
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (2, 41, 49, 3)).astype("float32")
+    masks = rng.integers(0, CLASSES, (2, 41, 49)).astype("uint8")
+    # Unequal numbers of ignored pixels and of classes in the two images.
+    masks[0, :30] = 255
+    masks[1, :9] = 1
+    return images, masks
+
+
+def two_devices():
+    # TensorFlow's collectives serve one strategy a process (its issue 62790), and that of
+    # tests/models/test_distribution.py takes them.
+    to_one = tf.distribute.ReductionToOneDevice()
+    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"], cross_device_ops=to_one)
+
+
+def small(dtype=None):
+    backbone = DilatedResNet(18, stem_filters=(8,), name="backbone", dtype=dtype)
+    return PSPNet(CLASSES, backbone=backbone, dropout=0.0)
+
+
+def weighted_mean(logits, masks):
+    """Mean cross-entropy in float64 of logits at the masks' size, weighted by class."""
+    logits = np.asarray(logits, "float64")
+    losses = np.log(np.exp(logits).sum(-1, keepdims=True)) - logits
+    valid = masks != 255
+    labels = masks[valid]
+    weights = np.array(WEIGHTS)[labels]
+    return np.sum(weights * losses[valid][np.arange(len(labels)), labels]) / weights.sum()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16", "mixed_float16"])
+def test_options_survive_compile_fit_and_saving(dtype, tmp_path):
+    images, masks = example()
+    model = small(dtype)
+    model.compile(SGD(0.01), loss=UpsampledCrossentropy(**OPTIONS))
+    history = model.fit(images, masks, batch_size=2, epochs=4, verbose=0).history["loss"]
+    assert np.isfinite(history).all()
+    assert history[-1] < history[0]
+    evaluated = model.evaluate(images, masks, verbose=0)
+    # The logits are float32 whatever the precision; mining is for training.
+    logits = model(images)
+    assert logits.dtype == tf.float32
+    tolerance = 1e-5 if dtype == "float32" else 1e-2
+    assert evaluated == pytest.approx(weighted_mean(logits, masks), rel=tolerance)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    for kept in (model, loaded):
+        config = kept._loss_function.get_config()
+        assert {key: config[key] for key in OPTIONS} == OPTIONS
+        assert config["align_corners"] is True
+    assert loaded.evaluate(images, masks, verbose=0) == pytest.approx(evaluated, rel=tolerance)
+
+
+def test_the_heads_are_mined_each_by_itself():
+    images, masks = example()
+    model = small()
+    model.compile(loss=UpsampledCrossentropy(hard_pixels=200))
+    rng = np.random.default_rng(1)
+    logits, auxiliary = (rng.normal(size=(2, 6, 7, CLASSES)).astype("float32") for _ in "12")
+    loss = model.compute_loss(images, masks, {"logits": logits, "auxiliary": auxiliary})
+    # Mining of one head is held to numpy in test_crossentropy.py.
+    alone = UpsampledCrossentropy(hard_pixels=200)
+    expected = alone(masks, logits) + 0.4 * alone(masks, auxiliary)
+    assert float(loss) == pytest.approx(float(expected))
+
+
+def test_class_weights_of_another_number_of_classes_are_refused():
+    with pytest.raises(ValueError, match="the loss has 2 class_weights but the model 3 classes"):
+        small().compile(loss=UpsampledCrossentropy(class_weights=[1, 2]))
+
+
+@pytest.mark.parametrize("mined", [False, True])
+def test_two_devices_divide_by_the_weights_of_both(mined):
+    rng = np.random.default_rng(0)
+    logits = tf.constant(rng.normal(size=(2, 6, 7, CLASSES)), "float32")
+    _, masks = example()
+    options = {"class_weights": WEIGHTS, **({"hard_pixels": 200} if mined else {})}
+    loss = UpsampledCrossentropy(**options)
+    strategy = two_devices()
+
+    def step(logits, masks):
+        with tf.GradientTape() as tape:
+            tape.watch(logits)
+            value = loss(masks, logits)
+        return value, tape.gradient(value, logits)
+
+    def halves(values):
+        return strategy.experimental_distribute_values_from_function(
+            lambda context: values[context.replica_id_in_sync_group :][:1]
+        )
+
+    run = tf.function(lambda *halves: strategy.run(step, halves))
+    values, gradients = run(halves(logits), halves(tf.constant(masks)))
+    if mined:
+        # Each device keeps the hardest of its own image; the divisor is that of both.
+        shares = [np.sum(np.array(WEIGHTS)[mask[mask != 255]]) for mask in masks]
+        alone = [step(logits[i : i + 1], tf.constant(masks[i : i + 1])) for i in (0, 1)]
+        parts = np.array(shares) / np.sum(shares)
+        expected = sum(part * value for part, (value, _) in zip(parts, alone, strict=True))
+        slopes = [part * slope for part, (_, slope) in zip(parts, alone, strict=True)]
+        expected_gradient = np.concatenate(slopes)
+    else:
+        expected, expected_gradient = step(logits, tf.constant(masks))
+    found = sum(strategy.experimental_local_results(values))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    gradient = np.concatenate(strategy.experimental_local_results(gradients))
+    np.testing.assert_allclose(gradient, expected_gradient, atol=1e-7)
