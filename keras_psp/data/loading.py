@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 from keras_psp.data.folder import ImageFolder
 from keras_psp.data.lists import FileList
@@ -32,7 +33,7 @@ def load(
     root: str | os.PathLike | None = None,
     complete: bool = True,
     **options,
-):
+) -> Any:
     """A data set, or one split of it, from its files.
 
         source = load("ade20k", root="/data/ADEChallengeData2016")

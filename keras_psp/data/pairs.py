@@ -43,8 +43,8 @@ class ImagePairs:
         num_classes: number of classes.
         ignore_class: as given.
         splits: names that `split` arguments can take.
-        label_values: the value that each class has in the files, which results for a
-            benchmark's server must be written with.
+        label_values: the (smallest) value that each class has in the files, which results
+            for a benchmark's server must be written with.
         skipped: (image path, reason) of the examples that `check` left out.
     """
 
@@ -400,6 +400,12 @@ class Split(Sequence):
         """Whether there are masks."""
         return not hasattr(self.source, "labelled") or self.source.labelled(self.name)
 
+    def count(self, value):
+        raise TypeError(
+            f"a Split is no source; give its .source and split={self.name!r}, or len() for the "
+            "number of examples."
+        )
+
     def paths(self) -> list[Pair]:
         """(image, label) paths, where the examples are files."""
         if not hasattr(self.source, "paths"):
@@ -487,17 +493,20 @@ def read_mat(path: str | os.PathLike, *fields: str) -> np.ndarray:
 
 def by_stem(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
     """The folder's files with one of these suffixes (in any case), by name without it."""
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: no such folder; it must hold {', '.join(suffixes)} files.")
     found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
+    for name in sorted(os.listdir(folder)):
+        stem, suffix = os.path.splitext(name)
         # A leading dot: what macOS leaves next to every file on foreign disks.
-        if path.suffix.lower() not in suffixes or path.name.startswith("."):
+        if suffix.lower() not in suffixes or name.startswith("."):
             continue
-        if path.stem in found:
+        if stem in found:
             raise ValueError(
-                f"{path}: {found[path.stem].name} has the same name but for the "
+                f"{folder / name}: {found[stem].name} has the same name but for the "
                 "suffix; names must be unique within a folder."
             )
-        found[path.stem] = path
+        found[stem] = folder / name
     return found
 
 

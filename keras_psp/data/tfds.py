@@ -162,15 +162,14 @@ class TFDSSource:
             return shaped(call)
 
         types = [tf.uint8, tf.uint8]
+        parallel = {"num_parallel_calls": tf.data.AUTOTUNE, "deterministic": True}
         count = self.count(split)
         if hasattr(self, "example"):
-            examples, function = tf.data.Dataset.range(count), read
+            examples = tf.data.Dataset.range(count).map(read, **parallel)
         else:
             stored = self._builder.as_dataset(split=split, shuffle_files=False)
-            examples, function = stored.enumerate(), checked
-        return examples.map(
-            function, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
-        ).prefetch(tf.data.AUTOTUNE)
+            examples = stored.enumerate().map(checked, **parallel)
+        return examples.prefetch(tf.data.AUTOTUNE)
 
     def _example(self, split: str, index: int) -> tuple[np.ndarray, np.ndarray]:
         """One example, as `ImagePairs.example`; where the set is prepared as array_record."""

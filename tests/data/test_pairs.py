@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from keras_psp.data import training_batches
 from keras_psp.data.pairs import ImagePairs, Split, by_stem, read_mat
 
 SIZE = (6, 4)  # width, height
@@ -176,6 +177,11 @@ def test_split_is_a_sequence(source):
     np.testing.assert_array_equal(train.palette, source.palette)
     assert [int(mask[0, 0]) for _, mask in train.examples()] == [0, 1, 255, 0]
     assert repr(train) == "<Split 'train': 4 examples, 3 classes>"
+
+
+def test_split_is_no_source(source):
+    with pytest.raises(TypeError, match=r"give its \.source and split='train'"):
+        training_batches(Split(source, "train"), batch_size=2, crop_size=4)
 
 
 def test_split_without_labels_has_masks_of_none(blind):

@@ -337,6 +337,9 @@ def test_lmo_leaves_out_what_has_no_annotation(make):
     source = load("lmo", root=root, complete=False)
     assert [image.stem for image, _ in source.paths("train")] == ["coast_bea1", "coast_bea2"]
     assert [image.stem for image, _ in source.paths("test")] == ["forest_for3", "forest_for4"]
+    shutil.rmtree(root / "Images")
+    with pytest.raises(ValueError, match=r"categories: no such folder; it must hold \.jpg files"):
+        load("lmo", root=root, complete=False)
     (root / "TestSet1.txt").unlink()
     with pytest.raises(ValueError, match=r"TestSet1.txt: no such file"):
         load("lmo", root=root, complete=False)
