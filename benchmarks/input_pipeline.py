@@ -23,7 +23,7 @@ from measure import environment, progress, spread
 from PIL import Image
 
 from keras_psp import data
-from keras_psp.data.pipeline import _BLUR, _augmented
+from keras_psp.data.augmentation import BLUR, augmented
 from keras_psp.imagenet import IMAGENET_MEAN
 
 CROP = (473, 473)
@@ -87,7 +87,7 @@ def in_steps(image, mask, draw):
     image, mask = tf.cond(draw[4] < 0.5, rotated, lambda: (image, mask))
 
     def blurred():
-        kernel = np.outer(_BLUR, _BLUR)[:, :, None, None].repeat(3, axis=2)
+        kernel = np.outer(BLUR, BLUR)[:, :, None, None].repeat(3, axis=2)
         return tf.nn.depthwise_conv2d(image[None], kernel, [1, 1, 1, 1], "SAME")[0]
 
     image = tf.cond(draw[6] < 0.5, blurred, lambda: image)
@@ -108,10 +108,10 @@ def tensorflow_way(stage, files, draws):
     inputs = (*files, draws) if stage.startswith(("decode", "whole")) else (images, masks, draws)
     steps = {
         "decode": lambda jpeg, png, draw: decoded(jpeg, png),
-        "one warp": lambda i, m, d: _augmented(i, m, d, **{**SETTINGS, "blur": False}),
-        "one warp and blur": lambda i, m, d: _augmented(i, m, d, **SETTINGS),
+        "one warp": lambda i, m, d: augmented(i, m, d, **{**SETTINGS, "blur": False}),
+        "one warp and blur": lambda i, m, d: augmented(i, m, d, **SETTINGS),
         "in steps": in_steps,
-        "whole, one warp": lambda j, p, d: _augmented(*decoded(j, p), d, **SETTINGS),
+        "whole, one warp": lambda j, p, d: augmented(*decoded(j, p), d, **SETTINGS),
         "whole, in steps": lambda j, p, d: in_steps(*decoded(j, p), d),
     }
     options = tf.data.Options()

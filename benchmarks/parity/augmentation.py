@@ -17,7 +17,7 @@ import sys
 import numpy as np
 
 from keras_psp import data
-from keras_psp.data.pipeline import _augmented
+from keras_psp.data.augmentation import augmented
 from keras_psp.imagenet import IMAGENET_MEAN
 
 CROP = 473
@@ -57,7 +57,7 @@ def theirs(transform, image, mask, draw, draws):
 
 def ours(image, mask, draw):
     """Image and mask after one warp."""
-    image, mask = _augmented(
+    image, mask = augmented(
         image,
         mask,
         draw,

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from keras_psp.data.arguments import checked_integer
+from keras_psp.data.augmentation import augmented
 from keras_psp.imagenet import IMAGENET_MEAN
 
 if TYPE_CHECKING:
@@ -47,11 +48,10 @@ def training_batches(
     order: the picture is scaled by a factor drawn evenly from `scale`, half of the time
     rotated about its centre, half of the time blurred, half of the time mirrored, and
     cut to `crop_size` at an even position. A picture smaller than the crop is centred.
-    What lies outside of the picture gets `fill` and the ignored class. All of it but the
-    blur is one warp of the pixels that are kept, so that they are interpolated once
-    (bilinear; labels nearest). Below a scale of about 0.5 bilinear
-    interpolation skips pixels, as OpenCV's does in semseg; to train at much smaller
-    size use `image_size`, which averages.
+    What lies outside of the picture gets `fill` and the ignored class. Only the pixels that
+    are kept are made, and interpolated once (bilinear; labels nearest). Below a scale of
+    about 0.5 bilinear interpolation skips pixels, as OpenCV's does in semseg; to train at
+    much smaller size use `image_size`, which averages.
 
     Each epoch is a pure function of `seed` and its number: order, scales, positions. So
     `first_epoch=7, first_step=30` resumes there exactly, and reads nothing of what lies
@@ -131,7 +131,7 @@ def training_batches(
         image, mask = tf.py_function(lambda i: read(int(i)), [index], [tf.uint8, tf.uint8])
         image = tf.ensure_shape(image, (None, None, 3))
         mask = tf.ensure_shape(mask, (None, None))
-        return _augmented(
+        return augmented(
             image,
             mask,
             draw,
@@ -343,110 +343,6 @@ def _reader(source, split, *, image_size, cache):
         return kept[index]
 
     return remembered
-
-
-# Of cv2.GaussianBlur(image, (5, 5), 0): deviation 0.3 * ((5 - 1) / 2 - 1) + 0.8 = 1.1.
-_BLUR = np.exp(-(np.arange(-2, 3) ** 2) / (2 * 1.1**2))
-_BLUR = (_BLUR / _BLUR.sum()).astype("float32")
-_MARGIN = len(_BLUR) // 2
-
-
-def _augmented(image, mask, draw, *, crop, scale, mirror, angles, blur, fill, ignore_class):
-    """The crop that eight numbers in [0, 1) stand for.
-
-    Args:
-        image: (height, width, 3) uint8.
-        mask: (height, width) uint8.
-        draw: (8,) float32, for scale, mirror, row, column, whether to rotate, angle,
-            whether to blur, and one to spare.
-        crop: (height, width) of the result.
-        scale: smallest and largest factor.
-        mirror: whether `draw` decides, or the picture stays as it is.
-        angles: smallest and largest, in degrees, counterclockwise.
-        blur: whether `draw` decides, or the picture stays as it is.
-        fill: (3,) float32, RGB outside of the picture.
-        ignore_class: label outside of the picture.
-
-    Returns:
-        Image (*crop, 3) float32 and mask crop int32.
-    """
-    import tensorflow as tf
-
-    size = tf.shape(mask)
-    factor = scale[0] + (scale[1] - scale[0]) * draw[0]
-    scaled = tf.cast(tf.round(tf.cast(size, tf.float32) * factor), tf.int32)
-    scaled = tf.maximum(scaled, 1)
-    slack = scaled - tf.constant(crop)
-    # Half of the padding on either side, the odd pixel last, or an even position.
-    position = tf.cast(tf.cast(slack + 1, tf.float32) * draw[2:4], tf.int32)
-    offset = tf.where(slack < 0, -(-slack // 2), tf.minimum(position, slack))
-    margin = _MARGIN if blur else 0
-    start = tf.cast(offset, tf.float32) - margin  # of the warped part, in the scaled picture
-    shape = [side + 2 * margin for side in crop]
-
-    # From a pixel of the crop to one of the picture, (x, y) = matrix @ (column, row) + shift,
-    # from the last step to the first. Mirroring:
-    mirrored = tf.logical_and(mirror, draw[1] < 0.5)
-    sides = tf.cast(scaled, tf.float32)
-    sign = tf.where(mirrored, -1.0, 1.0)
-    first = tf.where(mirrored, sides[1] - 1.0 - start[1], start[1])
-    # Rotation about (width / 2, height / 2), as cv2.getRotationMatrix2D is called.
-    turned = tf.logical_and(angles != (0.0, 0.0), draw[4] < 0.5)
-    angle = tf.where(turned, angles[0] + (angles[1] - angles[0]) * draw[5], 0.0)
-    cosine, sine = tf.cos(angle * (np.pi / 180)), tf.sin(angle * (np.pi / 180))
-    x, y = first - sides[1] / 2, start[0] - sides[0] / 2
-    x, y = cosine * x - sine * y + sides[1] / 2, sine * x + cosine * y + sides[0] / 2
-
-    def warped(picture, interpolation, corner):
-        # Scaling, as OpenCV does it: images have their pixels' centres at .5, a label is
-        # that of the pixel in which its left upper corner lies.
-        across = (sign * cosine / factor, -sine / factor, (x + corner) / factor - 0.5)
-        down = (sign * sine / factor, cosine / factor, (y + corner) / factor - 0.5)
-        return tf.raw_ops.ImageProjectiveTransformV3(
-            images=picture[None],
-            transforms=tf.convert_to_tensor([[*across, *down, 0.0, 0.0]]),
-            output_shape=tf.constant(shape),
-            interpolation=interpolation,
-            # Repeats the border, so that the picture's edge isn't blended with what lies
-            # outside; that part is filled afterwards, exactly where labels are.
-            fill_mode="NEAREST",
-            fill_value=0.0,
-        )[0]
-
-    image = warped(tf.cast(image, tf.float32), "BILINEAR", 0.5)
-    mask = warped(tf.cast(mask, tf.int32)[..., None], "NEAREST", 1e-3)[..., 0]
-    # The upright scaled picture: padding lies outside of it, a rotation's corners inside.
-    rows, columns = (
-        (tf.range(shape[axis]) - margin + offset[axis] >= 0)
-        & (tf.range(shape[axis]) - margin + offset[axis] < scaled[axis])
-        for axis in (0, 1)
-    )
-    canvas = rows[:, None] & columns
-    row = tf.range(shape[0], dtype=tf.float32)[:, None]
-    column = tf.range(shape[1], dtype=tf.float32)
-    across = tf.round(sign * cosine * column - sine * row + x)
-    down = tf.round(sign * sine * column + cosine * row + y)
-    filled = (across < 0) | (across >= sides[1]) | (down < 0) | (down >= sides[0])
-    image = tf.cond(turned, lambda: tf.where(filled[..., None], fill, image), lambda: image)
-    if blur:
-        inner = (slice(margin, margin + crop[0]), slice(margin, margin + crop[1]))
-        image = tf.cond(draw[6] < 0.5, lambda: _blurred(image), lambda: image[inner])
-        mask, canvas, filled = mask[inner], canvas[inner], filled[inner]
-    # Most crops of most pictures need none.
-    padded = tf.logical_not(tf.reduce_all(canvas))
-    image = tf.cond(padded, lambda: tf.where(canvas[..., None], image, fill), lambda: image)
-    mask = tf.where(canvas & ~filled, mask, ignore_class)
-    return tf.ensure_shape(image, (*crop, 3)), tf.ensure_shape(mask, crop)
-
-
-def _blurred(image):
-    """A 5x5 Gaussian blur along rows and columns, of what has all its neighbours."""
-    import tensorflow as tf
-
-    kernel = tf.tile(tf.constant(_BLUR)[:, None, None, None], (1, 1, 3, 1))
-    rows = tf.nn.depthwise_conv2d(image[None], kernel, [1] * 4, "VALID")
-    columns = tf.nn.depthwise_conv2d(rows, tf.transpose(kernel, (1, 0, 2, 3)), [1] * 4, "VALID")
-    return columns[0]
 
 
 def _common_size(source, split, examples):

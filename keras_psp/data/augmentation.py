@@ -1,0 +1,295 @@
+"""Scale, rotation, blur, mirror and crop of one example in training."""
+
+import numpy as np
+
+# Of cv2.GaussianBlur(image, (5, 5), 0): deviation 0.3 * ((5 - 1) / 2 - 1) + 0.8 = 1.1.
+BLUR = np.exp(-(np.arange(-2, 3) ** 2) / (2 * 1.1**2))
+BLUR = (BLUR / BLUR.sum()).astype("float32")
+_MARGIN = len(BLUR) // 2
+
+
+def augmented(image, mask, draw, *, crop, scale, mirror, angles, blur, fill, ignore_class):
+    """The crop that eight numbers in [0, 1) stand for.
+
+    The scaled picture is never made, only what the crop shows of it, by one bilinear
+    interpolation of the image and one nearest of the mask.
+
+    Args:
+        image: (height, width, 3) uint8.
+        mask: (height, width) uint8.
+        draw: (8,) float32, for scale, mirror, row, column, whether to rotate, angle,
+            whether to blur, and one to spare.
+        crop: (height, width) of the result.
+        scale: smallest and largest factor.
+        mirror: whether `draw` decides, or the picture stays as it is.
+        angles: smallest and largest, in degrees, counterclockwise.
+        blur: whether `draw` decides, or the picture stays as it is.
+        fill: (3,) float32, RGB outside of the picture.
+        ignore_class: label outside of the picture.
+
+    Returns:
+        Image (*crop, 3) float32 and mask crop int32.
+    """
+    import tensorflow as tf
+
+    image, mask, draw = (tf.convert_to_tensor(part) for part in (image, mask, draw))
+    size = tf.shape(mask)
+    factor = scale[0] + (scale[1] - scale[0]) * draw[0]
+    scaled = tf.cast(tf.round(tf.cast(size, tf.float32) * factor), tf.int32)
+    scaled = tf.maximum(scaled, 1)
+    slack = scaled - tf.constant(crop)
+    # Half of the padding on either side, the odd pixel last, or an even position.
+    position = tf.cast(tf.cast(slack + 1, tf.float32) * draw[2:4], tf.int32)
+    offset = tf.where(slack < 0, -(-slack // 2), tf.minimum(position, slack))
+    # What the crop shows of the scaled picture, [first, last), and of that what the blur looks at.
+    first, last = tf.maximum(offset, 0), tf.minimum(offset + crop, scaled)
+    blurred = tf.logical_and(blur, draw[6] < 0.5)
+    margin = tf.where(blurred, _MARGIN, 0)
+    start, stop = tf.maximum(first - margin, 0), tf.minimum(last + margin, scaled)
+    mirrored = tf.logical_and(mirror, draw[1] < 0.5)
+    outside = tf.constant(np.broadcast_to(fill, [side + 2 * _MARGIN for side in crop] + [3]))
+
+    def upright():
+        part = _upright_image(image, factor, scaled, start, stop, mirrored)
+        return part, _upright_mask(mask, factor, scaled, first, last, mirrored)
+
+    def turned():
+        angle = (angles[0] + (angles[1] - angles[0]) * draw[5]) * (np.pi / 180)
+        warp = _Rotation(tf.cast(scaled, tf.float32), factor, angle, mirrored)
+        steep = max(np.abs(angles)) > 45
+        part = warp.image(image, start, stop, outside, steep=steep)
+        return part, warp.mask(mask, first, last, ignore_class)
+
+    if angles == (0.0, 0.0):
+        part, labels = upright()
+    else:
+        part, labels = tf.cond(draw[4] < 0.5, turned, upright)
+    if blur:
+        # Beyond the picture the blur sees its border again.
+        before, after = margin - (first - start), margin - (stop - last)
+        part = tf.cond(blurred, lambda: _blurred(_bordered(part, before, after)), lambda: part)
+
+    def padded():
+        before, after = first - offset, offset + crop - last
+        height = last[0] - first[0]
+        rows = [outside[:height, : before[1]], part, outside[:height, : after[1]]]
+        columns = [
+            outside[: before[0], : crop[1]],
+            tf.concat(rows, 1),
+            outside[: after[0], : crop[1]],
+        ]
+        framed = tf.pad(labels, tf.stack([before, after], 1), constant_values=ignore_class)
+        return tf.concat(columns, 0), framed
+
+    part, labels = tf.cond(tf.reduce_any(slack < 0), padded, lambda: (part, labels))
+    return tf.ensure_shape(part, (*crop, 3)), tf.ensure_shape(labels, crop)
+
+
+def _upright_image(image, factor, scaled, start, stop, mirrored):
+    """Rows and columns [start, stop) of the scaled picture, float32."""
+    import tensorflow as tf
+
+    size = tf.shape(image)[:2]
+    start, stop = _unmirrored(start, stop, scaled, mirrored)
+    # OpenCV's coordinates: pixels have their centres at .5.
+    ends = (tf.cast(tf.stack([start, stop - 1]), tf.float32) + 0.5) / factor - 0.5
+    # The pixels around the first and the last sample, and one more where rounding could carry
+    # a sample past them, for crop_and_resize has no pixels outside of the window.
+    low, high = tf.floor(ends[0]), tf.math.ceil(ends[1])
+    low -= tf.cast((ends[0] > low) & (ends[0] < low + 1e-3), tf.float32)
+    high += tf.cast((ends[1] < high) & (ends[1] > high - 1e-3), tf.float32)
+    box = (ends - low) / tf.maximum(high - low, 1.0)
+    low, high = tf.cast(low, tf.int32), tf.cast(high, tf.int32) + 1
+    inner = tf.maximum(low, 0), tf.minimum(high, size)
+    window = image[inner[0][0] : inner[1][0], inner[0][1] : inner[1][1]]
+    window = tf.cast(_bordered(window, inner[0] - low, high - inner[1]), tf.float32)
+    left, right = tf.unstack(tf.where(mirrored, box[::-1, 1], box[:, 1]))
+    return tf.raw_ops.CropAndResize(
+        image=window[None],
+        boxes=[[box[0, 0], left, box[1, 0], right]],
+        box_ind=[0],
+        crop_size=stop - start,
+    )[0]
+
+
+def _upright_mask(mask, factor, scaled, first, last, mirrored):
+    """Labels of rows and columns [first, last) of the scaled picture, int32."""
+    import tensorflow as tf
+
+    first, last = _unmirrored(first, last, scaled, mirrored)
+    for axis in range(2):
+        along = tf.range(first[axis], last[axis])
+        if axis:
+            along = tf.cond(mirrored, lambda along=along: along[::-1], lambda along=along: along)
+        # As in OpenCV a label is that of the pixel in which its left upper corner lies.
+        index = tf.cast(tf.cast(along, tf.float64) * (1 / tf.cast(factor, tf.float64)), tf.int32)
+        mask = tf.gather(mask, tf.minimum(index, tf.shape(mask)[axis] - 1), axis=axis)
+    return tf.cast(mask, tf.int32)
+
+
+def _unmirrored(start, stop, scaled, mirrored):
+    """Where the rows and columns [start, stop) of the mirrored picture are in the other."""
+    import tensorflow as tf
+
+    flipped = tf.stack([start[0], scaled[1] - stop[1]]), tf.stack([stop[0], scaled[1] - start[1]])
+    return tuple(tf.where(mirrored, *pair) for pair in zip(flipped, (start, stop), strict=True))
+
+
+class _Rotation:
+    """From a pixel of the scaled, rotated, mirrored picture to one of the picture.
+
+    Rotation is about (width / 2, height / 2), as cv2.getRotationMatrix2D is called.
+
+    Args:
+        sides: (height, width) of the scaled picture, float32.
+        factor: of scaling.
+        angle: in radians, counterclockwise.
+        mirrored: whether it's mirrored in the end.
+    """
+
+    def __init__(self, sides, factor, angle, mirrored):
+        import tensorflow as tf
+
+        self.sides, self.factor = sides, factor
+        self.cosine, self.sine = tf.cos(angle), tf.sin(angle)
+        self.mirrored, self.sign = mirrored, tf.where(mirrored, -1.0, 1.0)
+
+    def image(self, image, start, stop, filling, *, steep):
+        """Rows and columns [start, stop), float32, with `filling` outside of the picture."""
+        import tensorflow as tf
+
+        shape = stop - start
+        if steep:
+            image = self._warped(tf.cast(image, tf.float32), start, shape, "BILINEAR", 0.5)
+        else:
+            image = self._in_two_passes(image, start, shape)
+        # With the channels beside one another: conditions broadcast over channels are slow.
+        flat, whole = (shape[0], 3 * shape[1]), (shape[0], shape[1], 3)
+        outside = self._outside(start, shape, 3)
+        filling = tf.reshape(filling[: shape[0], : shape[1]], flat)
+        return tf.reshape(tf.where(outside, filling, tf.reshape(image, flat)), whole)
+
+    def mask(self, mask, first, last, ignore_class):
+        """Labels of rows and columns [first, last), int32."""
+        import tensorflow as tf
+
+        shape = last - first
+        labels = self._warped(mask[..., None], first, shape, "NEAREST", 1e-3)[..., 0]
+        labels = tf.cast(labels, tf.int32)
+        return tf.where(self._outside(first, shape, 1), ignore_class, labels)
+
+    def _origin(self, start):
+        """(x, y) in the scaled picture of the pixel at `start`."""
+        import tensorflow as tf
+
+        start = tf.cast(start, tf.float32)
+        column = tf.where(self.mirrored, self.sides[1] - 1 - start[1], start[1])
+        x, y = column - self.sides[1] / 2, start[0] - self.sides[0] / 2
+        return (
+            self.cosine * x - self.sine * y + self.sides[1] / 2,
+            self.sine * x + self.cosine * y + self.sides[0] / 2,
+        )
+
+    def _matrix(self, start, corner):
+        """(x, y) in the picture = matrix @ (column, row, 1) of the part at `start`."""
+        import tensorflow as tf
+
+        x, y = self._origin(start)
+        across = self.sign * self.cosine, -self.sine, x + corner
+        down = self.sign * self.sine, self.cosine, y + corner
+        matrix = tf.stack([tf.stack(across), tf.stack(down)]) / self.factor
+        return matrix - tf.constant([[0, 0, 0.5]] * 2)
+
+    def _in_two_passes(self, image, start, shape):
+        """Along the picture's columns, then along the result's rows (Catmull and Smith, 1980).
+
+        Half of the time of `_warped`. Each sample is a mean of four neighbours too, two in
+        each of two columns, but of those on the result's row through it instead of the picture's.
+        What lies outside of the picture is left to be filled.
+        """
+        import tensorflow as tf
+
+        matrix = self._matrix(start, 0.5)
+        # The part of the picture that's needed, with its border repeated once.
+        size, ends = tf.shape(image)[:2], tf.cast(shape - 1, tf.float32)
+        corners = tf.stack([[0.0, 0.0], [ends[1], 0.0], [0.0, ends[0]], [ends[1], ends[0]]])
+        corners = tf.linalg.matmul(corners, matrix[:, :2], transpose_b=True) + matrix[:, 2]
+        low = tf.cast(tf.floor(tf.reduce_min(corners, 0)), tf.int32)[::-1] - 1
+        high = tf.cast(tf.math.ceil(tf.reduce_max(corners, 0)), tf.int32)[::-1] + 2
+        low = tf.clip_by_value(low, 0, size - 1)
+        high = tf.clip_by_value(high, low + 1, size)
+        window = _bordered(image[low[0] : high[0], low[1] : high[1]], [1, 1], [1, 1])
+        (a, b, x), (c, d, y) = (tf.unstack(row) for row in tf.unstack(matrix))
+        x -= tf.cast(low[1] - 1, tf.float32)
+        y -= tf.cast(low[0] - 1, tf.float32)
+
+        def along(lines, first, step, count):
+            """Samples first, first + step ... of each line, (lines, count, 3)."""
+            length = tf.cast(tf.shape(lines)[1] - 1, tf.float32)
+            last = first + step * tf.cast(count - 1, tf.float32)
+            zero = tf.zeros_like(first)
+            return tf.raw_ops.CropAndResize(
+                image=lines[:, None],
+                boxes=tf.stack([zero, first / length, zero, last / length], 1),
+                box_ind=tf.range(tf.shape(lines)[0]),
+                crop_size=tf.stack([1, count]),
+            )[:, 0]
+
+        columns = tf.cast(tf.transpose(window, (1, 0, 2)), tf.float32)
+        column = tf.range(tf.shape(columns)[0], dtype=tf.float32)
+        # In the picture's column the result's row lies at y + c * (column - x - b * row) / a.
+        columns = along(columns, y + c / a * (column - x), d - b * c / a, shape[0])
+        row = tf.range(shape[0], dtype=tf.float32)
+        return along(tf.transpose(columns, (1, 0, 2)), x + b * row, a, shape[1])
+
+    def _warped(self, picture, start, shape, interpolation, corner):
+        import tensorflow as tf
+
+        matrix = self._matrix(start, corner)
+        return tf.raw_ops.ImageProjectiveTransformV3(
+            images=picture[None],
+            transforms=tf.concat([tf.reshape(matrix, [1, 6]), [[0.0, 0.0]]], 1),
+            output_shape=shape,
+            interpolation=interpolation,
+            # Repeats the border, so that the picture's edge isn't blended with what lies
+            # outside; that part is filled afterwards, exactly where labels are.
+            fill_mode="NEAREST",
+            fill_value=0.0,
+        )[0]
+
+    def _outside(self, start, shape, channels):
+        """Which pixels lie nearest to none of the scaled picture, (height, width * channels)."""
+        import tensorflow as tf
+
+        x, y = self._origin(start)
+        row = tf.range(shape[0])[:, None]
+        column = tf.range(shape[1] * channels) // channels
+        row, column = tf.cast(row, tf.float32), tf.cast(column, tf.float32)
+        across = tf.round(self.sign * self.cosine * column - self.sine * row + x)
+        down = tf.round(self.sign * self.sine * column + self.cosine * row + y)
+        return (across < 0) | (across >= self.sides[1]) | (down < 0) | (down >= self.sides[0])
+
+
+def _bordered(image, before, after):
+    """The image with its first row repeated before[0] times, and so on."""
+    import tensorflow as tf
+
+    for axis in range(2):
+        shape = list(tf.unstack(tf.shape(image)))
+        edges = (image[:1], image[-1:]) if axis == 0 else (image[:, :1], image[:, -1:])
+        pieces = [image]
+        for edge, times, at in ((edges[0], before, 0), (edges[1], after, 2)):
+            shape[axis] = times[axis]
+            pieces.insert(at, tf.broadcast_to(edge, tf.stack(shape)))
+        image = tf.concat(pieces, axis)
+    return image
+
+
+def _blurred(image):
+    """A 5x5 Gaussian blur along rows and columns, of what has all its neighbours."""
+    import tensorflow as tf
+
+    kernel = tf.tile(tf.constant(BLUR)[:, None, None, None], (1, 1, 3, 1))
+    rows = tf.nn.depthwise_conv2d(image[None], kernel, [1] * 4, "VALID")
+    columns = tf.nn.depthwise_conv2d(rows, tf.transpose(kernel, (1, 0, 2, 3)), [1] * 4, "VALID")
+    return columns[0]
