@@ -108,7 +108,10 @@ class ImagePairs:
         return tuple(int(np.argmax(self._lookup == index)) for index in range(self.num_classes))
 
     def paths(self, split: str) -> list[Pair]:
-        """(image, label) paths of the split, sorted by name; labels None if unpublished."""
+        """(image, label) paths of the split; the label is None where it isn't published.
+
+        Sorted by name, or in the order of the list that the split is defined by.
+        """
         if split not in self.splits:
             raise ValueError(
                 f"Split {split!r} is unknown; {self._title} has {', '.join(self.splits)}."

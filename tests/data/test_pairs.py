@@ -157,6 +157,11 @@ def test_labels_of_an_unlabelled_split_are_refused(blind, read):
         read(blind)
 
 
+def test_training_on_an_unlabelled_split_says_so(blind):
+    with pytest.raises(Exception, match="'test' of Scenes has no labels"):
+        next(iter(training_batches(blind, split="test", batch_size=2, crop_size=4)))
+
+
 # --- Split ------------------------------------------------------------------------
 
 
