@@ -8,15 +8,17 @@ memory; with `sizes(split)` it can say which images have one size.
 """
 
 import itertools
+import math
 import operator
 import threading
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from keras_psp.data.arguments import checked_integer
 from keras_psp.data.augmentation import augmented
+from keras_psp.data.memory import free_memory
 from keras_psp.imagenet import IMAGENET_MEAN
 
 if TYPE_CHECKING:
@@ -35,7 +37,7 @@ def training_batches(
     blur: bool = False,
     seed: int = 0,
     image_size: tuple[int, int] | None = None,
-    cache: bool = True,
+    cache: bool | Literal["auto"] = "auto",
     fill: Sequence[float] = IMAGENET_MEAN,
     first_epoch: int = 0,
     first_step: int = 0,
@@ -83,7 +85,9 @@ def training_batches(
         image_size: (height, width) that every example is brought to before anything
             else: images averaged, labels nearest.
         cache: keep decoded examples in memory (after `image_size`, images rounded to
-            8 bits): 0.7 MB for 480x360. `False` needs `source.example`.
+            8 bits): 0.7 MB for 480x360. "auto": the first ones read, until they fill a
+            quarter of the memory that was free at the start; the others are read again
+            each epoch. A source without `example` is kept whole, and `False` refuses it.
         fill: RGB of pixels outside of the picture, 0 to 255; semseg/tool/train.py pads
             with this mean.
         first_epoch: number of the first epoch.
@@ -114,6 +118,8 @@ def training_batches(
     filling = np.asarray(fill, np.float32)
     if filling.shape != (3,) or not np.all((filling >= 0) & (filling <= 255)):
         raise ValueError(f"fill is {fill!r}; it must be three numbers from 0 to 255.")
+    if cache not in (True, False, "auto"):
+        raise ValueError(f'cache is {cache!r}; it must be True, False or "auto".')
     count = source.count(split)
     read = _reader(source, split, image_size=image_size, cache=cache)
     passes = itertools.count(first_epoch)
@@ -336,11 +342,20 @@ def _reader(source, split, *, image_size, cache):
     if not cache:
         return resized
     kept: dict = {}
+    room = free_memory() // 4 if cache == "auto" else float("inf")
+    counting = threading.Lock()
 
     def remembered(index):
-        if index not in kept:
-            kept[index] = resized(index)
-        return kept[index]
+        nonlocal room
+        if index in kept:
+            return kept[index]
+        example = resized(index)
+        with counting:
+            size = sum(math.prod(part.shape) for part in example)  # one byte each
+            if index not in kept and size <= room:
+                kept[index] = example
+                room -= size
+        return example
 
     return remembered
 

@@ -1,3 +1,5 @@
+import os
+
 import keras
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from keras_psp.data import (
     evaluation_batches,
     training_batches,
 )
+from keras_psp.data.memory import free_memory
 
 MEAN = (123.675, 116.28, 103.53)
 
@@ -400,6 +403,24 @@ def test_uncached_examples_are_the_same_and_read_every_epoch():
     assert len(source.reads) == 16
 
 
+def test_auto_keeps_what_fits_a_quarter_of_the_free_memory(monkeypatch):
+    # Pictures of 4 x 4 x (3 + 1) bytes; room for three of the eight.
+    monkeypatch.setattr("keras_psp.data.pipeline.free_memory", lambda: 4 * (3 * 64 + 63))
+    source = numbered()
+    batches = training_batches(source, batch_size=4, crop_size=4, cache="auto", **PLAIN)
+    first = collected(batches)[1]
+    assert sorted(source.reads) == list(range(8))
+    source.reads.clear()
+    second = collected(batches)[1]
+    assert len(source.reads) == 5
+    for epoch, masks in enumerate((first, second)):
+        assert masks[:, 0, 0].tolist() == epoch_order(8, seed=0, epoch=epoch).tolist()
+
+
+def test_free_memory_is_no_more_than_the_machine_has():
+    assert 2**24 < free_memory() <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
 def test_a_source_without_random_access_gives_the_same_batches():
     source = noise()
     arguments = {"batch_size": 2, "crop_size": 8, "seed": 1}
@@ -464,6 +485,7 @@ def test_generated_scenes_are_a_source():
         ({"shard": (2, 2)}, r"shard is \(2, 2\); it must be \(index, count\)"),
         ({"shard": 1}, "shard is 1; it must be"),
         ({"shard": (0, 4)}, r"batch_size 2 can't be divided among 4 workers"),
+        ({"cache": "no"}, "cache is 'no'; it must be True, False or"),
         ({"fill": (0, 0)}, r"fill is \(0, 0\); it must be three numbers"),
         ({"fill": (0, 0, 256)}, "three numbers from 0 to 255"),
     ],
