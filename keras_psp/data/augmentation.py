@@ -56,8 +56,13 @@ def augmented(image, mask, draw, *, crop, scale, mirror, angles, blur, fill, ign
     def turned():
         angle = (angles[0] + (angles[1] - angles[0]) * draw[5]) * (np.pi / 180)
         warp = _Rotation(tf.cast(scaled, tf.float32), factor, angle, mirrored)
-        steep = max(np.abs(angles)) > 45
-        part = warp.image(image, start, stop, outside, steep=steep)
+        steepest, most = np.deg2rad(max(np.abs(angles))), [side + 2 * _MARGIN for side in crop]
+        if steepest > np.pi / 4 or scale[0] < 0.25:
+            part = warp.image(image, start, stop, outside)
+        else:
+            # Columns of the picture that the crop can reach, and rows of the crop.
+            most = int((most[1] + most[0] * np.sin(steepest)) / scale[0]) + 8, most[0]
+            part = warp.image(image, start, stop, outside, most_lines=most)
         return part, warp.mask(mask, first, last, ignore_class)
 
     if angles == (0.0, 0.0):
@@ -154,15 +159,15 @@ class _Rotation:
         self.cosine, self.sine = tf.cos(angle), tf.sin(angle)
         self.mirrored, self.sign = mirrored, tf.where(mirrored, -1.0, 1.0)
 
-    def image(self, image, start, stop, filling, *, steep):
+    def image(self, image, start, stop, filling, *, most_lines=None):
         """Rows and columns [start, stop), float32, with `filling` outside of the picture."""
         import tensorflow as tf
 
         shape = stop - start
-        if steep:
+        if most_lines is None:
             image = self._warped(tf.cast(image, tf.float32), start, shape, "BILINEAR", 0.5)
         else:
-            image = self._in_two_passes(image, start, shape)
+            image = self._in_two_passes(image, start, shape, most_lines)
         # With the channels beside one another: conditions broadcast over channels are slow.
         flat, whole = (shape[0], 3 * shape[1]), (shape[0], shape[1], 3)
         outside = self._outside(start, shape, 3)
@@ -200,12 +205,12 @@ class _Rotation:
         matrix = tf.stack([tf.stack(across), tf.stack(down)]) / self.factor
         return matrix - tf.constant([[0, 0, 0.5]] * 2)
 
-    def _in_two_passes(self, image, start, shape):
+    def _in_two_passes(self, image, start, shape, most_lines):
         """Along the picture's columns, then along the result's rows (Catmull and Smith, 1980).
 
         Half of the time of `_warped`. Each sample is a mean of four neighbours too, two in
         each of two columns, but of those on the result's row through it instead of the picture's.
-        What lies outside of the picture is left to be filled.
+        What lies outside of the picture is left to be filled. Of angles below 45 degrees.
         """
         import tensorflow as tf
 
@@ -223,24 +228,28 @@ class _Rotation:
         x -= tf.cast(low[1] - 1, tf.float32)
         y -= tf.cast(low[0] - 1, tf.float32)
 
-        def along(lines, first, step, count):
+        def along(lines, first, step, count, most):
             """Samples first, first + step ... of each line, (lines, count, 3)."""
-            length = tf.cast(tf.shape(lines)[1] - 1, tf.float32)
+            number, length = tf.unstack(tf.shape(lines)[:2])
             last = first + step * tf.cast(count - 1, tf.float32)
-            zero = tf.zeros_like(first)
+            ends = tf.stack([first, last], 1) / tf.cast(length - 1, tf.float32)
+            # As many boxes every time, the rest outside of the picture: TensorFlow 2.21 warns
+            # of an "Error in PredictCost()" where it doesn't know how many there will be.
+            ends = tf.pad(ends, [[0, most - number], [0, 0]], constant_values=-1.0)
+            boxes = tf.pad(ends[..., None], [[0, 0], [0, 0], [1, 0]])
             return tf.raw_ops.CropAndResize(
                 image=lines[:, None],
-                boxes=tf.stack([zero, first / length, zero, last / length], 1),
-                box_ind=tf.range(tf.shape(lines)[0]),
+                boxes=tf.reshape(boxes, [most, 4]),
+                box_ind=tf.minimum(tf.range(most), number - 1),
                 crop_size=tf.stack([1, count]),
-            )[:, 0]
+            )[:number, 0]
 
         columns = tf.cast(tf.transpose(window, (1, 0, 2)), tf.float32)
         column = tf.range(tf.shape(columns)[0], dtype=tf.float32)
         # In the picture's column the result's row lies at y + c * (column - x - b * row) / a.
-        columns = along(columns, y + c / a * (column - x), d - b * c / a, shape[0])
+        columns = along(columns, y + c / a * (column - x), d - b * c / a, shape[0], most_lines[0])
         row = tf.range(shape[0], dtype=tf.float32)
-        return along(tf.transpose(columns, (1, 0, 2)), x + b * row, a, shape[1])
+        return along(tf.transpose(columns, (1, 0, 2)), x + b * row, a, shape[1], most_lines[1])
 
     def _warped(self, picture, start, shape, interpolation, corner):
         import tensorflow as tf
