@@ -4,7 +4,7 @@
 
 semseg is a checkout of hszhao/semseg; its util/transform.py needs torch and
 opencv-python. Each image goes through scale, rotation, blur, mirror and crop (473x473) as
-tool/train.py composes them, and through keras_psp.data's one warp. Without --data the
+tool/train.py composes them, and through keras_psp.data's. Without --data the
 pictures are generated scenes. Theirs interpolate a rotated picture twice where ours do once.
 """
 
@@ -56,7 +56,7 @@ def theirs(transform, image, mask, draw, draws):
 
 
 def ours(image, mask, draw):
-    """Image and mask after one warp."""
+    """Image and mask after our crop."""
     image, mask = augmented(
         image,
         mask,
