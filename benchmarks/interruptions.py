@@ -2,11 +2,10 @@
 
     python benchmarks/interruptions.py --kills 20
 
-Two runs of one small recipe, with dropout, a moving average of the weights, shuffling,
-augmentation, checkpoints every two steps and a validation every epoch. One is left alone;
-the other gets kill -9 at random moments, from its start to its end, and each time the same
-command again. Then every step's loss of both is compared, and after each kill every
-checkpoint there is is opened.
+Two runs of one small recipe, with dropout, shuffling, augmentation, checkpoints every two
+steps and a validation every epoch. One is left alone; the other gets kill -9 at random
+moments, from its start to its end, and each time the same command again. Then every step's
+loss of both is compared, and after each kill every checkpoint there is is opened.
 """
 
 import argparse
@@ -42,7 +41,6 @@ def small_training(output):
         warmup_steps=4,
         rotate=10.0,
         blur=True,
-        ema=0.9,
         checkpoint_steps=2,
     )
 

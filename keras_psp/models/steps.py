@@ -152,8 +152,8 @@ def stepwise_function(model, step):
     """A function of an iterator that runs one step on all machines.
 
     In place of the one that Keras 3.15 makes, whose reduction of the logs fails on several
-    machines (keras issue 20585). The logs are this machine's own; at the end of an epoch
-    Keras reads the metrics again, of all machines together.
+    machines (keras issue 20585). The logs are the mean over the replicas, as Keras has it on
+    one machine; at the end of an epoch it reads the metrics of all together.
     """
     import tensorflow as tf
 
@@ -161,7 +161,8 @@ def stepwise_function(model, step):
 
     @tf.autograph.experimental.do_not_convert
     def one_step(data):
-        return local_values(strategy, strategy.run(step, args=(data,)))
+        logs = strategy.run(step, args=(data,))
+        return tree.map_structure(lambda value: strategy.reduce("MEAN", value, axis=None), logs)
 
     if not model.run_eagerly:
         one_step = tf.function(one_step, reduce_retracing=True)

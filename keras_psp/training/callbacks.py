@@ -332,13 +332,20 @@ def averaged(model):
     if not optimizer.use_ema:
         yield
         return
-    swap = keras.callbacks.SwapEMAWeights()
-    swap.set_model(model)
-    swap.on_test_begin()
+    # Not keras.callbacks.SwapEMAWeights, which on TensorFlow adds and subtracts the two, so
+    # that the weights come back rounded.
+    weights = [
+        keras.ops.convert_to_numpy(variable).copy() for variable in model.trainable_variables
+    ]
+    for variable, average in zip(
+        model.trainable_variables, optimizer._model_variables_moving_average, strict=True
+    ):
+        variable.assign(average)
     try:
         yield
     finally:
-        swap.on_test_end()
+        for variable, value in zip(model.trainable_variables, weights, strict=True):
+            variable.assign(value)
 
 
 class Record(keras.callbacks.Callback):
