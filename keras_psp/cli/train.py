@@ -30,6 +30,9 @@ def add(commands) -> None:
         default="stop",
         help="files that can't be read: stop before training, skip them, or don't look",
     )
+    train.add_argument(
+        "--partial", action="store_true", help="take a copy of the data set that isn't complete"
+    )
     train.add_argument("--quiet", action="store_true", help="no progress bars")
     fields = train.add_argument_group("fields of the recipe")
     for field in dataclasses.fields(Recipe):
@@ -60,6 +63,7 @@ def run(options: argparse.Namespace) -> int:
         data=options.data,
         output=options.output,
         unreadable=options.unreadable,
+        complete=not options.partial,
         progress=not options.quiet,
     )
     if done.best_mean_iou == done.best_mean_iou:

@@ -339,9 +339,10 @@ class PSPNet(keras.Model):
             metrics: any; a `keras_psp.MeanIoU` gets class ids, made without holding the
                 full-size logits, others the full-size logits.
             gradient_accumulation_steps: parts in which a batch is computed, one after the
-                other, for the memory of one; their gradients are averaged. One batch is
-                one step still, of the schedule as of the data, also under a strategy.
-                (That of Keras' optimizers counts every part as a step and fails there.)
+                other, for the memory of one; their gradients are averaged (each part's loss
+                is the mean over its own pixels). One batch is one step still, of the
+                schedule as of the data, also under a strategy. (That of Keras' optimizers
+                counts every part as a step and fails there.)
         """
         parts = gradient_accumulation_steps
         if isinstance(parts, bool) or not isinstance(parts, int | np.integer) or parts < 1:

@@ -101,7 +101,7 @@ class Checkpoints:
             "version": _VERSION,
             "step": step,
             "position": position,
-            "paths": [path for path, _ in self._variables()],
+            "paths": _paths(self._variables()),
         }
         text = np.frombuffer(json.dumps(meta).encode(), np.uint8)
         with written_aside(self.path(step)) as draft:
@@ -163,9 +163,9 @@ class Checkpoints:
 
     def _assign(self, meta, arrays, path):
         named = self._variables()
-        paths = [name for name, _ in named]
-        if meta["paths"] != paths:
-            new = sorted(set(paths) ^ set(meta["paths"])) or ["their order"]
+        paths, saved = ([_unnumbered(p) for p in each] for each in (_paths(named), meta["paths"]))
+        if saved != paths:
+            new = sorted(set(paths) ^ set(saved)) or ["their order"]
             raise CheckpointError(
                 f"{path} is of another network or optimizer ({new[0]} differs); choose another "
                 "--output."
@@ -178,6 +178,15 @@ class Checkpoints:
                 )
         self.put_back(arrays)
         self._waiting = arrays[len(arrays) - len(self._counts) :]
+
+
+def _paths(named):
+    return [path for path, _ in named]
+
+
+def _unnumbered(path):
+    """Without the numbers that Keras gives to the second unnamed layer of a process."""
+    return re.sub(r"_\d+(?=/|$)", "", path)
 
 
 def _read(path):

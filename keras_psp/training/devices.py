@@ -9,6 +9,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_psp.training.recipes import Recipe
+
 
 @dataclass
 class Devices:
@@ -43,8 +45,14 @@ class Devices:
         """The context in which the model is made."""
         return self.strategy.scope() if self.strategy is not None else contextlib.nullcontext()
 
-    def check_batch(self, batch_size: int, parts: int) -> None:
-        """Refuse a batch that can't be shared equally."""
+    def check(self, recipe: Recipe) -> None:
+        """Refuse what these devices can't do."""
+        if recipe.jit_compile is True and self.strategy is not None:
+            raise ValueError(
+                f"jit_compile=True doesn't work under {self.kind}; leave it at 'auto', or train "
+                "on one device or on the JAX backend."
+            )
+        batch_size, parts = recipe.batch_size, recipe.gradient_accumulation_steps
         if batch_size % (self.replicas * parts):
             raise ValueError(
                 f"batch_size={batch_size} can't be shared equally by {self.replicas} device(s) "
@@ -72,24 +80,25 @@ class Devices:
                 "others have another; the output must be one folder that all machines see."
             )
 
-    def validation(self, make, source, split, *, image_size, batch_size=8):
+    def validation(self, source, split, *, image_size, batch_size=8):
         """The validation split as `evaluate` takes it, every picture judged once.
 
         Devices that share the work must all have some at every step, so what they lack is
         made up with pictures whose every pixel is ignored.
 
         Args:
-            make: `keras_psp.data.evaluation_batches`.
-            source, split, image_size: for it.
+            source, split, image_size: as for `keras_psp.data.evaluation_batches`.
             batch_size: pictures at a time on each device, where they have one size.
         """
+        from keras_psp.data import evaluation_batches
+
         options = {"split": split, "image_size": image_size}
         if self.replicas == 1:
-            return make(source, batch_size=batch_size, **options)
+            return evaluation_batches(source, batch_size=batch_size, **options)
         import tensorflow as tf
 
         local = self.replicas // self.machines
-        whole = make(source, batch_size=batch_size, **options)
+        whole = evaluation_batches(source, batch_size=batch_size, **options)
         images, masks = whole.element_spec
         one_size = images.shape[1:3].is_fully_defined() and masks.shape[1:].is_fully_defined()
         size = batch_size if one_size else 1
@@ -97,7 +106,9 @@ class Devices:
         alone = self.strategy is None and not one_size
         shard = (0, 1) if alone else self.shard
         width = size * (1 if self.strategy is not None else local)
-        batches = make(source, batch_size=width if one_size else 1, shard=shard, **options)
+        batches = evaluation_batches(
+            source, batch_size=width if one_size else 1, shard=shard, **options
+        )
         if alone:
             width = local
 

@@ -5,6 +5,7 @@ import datetime
 import importlib.metadata
 import io
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -38,7 +39,7 @@ class RunFolder:
         writes: whether this process writes; on several machines only the first does.
     """
 
-    def __init__(self, path: str | Path, *, writes: bool = True):
+    def __init__(self, path: str | os.PathLike, *, writes: bool = True):
         self.path = Path(path)
         self.writes = writes
         if self.path.exists() and not self.path.is_dir():
@@ -60,27 +61,44 @@ class RunFolder:
         """
         file = self / "recipe.json"
         written = {**recipe.to_dict(), "data": data}
-        if file.exists() and any((self / "checkpoints").glob("step-*.npz")):
+        if self._begun():
             there = json.loads(file.read_text("utf-8"))
             # As JSON has it: tuples are lists.
             here = json.loads(json.dumps(written))
             for key in sorted(set(there) | set(here)):
-                if there.get(key) != here.get(key):
-                    raise ValueError(
-                        f"{self.path} holds a run with {key}={there.get(key)!r}, not "
-                        f"{here.get(key)!r}; choose another --output, or give the same recipe "
-                        "to go on with it."
-                    )
+                if key != "examples" and there.get(key) != here.get(key):
+                    raise self._another(key, there.get(key), here.get(key))
             return True
         # A start that made no step, perhaps for a wrong value in its recipe, is no run yet.
-        others = [p.name for p in self.path.iterdir()] if self.path.is_dir() else []
+        if not self.writes:  # the machine that writes may be doing so just now
+            return False
+        others = [p.name for p in self.path.iterdir()]
         if others and not file.exists():
             raise ValueError(
                 f"{self.path} isn't empty ({others[0]}) and holds no run; choose another --output."
             )
-        if self.writes:
-            self.write_json("recipe.json", written)
+        self.write_json("recipe.json", written)
         return False
+
+    def settle(self, key: str, value: Any) -> None:
+        """Write what only became known after `begin`, or check that it is as it was."""
+        if not self.writes and not self._begun():
+            return
+        recipe = json.loads((self / "recipe.json").read_text("utf-8"))
+        if self._begun() and key in recipe and recipe[key] != value:
+            raise self._another(key, recipe[key], value)
+        if self.writes and recipe.get(key) != value:
+            self.write_json("recipe.json", {**recipe, key: value})
+
+    def _begun(self):
+        made = any((self / "checkpoints").glob("step-*.npz"))
+        return made and (self / "recipe.json").exists()
+
+    def _another(self, key, there, here):
+        return ValueError(
+            f"{self.path} holds a run with {key}={there!r}, not {here!r}; choose another "
+            "--output, or give the same recipe and data to go on with it."
+        )
 
     def record_start(self, devices: list[str]) -> None:
         """Add this start to starts.json."""

@@ -129,10 +129,7 @@ class Recipe:
     @classmethod
     def from_dict(cls, fields: dict) -> "Recipe":
         """The recipe of `to_dict`."""
-        unknown = set(fields) - {field.name for field in dataclasses.fields(cls)}
-        if unknown:
-            raise ValueError(f"{', '.join(sorted(unknown))}: no field of a recipe.")
-        return cls(**fields)
+        return with_fields(cls(), fields)
 
 
 def fits(value, kind):
@@ -242,8 +239,17 @@ def recipe(name: str, **fields) -> Recipe:
             f"recipe {name!r} is unknown; choose one of {', '.join(short)}, or one of the "
             f"published with its depth, as ade20k_resnet101."
         )
+    return with_fields(RECIPES[name], fields)
+
+
+def with_fields(recipe: Recipe, fields: dict) -> Recipe:
+    """A recipe with other values in some fields.
+
+    Raises:
+        ValueError: for a field that doesn't exist.
+    """
     known = {field.name for field in dataclasses.fields(Recipe)}
     wrong = sorted(set(fields) - known)
     if wrong:
         raise ValueError(f"a recipe has no field {wrong[0]!r}; it has {', '.join(sorted(known))}.")
-    return dataclasses.replace(RECIPES[name], **fields)
+    return dataclasses.replace(recipe, **fields)

@@ -1,12 +1,12 @@
 """The curves of a training as a picture."""
 
 import math
-import os
+from pathlib import Path
 
 from keras_psp.files import written_aside
 
 
-def training_curve(steps, epochs, *, path: str | os.PathLike) -> None:
+def training_curve(steps, epochs, *, path: str | Path) -> None:
     """Loss and mean IoU by step, of training and validation, and the learning rate.
 
     Args:

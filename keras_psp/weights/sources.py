@@ -82,11 +82,11 @@ def open_weights(weights: Any, given: Mapping[str, Any]) -> "WholeNetwork | Back
     if file_format(path) == "keras":
         model = convert(path, verbose=False)
         return WholeNetwork(model, path.name, given, model.get_config()["dtype"])
-    checkpoint = read_checkpoint(path)
+    checkpoint = completed(read_checkpoint(path))
     family = recognized(checkpoint.tensors, BACKBONES)
     # A semantic segmentation network has the names of a backbone and more.
     if family is None or recognized(checkpoint.tensors) is not family:
-        model = convert_checkpoint(completed(checkpoint), verbose=False)
+        model = convert_checkpoint(checkpoint, verbose=False)
         return WholeNetwork(model, path.name, given)
     return Backbone(family, checkpoint.tensors, path.name, given)
 

@@ -1,0 +1,208 @@
+"""One training on one device, on two, and on two machines: the same losses.
+
+    python benchmarks/distribution.py
+
+Twenty steps of `keras_psp.train` on generated scenes, batch 8, synchronised BatchNorm, no
+dropout: on one device; on two virtual devices under MirroredStrategy; with gradient
+accumulation there; in two processes under MultiWorkerMirroredStrategy; and on the JAX backend
+on one device, on two, and in two processes under DataParallel. Then one of the two TensorFlow
+processes is killed in the middle, both are started again, and the losses are compared with
+those of an uninterrupted run.
+
+In float64: a network with random weights makes a hundredth in 20 steps of float32's last
+digit, and this is about what is computed, not about rounding.
+"""
+
+import argparse
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from measure import environment, progress
+
+from keras_psp.training.callbacks import STEP_COLUMNS
+from keras_psp.training.folder import Table
+
+BATCH, STEPS = 8, 20
+BOUND = 1e-3
+
+
+def small_training(output, *, devices, parts, slow):
+    """The training of one process."""
+    import keras
+
+    keras.config.set_floatx("float64")
+    strategy = None
+    if keras.backend.backend() == "tensorflow" and devices > 1:
+        import tensorflow as tf
+
+        cpu = tf.config.list_physical_devices("CPU")[0]
+        split = [tf.config.LogicalDeviceConfiguration()] * devices
+        tf.config.set_logical_device_configuration(cpu, split)
+        strategy = tf.distribute.MirroredStrategy([f"CPU:{n}" for n in range(devices)])
+    from keras_psp import data, train
+
+    class Slow(data.GeneratedScenes):
+        """Leaves time to kill something."""
+
+        def example(self, split, index):
+            time.sleep(slow)
+            return super().example(split, index)
+
+    kind = Slow if slow else data.GeneratedScenes
+    train(
+        "scenes",
+        data=kind(image_size=(96, 96), counts={"train": BATCH * STEPS // 2, "val": 5}),
+        output=output,
+        strategy=strategy,
+        progress=False,
+        epochs=2,
+        batch_size=BATCH,
+        warmup_steps=10,
+        learning_rate=0.01,
+        dropout=0.0,
+        gradient_accumulation_steps=parts,
+        checkpoint_steps=3,
+    )
+
+
+def start(output, *, backend="tensorflow", devices=1, parts=1, machine=0, ports=(), slow=0.0):
+    """A process that trains; with ports, one of as many machines."""
+    settings = {**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    addresses = [f"localhost:{port}" for port in ports]
+    if backend == "jax":
+        settings["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
+        if ports:
+            settings |= {
+                "KERAS_DISTRIBUTION_JOB_ADDRESSES": addresses[0],
+                "KERAS_DISTRIBUTION_NUM_PROCESSES": str(len(ports)),
+                "KERAS_DISTRIBUTION_PROCESS_ID": str(machine),
+            }
+    elif ports:
+        task = {"type": "worker", "index": machine}
+        settings["TF_CONFIG"] = json.dumps({"cluster": {"worker": addresses}, "task": task})
+    arguments = [str(output), str(devices), str(parts), str(slow)]
+    with open(f"{output}-{machine}.txt", "w") as errors:
+        return subprocess.Popen(
+            [sys.executable, __file__, "--train", *arguments], env=settings, stderr=errors
+        )
+
+
+def free_ports(count):
+    """Ports that nobody listens on."""
+    sockets = [socket.socket() for _ in range(count)]
+    for one in sockets:
+        one.bind(("localhost", 0))
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+def finished(output, processes):
+    """Wait for the processes; the losses by step."""
+    for machine, process in enumerate(processes):
+        if process.wait(900):
+            text = Path(f"{output}-{machine}.txt").read_text()
+            raise SystemExit(f"{output.name}, process {machine} failed:\n{text[-3000:]}")
+    return np.array(Table(output / "steps.csv", STEP_COLUMNS, writes=False).column("loss"))
+
+
+def losses(folder, name, **options):
+    """The losses of a run in one process or, with machines=2, in two."""
+    progress(name)
+    output = folder / name.replace(" ", "-")
+    machines = options.pop("machines", 1)
+    ports = free_ports(machines) if machines > 1 else ()
+    processes = [start(output, machine=n, ports=ports, **options) for n in range(machines)]
+    return finished(output, processes)
+
+
+def interrupted_losses(folder):
+    """The losses of two processes of which one is killed; both are then started again."""
+    progress("one of two machines is killed")
+    output = folder / "killed"
+    ports = free_ports(2)
+    processes = [start(output, machine=n, ports=ports, slow=0.1) for n in range(2)]
+    checkpoints = output / "checkpoints"
+    while not list(checkpoints.glob("step-*.npz")) or len(rows(output)) < 8:
+        if any(process.poll() is not None for process in processes):
+            raise SystemExit("a process ended before it could be killed")
+        time.sleep(0.05)
+    processes[1].send_signal(signal.SIGKILL)
+    begun = time.perf_counter()
+    try:
+        processes[0].wait(300)
+    except subprocess.TimeoutExpired:
+        processes[0].kill()
+        raise SystemExit("the other machine still waits after 5 minutes") from None
+    seconds = time.perf_counter() - begun
+    last = max(int(path.stem[5:]) for path in checkpoints.glob("step-*.npz"))
+    message = Path(f"{output}-0.txt").read_text().strip().splitlines()[-1]
+    print(f"The other machine stopped after {seconds:.0f} s: {message[:300]}")
+    print(f"Both are started again and go on after step {last}.\n")
+    ports = free_ports(2)
+    return finished(output, [start(output, machine=n, ports=ports) for n in range(2)])
+
+
+def rows(output):
+    """What steps.csv holds so far."""
+    path = output / "steps.csv"
+    return path.read_text().splitlines()[1:] if path.exists() else []
+
+
+def main():
+    """Print the largest relative difference of each run's losses from one device's."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--train", nargs=4, metavar=("OUTPUT", "DEVICES", "PARTS", "SLOW"))
+    options = parser.parse_args()
+    if options.train:
+        output, devices, parts, slow = options.train
+        small_training(output, devices=int(devices), parts=int(parts), slow=float(slow))
+        return False
+    jax, two, parts = {"backend": "jax"}, {"devices": 2}, {"parts": 2}
+    # (run, whose losses it should have, arguments). Parts have BatchNorm statistics of their
+    # own, so they are compared with parts.
+    one, one_jax, in_parts = "TensorFlow, one device", "JAX, one device", "one device in 2 parts"
+    runs = [
+        (one, None, {}),
+        ("MirroredStrategy, 2 devices", one, two),
+        ("MultiWorkerMirroredStrategy, 2 processes", one, {"machines": 2}),
+        (in_parts, None, parts),
+        ("MirroredStrategy, 2 devices in 2 parts each", in_parts, two | parts),
+        (one_jax, None, jax),
+        ("JAX DataParallel, 2 devices", one_jax, jax | two),
+        ("JAX DataParallel, 2 processes", one_jax, jax | {"machines": 2}),
+        ("JAX, one device in 2 parts", None, jax | parts),
+        ("JAX, 2 devices in 2 parts each", "JAX, one device in 2 parts", jax | two | parts),
+    ]
+    killed = "MultiWorkerMirroredStrategy, one killed, both restarted"
+    with tempfile.TemporaryDirectory() as name:
+        found = {title: losses(Path(name), title, **arguments) for title, _, arguments in runs}
+        found[killed] = interrupted_losses(Path(name))
+    print(f"{environment(['tensorflow', 'jax'])}\n")
+    print("| run | first loss | last loss | largest relative difference | from |")
+    print("|---|---|---|---|---|")
+    worst = 0.0
+    for title, reference in [*((title, reference) for title, reference, _ in runs), (killed, one)]:
+        values = found[title]
+        row = f"| {title} | {values[0]:.5f} | {values[-1]:.5f} "
+        if reference is None:
+            print(row + "| | |")
+            continue
+        difference = float(np.max(np.abs(values / found[reference] - 1)))
+        worst = max(worst, difference)
+        print(row + f"| {difference:.1e} | {reference} |")
+    print(f"\nlargest difference {worst:.1e}, bound {BOUND:.0e}")
+    return not worst <= BOUND
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

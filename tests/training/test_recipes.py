@@ -1,0 +1,84 @@
+import dataclasses
+import json
+
+import pytest
+
+from keras_psp.cli.train import _value
+from keras_psp.training import RECIPES, Recipe, recipe
+
+
+def test_published_settings():
+    # semseg/config/{ade20k,voc2012,cityscapes}/*_pspnet50.yaml
+    for name, epochs, crop in (
+        ("ade20k", 100, 473),
+        ("voc2012", 50, 473),
+        ("cityscapes", 200, 713),
+    ):
+        found = recipe(name)
+        assert (found.epochs, found.crop_size, found.backbone) == (epochs, crop, "resnet50")
+        assert (found.learning_rate, found.power, found.head_multiplier) == (0.01, 0.9, 10.0)
+        assert (found.momentum, found.weight_decay, found.batch_size) == (0.9, 1e-4, 16)
+        assert (found.scale, found.rotate, found.aux_weight) == ((0.5, 2.0), 10.0, 0.4)
+        for depth in (50, 101, 152, 269):
+            deep = recipe(f"{name}_resnet{depth}")
+            assert dataclasses.replace(deep, backbone="resnet50", name=name, origin="") == (
+                dataclasses.replace(found, origin="")
+            )
+
+
+@pytest.mark.parametrize(
+    ("name", "examples", "iterations"),
+    [("ade20k", 20_210, 150_000), ("voc2012", 10_582, 30_000), ("cityscapes", 2_975, 90_000)],
+)
+def test_iterations_of_the_paper(name, examples, iterations):
+    found = recipe(f"{name}_paper")
+    steps = found.epochs * (examples // found.batch_size)
+    assert abs(steps / iterations - 1) < 0.02
+
+
+def test_every_recipe_survives_json():
+    for found in RECIPES.values():
+        assert Recipe.from_dict(json.loads(json.dumps(found.to_dict()))) == found
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"epochs": 0}, "epochs=0 must be greater than 0"),
+        ({"epochs": 1.5}, "epochs=1.5 must be int"),
+        ({"mirror": 1}, "mirror=1 must be bool"),
+        ({"scale": (1.0,)}, "scale=.* must be tuple"),
+        ({"backbone": "vgg16"}, "backbone='vgg16' is unknown; choose one of resnet18"),
+        ({"ema": 1.0}, "ema=1.0 must lie between 0 and 1"),
+        ({"class_weights": "median"}, "class_weights='median' is unknown; give one number"),
+        ({"crop": 321}, "a recipe has no field 'crop'; it has .*crop_size"),
+    ],
+)
+def test_bad_fields(fields, message):
+    with pytest.raises(ValueError, match=message):
+        recipe("camvid", **fields)
+
+
+def test_unknown_recipe():
+    with pytest.raises(ValueError, match="recipe 'kitti' is unknown; choose one of ade20k"):
+        recipe("kitti")
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "value"),
+    [
+        ("crop_size", ["321"], 321),
+        ("crop_size", ["321", "473"], (321, 473)),
+        ("bin_sizes", ["6"], (6,)),
+        ("bin_sizes", [], ()),
+        ("weights", ["none"], None),
+        ("weights", ["imagenet"], "imagenet"),
+        ("scale", ["0.5", "2"], (0.5, 2)),
+        ("mirror", ["False"], False),
+        ("ema", ["0.999"], 0.999),
+    ],
+)
+def test_values_of_the_command_line(name, words, value):
+    field = next(f for f in dataclasses.fields(Recipe) if f.name == name)
+    assert _value(words, field) == value
+    recipe("camvid", **{name: value})

@@ -1,0 +1,178 @@
+"""Trainings from their recipe to their files, stopped, killed and gone on with."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+from keras_psp import data, train
+from keras_psp.training import callbacks
+from keras_psp.training.folder import Table
+
+SMALL = {
+    "stem_filters": (8,),
+    "bin_sizes": (1, 2),
+    "crop_size": 49,
+    "batch_size": 4,
+    "epochs": 2,
+    "warmup_steps": 2,
+    "checkpoint_steps": 2,
+}
+
+
+def scenes(train_count=12):
+    return data.GeneratedScenes(image_size=(48, 48), counts={"train": train_count, "val": 3})
+
+
+def losses(folder):
+    return Table(folder / "steps.csv", callbacks.STEP_COLUMNS, writes=False).column("loss")
+
+
+def test_a_training_leaves_all_it_takes_to_repeat_it(tmp_path, capsys):
+    run = train("scenes", data=scenes(), output=tmp_path / "run", **SMALL)
+    assert run.best_mean_iou > 0
+    names = {path.name for path in run.folder.iterdir()}
+    assert names >= {"recipe.json", "starts.json", "log.csv", "steps.csv", "curve.png"}
+    recipe = json.loads((run.folder / "recipe.json").read_text())
+    assert (recipe["epochs"], recipe["seed"], recipe["stem_filters"]) == (2, 0, [8])
+    (begun,) = json.loads((run.folder / "starts.json").read_text())
+    assert begun["versions"]["keras"] == keras.__version__
+    log = Table(run.folder / "log.csv", callbacks.EPOCH_COLUMNS, writes=False)
+    assert log.column("step") == [3, 6]
+    assert np.isfinite(log.column("val_mean_iou")).all()
+    assert len(losses(run.folder)) == 6
+    err = capsys.readouterr().err
+    assert "epoch 2/2" in err and "validation: mean IoU" in err
+
+    # The files are the networks they are called.
+    last = keras.models.load_model(run.folder / "last.keras")
+    image = np.full((1, 48, 48, 3), 99.0)
+    np.testing.assert_array_equal(
+        last.predict(image, verbose=0), run.model.predict(image, verbose=0)
+    )
+    assert last.class_names == list(scenes().class_names)
+
+    # The same call again has nothing left to do.
+    before = (run.folder / "steps.csv").read_text()
+    again = train("scenes", data=scenes(), output=tmp_path / "run", **SMALL)
+    assert (run.folder / "steps.csv").read_text() == before
+    np.testing.assert_array_equal(
+        again.model.predict(image, verbose=0), last.predict(image, verbose=0)
+    )
+    with pytest.raises(ValueError, match="holds a run with epochs=2, not 9"):
+        train("scenes", data=scenes(), output=tmp_path / "run", **{**SMALL, "epochs": 9})
+
+
+SCRIPT = """
+import os, signal, sys
+sys.path.insert(0, sys.argv[1])
+import numpy as np
+import test_run
+from keras_psp import train
+from keras_psp.training import checkpoints
+
+output, kill = sys.argv[2], int(sys.argv[3])
+save, calls = np.savez, []
+
+def savez(path, **arrays):
+    calls.append(path)
+    if len(calls) == kill:  # in the middle of writing
+        save(path, **dict(list(arrays.items())[: len(arrays) // 2]))
+        os.kill(os.getpid(), signal.SIGKILL)
+    save(path, **arrays)
+
+checkpoints.np.savez = savez
+train("scenes", data=test_run.scenes(), output=output, progress=False, **test_run.SMALL)
+"""
+
+
+def in_a_process(output, kill):
+    arguments = [os.path.dirname(__file__), str(output), str(kill)]
+    return subprocess.run(
+        [sys.executable, "-c", SCRIPT, *arguments], capture_output=True, text=True
+    )
+
+
+@pytest.mark.slow
+def test_killed_while_it_writes_it_goes_on_as_if_nothing_was(tmp_path):
+    assert in_a_process(tmp_path / "alone", 0).returncode == 0
+    # The checkpoints are those of steps 2, 3 (an epoch's end), 4 and 6: in the midst of
+    # the third, the newest whole one is that of step 3; then in that of step 6, after 4.
+    for kill, newest in ((3, 3), (2, 4)):
+        killed = in_a_process(tmp_path / "killed", kill)
+        assert killed.returncode == -signal.SIGKILL, killed.stderr[-2000:]
+        files = sorted((tmp_path / "killed" / "checkpoints").glob("step-*.npz"))
+        assert files[-1].name == f"step-{newest:08d}.npz"
+    finished = in_a_process(tmp_path / "killed", 0)
+    assert finished.returncode == 0, finished.stderr[-2000:]
+    expected = losses(tmp_path / "alone")
+    assert len(expected) == 6
+    np.testing.assert_allclose(losses(tmp_path / "killed"), expected, rtol=1e-6)
+    rows = [(tmp_path / name / "log.csv").read_text().split() for name in ("alone", "killed")]
+    assert len(rows[0]) == len(rows[1]) == 3
+
+
+class Poisoned(data.GeneratedScenes):
+    """Scenes of which one has a label outside of the classes."""
+
+    def example(self, split, index):
+        image, mask = next(iter(self.examples(split).skip(index).take(1).as_numpy_iterator()))
+        if split == "train" and index == 7:
+            mask = np.full_like(mask, 200)
+        return image, mask
+
+    def paths(self, split):
+        return [(f"{split}/{index}.jpg", "") for index in range(self.count(split))]
+
+
+def test_a_loss_that_is_no_number_names_its_files(tmp_path):
+    source = Poisoned(image_size=(48, 48), counts={"train": 12, "val": 3})
+    with pytest.raises(FloatingPointError) as found:
+        train("scenes", data=source, output=tmp_path / "run", progress=False, **SMALL)
+    message = str(found.value)
+    assert "train/7.jpg" in message and "is not finite" in message
+    # Nothing of it went into a checkpoint.
+    for path in (tmp_path / "run" / "checkpoints").glob("step-*.npz"):
+        with np.load(path) as file:
+            assert all(np.isfinite(file[name]).all() for name in file.files if name != "meta")
+
+
+class Interrupting(data.GeneratedScenes):
+    """Asks for a stop at the second batch of the validation pictures' source."""
+
+    def example(self, split, index):
+        if not hasattr(self, "read"):
+            self.read = 0
+        self.read += 1
+        if self.read == 6:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return next(iter(self.examples(split).skip(index).take(1).as_numpy_iterator()))
+
+
+def test_sigterm_writes_a_checkpoint_and_stops(tmp_path):
+    source = Interrupting(image_size=(48, 48), counts={"train": 12, "val": 3})
+    handler = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt, match="the same command goes on from there"):
+        train("scenes", data=source, output=tmp_path / "run", progress=False, **SMALL)
+    assert signal.getsignal(signal.SIGTERM) is handler
+    assert list((tmp_path / "run" / "checkpoints").glob("step-*.npz"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"batch_size": 99}, "split 'train' has 12 examples, fewer than batch_size=99"),
+        ({"val_split": "validation"}, "val_split='validation' is none of the splits"),
+        ({"unreadable": "ignore"}, "unreadable='ignore' is unknown; choose stop"),
+        ({"gradient_accumulation_steps": 3}, "batch_size=4 can't be shared equally by 1 device"),
+        ({"crop": 3}, "a recipe has no field 'crop'"),
+    ],
+)
+def test_mistakes_are_told_before_any_work(arguments, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        train("scenes", data=scenes(), output=tmp_path / "run", **{**SMALL, **arguments})
