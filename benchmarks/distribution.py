@@ -79,6 +79,7 @@ def start(output, *, backend="tensorflow", devices=1, parts=1, machine=0, ports=
     addresses = [f"localhost:{port}" for port in ports]
     if backend == "jax":
         settings["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
+        settings["JAX_ENABLE_X64"] = "1"
         if ports:
             settings |= {
                 "KERAS_DISTRIBUTION_JOB_ADDRESSES": addresses[0],
@@ -117,12 +118,13 @@ def finished(output, processes):
 
 def losses(folder, name, **options):
     """The losses of a run in one process or, with machines=2, in two."""
-    progress(name)
     output = folder / name.replace(" ", "-")
     machines = options.pop("machines", 1)
     ports = free_ports(machines) if machines > 1 else ()
     processes = [start(output, machine=n, ports=ports, **options) for n in range(machines)]
-    return finished(output, processes)
+    values = finished(output, processes)
+    progress(f"{name}: {values[0]:.6f} ... {values[-1]:.6f}")
+    return values
 
 
 def interrupted_losses(folder):

@@ -538,18 +538,18 @@ class PSPNet(keras.Model):
         with _returning(self._predicts):
             return super().predict_step(*args)
 
-    # Keras' own two of these fail where a strategy spans several machines.
+    # Keras' own two of these fail where a strategy spans several machines, and the first also
+    # where replicas have pictures of different sizes.
 
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
-        strategy = self._several_machines()
-        if strategy is not None and iterator is not None:
+        if self._distribute_strategy is None:
+            return
+        if iterator is not None:
             for _, _, batches in iterator:
-                data_batch = local_values(strategy, next(batches))
+                data_batch = local_values(self._distribute_strategy, next(batches))
                 break
-            with strategy.scope():
-                self._symbolic_build(data_batch=data_batch)
-        else:
-            super()._maybe_symbolic_build(iterator, data_batch)
+        with self._distribute_strategy.scope():
+            self._symbolic_build(data_batch=data_batch)
 
     def _make_function(self, step_function, *args, **kwargs):
         if self._several_machines() is not None:

@@ -3,8 +3,10 @@
 import contextlib
 import datetime
 import math
+import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -258,18 +260,20 @@ class Judge(keras.callbacks.Callback):
         folder: of the run.
         log: log.csv.
         metric: the model's `MeanIoU`.
-        batches: dataset of images and masks; None where there is no such split.
+        validation: dataset of images and masks, and its steps; None for no validation.
         clock: see `Clock`.
         every: epochs between validations, 0 for none; the last epoch always is judged.
         after: called with the number of epochs and the row of log.csv when it was written.
     """
 
-    def __init__(self, folder: RunFolder, log: Table, metric, batches, clock: Clock, every, after):
+    def __init__(
+        self, folder: RunFolder, log: Table, metric, validation, clock: Clock, every, after
+    ):
         super().__init__()
         self._folder = folder
         self._log = log
         self._metric = metric
-        self._batches = batches
+        self._validation = validation
         self._clock = clock
         self._every = every
         self._after = after
@@ -301,9 +305,10 @@ class Judge(keras.callbacks.Callback):
             row["images_per_second"] = round(clock.images_per_second, 3)
         last = epochs == clock.epochs
         due = bool(self._every) and epochs % self._every == 0
-        if self._batches is not None and self._every and (due or last):
+        if self._validation is not None and self._every and (due or last):
             with averaged(self.model):
-                found = self.model.evaluate(self._batches, verbose=0, return_dict=True)
+                batches, steps = self._validation
+                found = self.model.evaluate(batches, steps=steps, verbose=0, return_dict=True)
                 row |= {
                     "val_loss": float(found["loss"]),
                     "val_mean_iou": float(np.nanmean(self._metric.per_class_iou())),
@@ -323,6 +328,10 @@ class Judge(keras.callbacks.Callback):
         if self._folder.writes:
             with written_aside(self._folder / name) as draft:
                 self.model.save(draft)
+        elif keras.backend.backend() == "jax":
+            # All processes have to take part in reading what lies on all their devices.
+            with tempfile.TemporaryDirectory() as nowhere:
+                self.model.save(os.path.join(nowhere, name))
 
 
 @contextlib.contextmanager

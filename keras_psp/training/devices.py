@@ -89,19 +89,23 @@ class Devices:
         Args:
             source, split, image_size: as for `keras_psp.data.evaluation_batches`.
             batch_size: pictures at a time on each device, where they have one size.
+
+        Returns:
+            The dataset, and the number of steps. (Under a strategy Keras would take the
+            number of elements for it, and each device takes one at a step.)
         """
         from keras_psp.data import evaluation_batches
 
         options = {"split": split, "image_size": image_size}
-        if self.replicas == 1:
-            return evaluation_batches(source, batch_size=batch_size, **options)
-        import tensorflow as tf
-
-        local = self.replicas // self.machines
         whole = evaluation_batches(source, batch_size=batch_size, **options)
         images, masks = whole.element_spec
         one_size = images.shape[1:3].is_fully_defined() and masks.shape[1:].is_fully_defined()
         size = batch_size if one_size else 1
+        if self.replicas == 1:
+            return whole, -(-source.count(split) // size)
+        import tensorflow as tf
+
+        local = self.replicas // self.machines
         # JAX makes one array of what all processes have, so those must be of one shape.
         alone = self.strategy is None and not one_size
         shard = (0, 1) if alone else self.shard
@@ -124,17 +128,13 @@ class Devices:
         ignored = tf.constant(source.ignore_class, tf.int32)
         batches = batches.map(filled)
         if alone:
-            return batches if self.first else batches.map(void)
+            return (batches if self.first else batches.map(void)), source.count(split)
         # As many steps on every machine.
         share = -(-source.count(split) // self.machines)
-        steps = -(-share // width)
-        if self.strategy is not None:
-            steps = -(-steps // local) * local
-        batches = batches.concatenate(batches.take(1).map(void).repeat(steps)).take(steps)
-        batches = batches.apply(tf.data.experimental.assert_cardinality(steps))
-        if self.strategy is None:
-            return batches
-        return self.strategy.distribute_datasets_from_function(lambda context: batches)
+        at_once = 1 if self.strategy is None else local
+        steps = -(-share // (width * at_once))
+        rest = batches.take(1).map(void).repeat(steps * at_once)
+        return self._to_strategy(batches.concatenate(rest).take(steps * at_once)), steps
 
     def distributed(self, batches):
         """This machine's batches as `fit` takes them.
@@ -154,8 +154,13 @@ class Devices:
                 for values in (images, masks)
             )
 
-        pieces = batches.map(cut).unbatch() if local > 1 else batches
-        return self.strategy.distribute_datasets_from_function(lambda context: pieces)
+        return self._to_strategy(batches.map(cut).unbatch() if local > 1 else batches)
+
+    def _to_strategy(self, batches):
+        """Each device takes the next element of this machine's dataset."""
+        if self.strategy is None:
+            return batches
+        return self.strategy.distribute_datasets_from_function(lambda context: batches)
 
 
 def find_devices(strategy: Any = None) -> Devices:

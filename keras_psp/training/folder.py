@@ -28,6 +28,7 @@ class RunFolder:
         log.csv           one row an epoch
         steps.csv         one row a step
         curve.png         both, drawn
+        augmented.png     16 crops as the network sees them
         pictures/         predictions after each validation
         checkpoints/      to go on from
         best.keras        the network that did best on the validation split

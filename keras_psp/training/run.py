@@ -149,6 +149,7 @@ class _Training:
         if step and self.shown:
             print(f"{self.folder.path}: going on after step {step}", file=sys.stderr)
         self._open_logs(step)
+        self._draw_input()
         self.clock = Clock(
             steps_per_epoch=self.steps_per_epoch,
             epochs=recipe.epochs,
@@ -234,7 +235,13 @@ class _Training:
                 # cut epoch is a `fit` of its own.
                 keep.hold = recipe.ema is not None and epoch + 1 < recipe.epochs
                 rest = self._batches(epoch, step, epoch + 1)
-                model.fit(rest, initial_epoch=epoch, epochs=epoch + 1, **options)
+                model.fit(
+                    rest,
+                    initial_epoch=epoch,
+                    epochs=epoch + 1,
+                    steps_per_epoch=self.steps_per_epoch - step,
+                    **options,
+                )
                 if keep.hold:  # `fit` ends by putting the average in place of the weights
                     self.checkpoints.put_back(keep.held)
                     keep.hold, keep.held = False, None
@@ -251,25 +258,30 @@ class _Training:
     def _batches(self, epoch, step, epochs):
         from keras_psp.data import training_batches
 
-        recipe = self.recipe
         batches = training_batches(
             self.source,
-            split=recipe.train_split,
-            batch_size=recipe.batch_size,
-            crop_size=recipe.crop_size,
-            scale=recipe.scale,
-            mirror=recipe.mirror,
-            rotate=recipe.rotate,
-            blur=recipe.blur,
-            fill=recipe.fill,
-            image_size=recipe.image_size,
-            seed=recipe.seed,
+            batch_size=self.recipe.batch_size,
             first_epoch=epoch,
             first_step=step,
             epochs=epochs,
             shard=self.devices.shard,
+            **self._augmentation(),
         )
         return self.devices.distributed(batches)
+
+    def _augmentation(self):
+        """What makes crops of examples, for `training_batches`."""
+        names = ("crop_size", "scale", "mirror", "rotate", "blur", "fill", "image_size", "seed")
+        given = {name: getattr(self.recipe, name) for name in names}
+        return {"split": self.recipe.train_split, **given}
+
+    def _draw_input(self):
+        """A picture of 16 crops, so that a wrong label or colour is seen at the start."""
+        from keras_psp import visual
+
+        path = self.folder / "augmented.png"
+        if self.devices.first and not path.exists():
+            visual.augmented_samples(self.source, path=path, **self._augmentation())
 
     def _files(self, epoch, step):
         """Names of the examples of a batch."""

@@ -37,7 +37,14 @@ def test_a_training_leaves_all_it_takes_to_repeat_it(tmp_path, capsys):
     run = train("scenes", data=scenes(), output=tmp_path / "run", **SMALL)
     assert run.best_mean_iou > 0
     names = {path.name for path in run.folder.iterdir()}
-    assert names >= {"recipe.json", "starts.json", "log.csv", "steps.csv", "curve.png"}
+    assert names >= {
+        "recipe.json",
+        "starts.json",
+        "log.csv",
+        "steps.csv",
+        "curve.png",
+        "augmented.png",
+    }
     recipe = json.loads((run.folder / "recipe.json").read_text())
     assert (recipe["epochs"], recipe["seed"], recipe["stem_filters"]) == (2, 0, [8])
     (begun,) = json.loads((run.folder / "starts.json").read_text())

@@ -1,0 +1,117 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_psp import DilatedResNet, MeanIoU, PSPNet
+from keras_psp.training import recipe
+from keras_psp.training.devices import Devices, find_devices
+
+
+class Pictures:
+    """Seven pictures, of one size or of several."""
+
+    ignore_class = 255
+    splits = ("val",)
+    class_names = ("a", "b", "c")
+    palette = np.zeros((3, 3), "uint8")
+    num_classes = 3
+
+    def __init__(self, sizes):
+        rng = np.random.default_rng(0)
+        self.pairs = [
+            (
+                rng.integers(0, 256, (*size, 3), dtype="uint8"),
+                rng.integers(0, 3, size).astype("uint8"),
+            )
+            for size in sizes
+        ]
+
+    def count(self, split):
+        return len(self.pairs)
+
+    def sizes(self, split):
+        return [mask.shape for _, mask in self.pairs]
+
+    def example(self, split, index):
+        return self.pairs[index]
+
+    def examples(self, split):
+        return tf.data.Dataset.from_generator(
+            lambda: iter(self.pairs),
+            output_signature=(
+                tf.TensorSpec((None, None, 3), tf.uint8),
+                tf.TensorSpec((None, None), tf.uint8),
+            ),
+        )
+
+
+SIZES = {
+    "one": [(17, 25)] * 7,
+    "several": [(17, 25), (25, 17), (20, 20), (17, 25)] + [(33, 17)] * 3,
+}
+
+
+@pytest.mark.parametrize("sizes", SIZES)
+def test_two_devices_judge_every_picture_once(sizes):
+    source = Pictures(SIZES[sizes])
+    matrices, weights = [], None
+    # Collectives serve one strategy a process (TensorFlow issue 62790).
+    reduction = tf.distribute.ReductionToOneDevice()
+    pair = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"], cross_device_ops=reduction)
+    for strategy in (None, pair):
+        devices = find_devices(strategy)
+        with devices.scope():
+            backbone = DilatedResNet(18, stem_filters=(8,), name="backbone")
+            model = PSPNet(3, backbone=backbone, bin_sizes=(1, 2), fusion_filters=8)
+            if weights is not None:
+                model.set_weights(weights)
+            weights = model.get_weights()
+            metric = MeanIoU(3)
+            model.compile(metrics=[metric])
+        batches, steps = devices.validation(source, "val", image_size=None)
+        model.evaluate(batches, steps=steps, verbose=0)
+        matrices.append(metric.confusion_matrix())
+    assert matrices[0].sum() == sum(height * width for height, width in SIZES[sizes])
+    assert matrices[1].sum() == matrices[0].sum()
+    assert np.abs(matrices[1] - matrices[0]).sum() <= 0.01 * matrices[0].sum()
+
+
+@pytest.mark.parametrize("sizes", SIZES)
+@pytest.mark.parametrize("strategy", [None, "some"])
+def test_machines_judge_every_picture_once_and_in_as_many_steps(sizes, strategy, monkeypatch):
+    source = Pictures(SIZES[sizes])
+    monkeypatch.setattr(Devices, "_to_strategy", lambda self, batches: batches)
+    seen, found = 0, []
+    for machine in range(3):
+        devices = Devices("several", 3, machine, 6, strategy)
+        batches, steps = devices.validation(source, "val", image_size=None, batch_size=2)
+        batches = list(batches)
+        found.append(steps)
+        seen += sum(int((masks.numpy() != 255).sum()) for _, masks in batches)
+        if strategy is None:  # JAX cuts each batch for the two devices of this machine
+            assert all(len(images) % 2 == 0 for images, _ in batches)
+            assert len(batches) == steps
+        else:  # each device takes a batch in its turn
+            assert len(batches) == 2 * steps
+    assert len(set(found)) == 1
+    assert seen == sum(height * width for height, width in SIZES[sizes])
+
+
+def test_what_devices_cannot_do_is_refused():
+    pair = Devices("MirroredStrategy", replicas=2, strategy="some")
+    with pytest.raises(ValueError, match=r"batch_size=6 .* 2 device\(s\) in 2 part\(s\) .* of 4"):
+        pair.check(recipe("camvid", batch_size=6, gradient_accumulation_steps=2))
+    with pytest.raises(ValueError, match="jit_compile=True doesn't work under MirroredStrategy"):
+        pair.check(recipe("camvid", jit_compile=True))
+    pair.check(recipe("camvid", batch_size=8, gradient_accumulation_steps=2))
+
+
+def test_a_wrong_tf_config_says_what_is_right(monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", "worker-0:2222")
+    with pytest.raises(ValueError, match="TF_CONFIG='worker-0:2222' isn't"):
+        find_devices()
+
+
+def test_one_machine_in_tf_config_is_one_machine(monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", '{"cluster": {"worker": ["localhost:1"]}}')
+    assert find_devices().machines == 1
