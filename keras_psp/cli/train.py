@@ -77,7 +77,7 @@ def _value(words, field):
     from keras_psp.training.recipes import fits
 
     values = tuple(_parsed(word) for word in words)
-    return values[0] if len(values) == 1 and fits(values[0], field.type) else values
+    return values[0] if len(values) == 1 and not fits(values, field.type) else values
 
 
 def _parsed(word):

@@ -5,11 +5,13 @@ import sys
 import zlib
 from pathlib import Path
 
+import datasets as miniatures
 import numpy as np
 import pytest
 from PIL import Image
 
 import keras_psp.data
+from keras_psp.data import load
 from keras_psp.data.folder import ImageFolder, read_image, read_mask
 
 HEIGHT, WIDTH = 4, 6
@@ -156,6 +158,10 @@ def test_image_suffixes_in_any_case(tmp_path, suffix):
 def test_examples_keep_the_order_of_paths(divided):
     masks = [int(mask[0, 0]) for _, mask in ImageFolder(divided).examples("train")]
     assert masks == [0, 1, 2]
+
+
+def test_from_files_to_a_training_step(divided):
+    miniatures.train(load("folder", root=divided))
 
 
 def test_arrays_stack_what_examples_yield(divided):

@@ -1,3 +1,4 @@
+import datasets as miniatures
 import pytest
 from PIL import Image
 
@@ -33,6 +34,10 @@ def test_lists_keep_their_order(root):
     assert source.num_classes == 3  # counted from the labels of all lists
     assert [int(mask[0, 0]) for _, mask in source.examples("train")] == [2, 0]
     assert source.check(progress=False) == 3
+
+
+def test_from_files_to_a_training_step(root):
+    miniatures.train(load("list", root=root, lists={"train": "train.txt", "val": "val.txt"}))
 
 
 def test_tabs_separate_paths_with_spaces(root):
