@@ -37,10 +37,9 @@ def main():
     parser.add_argument("--full", action="store_true", help="the recipe as it stands")
     options = parser.parse_args()
     settings = {} if options.full else SMALL
+    weights = None if options.weights == "none" else options.weights
     start = time.perf_counter()
-    run = train(
-        "camvid", data=options.data, output=options.output, weights=options.weights, **settings
-    )
+    run = train("camvid", data=options.data, output=options.output, weights=weights, **settings)
     hours = (time.perf_counter() - start) / 3600
     source = data.load("camvid", root=options.data)
     metric = MeanIoU(source.num_classes)

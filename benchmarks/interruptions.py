@@ -2,15 +2,17 @@
 
     python benchmarks/interruptions.py --kills 20
 
-Two runs of one small recipe, with dropout, shuffling, augmentation, checkpoints every two
-steps and a validation every epoch. One is left alone; the other gets kill -9 at random
-moments, from its start to its end, and each time the same command again. Then every step's
-loss of both is compared, and after each kill every checkpoint there is is opened.
+Runs of one small recipe, with dropout, shuffling, augmentation, checkpoints every two steps and
+a validation every epoch. One is left alone; the others get kill -9 at random moments, several
+each, while they start, in and between steps, in a checkpoint or a validation, and each time the
+same command again until they come to their end. Then every step's loss is compared with that of
+the one left alone. After each kill every checkpoint there is is read.
 """
 
 import argparse
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,7 +24,6 @@ import numpy as np
 from measure import environment, progress
 
 from keras_psp.training.callbacks import EPOCH_COLUMNS, STEP_COLUMNS
-from keras_psp.training.checkpoints import CheckpointError
 from keras_psp.training.folder import Table
 
 
@@ -71,60 +72,75 @@ def main():
         small_training(options.train)
         return 0
     generator = random.Random(options.seed)
-    with tempfile.TemporaryDirectory() as folder:
-        return compared(Path(folder), options, generator)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        progress("the run that is left alone")
+        subprocess.run(command(folder / "alone"), check=True, capture_output=True)
+        kills, runs, resumed = [], 0, 0
+        worst = {}
+        while len(kills) < options.kills:
+            output = folder / f"killed{runs}"
+            found = killed_until_it_ends(output, generator, options.kills - len(kills))
+            kills += found
+            resumed += sum(step > 0 for step in found)
+            compare(folder / "alone", output, worst)
+            runs += 1
+            progress(f"run {runs} came to its end after kills at steps {found}")
+            shutil.rmtree(output)
+    print(f"{environment(['tensorflow'])}\n")
+    print(f"{len(kills)} kills in {runs} runs, {resumed} of them with a checkpoint to go on from.")
+    print(
+        f"Steps made at the kills: {', '.join(map(str, kills))}. Every checkpoint could be read.\n"
+    )
+    print("| column | largest difference from the run left alone |")
+    print("|---|---|")
+    for name in sorted(worst):
+        print(f"| {name} | {worst[name]:.1e} |")
+    return not all(value <= 1e-6 for value in worst.values())
 
 
-def compared(folder, options, generator):
-    """Run both and compare."""
-    alone, killed = folder / "alone", folder / "killed"
-    progress("the run that is left alone")
-    start = time.perf_counter()
-    subprocess.run(command(alone), check=True, capture_output=True)
-    length = time.perf_counter() - start
-    unreadable, moments, kills = 0, [], 0
-    errors = folder / "errors.txt"
-    while kills < options.kills:
-        with open(errors, "w") as file:
-            process = subprocess.Popen(command(killed), stdout=file, stderr=file)
-        # A whole run's time: half of that is start and compilation, so most get a few steps.
-        wait = generator.uniform(0.3, 0.8) * length
-        try:
-            process.wait(wait)
+def killed_until_it_ends(output, generator, most):
+    """The steps made at each of several kills, from start to end of one run."""
+    kills = []
+    while len(kills) < min(most, 7):
+        process = subprocess.Popen(
+            command(output), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        before = rows(output)
+        more = generator.choice((0, 1, 1, 2, 2, 3, 4, 6))  # 0: while it starts
+        moment = generator.uniform(0.0, 4.0 if more == 0 else 0.6)
+        while process.poll() is None and rows(output) < before + more:
+            time.sleep(0.01)
+        time.sleep(moment)
+        if process.poll() is not None:
             if process.returncode:
-                raise SystemExit(f"the resumed run failed: {errors.read_text()[-2000:]}")
-            progress(f"it came to its end after {kills} kills; it is started anew")
-            subprocess.run(["rm", "-rf", str(killed)], check=True)
-            continue
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-        kills += 1
-        found = list((killed / "checkpoints").glob("step-*.npz"))
-        moments.append(max((int(path.stem[5:]) for path in found), default=0))
-        try:
-            openable(killed / "checkpoints")
-        except (OSError, ValueError, CheckpointError) as error:
-            unreadable += 1
-            print(error)
-        progress(f"kill {kills} of {options.kills}, after step {moments[-1]}")
-    subprocess.run(command(killed), check=True, capture_output=True)
-    worst = {}
+                raise SystemExit("a resumed run failed")
+            return kills
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        kills.append(rows(output))
+        openable(output / "checkpoints")
+        progress(f"kill after step {kills[-1]}")
+    subprocess.run(command(output), check=True, capture_output=True)
+    return kills
+
+
+def rows(output):
+    """Rows of steps.csv so far."""
+    path = output / "steps.csv"
+    return max(0, len(path.read_text().splitlines()) - 1) if path.exists() else 0
+
+
+def compare(alone, killed, worst):
+    """Note the largest difference of each column of both tables."""
     for name, columns in (("steps.csv", STEP_COLUMNS), ("log.csv", EPOCH_COLUMNS)):
         one, other = (Table(run / name, columns, writes=False) for run in (alone, killed))
         for column in set(columns) - {"images_per_second"}:
             a, b = np.array(one.column(column)), np.array(other.column(column))
-            if a.shape != b.shape:
-                raise SystemExit(f"{name} has {len(a)} rows, and {len(b)} after the kills")
-            worst[f"{name} {column}"] = float(np.nanmax(np.abs(a - b)))
-    print(f"{environment(['tensorflow'])}; kill -9 at {options.kills} random moments.\n")
-    print(f"last checkpoints at the kills: steps {', '.join(map(str, moments))}")
-    print(f"unreadable checkpoints: {unreadable}\n")
-    print("| column | largest difference |")
-    print("|---|---|")
-    for name in sorted(worst):
-        print(f"| {name} | {worst[name]:.1e} |")
-    return bool(unreadable) or max(worst.values()) > 1e-6
+            if a.shape != b.shape or (np.isnan(a) != np.isnan(b)).any():
+                raise SystemExit(f"{name}, {column}: {a} alone, {b} after the kills")
+            key = f"{name} {column}"
+            worst[key] = max(worst.get(key, 0.0), float(np.nanmax(np.abs(a - b), initial=0.0)))
 
 
 if __name__ == "__main__":

@@ -531,11 +531,11 @@ class PSPNet(keras.Model):
         return super().train_step(*args)
 
     def test_step(self, *args):
-        with _returning("low_resolution"):
+        with returning("low_resolution"):
             return super().test_step(*args)
 
     def predict_step(self, *args):
-        with _returning(self._predicts):
+        with returning(self._predicts):
             return super().predict_step(*args)
 
     # Keras' own two of these fail where a strategy spans several machines, and the first also
@@ -786,7 +786,7 @@ def _check_sizes(images, masks):
 
 
 @contextlib.contextmanager
-def _returning(what):
+def returning(what):
     token = _RETURNS.set(what)
     try:
         yield

@@ -8,7 +8,8 @@ def accumulated_step(model, arguments, parts):
     """One step on a batch that is computed part by part, with the mean of the parts' gradients.
 
     Every `parts`-th example is one part, so that on several devices each holds an equal
-    share of all of them. BatchNorm sees one part at a time.
+    share of all of them. BatchNorm sees one part at a time, and its moving statistics move
+    with each.
 
     Args:
         model: a compiled `PSPNet`.

@@ -17,7 +17,7 @@ import numpy as np
 
 from keras_psp.files import written_aside
 from keras_psp.training.checkpoints import Checkpoints, NotFiniteError
-from keras_psp.training.folder import RunFolder, Table
+from keras_psp.training.folder import RunFolder, Table, writing
 
 EPOCH_COLUMNS = (
     "epoch",
@@ -125,7 +125,7 @@ class Guard(keras.callbacks.Callback):
         self._last_good = last_good
 
     def on_train_batch_end(self, batch, logs=None):
-        if not math.isfinite(float(logs["loss"])):
+        if not math.isfinite(self._clock.loss):
             raise FloatingPointError(self.sentence())
 
     def sentence(self) -> str:
@@ -183,6 +183,7 @@ class KeepState(keras.callbacks.Callback):
         clock: see `Clock`.
         checkpoints: where they go.
         every: steps between two within an epoch.
+        due: number of epochs -> whether a checkpoint is due after them in any case.
         resumed: whether this run goes on from one.
         signals: where a wish to stop is noted; None where all machines would have to agree.
 
@@ -199,10 +200,13 @@ class KeepState(keras.callbacks.Callback):
         checkpoints: Checkpoints,
         *,
         every: int,
+        due: Callable[[int], bool],
         resumed: bool,
         signals: Signals | None = None,
     ):
         super().__init__()
+        self._due = due
+        self._saved = clock.step
         self._signals = signals
         self._clock = clock
         self._checkpoints = checkpoints
@@ -226,30 +230,28 @@ class KeepState(keras.callbacks.Callback):
             raise Stopped(f"stopped after step {clock.step}; the same command goes on from there")
 
     def on_epoch_end(self, epoch, logs=None):
-        # Before the validation, which may be long.
-        position = {"epoch": epoch + 1, "step_in_epoch": 0, "total": 0.0}
-        self._save({**position, "finished": _numbers(logs)})
-        if self._signals is not None and self._signals.came:
+        # Before the validation, which may be long. Not after each of many short epochs.
+        stop = self._signals is not None and self._signals.came
+        last = epoch + 1 == self._clock.epochs
+        late = self._clock.step - self._saved >= self._every
+        if stop or last or late or self._due(epoch + 1):
+            position = {"epoch": epoch + 1, "step_in_epoch": 0, "total": 0.0}
+            self._save({**position, "finished": _numbers(logs)})
+        if stop:
             raise Stopped(f"stopped after epoch {epoch + 1}; the same command goes on from there")
 
     def _save(self, extra):
         clock = self._clock
         _ = self.model  # on JAX, brings the variables up to date
         try:
-            arrays = self._checkpoints.save(clock.step, {**clock.position(), **extra})
+            with writing(self._checkpoints.path(clock.step)):
+                arrays = self._checkpoints.save(clock.step, {**clock.position(), **extra})
             self.held = arrays if self.hold else None
+            self._saved = clock.step
         except NotFiniteError as error:
             raise FloatingPointError(
                 f"{error}: training diverged; lower learning_rate, or add warmup_steps, in a new "
                 "run. The last good checkpoint is kept."
-            ) from error
-        except OSError as error:
-            kept = self._checkpoints.steps()
-            rest = f"the checkpoint of step {kept[0]} is whole" if kept else "none was there before"
-            raise OSError(
-                f"the checkpoint of step {clock.step} can't be written to "
-                f"{self._checkpoints.folder} ({error.strerror or error}); {rest}. Make room or "
-                "give write access, and start the same command again to go on."
             ) from error
 
 
@@ -262,7 +264,7 @@ class Judge(keras.callbacks.Callback):
         metric: the model's `MeanIoU`.
         validation: dataset of images and masks, and its steps; None for no validation.
         clock: see `Clock`.
-        every: epochs between validations, 0 for none; the last epoch always is judged.
+        every: epochs between validations; unless 0, the last epoch always is judged.
         after: called with the number of epochs and the row of log.csv when it was written.
     """
 
@@ -282,6 +284,10 @@ class Judge(keras.callbacks.Callback):
         """Best mean IoU so far; NaN before the first."""
         found = [value for value in self._log.column("val_mean_iou") if math.isfinite(value)]
         return max(found, default=math.nan)
+
+    def due(self, epochs: int) -> bool:
+        """Whether there is a validation after so many epochs."""
+        return bool(self._every) and epochs % self._every == 0
 
     def judged(self, epochs: int) -> bool:
         """Whether log.csv has the row of so many epochs."""
@@ -304,8 +310,7 @@ class Judge(keras.callbacks.Callback):
         if math.isfinite(clock.seconds_per_step):
             row["images_per_second"] = round(clock.images_per_second, 3)
         last = epochs == clock.epochs
-        due = bool(self._every) and epochs % self._every == 0
-        if self._validation is not None and self._every and (due or last):
+        if self._validation is not None and (last or self.due(epochs)):
             with averaged(self.model):
                 batches, steps = self._validation
                 found = self.model.evaluate(batches, steps=steps, verbose=0, return_dict=True)
@@ -318,7 +323,10 @@ class Judge(keras.callbacks.Callback):
                 if not row["val_mean_iou"] <= self.best():
                     self._save("best.keras")
                 self._save("last.keras")
-        elif last or due:
+                self._log.add(row)
+                self._after(epochs, row)
+            return
+        if last:
             with averaged(self.model):
                 self._save("last.keras")
         self._log.add(row)
@@ -326,7 +334,8 @@ class Judge(keras.callbacks.Callback):
 
     def _save(self, name):
         if self._folder.writes:
-            with written_aside(self._folder / name) as draft:
+            path = self._folder / name
+            with writing(path), written_aside(path) as draft:
                 self.model.save(draft)
         elif keras.backend.backend() == "jax":
             # All processes have to take part in reading what lies on all their devices.
@@ -349,7 +358,8 @@ def averaged(model):
     for variable, average in zip(
         model.trainable_variables, optimizer._model_variables_moving_average, strict=True
     ):
-        variable.assign(average)
+        # A copy: on JAX the two would be one array, which a step then gives away.
+        variable.assign(keras.ops.convert_to_numpy(average).copy())
     try:
         yield
     finally:
@@ -396,21 +406,22 @@ class TensorBoard:
         import tensorflow as tf
 
         self._tf = tf
+        self._folder = folder
         self._writer = tf.summary.create_file_writer(str(folder))
 
     def scalars(self, step: int, group: str, values: dict[str, float]) -> None:
         """One point on each curve."""
-        with self._writer.as_default():
+        with writing(self._folder), self._writer.as_default():
             for name, value in values.items():
                 if value is not None:
                     self._tf.summary.scalar(f"{group}/{name}", value, step=step)
 
     def picture(self, step: int, name: str, path) -> None:
         """A PNG file."""
-        with self._writer.as_default():
+        with writing(self._folder), self._writer.as_default():
             image = self._tf.io.decode_png(self._tf.io.read_file(str(path)), channels=3)
             self._tf.summary.image(name, image[None], step=step)
-        self._writer.flush()
+            self._writer.flush()
 
     @classmethod
     def opened(cls, folder):
@@ -446,7 +457,7 @@ class Progress(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         self._spoke = time.monotonic()
-        if not self._console.is_terminal:
+        if self._bar is not None or not self._console.is_terminal:
             return
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
         from rich.progress import Progress as Bar

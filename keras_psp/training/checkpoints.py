@@ -91,12 +91,12 @@ class Checkpoints:
             OSError: as writing does; the older checkpoints stay.
         """
         arrays = self._arrays()  # on several machines all take part in reading the metrics
-        if not self.writes:
-            return arrays
         weights = len(self._model.variables)
         for (path, _), array in zip(self._variables()[:weights], arrays, strict=False):
             if array.dtype.kind == "f" and not np.isfinite(array).all():
                 raise NotFiniteError(f"{path} is no longer finite after step {step}")
+        if not self.writes:
+            return arrays
         meta = {
             "version": _VERSION,
             "step": step,
@@ -211,9 +211,14 @@ def _assign(variable, array, *, first=True):
         value = variable.value
         on_read = tf.VariableSynchronization.ON_READ
         if isinstance(value, tf.distribute.DistributedValues) and value.synchronization == on_read:
-            # Reading it sums over all devices, so the first gets all. (Assigning would give
-            # each a share, and drop the remainder of counts.)
+            # Reading it sums over all devices, so each gets an equal share, as the mean of
+            # their own results is what a step tells. (Assigning would drop the remainder of
+            # counts.)
+            count = variable.value.distribute_strategy.num_replicas_in_sync
+            whole = array.dtype.kind in "iu"
+            share = array // count if whole else array / count
             for index, local in enumerate(value.values):
-                local.assign(array if first and index == 0 else np.zeros_like(array))
+                remainder = array - share * count if whole and first and index == 0 else 0
+                local.assign(share + remainder)
             return
     variable.assign(array)

@@ -1,8 +1,10 @@
 """Where a training runs: the devices of this machine, or of several."""
 
 import contextlib
+import functools
 import json
 import os
+import zlib
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -59,25 +61,32 @@ class Devices:
                 f"in {parts} part(s) each; choose a multiple of {self.replicas * parts}."
             )
 
-    def check_agreement(self, step: int) -> None:
-        """Refuse machines that would go on from different steps."""
+    def check_agreement(self, step: int, facts: str) -> None:
+        """Refuse machines that would go on from different steps, or do different things.
+
+        Args:
+            step: of the checkpoint.
+            facts: recipe and numbers of examples.
+        """
         if self.machines == 1:
             return
+        mine = zlib.crc32(f"{step} {facts}".encode()) % 2**31
         if self.strategy is not None:
             import tensorflow as tf
 
-            mine = self.strategy.run(lambda: tf.constant(step, tf.int64))
-            total = int(self.strategy.reduce("SUM", mine, axis=None))
-            agreed = total == step * self.replicas
+            everyone = self.strategy.run(lambda: tf.constant(mine, tf.int64))
+            # Each equals the mean of all only if all are equal.
+            agreed = int(self.strategy.reduce("SUM", everyone, axis=None)) == mine * self.replicas
         else:
             import jax.experimental.multihost_utils
 
-            everyone = jax.experimental.multihost_utils.process_allgather(np.int32(step))
-            agreed = bool((everyone == step).all())
+            everyone = jax.experimental.multihost_utils.process_allgather(np.int32(mine))
+            agreed = bool((everyone == mine).all())
         if not agreed:
             raise ValueError(
-                f"machine {self.machine} of {self.machines} has a checkpoint of step {step}, "
-                "others have another; the output must be one folder that all machines see."
+                f"the {self.machines} machines disagree: machine {self.machine} goes on after step "
+                f"{step} with {facts}. All need the same recipe and data, and an output folder "
+                "that all see."
             )
 
     def validation(self, source, split, *, image_size, batch_size=8):
@@ -105,6 +114,11 @@ class Devices:
             return whole, -(-source.count(split) // size)
         import tensorflow as tf
 
+        if source.count(split) < self.machines:
+            raise ValueError(
+                f"split {split!r} has {source.count(split)} pictures for {self.machines} machines; "
+                "each needs one. Set validation_epochs=0, or use fewer machines."
+            )
         local = self.replicas // self.machines
         # JAX makes one array of what all processes have, so those must be of one shape.
         alone = self.strategy is None and not one_size
@@ -188,10 +202,10 @@ def _tensorflow(strategy):
 
     workers = _workers_of_tf_config()
     if strategy is None and len(workers) > 1:
-        strategy = tf.distribute.MultiWorkerMirroredStrategy()
+        strategy = _strategy("MultiWorkerMirroredStrategy")
     gpus = tf.config.list_logical_devices("GPU")
     if strategy is None and len(gpus) > 1:
-        strategy = tf.distribute.MirroredStrategy()
+        strategy = _strategy("MirroredStrategy")
     names = [device.name for device in gpus or tf.config.list_logical_devices("CPU")]
     if strategy is None:
         return Devices("one device", names=names[:1])
@@ -199,9 +213,25 @@ def _tensorflow(strategy):
     machines, machine = 1, 0
     if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy) and len(workers) > 1:
         machines = len(workers)
-        machine = strategy.cluster_resolver.task_id
+        machine = _own_place()
     kind = type(strategy).__name__
     return Devices(kind, machines, machine, replicas, strategy, names)
+
+
+@functools.cache
+def _strategy(name):
+    """One a process: collectives serve no second one (TensorFlow issue 62790)."""
+    import tensorflow as tf
+
+    return getattr(tf.distribute, name)()
+
+
+def _own_place():
+    """This machine's place among those of TF_CONFIG, the chief before the workers."""
+    config = json.loads(os.environ["TF_CONFIG"])
+    task = config["task"]
+    before = len(config["cluster"].get("chief", [])) if task["type"] == "worker" else 0
+    return before + int(task["index"])
 
 
 def _workers_of_tf_config():
@@ -223,7 +253,8 @@ def _workers_of_tf_config():
 def _jax(strategy):
     import jax
 
-    if os.environ.get("KERAS_DISTRIBUTION_NUM_PROCESSES"):
+    several = os.environ.get("KERAS_DISTRIBUTION_NUM_PROCESSES")
+    if several and not jax.distributed.is_initialized():
         keras.distribution.initialize()
     devices = jax.devices()
     names = [str(device) for device in jax.local_devices()]

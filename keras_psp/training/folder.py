@@ -1,5 +1,6 @@
 """The folder of a training: all that it takes to repeat it, and what came of it."""
 
+import contextlib
 import csv
 import datetime
 import importlib.metadata
@@ -7,8 +8,10 @@ import io
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,22 @@ from keras_psp.files import written_aside
 from keras_psp.training.recipes import Recipe
 
 _PACKAGES = ("keras-psp", "keras", "tensorflow", "jax", "torch", "numpy", "pillow")
+
+
+@contextlib.contextmanager
+def writing(path: str | os.PathLike) -> Iterator[None]:
+    """Turn what a full or read-only disk brings about into one sentence with a remedy."""
+    try:
+        yield
+    except Exception as error:
+        # TensorFlow's file system has errors of its own.
+        if not isinstance(error, OSError) and not type(error).__module__.startswith("tensorflow"):
+            raise
+        reason = getattr(error, "strerror", None) or str(error).split("\n")[0]
+        raise OSError(
+            f"{path} can't be written ({reason}); checkpoints written before are whole. Make "
+            "room or give write access, and start the same command again to go on."
+        ) from error
 
 
 class RunFolder:
@@ -32,7 +51,7 @@ class RunFolder:
         pictures/         predictions after each validation
         checkpoints/      to go on from
         best.keras        the network that did best on the validation split
-        last.keras        the network at the end
+        last.keras        the network at the last validation, and at the end
         tensorboard/      scalars and pictures for TensorBoard
 
     Args:
@@ -46,7 +65,11 @@ class RunFolder:
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"{self.path} is a file; the output must be a folder.")
         if writes:
-            self.path.mkdir(parents=True, exist_ok=True)
+            with writing(self.path):
+                self.path.mkdir(parents=True, exist_ok=True)
+            for name in ("recipe.json", "starts.json", "best.keras", "last.keras", "curve.png"):
+                for leftover in self.path.glob(f".{name}-*"):  # of a killed process
+                    shutil.rmtree(leftover, ignore_errors=True)
 
     def __truediv__(self, name: str) -> Path:
         return self.path / name
@@ -63,17 +86,24 @@ class RunFolder:
         file = self / "recipe.json"
         written = {**recipe.to_dict(), "data": data}
         if self._begun():
-            there = json.loads(file.read_text("utf-8"))
-            # As JSON has it: tuples are lists.
+            # A field that a later version of the package brought has its default; the data
+            # may have moved. As JSON has it: tuples are lists.
+            defaults = Recipe().to_dict()
+            there = {**json.loads(json.dumps(defaults)), **json.loads(file.read_text("utf-8"))}
             here = json.loads(json.dumps(written))
-            for key in sorted(set(there) | set(here)):
-                if key != "examples" and there.get(key) != here.get(key):
-                    raise self._another(key, there.get(key), here.get(key))
+            for key in sorted(defaults):
+                if there[key] != here[key]:
+                    raise self._another(key, there[key], here[key])
             return True
         # A start that made no step, perhaps for a wrong value in its recipe, is no run yet.
         if not self.writes:  # the machine that writes may be doing so just now
             return False
-        others = [p.name for p in self.path.iterdir()]
+        if len(Table(self / "log.csv", ("step",), writes=False).rows):
+            raise ValueError(
+                f"{self.path} holds the log of a run but no checkpoint to go on from; choose "
+                "another --output, or remove the folder to start anew."
+            )
+        others = [p.name for p in self.path.iterdir() if not p.name.startswith(".")]
         if others and not file.exists():
             raise ValueError(
                 f"{self.path} isn't empty ({others[0]}) and holds no run; choose another --output."
@@ -123,7 +153,7 @@ class RunFolder:
 
     def write_json(self, name: str, value: Any) -> None:
         """Write a JSON file that is whole at any moment."""
-        with written_aside(self / name) as draft:
+        with writing(self / name), written_aside(self / name) as draft:
             draft.write_text(json.dumps(value, indent=1, default=str) + "\n", "utf-8")
 
 
@@ -147,11 +177,7 @@ class Table:
             return []
         with open(self.path, newline="", encoding="utf-8") as file:
             # A killed process may have left half a row.
-            return [
-                row
-                for row in csv.DictReader(file)
-                if row.get(self.columns[-1]) is not None and None not in row
-            ]
+            return [row for row in csv.DictReader(file) if row.get(self.columns[-1]) is not None]
 
     def cut(self, step: int) -> None:
         """Forget rows of later steps, which will be made again."""
@@ -161,7 +187,7 @@ class Table:
             writer = csv.DictWriter(text, self.columns)
             writer.writeheader()
             writer.writerows(self.rows)
-            with written_aside(self.path) as draft:
+            with writing(self.path), written_aside(self.path) as draft:
                 draft.write_text(text.getvalue(), "utf-8", newline="")
 
     def add(self, row: dict[str, Any]) -> None:
@@ -169,7 +195,7 @@ class Table:
         text = {name: _text(row.get(name)) for name in self.columns}
         self.rows.append(text)
         if self.writes:
-            with open(self.path, "a", newline="", encoding="utf-8") as file:
+            with writing(self.path), open(self.path, "a", newline="", encoding="utf-8") as file:
                 csv.DictWriter(file, self.columns).writerow(text)
 
     def column(self, name: str) -> list[float]:

@@ -17,7 +17,7 @@ class Recipe:
     """A whole training. The defaults are those of semseg/config/ade20k/ade20k_pspnet50.yaml.
 
     Attributes:
-        name: what it is called in `recipes()`.
+        name: what it is called in `RECIPES`.
         origin: where the values were published.
         dataset: name for `keras_psp.data.load`.
         train_split, val_split: splits trained on and judged.
@@ -104,7 +104,13 @@ class Recipe:
                 object.__setattr__(self, field.name, value := tuple(value))
             if not fits(value, field.type):
                 raise ValueError(f"{field.name}={value!r} must be {_words(field.type)}.")
-        positive = ("epochs", "batch_size", "checkpoint_steps", "learning_rate")
+        positive = (
+            "epochs",
+            "batch_size",
+            "checkpoint_steps",
+            "gradient_accumulation_steps",
+            "learning_rate",
+        )
         for name in positive:
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}={getattr(self, name)!r} must be greater than 0.")
@@ -114,6 +120,9 @@ class Recipe:
             raise ValueError(
                 f"backbone={self.backbone!r} is unknown; choose one of {', '.join(names)}."
             )
+        dtypes = ("float32", "mixed_bfloat16", "mixed_float16")
+        if self.dtype not in dtypes:
+            raise ValueError(f"dtype={self.dtype!r} is unknown; choose one of {', '.join(dtypes)}.")
         if self.ema is not None and not 0 < self.ema < 1:
             raise ValueError(f"ema={self.ema} must lie between 0 and 1, 0.999 for instance.")
         if isinstance(self.class_weights, str) and self.class_weights != "median_frequency":

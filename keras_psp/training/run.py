@@ -12,6 +12,7 @@ import numpy as np
 
 from keras_psp.data.progress import in_threads
 from keras_psp.models import PSPNet
+from keras_psp.models.pspnet import returning
 from keras_psp.training.callbacks import (
     EPOCH_COLUMNS,
     STEP_COLUMNS,
@@ -26,7 +27,7 @@ from keras_psp.training.callbacks import (
 )
 from keras_psp.training.checkpoints import Checkpoints
 from keras_psp.training.devices import find_devices
-from keras_psp.training.folder import RunFolder, Table
+from keras_psp.training.folder import RunFolder, Table, writing
 from keras_psp.training.network import build, schedule
 from keras_psp.training.recipes import Recipe, with_fields
 from keras_psp.training.recipes import recipe as recipe_named
@@ -95,7 +96,7 @@ def train(
             good checkpoint is kept.
         OSError: where the output can't be written; the last good checkpoint is kept.
         KeyboardInterrupt: after Ctrl-C or SIGTERM, once the step is done and a checkpoint
-            written.
+            written; on several machines at once and without one.
     """
     chosen = recipe_named(recipe) if isinstance(recipe, str) else recipe
     chosen = with_fields(chosen, fields)
@@ -145,7 +146,8 @@ class _Training:
         )
         position = self.checkpoints.restore() or {"epoch": 0, "step_in_epoch": 0, "total": 0.0}
         step = position["epoch"] * self.steps_per_epoch + position["step_in_epoch"]
-        devices.check_agreement(step)
+        counts = [self.source.count(split) for split in _splits(recipe)]
+        devices.check_agreement(step, f"{recipe}, {counts} examples")
         if step and self.shown:
             print(f"{self.folder.path}: going on after step {step}", file=sys.stderr)
         self._open_logs(step)
@@ -173,6 +175,7 @@ class _Training:
                 # Stopped between the checkpoint of an epoch and its validation.
                 judge.judge(position["epoch"], position["finished"])
             self._fit(position, judge)
+            self._draw_curve()
         finally:
             if self.bar is not None:
                 self.bar.close()
@@ -218,6 +221,7 @@ class _Training:
             self.clock,
             self.checkpoints,
             every=recipe.checkpoint_steps,
+            due=judge.due,
             resumed=step > 0,
             signals=signals,
         )
@@ -246,6 +250,8 @@ class _Training:
                     self.checkpoints.put_back(keep.held)
                     keep.hold, keep.held = False, None
                 epoch += 1
+            if epoch == recipe.epochs and not step:  # all is done; what `fit` does at its end
+                model.optimizer.finalize_variable_values(model.trainable_variables)
             if epoch < recipe.epochs:
                 model.fit(
                     self._batches(epoch, 0, recipe.epochs),
@@ -281,7 +287,8 @@ class _Training:
 
         path = self.folder / "augmented.png"
         if self.devices.first and not path.exists():
-            visual.augmented_samples(self.source, path=path, **self._augmentation())
+            with writing(path):
+                visual.augmented_samples(self.source, path=path, **self._augmentation())
 
     def _files(self, epoch, step):
         """Names of the examples of a batch."""
@@ -320,9 +327,15 @@ class _Training:
         if self.board is not None and values:
             self.board.scalars(row["step"], "validation", values)
             self.board.picture(row["step"], "predictions", picture)
+        self._draw_curve()
+
+    def _draw_curve(self):
         from keras_psp.visual.curve import training_curve
 
-        training_curve(self.steps, self.log, path=self.folder / "curve.png")
+        if self.devices.first:
+            path = self.folder / "curve.png"
+            with writing(path):
+                training_curve(self.steps, self.log, path=path)
 
     def _draw(self, epochs):
         """Predictions of a few validation pictures beside the truth; the picture's path."""
@@ -331,21 +344,23 @@ class _Training:
         source, images, truths, predictions = self.source, [], [], []
         for image, mask in _some_examples(source, self.recipe.val_split, self.recipe.image_size):
             # Not `predict`, in which all machines of several would have to take part.
-            logits = keras.ops.convert_to_numpy(self.model(image[None], training=False))
+            with returning("classes"):
+                classes = keras.ops.convert_to_numpy(self.model(image[None], training=False))
             images.append(image)
             truths.append(mask)
-            predictions.append(_at_size(logits[0].argmax(-1), mask.shape))
+            predictions.append(_at_size(classes[0], mask.shape))
         path = self.folder / "pictures" / f"epoch-{epochs:04d}.png"
         if self.devices.first:
-            visual.comparison(
-                images,
-                truths,
-                predictions,
-                source.class_names,
-                source.palette,
-                path=path,
-                ignore_class=source.ignore_class,
-            )
+            with writing(path):
+                visual.comparison(
+                    images,
+                    truths,
+                    predictions,
+                    source.class_names,
+                    source.palette,
+                    path=path,
+                    ignore_class=source.ignore_class,
+                )
         return path
 
 

@@ -1,10 +1,12 @@
+import json
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from keras_psp import DilatedResNet, MeanIoU, PSPNet
 from keras_psp.training import recipe
-from keras_psp.training.devices import Devices, find_devices
+from keras_psp.training.devices import Devices, _own_place, find_devices
 
 
 class Pictures:
@@ -103,6 +105,9 @@ def test_what_devices_cannot_do_is_refused():
         pair.check(recipe("camvid", batch_size=6, gradient_accumulation_steps=2))
     with pytest.raises(ValueError, match="jit_compile=True doesn't work under MirroredStrategy"):
         pair.check(recipe("camvid", jit_compile=True))
+    nine = Devices("several", machines=9, replicas=9, strategy="some")
+    with pytest.raises(ValueError, match="has 7 pictures for 9 machines; each needs one"):
+        nine.validation(Pictures(SIZES["one"]), "val", image_size=None)
     pair.check(recipe("camvid", batch_size=8, gradient_accumulation_steps=2))
 
 
@@ -110,6 +115,16 @@ def test_a_wrong_tf_config_says_what_is_right(monkeypatch):
     monkeypatch.setenv("TF_CONFIG", "worker-0:2222")
     with pytest.raises(ValueError, match="TF_CONFIG='worker-0:2222' isn't"):
         find_devices()
+
+
+def test_the_chief_comes_before_the_workers(monkeypatch):
+    cluster = {"chief": ["a:1"], "worker": ["b:1", "c:1"]}
+    places = []
+    for kind, index in (("chief", 0), ("worker", 0), ("worker", 1)):
+        config = {"cluster": cluster, "task": {"type": kind, "index": index}}
+        monkeypatch.setenv("TF_CONFIG", json.dumps(config))
+        places.append(_own_place())
+    assert places == [0, 1, 2]
 
 
 def test_one_machine_in_tf_config_is_one_machine(monkeypatch):

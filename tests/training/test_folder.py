@@ -34,8 +34,12 @@ def test_a_folder_holds_one_run(tmp_path):
     folder.settle("examples", 5)
     with pytest.raises(ValueError, match="holds a run with examples=5, not 4"):
         folder.settle("examples", 4)
-    with pytest.raises(ValueError, match="holds a run with data='data', not 'else'"):
-        folder.begin(recipe("camvid", epochs=4), "else")
+    assert folder.begin(recipe("camvid", epochs=4), "moved")
+    # Results without a checkpoint are not overwritten.
+    (tmp_path / "run" / "checkpoints" / "step-00000001.npz").unlink()
+    (tmp_path / "run" / "log.csv").write_text("step\n1\n")
+    with pytest.raises(ValueError, match="holds the log of a run but no checkpoint"):
+        folder.begin(recipe("camvid", epochs=4), "data")
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from keras_psp import data, train
-from keras_psp.training import callbacks
+from keras_psp.training import callbacks, checkpoints
 from keras_psp.training.folder import Table
 
 SMALL = {
@@ -124,29 +125,29 @@ def test_killed_while_it_writes_it_goes_on_as_if_nothing_was(tmp_path):
     assert len(rows[0]) == len(rows[1]) == 3
 
 
-class Poisoned(data.GeneratedScenes):
-    """Scenes of which one has a label outside of the classes."""
-
-    def example(self, split, index):
-        image, mask = next(iter(self.examples(split).skip(index).take(1).as_numpy_iterator()))
-        if split == "train" and index == 7:
-            mask = np.full_like(mask, 200)
-        return image, mask
+class Named(data.GeneratedScenes):
+    """Scenes with the names of files."""
 
     def paths(self, split):
         return [(f"{split}/{index}.jpg", "") for index in range(self.count(split))]
 
 
 def test_a_loss_that_is_no_number_names_its_files(tmp_path):
-    source = Poisoned(image_size=(48, 48), counts={"train": 12, "val": 3})
+    source = Named(image_size=(48, 48), counts={"train": 12, "val": 3})
+    wild = {**SMALL, "learning_rate": 1e30}
     with pytest.raises(FloatingPointError) as found:
-        train("scenes", data=source, output=tmp_path / "run", progress=False, **SMALL)
+        train("scenes", data=source, output=tmp_path / "run", progress=False, **wild)
     message = str(found.value)
-    assert "train/7.jpg" in message and "is not finite" in message
+    assert "lower learning_rate" in message
+    if "is not finite" in message:
+        step = int(re.search(r"the loss of step (\d+) ", message)[1]) - 1
+        used = data.batch_examples(source, batch_size=4, epoch=step // 3, step=step % 3)
+        assert ", ".join(f"train/{index}.jpg" for index in used) in message
     # Nothing of it went into a checkpoint.
     for path in (tmp_path / "run" / "checkpoints").glob("step-*.npz"):
         with np.load(path) as file:
-            assert all(np.isfinite(file[name]).all() for name in file.files if name != "meta")
+            for name in set(file.files) - {"meta"}:
+                assert np.isfinite(file[name]).all()
 
 
 class Interrupting(data.GeneratedScenes):
@@ -168,6 +169,27 @@ def test_sigterm_writes_a_checkpoint_and_stops(tmp_path):
         train("scenes", data=source, output=tmp_path / "run", progress=False, **SMALL)
     assert signal.getsignal(signal.SIGTERM) is handler
     assert list((tmp_path / "run" / "checkpoints").glob("step-*.npz"))
+
+
+def test_the_moving_average_is_what_is_judged_and_kept(tmp_path):
+    options = {**SMALL, "ema": 0.5, "validation_epochs": 2, "checkpoint_steps": 5}
+    run = train("scenes", data=scenes(), output=tmp_path / "run", progress=False, **options)
+    image = np.full((1, 48, 48, 3), 99.0)
+    expected = run.model.predict(image, verbose=0)
+    last = keras.models.load_model(run.folder / "last.keras")
+    np.testing.assert_array_equal(last.predict(image, verbose=0), expected)
+    again = train("scenes", data=scenes(), output=tmp_path / "run", progress=False, **options)
+    np.testing.assert_array_equal(again.model.predict(image, verbose=0), expected)
+
+
+def test_an_output_that_cannot_be_written_is_one_sentence(tmp_path, monkeypatch):
+    def full(*arguments, **values):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoints.np, "savez", full)
+    with pytest.raises(OSError, match=r"step-0+2.npz can't be written \(No space left") as found:
+        train("scenes", data=scenes(), output=tmp_path / "run", progress=False, **SMALL)
+    assert "start the same command again" in str(found.value)
 
 
 @pytest.mark.parametrize(
