@@ -103,11 +103,12 @@ def test_a_backbone_of_the_users_own_gets_every_weight():
         np.testing.assert_array_equal(new, old)
 
 
-def test_csails_decoder_brings_its_encoder(tmp_path):
+@pytest.mark.parametrize("half", ["encoder", "decoder"])
+def test_either_half_of_csails_brings_the_other(half, tmp_path):
     encoder = checkpoints.csail_encoder()
     writers.write_torch(tmp_path / "encoder_epoch_20.pth", encoder)
     writers.write_torch(tmp_path / "decoder_epoch_20.pth", checkpoints.csail_decoder())
-    model = PSPNet(weights=tmp_path / "decoder_epoch_20.pth")
+    model = PSPNet(weights=tmp_path / f"{half}_epoch_20.pth")
     expected = encoder["conv1.weight"].transpose(2, 3, 1, 0)
     np.testing.assert_array_equal(model.backbone.stem[0].conv.kernel, expected)
 
