@@ -88,7 +88,7 @@ def main():
             progress(f"run {runs} came to its end after kills at steps {found}")
             shutil.rmtree(output)
     print(f"{environment(['tensorflow'])}\n")
-    print(f"{len(kills)} kills in {runs} runs, {resumed} of them with a checkpoint to go on from.")
+    print(f"{len(kills)} kills in {runs} runs, {resumed} of them after the first step.")
     print(
         f"Steps made at the kills: {', '.join(map(str, kills))}. Every checkpoint could be read.\n"
     )
