@@ -250,9 +250,20 @@ def _workers_of_tf_config():
     return workers
 
 
+def _leave_gpus():
+    """TensorFlow only reads pictures here, and would take the GPUs' memory."""
+    try:
+        import tensorflow as tf
+
+        tf.config.set_visible_devices([], "GPU")
+    except (ImportError, RuntimeError):  # not installed, or at work already
+        pass
+
+
 def _jax(strategy):
     import jax
 
+    _leave_gpus()
     several = os.environ.get("KERAS_DISTRIBUTION_NUM_PROCESSES")
     if several and not jax.distributed.is_initialized():
         keras.distribution.initialize()
@@ -270,4 +281,5 @@ def _jax(strategy):
 def _torch(strategy):
     import torch
 
+    _leave_gpus()
     return Devices("one device", names=["cuda:0" if torch.cuda.is_available() else "cpu"])

@@ -208,8 +208,14 @@ class _Training:
     def _validation(self):
         if not self.recipe.validation_epochs:
             return None
-        return self.devices.validation(
-            self.source, self.recipe.val_split, image_size=self.recipe.image_size
+        recipe, devices = self.recipe, self.devices
+        # No more at a time than a training step has on one device.
+        share = recipe.batch_size // (devices.replicas * recipe.gradient_accumulation_steps)
+        return devices.validation(
+            self.source,
+            recipe.val_split,
+            image_size=recipe.image_size,
+            batch_size=min(8, share),
         )
 
     def _fit(self, position, judge):
