@@ -56,7 +56,8 @@ else:
     options = {"batch_size": share, "verbose": 0}
     losses = model.fit(images, masks, epochs=2, shuffle=False, **options).history["loss"]
     value = model.evaluate(images, masks, **options)
-print(json.dumps([*losses, *value, int(model.optimizer.iterations)]))
+steps = int(keras.ops.convert_to_numpy(model.optimizer.iterations))
+print(json.dumps([*losses, *value, steps]))
 """
 
 
