@@ -79,6 +79,11 @@ class Clock(keras.callbacks.Callback):
         """Of the last steps, waiting for the input included."""
         return self.batch_size / self.seconds_per_step
 
+    def speed(self) -> dict[str, float]:
+        """For a row of a table; empty while it is unknown."""
+        known = math.isfinite(self.seconds_per_step)
+        return {"images_per_second": round(self.images_per_second, 3)} if known else {}
+
     def position(self) -> dict[str, Any]:
         """For a checkpoint."""
         return {"epoch": self.epoch, "step_in_epoch": self.step_in_epoch, "total": self.total}
@@ -234,7 +239,7 @@ class KeepState(keras.callbacks.Callback):
         stop = self._signals is not None and self._signals.came
         last = epoch + 1 == self._clock.epochs
         late = self._clock.step - self._saved >= self._every
-        if stop or last or late or self._due(epoch + 1):
+        if stop or last or late or self.hold or self._due(epoch + 1):
             position = {"epoch": epoch + 1, "step_in_epoch": 0, "total": 0.0}
             self._save({**position, "finished": _numbers(logs)})
         if stop:
@@ -307,8 +312,7 @@ class Judge(keras.callbacks.Callback):
             "mean_iou": logs.get("mean_iou"),
             "learning_rate": clock.rate_of_step(step),
         }
-        if math.isfinite(clock.seconds_per_step):
-            row["images_per_second"] = round(clock.images_per_second, 3)
+        row |= clock.speed()
         last = epochs == clock.epochs
         if self._validation is not None and (last or self.due(epochs)):
             with averaged(self.model):
@@ -391,8 +395,7 @@ class Record(keras.callbacks.Callback):
             "mean_iou": clock.mean_iou,
             "learning_rate": clock.learning_rate,
         }
-        if math.isfinite(clock.seconds_per_step):
-            row["images_per_second"] = round(clock.images_per_second, 3)
+        row |= clock.speed()
         self._steps.add(row)
         if self._board is not None:
             names = ("loss", "mean_iou", "learning_rate", "images_per_second")

@@ -180,6 +180,31 @@ def test_the_moving_average_is_what_is_judged_and_kept(tmp_path):
     np.testing.assert_array_equal(again.model.predict(image, verbose=0), expected)
 
 
+def test_a_resume_within_an_epoch_keeps_the_weights_apart_from_their_average(tmp_path, monkeypatch):
+    # Goes on in the second epoch of four steps, at whose end `fit` puts the average in and no
+    # checkpoint would be due.
+    more = {"ema": 0.5, "validation_epochs": 0, "checkpoint_steps": 5, "epochs": 3}
+    options = {**SMALL, **more, "data": scenes(16), "progress": False}
+    run = train("scenes", output=tmp_path / "whole", **options)
+
+    def pulled(guard, batch, logs=None):
+        if guard._clock.step == 7:
+            raise OSError("the plug is pulled")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(callbacks.Guard, "on_train_batch_end", pulled)
+        with pytest.raises(OSError, match="plug"):
+            train("scenes", output=tmp_path / "run", **options)
+    kept = [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()]
+    assert kept == ["step-00000005.npz"]
+    again = train("scenes", output=tmp_path / "run", **options)
+    image = np.full((1, 48, 48, 3), 99.0)
+    # Not bit by bit: the compiled step rounds otherwise from start to start.
+    np.testing.assert_allclose(
+        again.model.predict(image, verbose=0), run.model.predict(image, verbose=0), atol=0.1
+    )
+
+
 def test_an_output_that_cannot_be_written_is_one_sentence(tmp_path, monkeypatch):
     def full(*arguments, **values):
         raise OSError(28, "No space left on device")
