@@ -25,7 +25,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from measure import environment, progress
+from measure import environment, progress, rows_written
 
 from keras_psp.training.callbacks import STEP_COLUMNS
 from keras_psp.training.folder import Table
@@ -134,7 +134,7 @@ def interrupted_losses(folder):
     ports = free_ports(2)
     processes = [start(output, machine=n, ports=ports, slow=0.1) for n in range(2)]
     checkpoints = output / "checkpoints"
-    while not list(checkpoints.glob("step-*.npz")) or len(rows(output)) < 8:
+    while not list(checkpoints.glob("step-*.npz")) or rows_written(output) < 8:
         if any(process.poll() is not None for process in processes):
             raise SystemExit("a process ended before it could be killed")
         time.sleep(0.05)
@@ -152,12 +152,6 @@ def interrupted_losses(folder):
     print(f"Both are started again and go on after step {last}.\n")
     ports = free_ports(2)
     return finished(output, [start(output, machine=n, ports=ports) for n in range(2)])
-
-
-def rows(output):
-    """What steps.csv holds so far."""
-    path = output / "steps.csv"
-    return path.read_text().splitlines()[1:] if path.exists() else []
 
 
 def main():

@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from measure import environment, progress
+from measure import environment, progress, rows_written
 
 from keras_psp.training.callbacks import EPOCH_COLUMNS, STEP_COLUMNS
 from keras_psp.training.folder import Table
@@ -106,10 +106,10 @@ def killed_until_it_ends(output, generator, most):
         process = subprocess.Popen(
             command(output), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        before = rows(output)
+        before = rows_written(output)
         more = generator.choice((0, 1, 1, 2, 2, 3, 4, 6))  # 0: while it starts
         moment = generator.uniform(0.0, 4.0 if more == 0 else 0.6)
-        while process.poll() is None and rows(output) < before + more:
+        while process.poll() is None and rows_written(output) < before + more:
             time.sleep(0.01)
         time.sleep(moment)
         if process.poll() is not None:
@@ -118,17 +118,11 @@ def killed_until_it_ends(output, generator, most):
             return kills
         process.send_signal(signal.SIGKILL)
         process.wait()
-        kills.append(rows(output))
+        kills.append(rows_written(output))
         openable(output / "checkpoints")
         progress(f"kill after step {kills[-1]}")
     subprocess.run(command(output), check=True, capture_output=True)
     return kills
-
-
-def rows(output):
-    """Rows of steps.csv so far."""
-    path = output / "steps.csv"
-    return max(0, len(path.read_text().splitlines()) - 1) if path.exists() else 0
 
 
 def compare(alone, killed, worst):

@@ -20,6 +20,12 @@ def progress(text):
     print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
 
 
+def rows_written(output):
+    """Steps that a training has written into its folder so far."""
+    path = output / "steps.csv"
+    return max(0, len(path.read_text().splitlines()) - 1) if path.exists() else 0
+
+
 def compiled(function, inputs, trained=(), *, mode):
     """`function()` compiled: a call that gives its value and the gradients of `trained`.
 

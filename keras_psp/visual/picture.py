@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from keras_psp.files import written_aside
 from keras_psp.visual.palette import VOID_COLOUR, checked_palette
 
-_PAPER, _INK, _EDGE = (255, 255, 255), (30, 30, 30), (150, 150, 150)
+PAPER, INK, _EDGE = (255, 255, 255), (30, 30, 30), (150, 150, 150)
 _COLUMN = 240  # pixels; narrower pictures are enlarged
 _GAP = 10
 _FONT_SIZE = 16
@@ -141,16 +141,62 @@ def comparison(
             row.append(colours.resize(size, Image.Resampling.NEAREST))
         rows.append(row)
 
-    classes = [i for i in range(len(palette)) if i in occurring and i != ignore_class]
-    entries = [(class_names[i], tuple(palette[i].tolist())) for i in classes]
-    if ignore_class in occurring:
-        entries.append(("not labelled", VOID_COLOUR))
+    entries = legend_entries(occurring, class_names, palette, ignore_class)
     picture = _laid_out(rows, titles, entries)
     if path is not None:
-        path = Path(path)
-        with written_aside(path) as draft:
-            picture.save(draft, None if path.suffix else "png")
+        save_picture(picture, path)
     return picture
+
+
+def legend_entries(occurring, class_names, palette, ignore_class):
+    """Name and colour of the classes that occur, in index order; the ignored one last."""
+    classes = sorted(set(occurring) - {ignore_class})
+    entries = [(class_names[i], tuple(np.asarray(palette[i]).tolist())) for i in classes]
+    if ignore_class in occurring:
+        entries.append(("not labelled", VOID_COLOUR))
+    return entries
+
+
+class Legend:
+    """Names beside their colours, in lines.
+
+    Args:
+        entries: see `legend_entries`.
+        font: of the names.
+        gap: pixels left and right of all, and twice between two.
+
+    Attributes:
+        step: pixels from one entry to the next, the least width for one and its gap.
+        line: pixels from one line to the next.
+    """
+
+    def __init__(self, entries, font, gap):
+        self._entries, self._font, self._gap = entries, font, gap
+        ascent, descent = font.getmetrics()
+        self.line = ascent + descent + 6
+        self._swatch = ascent + 2
+        longest = max((font.getlength(name) for name, _ in entries), default=0)
+        self.step = int(self._swatch * 1.5 + 6 + longest + 2 * gap)
+
+    def per_line(self, width):
+        """How many entries fit beside one another."""
+        return max(1, (width - self._gap) // self.step)
+
+    def draw(self, draw, top, per_line):
+        """Onto an `ImageDraw`, from the height `top` down."""
+        for index, (name, colour) in enumerate(self._entries):
+            row, column = divmod(index, per_line)
+            left, upper = self._gap + column * self.step, top + row * self.line
+            box = (left, upper, left + int(self._swatch * 1.5), upper + self._swatch)
+            draw.rectangle(box, colour, _EDGE)
+            draw.text((box[2] + 6, upper), name, INK, self._font)
+
+
+def save_picture(picture, path):
+    """Replace the file in one go; without a suffix it's PNG."""
+    path = Path(path)
+    with written_aside(path) as draft:
+        picture.save(draft, None if path.suffix else "png")
 
 
 def _laid_out(rows, titles, entries):
@@ -158,37 +204,27 @@ def _laid_out(rows, titles, entries):
     column = max(row[0].width for row in rows)
     # Wide pictures are looked at reduced; their text grows with them.
     font = ImageFont.load_default(max(_FONT_SIZE, column // 24))
-    ascent, descent = font.getmetrics()
-    line = ascent + descent + 6
+    legend = Legend(entries, font, _GAP)
     # A long title widens the columns; it's never cut or written over its neighbour.
     column = max(column, *(int(font.getlength(title)) + 2 for title in titles))
     width = _GAP + len(titles) * (column + _GAP)
-    longest = max((font.getlength(name) for name, _ in entries), default=0)
-    swatch = ascent + 2
-    cell = int(swatch * 1.5 + 6 + longest + 2 * _GAP)
-    width = max(width, cell + _GAP)
-    per_line = max(1, min(len(entries), (width - _GAP) // cell))
-    legend_lines = -(-len(entries) // per_line)
+    width = max(width, legend.step + _GAP)
+    legend_lines = -(-len(entries) // legend.per_line(width))
     per_line = -(-len(entries) // max(1, legend_lines))  # lines of like length
 
-    top = _GAP + line
-    height = top + sum(row[0].height + _GAP for row in rows) + legend_lines * line + _GAP
-    picture = Image.new("RGB", (width, height), _PAPER)
+    top = _GAP + legend.line
+    height = top + sum(row[0].height + _GAP for row in rows) + legend_lines * legend.line + _GAP
+    picture = Image.new("RGB", (width, height), PAPER)
     draw = ImageDraw.Draw(picture)
     for index, title in enumerate(titles):
-        draw.text((_GAP + index * (column + _GAP), _GAP), title, _INK, font)
+        draw.text((_GAP + index * (column + _GAP), _GAP), title, INK, font)
     y = top
     for row in rows:
         for index, cell_picture in enumerate(row):
             indent = (column - cell_picture.width) // 2
             picture.paste(cell_picture, (_GAP + index * (column + _GAP) + indent, y))
         y += row[0].height + _GAP
-    for index, (name, colour) in enumerate(entries):
-        left = _GAP + index % per_line * cell
-        upper = y + index // per_line * line
-        box = (left, upper, left + int(swatch * 1.5), upper + swatch)
-        draw.rectangle(box, colour, _EDGE)
-        draw.text((box[2] + 6, upper), name, _INK, font)
+    legend.draw(draw, y, per_line)
     return picture
 
 

@@ -1,16 +1,13 @@
 """A look at what training sees."""
 
 import os
-from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from keras_psp.files import written_aside
 from keras_psp.visual.palette import VOID_COLOUR
-from keras_psp.visual.picture import overlay
+from keras_psp.visual.picture import PAPER, Legend, legend_entries, overlay, save_picture
 
-_PAPER, _INK, _EDGE = (255, 255, 255), (30, 30, 30), (150, 150, 150)
 _SIDE, _GAP, _FONT_SIZE = 280, 8, 16  # pixels of a sample's longer side, between two, of text
 
 
@@ -56,17 +53,10 @@ def augmented_samples(
     for images, masks in batches.take(rows * columns).as_numpy_iterator():
         occurring.update(np.unique(masks).tolist())
         cells.append(_cell(images[0], masks[0], source, alpha))
-    entries = [
-        (source.class_names[index], tuple(np.asarray(source.palette[index]).tolist()))
-        for index in sorted(occurring - {source.ignore_class})
-    ]
-    if source.ignore_class in occurring:
-        entries.append(("not labelled", VOID_COLOUR))
-    picture = _grid(cells, columns, entries)
+    names, palette, void = source.class_names, source.palette, source.ignore_class
+    picture = _grid(cells, columns, legend_entries(occurring, names, palette, void))
     if path is not None:
-        path = Path(path)
-        with written_aside(path) as draft:
-            picture.save(draft, None if path.suffix else "png")
+        save_picture(picture, path)
     return picture
 
 
@@ -91,26 +81,15 @@ def _cell(image, mask, source, alpha):
 
 def _grid(cells, columns, entries):
     """The cells in rows, with the legend below."""
-    font = ImageFont.load_default(_FONT_SIZE)
-    ascent, descent = font.getmetrics()
-    line, swatch = ascent + descent + 6, ascent + 2
+    legend = Legend(entries, ImageFont.load_default(_FONT_SIZE), _GAP)
     wide, high = cells[0].size
-    width = _GAP + columns * (wide + _GAP)
-    longest = max((font.getlength(name) for name, _ in entries), default=0)
-    step = int(1.5 * swatch + 6 + longest + 2 * _GAP)
-    width = max(width, step + _GAP)
-    per_line = max(1, (width - _GAP) // step)
+    width = max(_GAP + columns * (wide + _GAP), legend.step + _GAP)
+    per_line = legend.per_line(width)
     lines = -(-len(entries) // per_line)
     top = _GAP + -(-len(cells) // columns) * (high + _GAP)
-    picture = Image.new("RGB", (width, top + lines * line + _GAP), _PAPER)
-    draw = ImageDraw.Draw(picture)
+    picture = Image.new("RGB", (width, top + lines * legend.line + _GAP), PAPER)
     for index, cell in enumerate(cells):
         row, column = divmod(index, columns)
         picture.paste(cell, (_GAP + column * (wide + _GAP), _GAP + row * (high + _GAP)))
-    for index, (name, colour) in enumerate(entries):
-        row, column = divmod(index, per_line)
-        left, upper = _GAP + column * step, top + row * line
-        box = left, upper, left + int(1.5 * swatch), upper + swatch
-        draw.rectangle(box, colour, _EDGE)
-        draw.text((box[2] + 6, upper), name, _INK, font)
+    legend.draw(ImageDraw.Draw(picture), top, per_line)
     return picture

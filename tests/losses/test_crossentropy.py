@@ -90,6 +90,22 @@ def value_and_gradient(function, logits):
     return value, tape.gradient(value, logits)
 
 
+def in_graph(loss, jit_compile, logits, masks):
+    """Value and gradient from a compiled function; without XLA, one traced for any size."""
+    specs = None
+    if not jit_compile:
+        specs = [
+            tf.TensorSpec((None, None, None, CLASSES)),
+            tf.TensorSpec((None, None, None), "uint8"),
+        ]
+    step = tf.function(
+        lambda x, y: value_and_gradient(lambda x: loss(y, x), x),
+        jit_compile=jit_compile,
+        input_signature=specs,
+    )
+    return step(logits, tf.constant(masks))
+
+
 @pytest.mark.parametrize("align_corners", [True, False])
 @pytest.mark.parametrize("chunk", [1, 700, 2**21])
 @pytest.mark.parametrize("size", [(33, 41), (6, 5), (4, 3), (2, 2), (1, 9)])
@@ -106,19 +122,7 @@ def test_equals_the_plain_form(size, chunk, align_corners):
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_in_graphs(jit_compile):
     logits, masks = example()
-    loss = UpsampledCrossentropy(chunk_elements=700)
-    specs = None
-    if not jit_compile:
-        specs = [
-            tf.TensorSpec((None, None, None, CLASSES)),
-            tf.TensorSpec((None, None, None), "uint8"),
-        ]
-    step = tf.function(
-        lambda x, y: value_and_gradient(lambda x: loss(y, x), x),
-        jit_compile=jit_compile,
-        input_signature=specs,
-    )
-    found = step(logits, tf.constant(masks))
+    found = in_graph(UpsampledCrossentropy(chunk_elements=700), jit_compile, logits, masks)
     expected = value_and_gradient(lambda x: plain(x, masks, True), logits)
     np.testing.assert_allclose(found[0], expected[0], rtol=1e-5)
     np.testing.assert_allclose(found[1], expected[1], atol=1e-6)
@@ -223,18 +227,7 @@ def test_class_weights_are_those_of_torch():
 def test_options_in_graphs(options, jit_compile):
     logits, masks = example()
     loss = UpsampledCrossentropy(chunk_elements=700, **options)
-    specs = None
-    if not jit_compile:
-        specs = [
-            tf.TensorSpec((None, None, None, CLASSES)),
-            tf.TensorSpec((None, None, None), "uint8"),
-        ]
-    step = tf.function(
-        lambda x, y: value_and_gradient(lambda x: loss(y, x), x),
-        jit_compile=jit_compile,
-        input_signature=specs,
-    )
-    found = step(logits, tf.constant(masks))
+    found = in_graph(loss, jit_compile, logits, masks)
     expected = reference(logits, masks, **options)
     np.testing.assert_allclose(found[0], expected[0], rtol=1e-5)
     np.testing.assert_allclose(found[1], expected[1], atol=1e-6)
