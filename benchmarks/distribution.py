@@ -34,7 +34,7 @@ BATCH, STEPS = 8, 20
 BOUND = 1e-3
 
 
-def small_training(output, *, devices, parts, slow):
+def small_training(output, *, devices, parts):
     """The training of one process."""
     import keras
 
@@ -49,17 +49,10 @@ def small_training(output, *, devices, parts, slow):
         strategy = tf.distribute.MirroredStrategy([f"CPU:{n}" for n in range(devices)])
     from keras_psp import data, train
 
-    class Slow(data.GeneratedScenes):
-        """Leaves time to kill something."""
-
-        def example(self, split, index):
-            time.sleep(slow)
-            return super().example(split, index)
-
-    kind = Slow if slow else data.GeneratedScenes
+    counts = {"train": BATCH * STEPS // 2, "val": 5}
     train(
         "scenes",
-        data=kind(image_size=(96, 96), counts={"train": BATCH * STEPS // 2, "val": 5}),
+        data=data.GeneratedScenes(image_size=(96, 96), counts=counts),
         output=output,
         strategy=strategy,
         progress=False,
@@ -73,7 +66,7 @@ def small_training(output, *, devices, parts, slow):
     )
 
 
-def start(output, *, backend="tensorflow", devices=1, parts=1, machine=0, ports=(), slow=0.0):
+def start(output, *, backend="tensorflow", devices=1, parts=1, machine=0, ports=()):
     """A process that trains; with ports, one of as many machines."""
     settings = {**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
     addresses = [f"localhost:{port}" for port in ports]
@@ -89,7 +82,7 @@ def start(output, *, backend="tensorflow", devices=1, parts=1, machine=0, ports=
     elif ports:
         task = {"type": "worker", "index": machine}
         settings["TF_CONFIG"] = json.dumps({"cluster": {"worker": addresses}, "task": task})
-    arguments = [str(output), str(devices), str(parts), str(slow)]
+    arguments = [str(output), str(devices), str(parts)]
     with open(f"{output}-{machine}.txt", "w") as errors:
         return subprocess.Popen(
             [sys.executable, __file__, "--train", *arguments], env=settings, stderr=errors
@@ -132,7 +125,7 @@ def interrupted_losses(folder):
     progress("one of two machines is killed")
     output = folder / "killed"
     ports = free_ports(2)
-    processes = [start(output, machine=n, ports=ports, slow=0.1) for n in range(2)]
+    processes = [start(output, machine=n, ports=ports) for n in range(2)]
     checkpoints = output / "checkpoints"
     while not list(checkpoints.glob("step-*.npz")) or rows_written(output) < 8:
         if any(process.poll() is not None for process in processes):
@@ -157,11 +150,11 @@ def interrupted_losses(folder):
 def main():
     """Print the largest relative difference of each run's losses from one device's."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--train", nargs=4, metavar=("OUTPUT", "DEVICES", "PARTS", "SLOW"))
+    parser.add_argument("--train", nargs=3, metavar=("OUTPUT", "DEVICES", "PARTS"))
     options = parser.parse_args()
     if options.train:
-        output, devices, parts, slow = options.train
-        small_training(output, devices=int(devices), parts=int(parts), slow=float(slow))
+        output, devices, parts = options.train
+        small_training(output, devices=int(devices), parts=int(parts))
         return False
     jax, two, parts = {"backend": "jax"}, {"devices": 2}, {"parts": 2}
     # (run, whose losses it should have, arguments). Parts have BatchNorm statistics of their

@@ -12,6 +12,7 @@ from PIL import Image
 
 from keras_psp.data.arguments import checked_integer
 from keras_psp.data.progress import in_threads
+from keras_psp.data.python_calls import until_exit
 from keras_psp.visual.palette import checked_palette, default_palette
 
 if TYPE_CHECKING:
@@ -167,7 +168,7 @@ class ImagePairs:
 
         def read(index):
             image, mask = tf.numpy_function(
-                lambda i: self.example(split, int(i)),
+                until_exit(lambda i: self.example(split, int(i))),
                 [index],
                 [tf.uint8, tf.uint8],
                 stateful=False,
@@ -185,7 +186,10 @@ class ImagePairs:
 
         def read(index):
             image = tf.numpy_function(
-                lambda i: self.image(split, int(i)), [index], tf.uint8, stateful=False
+                until_exit(lambda i: self.image(split, int(i))),
+                [index],
+                tf.uint8,
+                stateful=False,
             )
             return tf.ensure_shape(image, (None, None, 3))
 

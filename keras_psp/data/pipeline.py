@@ -19,6 +19,7 @@ import numpy as np
 from keras_psp.data.arguments import checked_integer
 from keras_psp.data.augmentation import augmented
 from keras_psp.data.memory import free_memory
+from keras_psp.data.python_calls import until_exit
 from keras_psp.imagenet import IMAGENET_MEAN
 
 if TYPE_CHECKING:
@@ -133,8 +134,10 @@ def training_batches(
                 draws[steps_left, part].reshape(-1, draws.shape[-1]),
             )
 
+    call = until_exit(lambda index: read(int(index)))
+
     def example(index, draw):
-        image, mask = tf.py_function(lambda i: read(int(i)), [index], [tf.uint8, tf.uint8])
+        image, mask = tf.py_function(call, [index], [tf.uint8, tf.uint8])
         image = tf.ensure_shape(image, (None, None, 3))
         mask = tf.ensure_shape(mask, (None, None))
         return augmented(
@@ -279,7 +282,7 @@ def evaluation_batches(
         if hasattr(source, "example"):
             examples = tf.data.Dataset.range(first, last).map(
                 lambda index: tf.numpy_function(
-                    lambda i: tuple(map(np.asarray, source.example(split, int(i)))),
+                    until_exit(lambda i: tuple(map(np.asarray, source.example(split, int(i))))),
                     [index],
                     [tf.uint8, tf.uint8],
                     stateful=False,

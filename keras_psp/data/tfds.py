@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from keras_psp.data.pairs import ImagePairs
+from keras_psp.data.python_calls import until_exit
 from keras_psp.data.sets import CITYSCAPES_IDS, VOID
 from keras_psp.labels import labels
 
@@ -148,13 +149,16 @@ class TFDSSource:
 
         def read(index):  # tf.data can't read array_record files itself
             call = tf.numpy_function(
-                lambda i: self._example(split, int(i)), [index], types, stateful=False
+                until_exit(lambda i: self._example(split, int(i))),
+                [index],
+                types,
+                stateful=False,
             )
             return shaped(call)
 
         def checked(index, example):
             call = tf.numpy_function(
-                lambda i, image, mask: self._checked(split, int(i), image, mask),
+                until_exit(lambda i, image, mask: self._checked(split, int(i), image, mask)),
                 [index, example[self._image], example[self._mask]],
                 types,
                 stateful=False,

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from keras_psp.data.progress import in_threads
+from keras_psp.files import written_aside
 from keras_psp.models import PSPNet
 from keras_psp.models.pspnet import returning
 from keras_psp.training.callbacks import (
@@ -293,8 +294,9 @@ class _Training:
 
         path = self.folder / "augmented.png"
         if self.devices.first and not path.exists():
-            with writing(path):
-                visual.augmented_samples(self.source, path=path, **self._augmentation())
+            picture = visual.augmented_samples(self.source, **self._augmentation())
+            with writing(path), written_aside(path) as draft:
+                picture.save(draft)
 
     def _files(self, epoch, step):
         """Names of the examples of a batch."""
