@@ -235,9 +235,10 @@ class PSPNet(keras.Model):
         self.class_names = None if class_names is None else [str(name) for name in class_names]
         self.palette = None if palette is None else [[int(n) for n in rgb] for rgb in palette]
         self._policy = policy
-        # What `predict_step` returns, and the function of `predict_classes`.
+        # What `predict_step` returns, and the function of `predict_classes`
+        # and `predict_low_resolution`.
         self._predicts = "logits"
-        self._class_function = None
+        self._class_function = self._low_resolution_function = None
 
     @classmethod
     def from_preset(cls, name: str, **arguments) -> "PSPNet":
@@ -410,7 +411,7 @@ class PSPNet(keras.Model):
             for metric in every_metric
             if metric is not None
         )
-        self._class_function = None
+        self._class_function = self._low_resolution_function = None
         self._parts = int(parts)
         super().compile(optimizer=optimizer, loss=loss, metrics=metrics, **kwargs)
 
@@ -564,7 +565,7 @@ class PSPNet(keras.Model):
         return strategy if on_several_machines(strategy) else None
 
     def quantize(self, *args, **kwargs):
-        self._class_function = None
+        self._class_function = self._low_resolution_function = None
         return super().quantize(*args, **kwargs)
 
     def predict(self, x, *args, **kwargs):
@@ -597,6 +598,25 @@ class PSPNet(keras.Model):
             return self.predict(images, batch_size=batch_size, verbose=verbose, steps=steps)
         finally:
             self._class_function = self.predict_function
+            self.predict_function, self._predicts = usual, "logits"
+
+    def predict_low_resolution(self, images) -> np.ndarray:
+        """Logits before they are upsampled, of one batch.
+
+        Args:
+            images: (batch, height, width, 3), RGB 0..255.
+
+        Returns:
+            (batch, ceil(height / stride), ceil(width / stride), num_classes) float32 or float64.
+        """
+        self._check_images(images)
+        usual = self.predict_function  # type: ignore[has-type]
+        self.predict_function, self._predicts = self._low_resolution_function, "low_resolution"
+        try:
+            found = self.predict_on_batch(images)
+            return np.asarray(found, full_precision(self._policy))
+        finally:
+            self._low_resolution_function = self.predict_function
             self.predict_function, self._predicts = usual, "logits"
 
     def _check_arrays(self, images, masks, *, same_size=False):

@@ -1,0 +1,125 @@
+"""The authors' test procedure beside ours: class maps and probabilities.
+
+    python benchmarks/parity/evaluation.py --semseg semseg
+
+Runs `test` of semseg's tool/test.py on the CPU, with a PSPNet-50 of random weights, on generated
+scenes of five sizes, two of them smaller than the window; then ours with the converted weights:
+scale 1, and six scales, both with flip. Needs torch, pyyaml and OpenCV 4 (`opencv-python-headless<5`).
+"""
+
+import argparse
+import importlib.util
+import logging
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from keras_psp.data.scenes import scene
+from keras_psp.evaluation import Segmenter
+from keras_psp.imagenet import IMAGENET_MEAN, IMAGENET_STD
+from keras_psp.weights import convert
+
+SIZES = ((375, 500), (512, 384), (341, 512), (200, 300), (97, 64))
+SIX = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
+CLASSES, BASE_SIZE = 150, 512
+LEAST_EQUAL, BOUND = 0.999, 1e-4
+
+
+class Authors:
+    """Their procedure with a network of random weights.
+
+    Args:
+        repository: a checkout of hszhao/semseg.
+        folder: for the PNGs that they write.
+        classes: number of classes.
+    """
+
+    def __init__(self, repository, folder, classes=CLASSES):
+        import torch
+
+        self._torch, self._folder, self._classes = torch, Path(folder), classes
+        sys.path.insert(0, str(repository))
+        from model.pspnet import PSPNet
+
+        spec = importlib.util.spec_from_file_location("tool_test", repository / "tool/test.py")
+        self._tool = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(self._tool)
+        self._tool.logger = logging.getLogger("semseg")
+        if not torch.cuda.is_available():
+            torch.Tensor.cuda = lambda tensor: tensor
+        torch.manual_seed(0)
+        self._network = PSPNet(layers=50, classes=classes, zoom_factor=8, pretrained=False)
+        # A random classifier gives almost equal scores; these tell classes apart.
+        torch.nn.init.normal_(self._network.cls[4].weight, std=1.0)
+        self.weights = self._folder / "weights.pth"
+        torch.save(self._network.state_dict(), self.weights)
+        # What each call of theirs for one scale gave.
+        self._given = []
+        whole = self._tool.scale_process
+
+        def noted(*arguments, **options):
+            self._given.append(whole(*arguments, **options))
+            return self._given[-1]
+
+        self._tool.scale_process = noted
+
+    def __call__(self, image, scales, crop):
+        """(class map, probabilities) of an image (height, width, 3)."""
+        self._given.clear()
+        pixels = self._torch.from_numpy(image.transpose(2, 0, 1)[None].astype("float32"))
+        self._tool.test(
+            [(pixels, None)],
+            [("image.png", "")],
+            self._network.eval(),
+            self._classes,
+            list(IMAGENET_MEAN),
+            list(IMAGENET_STD),
+            BASE_SIZE,
+            crop,
+            crop,
+            scales,
+            str(self._folder / "gray"),
+            str(self._folder / "color"),
+            np.zeros((256, 3), "uint8"),
+        )
+        classes = np.asarray(Image.open(self._folder / "gray" / "image.png"))
+        return classes, sum(self._given) / len(scales)
+
+
+def scenes():
+    """The images, (height, width, 3) uint8."""
+    return [scene(seed, image_size=size)[0] for seed, size in enumerate(SIZES)]
+
+
+def main():
+    """Print the table; fail where a bound is missed."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--semseg", required=True, type=Path)
+    parser.add_argument("--crop", type=int, default=473)
+    options = parser.parse_args()
+    failed = False
+    with tempfile.TemporaryDirectory() as folder:
+        authors = Authors(options.semseg, folder)
+        model = convert(authors.weights, verbose=False)
+        print("| image | scales | pixels of one class | largest difference of a probability |")
+        print("|---|---|---|---|")
+        for scales in ((1.0,), SIX):
+            ours = Segmenter(
+                model, scales=scales, flip=True, crop=options.crop, base_size=BASE_SIZE
+            )
+            for image in scenes():
+                classes, probabilities = authors(image, scales, options.crop)
+                equal = float(np.mean(ours.classes([image])[0] == classes))
+                worst = float(np.abs(ours.probabilities(image) - probabilities).max())
+                failed |= not (equal >= LEAST_EQUAL and worst <= BOUND)
+                size = f"{image.shape[1]}x{image.shape[0]}"
+                print(f"| {size} | {len(scales)} | {100 * equal:.3f} % | {worst:.1e} |", flush=True)
+    print(f"\nwindow {options.crop}, flip; bounds {100 * LEAST_EQUAL:.1f} % and {BOUND:.0e}")
+    return failed
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

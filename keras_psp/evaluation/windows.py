@@ -1,0 +1,102 @@
+"""Where the windows of a sliding evaluation lie, as in semseg/tool/test.py."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+
+def scaled_size(height: int, width: int, scale: float, base_size: int | None) -> tuple[int, int]:
+    """Size of an image at a scale, its proportions kept to the nearest pixel.
+
+    Args:
+        height, width: of the image.
+        scale: factor.
+        base_size: length of the longer side at scale 1; None for the image's own.
+    """
+    longer = max(1, round(scale * (base_size or max(height, width))))
+    if height > width:
+        return longer, max(1, round(longer / height * width))
+    return max(1, round(longer / width * height)), longer
+
+
+@dataclass
+class Axis:
+    """Windows along the height or the width of a scaled image.
+
+    Args:
+        length: pixels of the scaled image.
+        crop: pixels of a window; a shorter image is padded to it on both sides.
+        overlap: share of a window that the next one covers again.
+
+    Attributes:
+        before: pixels of padding before the image.
+        padded: length with the padding.
+        starts: first pixel of each window in the padded image.
+    """
+
+    length: int
+    crop: int
+    overlap: float
+
+    def __post_init__(self):
+        missing = max(self.crop - self.length, 0)
+        self.before = missing // 2
+        self.padded = self.length + missing
+        # Rounded: 465 * (1 - 1/3) is 310 and not the 310.00000000000006 of floats.
+        stride = max(1, math.ceil(round(self.crop * (1 - self.overlap), 6)))
+        count = math.ceil((self.padded - self.crop) / stride) + 1
+        self.starts = [min(i * stride, self.padded - self.crop) for i in range(count)]
+
+    def shares(self) -> np.ndarray:
+        """(padded,) float64: one over the number of windows that see a pixel."""
+        counts = np.zeros(self.padded)
+        for start in self.starts:
+            counts[start : start + self.crop] += 1
+        return 1 / counts
+
+    def windows_of(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Where pixels of the scaled image are seen.
+
+        Args:
+            positions: (n,) pixels of the scaled image.
+
+        Returns:
+            (k, n) window, (k, n) pixel in the window and (k, n) share; share 0 where a
+            pixel is seen by fewer than k windows.
+        """
+        position = np.asarray(positions) + self.before
+        starts = np.asarray(self.starts)[:, None]
+        inside = (position >= starts) & (position < starts + self.crop)
+        share = self.shares()[position]
+        order = np.argsort(~inside, axis=0, kind="stable")[: int(inside.sum(axis=0).max())]
+        seen = np.take_along_axis(inside, order, axis=0)
+        offset = np.where(seen, position - np.take(starts[:, 0], order), 0)
+        return order, offset, seen * share
+
+
+def resize_taps(size: int, target: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Bilinear resizing of a length as OpenCV's INTER_LINEAR: centres of pixels, no antialiasing.
+
+    Returns:
+        (target,) indices of the two pixels between which a target pixel lies, and the share of
+        the second.
+    """
+    position = (np.arange(target) + 0.5) * size / target - 0.5
+    position = np.clip(position, 0, size - 1)
+    first = np.minimum(np.floor(position).astype(np.int64), max(size - 2, 0))
+    return first, np.minimum(first + 1, size - 1), position - first
+
+
+def resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """An image (height, width, channels) float32 resized as by `resize_taps`."""
+    for axis in (0, 1):
+        if image.shape[axis] != size[axis]:
+            first, second, share = resize_taps(image.shape[axis], size[axis])
+            share = share.astype(np.float32).reshape((-1, 1, 1) if axis == 0 else (-1, 1))
+            a, b = np.take(image, first, axis=axis), np.take(image, second, axis=axis)
+            b -= a
+            b *= share
+            a += b
+            image = a
+    return image
