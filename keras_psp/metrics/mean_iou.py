@@ -4,6 +4,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_psp.metrics import confusion
+
 # Counts are kept as high * LIMB + low: JAX has no int64 by default and float32 loses
 # counts past 2^24. A low limb below 2^24 can still be summed over 127 replicas in int32.
 LIMB = 2**24
@@ -96,36 +98,35 @@ class MeanIoU(keras.metrics.Metric):
     def _float_matrix(self):
         return ops.cast(self.high, "float32") * LIMB + ops.cast(self.low, "float32")
 
-    def confusion_matrix(self) -> np.ndarray:
+    def confusion_matrix(self, *, others: bool = False) -> np.ndarray:
         """(num_classes, num_classes) int64 counts: row the label, column the prediction.
 
         A prediction that is none of the classes is in no column, yet counts against its
         label in every measure.
-        """
-        return self._counts()[:, :-1]
 
-    def _counts(self):
+        Args:
+            others: add a last column with those predictions, so that `evaluation.Measures`
+                counts them too.
+        """
         high = ops.convert_to_numpy(self.high).astype("int64")
-        return high * LIMB + ops.convert_to_numpy(self.low)
+        counts = high * LIMB + ops.convert_to_numpy(self.low)
+        return counts if others else counts[:, :-1]
 
     def per_class_iou(self) -> np.ndarray:
         """(num_classes,) float64; NaN for a class in neither labels nor predictions."""
-        return per_class_iou(self._counts())
+        return confusion.per_class_iou(self.confusion_matrix(others=True))
 
     def per_class_accuracy(self) -> np.ndarray:
         """(num_classes,) float64 recall; NaN for a class that is in no label."""
-        matrix = self._counts()
-        return _divide(np.diag(matrix), matrix.sum(axis=1))
+        return confusion.per_class_accuracy(self.confusion_matrix(others=True))
 
     def pixel_accuracy(self) -> float:
         """Share of the counted pixels that are right; NaN before any was counted."""
-        matrix = self._counts()
-        return float(_divide(np.trace(matrix), matrix.sum()))
+        return confusion.pixel_accuracy(self.confusion_matrix(others=True))
 
     def class_accuracy(self) -> float:
         """Mean over classes of `per_class_accuracy`, absent classes left out."""
-        accuracy = self.per_class_accuracy()
-        return float(np.nanmean(accuracy)) if np.isfinite(accuracy).any() else float("nan")
+        return confusion.mean_of_present(self.per_class_accuracy())
 
     def get_config(self):
         return {
@@ -133,18 +134,3 @@ class MeanIoU(keras.metrics.Metric):
             "num_classes": self.num_classes,
             "ignore_class": self.ignore_class,
         }
-
-
-def per_class_iou(confusion: np.ndarray) -> np.ndarray:
-    """IoU per class of a (num_classes, num_classes) count matrix; NaN for absent classes.
-
-    More columns are predictions that are no class.
-    """
-    intersection = np.diag(confusion)
-    predicted = confusion.sum(axis=0)[: len(confusion)]
-    return _divide(intersection, predicted + confusion.sum(axis=1) - intersection)
-
-
-def _divide(numerator, denominator):
-    numerator, denominator = np.asarray(numerator, "float64"), np.asarray(denominator, "float64")
-    return np.where(denominator > 0, numerator / np.maximum(denominator, 1), np.nan)

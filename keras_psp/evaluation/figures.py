@@ -1,0 +1,80 @@
+"""How measures are shown and written: percentages, CSV and JSON."""
+
+import csv
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import rich.console
+import rich.table
+import rich.text
+
+from keras_psp.files import written_aside
+
+
+def percent(value: float, digits: int = 1) -> str:
+    """A share as a percentage, or "-" for NaN."""
+    return "-" if math.isnan(value) else f"{100 * value:.{digits}f} %"
+
+
+def percent_table(title: str, columns: Sequence[str], rows: Iterable[Sequence]) -> rich.table.Table:
+    """A table of a name and shares in each row.
+
+    Args:
+        title: above the table.
+        columns: heading of the name's column, then one for each share.
+        rows: each a name and its shares, 0 to 1 or NaN.
+    """
+    table = rich.table.Table(title=title, title_justify="left")
+    table.add_column(columns[0])
+    for column in columns[1:]:
+        table.add_column(column, justify="right")
+    for name, *values in rows:
+        # A name is no markup.
+        table.add_row(rich.text.Text(name), *(percent(value) for value in values))
+    return table
+
+
+def show(
+    tables: Sequence[rich.table.Table],
+    means: Mapping[str, float],
+    console: rich.console.Console | None,
+) -> None:
+    """Print tables and a line of means, to stdout unless a console is given."""
+    console = console or rich.console.Console(highlight=False)
+    for table in tables:
+        console.print(table)
+    line = "   ".join(f"{name} {percent(value, 2)}" for name, value in means.items())
+    console.print(line, soft_wrap=True)
+
+
+def write_csv(
+    path: str | os.PathLike, columns: Sequence[str], rows: Iterable[Sequence[Any]]
+) -> None:
+    """Write a table, whole or not at all; the cell of a NaN stays empty."""
+    with (
+        written_aside(os.fspath(path)) as aside,
+        open(aside, "w", newline="", encoding="utf-8") as file,
+    ):
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows([[_or_none(value) for value in row] for row in rows])
+
+
+def write_json(path: str | os.PathLike, content: Mapping[str, Any]) -> None:
+    """Write nested dicts and lists, whole or not at all; a NaN becomes null."""
+    with written_aside(os.fspath(path)) as aside:
+        text = json.dumps(_or_none(content), indent=2, allow_nan=False, ensure_ascii=False)
+        aside.write_text(text + "\n", encoding="utf-8")
+
+
+def _or_none(value):
+    if isinstance(value, Mapping):
+        return {key: _or_none(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_or_none(inner) for inner in value]
+    if isinstance(value, float):  # float64 of numpy too, which prints as it is then
+        return None if math.isnan(value) else float(value)
+    return value
