@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from keras_psp.data import cityscapes_labels
 from keras_psp.data.folder import read_text
 from keras_psp.data.pairs import (
     IMAGE_SUFFIXES,
@@ -281,8 +282,8 @@ def _read_voc(path):
 
 # --- Cityscapes ----------------------------------------------------------------------
 
-# cityscapesScripts, helpers/labels.py: the id of each trainId.
-CITYSCAPES_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
+# The label id of each class.
+CITYSCAPES_IDS = tuple(label.id for label in cityscapes_labels.CLASSES)
 
 # An all-black picture, and one that many delete, as a notice on the download page advised.
 _BLACK = "troisdorf/troisdorf_000000_000073"
@@ -348,7 +349,7 @@ def _cityscapes(root, *, complete):
             label_at=_at(annotations, f"_{kind}_labelIds.png"),
             complete=complete,
         )
-    lookup = dict.fromkeys(range(34), VOID)
+    lookup = dict.fromkeys(range(len(cityscapes_labels.LABELS)), VOID)
     lookup.update({value: index for index, value in enumerate(CITYSCAPES_IDS)})
     return Cityscapes(
         "cityscapes",
@@ -381,15 +382,13 @@ def _read_cityscapes(path):
     values = read_mask(path)
     if not path.name.endswith("_labelTrainIds.png"):
         return values
-    ids = np.zeros(256, np.uint8)  # 255 becomes 0, unlabelled
-    ids[: len(CITYSCAPES_IDS)] = CITYSCAPES_IDS
     wrong = values[(values >= len(CITYSCAPES_IDS)) & (values != VOID)]
     if wrong.size:
         raise ValueError(
             f"{path}: label value {wrong[0]} is no trainId (0 to 18, 255); write the file again "
             "with csCreateTrainIdLabelImgs, or remove the _labelTrainIds.png beside _labelIds.png."
         )
-    return ids[values]
+    return cityscapes_labels.label_ids(values)
 
 
 # --- COCO ----------------------------------------------------------------------------

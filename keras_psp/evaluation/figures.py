@@ -19,21 +19,25 @@ def percent(value: float, digits: int = 1) -> str:
     return "-" if math.isnan(value) else f"{100 * value:.{digits}f} %"
 
 
-def percent_table(title: str, columns: Sequence[str], rows: Iterable[Sequence]) -> rich.table.Table:
+def percent_table(
+    title: str, columns: Sequence[str], *sections: Iterable[Sequence]
+) -> rich.table.Table:
     """A table of a name and shares in each row.
 
     Args:
         title: above the table.
         columns: heading of the name's column, then one for each share.
-        rows: each a name and its shares, 0 to 1 or NaN.
+        sections: rows, each a name and its shares, 0 to 1 or NaN; a line between sections.
     """
     table = rich.table.Table(title=title, title_justify="left")
     table.add_column(columns[0])
     for column in columns[1:]:
         table.add_column(column, justify="right")
-    for name, *values in rows:
-        # A name is no markup.
-        table.add_row(rich.text.Text(name), *(percent(value) for value in values))
+    for rows in sections:
+        for name, *values in rows:
+            # A name is no markup.
+            table.add_row(rich.text.Text(name), *(percent(value) for value in values))
+        table.add_section()
     return table
 
 
