@@ -311,7 +311,7 @@ class ImagePairs:
             if mask.min(initial=0) < 0:
                 raise ValueError(
                     f"{origin}: label value {values[mask < 0][0]} is none of {self._title} "
-                    f"({_ranges(np.flatnonzero(self._lookup >= 0))}); the file belongs to another "
+                    f"({ranges(np.flatnonzero(self._lookup >= 0))}); the file belongs to another "
                     "set or version, or was converted already."
                 )
             return mask.astype(np.uint8)
@@ -575,7 +575,7 @@ def _table(lookup):
     return table
 
 
-def _ranges(values):
+def ranges(values):
     """`0 to 10, 12, 14 to 20` for sorted integers."""
     parts = np.split(values, np.flatnonzero(np.diff(values) > 1) + 1)
     return ", ".join(f"{p[0]} to {p[-1]}" if len(p) > 1 else str(p[0]) for p in parts)
