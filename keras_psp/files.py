@@ -42,6 +42,22 @@ def put_in_place(draft: Path, path: Path) -> None:
     os.replace(draft, path)
 
 
+@contextlib.contextmanager
+def writing(path: str | os.PathLike) -> Iterator[None]:
+    """Turn what a full or read-only disk brings about into one sentence with a remedy."""
+    try:
+        yield
+    except Exception as error:
+        # TensorFlow's file system has errors of its own.
+        if not isinstance(error, OSError) and not type(error).__module__.startswith("tensorflow"):
+            raise
+        reason = getattr(error, "strerror", None) or str(error).split("\n")[0]
+        raise OSError(
+            f"{path} can't be written ({reason}); what was written before is whole. Make "
+            "room or give write access, and start the same command again to go on."
+        ) from error
+
+
 def _to_disk(path):
     """After a power cut the new name must not stand for an empty file."""
     handle = os.open(path, os.O_RDONLY)

@@ -4,7 +4,8 @@
 
 Runs `test` of semseg's tool/test.py on the CPU, with a PSPNet-50 of random weights, on generated
 scenes of five sizes, two of them smaller than the window; then ours with the converted weights:
-scale 1, and six scales, both with flip. Needs torch, pyyaml and OpenCV 4 (`opencv-python-headless<5`).
+scale 1, and six scales, both with flip. Needs torch, pyyaml and OpenCV 4
+(`opencv-python-headless<5`).
 """
 
 import argparse
@@ -52,8 +53,9 @@ class Authors:
             torch.Tensor.cuda = lambda tensor: tensor
         torch.manual_seed(0)
         self._network = PSPNet(layers=50, classes=classes, zoom_factor=8, pretrained=False)
-        # A random classifier gives almost equal scores; these tell classes apart.
-        torch.nn.init.normal_(self._network.cls[4].weight, std=1.0)
+        # A new classifier's scores are almost equal. These differ by a few, as a trained one's;
+        # not by more, or a window and its mirror image tie at one half and one half.
+        torch.nn.init.normal_(self._network.cls[4].weight, std=0.1)
         self.weights = self._folder / "weights.pth"
         torch.save(self._network.state_dict(), self.weights)
         # What each call of theirs for one scale gave.
@@ -83,7 +85,7 @@ class Authors:
             scales,
             str(self._folder / "gray"),
             str(self._folder / "color"),
-            np.zeros((256, 3), "uint8"),
+            [0] * 768,
         )
         classes = np.asarray(Image.open(self._folder / "gray" / "image.png"))
         return classes, sum(self._given) / len(scales)

@@ -1,6 +1,8 @@
 """Long work on many items: in threads, with a bar on stderr."""
 
+import collections
 import os
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 
@@ -26,3 +28,19 @@ def in_threads(function, items, title, *, progress=True, threads=None):
         yield from results
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def ahead(function: Callable, items: Iterable, *, threads: int = 1) -> Iterator:
+    """`function` of each item in order, in threads, at most one a thread ahead of the reader."""
+    with ThreadPoolExecutor(threads) as pool:
+        waiting: collections.deque = collections.deque()
+        try:
+            for item in items:
+                waiting.append(pool.submit(function, item))
+                if len(waiting) > threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()

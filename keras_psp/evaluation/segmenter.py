@@ -2,13 +2,15 @@
 
 import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
+from keras_psp.data.arguments import checked_integer
+from keras_psp.data.progress import ahead
 from keras_psp.evaluation.windows import Axis, resize_taps, resized, scaled_size
 from keras_psp.layers.resampling import interpolation_matrix
 
@@ -60,9 +62,8 @@ class Segmenter:
         if not 0 <= overlap < 1:
             raise ValueError(f"overlap={overlap!r}; it must be from 0 to below 1.")
         for name, value in (("crop", crop), ("base_size", base_size), ("batch_size", batch_size)):
-            optional = name != "batch_size"
-            if not (optional and value is None) and (int(value) != value or value < 1):
-                raise ValueError(f"{name}={value!r}; it must be a whole number of at least 1.")
+            if value is not None or name == "batch_size":
+                checked_integer(name, value, least=1)
         self.flip = bool(flip)
         self.crop = crop
         self.overlap = overlap
@@ -92,10 +93,10 @@ class Segmenter:
         """
         kind = np.uint8 if self.model.num_classes <= 256 else np.uint16
         for image, found in self._scored(images):
-            classes = np.empty((image.height, image.width), kind)
+            classes: np.ndarray = np.empty((image.height, image.width), kind)
             for first, block in self._blocks(image, found):
-                rows = ops.convert_to_numpy(self._compiled(_best)(block))[:, : image.width]
-                classes[first : first + len(rows)] = rows[: image.height - first]
+                rows = self._compiled(_best)(block)
+                image.put(ops.convert_to_numpy(rows), first, classes)
             yield classes
 
     def probabilities(self, image: np.ndarray) -> np.ndarray:
@@ -107,22 +108,22 @@ class Segmenter:
         Returns:
             (height, width, num_classes) float32.
         """
-        ((image, found),) = self._scored([image])
-        result = np.empty((image.height, image.width, self.model.num_classes), np.float32)
-        for first, block in self._blocks(image, found, normalize=True):
-            rows = ops.convert_to_numpy(block)[:, : image.width]
-            result[first : first + len(rows)] = rows[: image.height - first]
+        ((found_image, found),) = self._scored([image])
+        shape = found_image.height, found_image.width, self.model.num_classes
+        result = np.empty(shape, np.float32)
+        for first, block in self._blocks(found_image, found, normalize=True):
+            found_image.put(ops.convert_to_numpy(block), first, result)
         return result
 
     # Windows through the network.
 
-    def _scored(self, images):
+    def _scored(self, images) -> "Iterator[tuple[_Image, Any]]":
         """(image, logits of its windows) in order; logits[scale][row of windows] is an array
         (columns of windows, mirrored or not, h, w, classes).
         """
         waiting: list[_Image] = []
         pending: list[tuple[_Window, np.ndarray]] = []
-        for image in _ahead(self._prepared, images):
+        for image in ahead(self._prepared, images):
             waiting.append(image)
             for window in image.windows(self.flip):
                 pixels = image.cut(window)
@@ -273,6 +274,11 @@ class _Image:
         self.logits = [[None] * len(scale.grid[0].starts) for scale in self.scales]
         self._views = views
 
+    def put(self, rows, first, result):
+        """Rows of a block, which may run over, into their place."""
+        rows = rows[: self.height - first, : self.width]
+        result[first : first + len(rows)] = rows
+
     def windows(self, flip):
         for number, scale in enumerate(self.scales):
             for row in range(len(scale.grid[0].starts)):
@@ -397,16 +403,3 @@ def _compiled(function, shapes, taps):
     import torch
 
     return torch.no_grad()(function)
-
-
-def _ahead(function, items):
-    """`function` of each item in order, the next one's in a thread."""
-    with ThreadPoolExecutor(1) as pool:
-        before = None
-        for item in items:
-            future = pool.submit(function, item)
-            if before is not None:
-                yield before.result()
-            before = future
-        if before is not None:
-            yield before.result()

@@ -15,9 +15,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_psp.files import written_aside
+from keras_psp.files import writing, written_aside
 from keras_psp.training.checkpoints import Checkpoints, NotFiniteError
-from keras_psp.training.folder import RunFolder, Table, writing
+from keras_psp.training.folder import RunFolder, Table
 
 EPOCH_COLUMNS = (
     "epoch",

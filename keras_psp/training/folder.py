@@ -1,6 +1,5 @@
 """The folder of a training: all that it takes to repeat it, and what came of it."""
 
-import contextlib
 import csv
 import datetime
 import importlib.metadata
@@ -11,32 +10,15 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import keras
 
-from keras_psp.files import written_aside
+from keras_psp.files import writing, written_aside
 from keras_psp.training.recipes import Recipe
 
 _PACKAGES = ("keras-psp", "keras", "tensorflow", "jax", "torch", "numpy", "pillow")
-
-
-@contextlib.contextmanager
-def writing(path: str | os.PathLike) -> Iterator[None]:
-    """Turn what a full or read-only disk brings about into one sentence with a remedy."""
-    try:
-        yield
-    except Exception as error:
-        # TensorFlow's file system has errors of its own.
-        if not isinstance(error, OSError) and not type(error).__module__.startswith("tensorflow"):
-            raise
-        reason = getattr(error, "strerror", None) or str(error).split("\n")[0]
-        raise OSError(
-            f"{path} can't be written ({reason}); checkpoints written before are whole. Make "
-            "room or give write access, and start the same command again to go on."
-        ) from error
 
 
 class RunFolder:

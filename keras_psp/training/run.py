@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from keras_psp.data.progress import in_threads
-from keras_psp.files import written_aside
+from keras_psp.files import writing, written_aside
 from keras_psp.models import PSPNet
 from keras_psp.models.pspnet import returning
 from keras_psp.training.callbacks import (
@@ -28,7 +28,7 @@ from keras_psp.training.callbacks import (
 )
 from keras_psp.training.checkpoints import Checkpoints
 from keras_psp.training.devices import find_devices
-from keras_psp.training.folder import RunFolder, Table, writing
+from keras_psp.training.folder import RunFolder, Table
 from keras_psp.training.network import build, schedule
 from keras_psp.training.recipes import Recipe, with_fields
 from keras_psp.training.recipes import recipe as recipe_named

@@ -70,6 +70,25 @@ def test_conv_norm_is_conv_norm_relu():
     layer = ConvNorm(5, 3)
     found = layer(x)
     expected = keras.ops.relu(layer.norm(layer.conv(x)))
-    np.testing.assert_allclose(found, expected)
+    np.testing.assert_allclose(found, expected, atol=2e-6)
     assert (layer.norm.epsilon, layer.norm.momentum) == (1e-5, 0.9)
     assert layer.conv.bias is None
+
+
+@pytest.mark.parametrize("use_bias", [False, True])
+def test_inference_is_the_convolution_and_its_batchnorm(use_bias):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(2, 9, 7, 3)).astype("float32")
+    layer = ConvNorm(4, 3, use_bias=use_bias, activation=False)
+    layer.build(x.shape)
+    for variable in layer.variables:
+        if variable.dtype == "float32":
+            variable.assign(rng.uniform(0.5, 2.0, variable.shape))
+    norm, bias = layer.norm, layer.conv.bias.numpy() if use_bias else 0.0
+    mean, variance, gamma, beta = (
+        v.numpy() for v in (norm.moving_mean, norm.moving_variance, norm.gamma, norm.beta)
+    )
+    plain = reference(x, layer.conv.kernel.numpy(), 1, 1) + bias
+    expected = (plain - mean) / np.sqrt(variance + norm.epsilon) * gamma + beta
+    np.testing.assert_allclose(layer(x, training=False), expected, rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(layer(x), layer(x, training=False))
