@@ -10,11 +10,11 @@ class BoundaryIoU:
 
     Cheng et al., "Boundary IoU: Improving Object-Centric Image Segmentation Evaluation"
     (CVPR 2021, arXiv:2103.16562): the IoU of two masks' boundaries, which are their pixels
-    no farther than d from the outside. As in the authors'
-    boundary-iou-api, distance is that of a square neighbourhood, d is rounded and at least
-    one pixel, and what lies beyond the image is outside. Theirs compares objects; here
-    the mask of a class in an image is one object, and intersections and unions are summed
-    over all images before they are divided, as for IoU.
+    no farther than d from the outside. As in the authors' boundary-iou-api, distance is
+    that of a square neighbourhood, d is rounded and at least one pixel, and what lies
+    beyond the image is outside. Theirs compares objects; here the mask of a class in an
+    image is one object, and intersections and unions are summed over all images before
+    they are divided, as for IoU.
 
     Pixels of `ignore_class` are outside of every class, in the labels and in the
     predictions: a prediction's boundary runs along them as the label's does.

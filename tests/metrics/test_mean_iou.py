@@ -75,6 +75,7 @@ def test_a_prediction_that_is_no_class_is_an_error_of_its_label():
     metric = MeanIoU(2)
     metric.update_state(np.array([[[0, 0, 1, 255]]]), np.array([[[0, 7, 1, 7]]]))
     assert metric.confusion_matrix().tolist() == [[1, 0], [0, 1]]
+    assert metric.confusion_matrix(others=True).tolist() == [[1, 0, 1], [0, 1, 0]]
     np.testing.assert_allclose(metric.per_class_iou(), [0.5, 1])
     assert float(metric.result()) == 0.75
     assert metric.pixel_accuracy() == pytest.approx(2 / 3)
