@@ -21,7 +21,7 @@ def training_curve(steps, epochs, *, path: str | Path) -> None:
     x = steps.column("step")
     values = steps.column("loss")
     loss.plot(x, values, color="0.8", linewidth=0.7, label="training, each step")
-    loss.plot(x, _smoothed(values), color="tab:blue", label="training, smoothed")
+    loss.plot(x, smoothed(values), color="tab:blue", label="training, smoothed")
     _points(loss, epochs, "val_loss", "tab:orange", "validation")
     finite = sorted(value for value in values if math.isfinite(value))
     if finite:  # a first loss many times the rest would flatten the curve
@@ -49,7 +49,7 @@ def _points(axes, table, name, color, label):
         axes.plot(*zip(*pairs, strict=True), color=color, marker=".", label=label)
 
 
-def _smoothed(values):
+def smoothed(values):
     """Exponential mean over about a fiftieth of the curve."""
     keep = 1 - 1 / max(1.0, len(values) / 50)
     smooth, mean = [], math.nan

@@ -59,7 +59,7 @@ def overlay(
     """
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha is {alpha!r}; it must be from 0 to 1.")
-    image = _checked_image(image)
+    image = checked_image(image)
     colours = colorize(mask, palette, ignore_class=ignore_class)
     if image.shape != colours.shape:
         raise ValueError(
@@ -128,7 +128,7 @@ def comparison(
     rows: list[list[Image.Image]] = []
     occurring: set[int] = set()
     for index in range(len(images)):
-        image = _checked_image(images[index])
+        image = checked_image(images[index])
         masks = [_checked_mask(m[index], len(palette), ignore_class) for m in columns]
         occurring.update(*(np.unique(mask).tolist() for mask in masks))
         height, width = image.shape[:2]
@@ -228,7 +228,7 @@ def _laid_out(rows, titles, entries):
     return picture
 
 
-def _checked_image(image):
+def checked_image(image):
     image = np.asarray(image)
     if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
         raise ValueError(f"image has shape {image.shape}; it must be (height, width, 3), RGB.")

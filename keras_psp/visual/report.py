@@ -1,0 +1,680 @@
+"""A page that shows how good a network is and what it gets wrong."""
+
+import datetime
+import itertools
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from keras_psp.files import written_aside
+from keras_psp.metrics.mean_iou import per_class_iou
+from keras_psp.visual import page
+from keras_psp.visual.curve import smoothed
+from keras_psp.visual.palette import VOID_COLOUR, checked_palette, default_palette
+from keras_psp.visual.picture import checked_image
+
+if TYPE_CHECKING:
+    from keras_psp.evaluation.errors import ErrorGroups, Errors
+
+_LONGEST = 480  # pixels of an embedded picture's longer side
+_VOID = 255  # in embedded masks
+
+# Name, colour and plain words of each group of `ErrorGroups`.
+_GROUPS = {
+    "mismatched": (
+        "Mismatched relationship",
+        (224, 49, 49),
+        "A class was predicted that this picture doesn't have and that hardly ever occurs "
+        "together with what the picture does have: a car on a river. A network that sees the "
+        "whole scene should not do this. Nothing is counted here unless the labelled pictures "
+        "show that two classes keep apart, which takes many pictures of different scenes.",
+    ),
+    "confused": (
+        "Confusion categories",
+        (240, 140, 0),
+        "Two classes that are taken for one another all over the data set, in both directions, "
+        "away from their borders: part of a building called skyscraper.",
+    ),
+    "missed": (
+        "Inconspicuous: small things missed",
+        (156, 54, 181),
+        "A small thing of which less than half was found, such as a street light.",
+    ),
+    "broken": (
+        "Inconspicuous: large things broken up",
+        (25, 113, 194),
+        "A gap in a large thing that was found for the most part; things larger than what the "
+        "network sees at once come out in pieces.",
+    ),
+    "border": (
+        "Borders",
+        (12, 166, 120),
+        "The predicted class is right next to the pixel in the labels, so an edge runs a few "
+        "pixels off. Not one of the paper's groups.",
+    ),
+    "other": (
+        "Other",
+        (164, 113, 72),
+        "Everything else: one-sided confusions and things lost as a whole, for instance.",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Example:
+    """A picture that a report may show.
+
+    Attributes:
+        name: of the picture.
+        image: (height, width, 3), RGB 0 to 255.
+        truth: (height, width) integers, class ids or the ignored class.
+        prediction: (height, width) integers, class ids.
+        mean_iou: of this picture alone; None to have it computed.
+    """
+
+    name: str
+    image: np.ndarray
+    truth: np.ndarray
+    prediction: np.ndarray
+    mean_iou: float | None = None
+
+
+def report_page(
+    path: str | os.PathLike,
+    *,
+    title: str,
+    measures: Any,
+    images: Sequence[Example] = (),
+    groups: "ErrorGroups | None" = None,
+    run: str | os.PathLike | None = None,
+    settings: Mapping[str, Any] | None = None,
+    palette: Sequence | np.ndarray | None = None,
+    ignore_class: int | None = 255,
+    worst: int = 6,
+    best: int = 3,
+) -> Path:
+    """Write one HTML file with everything about an evaluation, for people.
+
+    The measures, every class, the confusion matrix, the worst and best pictures and the kinds
+    of mistakes; with a run's folder also its curves. The file needs nothing else: no network,
+    no folder beside it. It's replaced in one go.
+
+    Args:
+        path: of the file, as "report.html".
+        title: its heading.
+        measures: with `confusion`, (num_classes, num_classes) counts of pixels, row the label,
+            or with one column more for predictions that are no class, and `class_names`;
+            a `keras_psp.evaluation.Measures`.
+        images: as many as there are; only those shown get into the file, reduced to 480
+            pixels. Where `groups` is given, the example of each group is sought in them.
+        groups: of the same data, the three groups of the paper's section 3.1.
+        run: folder of `keras_psp.train`, for curves, recipe and versions. The page shows
+            what recipe.json holds, the paths of data and weights among them.
+        settings: name to value, or to a mapping of its own under the name as heading; the
+            protocol and the network, for instance.
+        palette: (num_classes, 3), RGB 0 to 255; None is `default_palette`.
+        ignore_class: label value of pixels that don't count, or None.
+        worst, best: how many pictures of least and greatest mean IoU are shown.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: for inputs that don't fit each other.
+        FileNotFoundError: where the run's folder holds no training.
+    """
+    figures = _figures(measures)
+    names = figures.class_names
+    palette = default_palette(len(names)) if palette is None else checked_palette(palette)
+    if len(palette) != len(names):
+        raise ValueError(
+            f"palette has {len(palette)} colours but there are {len(names)} class names; each "
+            "class needs one of both."
+        )
+    if groups is not None and groups.num_classes != len(names):
+        raise ValueError(
+            f"groups are of {groups.num_classes} classes and measures of {len(names)}; give "
+            "both of the same data."
+        )
+    if min(worst, best) < 0:
+        raise ValueError(f"worst={worst} and best={best} must be at least 0.")
+    pictures = _Pictures(names, palette, ignore_class, groups)
+    examples = [_checked_example(image, len(names), ignore_class) for image in images]
+    curves, recorded = ("", {}) if run is None else _run(Path(run))
+    sections = [
+        ("Measures", _tiles(figures)),
+        ("Training", curves),
+        ("Classes", _classes(figures, palette)),
+        ("Confusion matrix", _confusion(figures)),
+        ("Pictures", pictures.worst_and_best(examples, worst, best)),
+        ("Kinds of mistakes", _mistakes(groups, figures, palette, examples, pictures)),
+        ("Settings", _settings({**(settings or {}), **recorded})),
+    ]
+    sections = [(heading, body) for heading, body in sections if body]
+    content = _page(title, sections, pictures.style())
+    with written_aside(path) as draft:
+        draft.write_text(content, "utf-8")
+    return Path(path)
+
+
+class _Figures:
+    """What the page needs of a confusion matrix."""
+
+    def __init__(self, confusion, class_names):
+        self.confusion, self.class_names = confusion, class_names
+        labelled = confusion.sum(axis=1)
+        right = np.diag(confusion)
+        with np.errstate(invalid="ignore"):
+            self.share = labelled / np.float64(labelled.sum())
+            self.accuracy = right / labelled.astype(np.float64)
+            self.precision = right / confusion.sum(axis=0)[: len(right)].astype(np.float64)
+            self.iou = per_class_iou(confusion)
+            self.pixel_accuracy = float(right.sum() / np.float64(labelled.sum()))
+        self.mean_iou = _mean(self.iou)
+        self.class_accuracy = _mean(self.accuracy)
+        self.frequency_weighted_iou = (
+            float(np.nansum(self.share * self.iou)) if labelled.any() else math.nan
+        )
+
+
+def _figures(measures):
+    """The figures of anything with `confusion` and `class_names`."""
+    confusion = np.asarray(getattr(measures, "confusion", None))
+    names = tuple(getattr(measures, "class_names", ()))
+    if (
+        confusion.ndim != 2
+        or not len(confusion)
+        or confusion.shape[1] - len(confusion) not in (0, 1)
+    ):
+        raise ValueError(
+            f"measures has a confusion of shape {confusion.shape}; it must be (num_classes, "
+            "num_classes), or have one column more for predictions that are no class."
+        )
+    if len(names) != len(confusion):
+        raise ValueError(f"{len(names)} class_names for {len(confusion)} classes; give one each.")
+    return _Figures(confusion, names)
+
+
+def _mean(values):
+    return float(np.nanmean(values)) if np.isfinite(values).any() else math.nan
+
+
+def _checked_example(example, num_classes, ignore_class):
+    """The example with masks of `_VOID` where there is no class, and its mean IoU."""
+    truth, prediction = np.asarray(example.truth), np.asarray(example.prediction)
+    image = checked_image(example.image)
+    for name, mask in (("truth", truth), ("prediction", prediction)):
+        if mask.shape != image.shape[:2] or not np.issubdtype(mask.dtype, np.integer):
+            raise ValueError(
+                f"{example.name}: {name} has shape {mask.shape} and dtype {mask.dtype} but the "
+                f"image is {image.shape[:2]}; masks must be integers of the image's size."
+            )
+    score = example.mean_iou
+    if score is None:
+        counted = (truth >= 0) & (truth < num_classes)
+        if ignore_class is not None:
+            counted &= truth != ignore_class
+        known = (prediction >= 0) & (prediction < num_classes)
+        cells = truth.astype(np.int64) * (num_classes + 1) + np.where(
+            known, prediction, num_classes
+        )
+        matrix = np.bincount(cells[counted], minlength=num_classes * (num_classes + 1))
+        score = _mean(per_class_iou(matrix.reshape(num_classes, num_classes + 1)))
+    return Example(str(example.name), image, truth, prediction, float(score))
+
+
+class _Pictures:
+    """The pictures of a page; each photograph is embedded once."""
+
+    def __init__(self, names, palette, ignore_class, groups):
+        self.names, self.palette, self.ignore_class = names, palette, ignore_class
+        self.groups = groups
+        self.embedded: dict[int, str] = {}
+        self.rules: list[str] = []
+        self.occurring: set[int] = set()
+        # Masks hold class ids; of 256 classes the last shares its value with the void.
+        self.colours = np.zeros((256, 3), np.uint8)
+        self.colours[:] = VOID_COLOUR
+        self.colours[: len(palette)] = palette
+
+    def style(self):
+        """Rules that put the photographs behind the panels."""
+        return "\n".join(self.rules)
+
+    def worst_and_best(self, examples, worst, best):
+        """The section of pictures; those without labels have no place in the order."""
+        judged = [example for example in examples if math.isfinite(example.mean_iou)]
+        order = sorted(judged, key=lambda example: example.mean_iou)
+        lowest = order[:worst]
+        highest = order[worst:][::-1][:best]
+        if not lowest and not highest:
+            return ""
+        body = []
+        for heading, chosen in (("Worst", lowest), ("Best", highest)):
+            if chosen:
+                body.append(f"<h3>{heading} mean IoU of {len(judged)} pictures</h3>")
+                body += [self._example(example) for example in chosen]
+        control = (
+            '<p class="control"><label>Strength of the colours <input type="range" min="0" '
+            'max="1" step=".05" value=".6"></label></p>'
+        )
+        return control + self._legend() + "".join(body)
+
+    def _example(self, example):
+        """Four panels of a picture."""
+        panels = [
+            self.panel(example, "image"),
+            self.panel(example, "truth"),
+            self.panel(example, "prediction"),
+            self.panel(example, "mistakes"),
+        ]
+        return (
+            f'<figure class="example"><figcaption><b>{page.percent(example.mean_iou)}</b> '
+            f'{page.text(example.name)}</figcaption><div class="panels">{"".join(panels)}</div>'
+            "</figure>"
+        )
+
+    def panel(self, example, kind, group=None):
+        """One picture in its frame; the mistakes of one group or of all."""
+        height, width = example.image.shape[:2]
+        words = f"{kind} of {example.name}"
+        inner, style = "", ""
+        if kind in ("truth", "prediction"):
+            mask = self._classes(getattr(example, kind))
+            inner = page.mask_png(_reduced(mask), self.colours)
+        elif kind == "mistakes":
+            style = " wrong"
+            mask, colours = self._mistakes(example, group)
+            inner = page.mask_png(_reduced(mask), colours, transparent=_VOID)
+        inner = f'<img alt="" src="{inner}">' if inner else ""
+        label = "where" if group else kind
+        return (
+            f'<div><div class="panel {self._photograph(example)}{style}" role="img" '
+            f'aria-label="{page.text(words)}" style="aspect-ratio:{width}/{height}">{inner}</div>'
+            f"<small>{label}</small></div>"
+        )
+
+    def _photograph(self, example):
+        """The CSS class with the picture as background."""
+        key = id(example)
+        if key not in self.embedded:
+            self.embedded[key] = f"p{len(self.embedded)}"
+            picture = Image.fromarray(example.image)
+            picture.thumbnail((_LONGEST, _LONGEST), Image.Resampling.LANCZOS)
+            uri = page.data_uri(picture, "jpeg", quality=82)
+            self.rules.append(f".{self.embedded[key]}{{background-image:url({uri})}}")
+        return self.embedded[key]
+
+    def _classes(self, mask):
+        void = (mask < 0) | (mask >= len(self.palette))
+        if self.ignore_class is not None:
+            void |= mask == self.ignore_class
+        self.occurring.update(np.unique(mask[~void]).tolist(), {-1} if void.any() else ())
+        return np.where(void, _VOID, mask).astype(np.uint8)
+
+    def _mistakes(self, example, group):
+        """Wrong pixels by group, `_VOID` elsewhere, and the colours."""
+        colours = np.zeros((256, 3), np.uint8)
+        if self.groups is None:
+            wrong = example.truth != example.prediction
+            if self.ignore_class is not None:
+                wrong &= example.truth != self.ignore_class
+            colours[0] = (224, 49, 49)
+            return np.where(wrong, 0, _VOID).astype(np.uint8), colours
+        from keras_psp.evaluation.errors import GROUPS
+
+        found = self.groups.map(example.truth, example.prediction)
+        colours[: len(GROUPS)] = [_GROUPS[name][1] for name in GROUPS]
+        if group is not None:
+            found = np.where(found == GROUPS.index(group), found, _VOID).astype(np.uint8)
+        return found, colours
+
+    def _legend(self):
+        """Classes that occur in the pictures drawn so far."""
+        entries = [
+            (self.names[index], self.palette[index]) for index in sorted(self.occurring - {-1})
+        ]
+        if -1 in self.occurring:
+            entries.append(("not labelled", VOID_COLOUR))
+        return _legend(entries)
+
+
+def _legend(entries):
+    items = "".join(
+        f'<li><i style="background:{page.colour(rgb)}"></i>{page.text(name)}</li>'
+        for name, rgb in entries
+    )
+    return f'<ul class="legend">{items}</ul>'
+
+
+def _reduced(mask):
+    """At most _LONGEST pixels, without new values."""
+    picture = Image.fromarray(mask)
+    factor = _LONGEST / max(picture.size)
+    if factor >= 1:
+        return mask
+    size = [max(1, round(side * factor)) for side in picture.size]
+    return np.asarray(picture.resize(size, Image.Resampling.NEAREST))
+
+
+def _tiles(figures):
+    shown = (
+        ("mean IoU", figures.mean_iou),
+        ("pixel accuracy", figures.pixel_accuracy),
+        ("class accuracy", figures.class_accuracy),
+        ("frequency-weighted IoU", figures.frequency_weighted_iou),
+    )
+    tiles = "".join(f"<div><b>{page.percent(v, 2)}</b>{name}</div>" for name, v in shown)
+    present = np.count_nonzero(np.isfinite(figures.iou))
+    return (
+        f'<div class="tiles">{tiles}</div><p class="soft">'
+        f"{page.whole(int(figures.confusion.sum()))} labelled pixels; {present} of "
+        f"{len(figures.class_names)} classes occur in labels or predictions.</p>"
+    )
+
+
+def _classes(figures, palette):
+    """IoU bars, best first, and a table with the other measures."""
+    order = np.argsort(-np.nan_to_num(figures.iou, nan=-1), kind="stable").tolist()
+    bars, rows = [], []
+    for index in order:
+        name, rgb = page.text(figures.class_names[index]), page.colour(palette[index])
+        iou = float(figures.iou[index])
+        width = 0 if math.isnan(iou) else 100 * iou
+        bars.append(
+            f'<li><span>{name}</span><span class="track"><i style="width:{width:.1f}%;'
+            f'background:{rgb}"></i></span><b>{page.percent(iou)}</b></li>'
+        )
+        columns = (figures.iou, figures.accuracy, figures.precision, figures.share)
+        rows.append(
+            [
+                f'<i class="swatch" style="background:{rgb}"></i>{name}',
+                *(page.percent(float(column[index]), 2) for column in columns),
+            ]
+        )
+    many = " many" if len(order) > 20 else ""
+    headings = ("class", "IoU", "accuracy", "precision", "share of pixels")
+    return (
+        f'<p class="soft">IoU of each class, best first.</p><ol class="bars{many}">'
+        f"{''.join(bars)}</ol><details><summary>All measures of every class</summary>"
+        f"{page.table(headings, rows)}</details>"
+    )
+
+
+def _confusion(figures):
+    confusion, names = figures.confusion, list(figures.class_names)
+    labelled = confusion.sum(axis=1)
+    columns = [*names, "no class"]
+    if confusion.shape[1] == len(names) or not confusion[:, -1].any():
+        confusion, columns = confusion[:, : len(names)], names
+    with np.errstate(invalid="ignore"):
+        shares = confusion / labelled[:, None].astype(np.float64)
+    in_order = list(range(len(names)))
+    by_worst = np.argsort(np.nan_to_num(figures.iou, nan=2), kind="stable").tolist()
+    wrong = confusion.copy()
+    wrong[in_order, in_order] = 0
+    rows = [
+        [
+            page.text(names[row]),
+            page.text(columns[column]),
+            page.percent(float(shares[row, column])),
+            page.whole(int(wrong[row, column])),
+        ]
+        for row, column in sorted(
+            np.argwhere(wrong).tolist(), key=lambda cell: -wrong[tuple(cell)]
+        )[:12]
+    ]
+    data = {"names": names, "columns": columns, "counts": confusion.tolist()}
+    headings = ("truth", "taken for", "of the truth", "pixels")
+    most = f"<h3>Most wrong pixels</h3>{page.table(headings, rows, 2)}" if rows else ""
+    return (
+        '<p class="soft">Each row is a class of the labels; its colours show what its pixels '
+        "were taken for, green where right. Shades go by the square root, so that rare "
+        "confusions show; point at a cell for its figures.</p>"
+        '<input type="radio" name="order" id="in-order" class="control" checked>'
+        '<label for="in-order" class="control">classes in order</label>'
+        '<input type="radio" name="order" id="by-worst" class="control">'
+        '<label for="by-worst" class="control">worst IoU first</label>'
+        f'<div class="matrix in-order" tabindex="0">'
+        f"{page.matrix_sheet(shares, names, columns, in_order)}</div>"
+        f'<div class="matrix worst-first" tabindex="0">'
+        f"{page.matrix_sheet(shares, names, columns, by_worst)}</div>{most}"
+        f'<script type="application/json" id="confusion">{page.script_json(data)}</script>'
+    )
+
+
+def _mistakes(groups, figures, palette, examples, pictures):
+    if groups is None:
+        return ""
+    result = groups.result()
+    names = figures.class_names
+    stack = "".join(
+        f'<i style="width:{100 * share:.2f}%;background:{page.colour(_GROUPS[name][1])}" '
+        f'title="{_GROUPS[name][0]}: {page.percent(share)}"></i>'
+        for name, share in _in_order(result.shares)
+        if share > 0
+    )
+    inconspicuous = result.inconspicuous / result.wrong if result.wrong else math.nan
+    intro = (
+        f"<p>{page.whole(result.wrong)} of {page.whole(result.labelled)} labelled pixels are "
+        f"wrong ({page.percent(result.wrong / max(result.labelled, 1))}), in "
+        f"{page.whole(result.pictures)} pictures. The first three groups are those of the PSPNet "
+        "paper (section 3.1), told apart here by rules on labels and predictions; every wrong "
+        "pixel is in exactly one. Inconspicuous classes have two parts, together "
+        f'{page.percent(inconspicuous)}.</p><div class="stack">{stack}</div>'
+    )
+    body = [intro]
+    chosen = _group_examples(groups, examples)
+    for name, share in _in_order(result.shares):
+        heading, rgb, words = _GROUPS[name]
+        body.append(
+            f'<div class="group"><h3><i class="swatch" style="background:{page.colour(rgb)}"></i>'
+            f"{heading}: {page.percent(share)}</h3>"
+            f'<p>{words} <span class="soft">{page.whole(result.pixels[name])} pixels.</span></p>'
+            f"{_concerned(result, name, names)}"
+        )
+        if name in chosen:
+            example = chosen[name]
+            panels = (
+                pictures.panel(example, "truth"),
+                pictures.panel(example, "prediction"),
+                pictures.panel(example, "mistakes", group=name),
+            )
+            body.append(
+                f'<figure class="example"><div class="panels three">{"".join(panels)}</div>'
+                f'<figcaption class="soft">{page.text(example.name)}</figcaption></figure>'
+            )
+        body.append("</div>")
+    return "".join(body) + _sizes(result)
+
+
+def _in_order(shares):
+    """The groups as the page tells them."""
+    return [(name, shares[name]) for name in _GROUPS]
+
+
+def _group_examples(groups, examples):
+    """For each group the picture with most of its pixels."""
+    from keras_psp.evaluation.errors import GROUPS
+
+    chosen: dict[str, tuple[int, Example]] = {}
+    for example in examples:
+        found = groups.map(example.truth, example.prediction)
+        counts = np.bincount(found.ravel(), minlength=256)
+        for index, name in enumerate(GROUPS):
+            if name != "other" and counts[index] > chosen.get(name, (0, None))[0]:
+                chosen[name] = (int(counts[index]), example)
+    return {name: example for name, (_, example) in chosen.items()}
+
+
+def _concerned(result: "Errors", name, names):
+    """What is behind a group: the pairs, or the classes that lose most."""
+    from keras_psp.evaluation.errors import GROUPS
+
+    if name == "mismatched":
+        entries = [
+            f"{names[first]} \N{RIGHTWARDS ARROW} {names[second]} ({page.whole(pixels)})"
+            for first, second, pixels in result.mismatches[:8]
+        ]
+        lead = "truth \N{RIGHTWARDS ARROW} prediction, pixels"
+    elif name == "confused":
+        entries = [
+            f"{names[p.first]} \N{LEFT RIGHT ARROW} {names[p.second]} "
+            f"({page.whole(p.first_as_second)} one way, {page.whole(p.second_as_first)} back)"
+            for p in result.pairs
+            if p.confused
+        ][:8]
+        lead = "all wrong pixels of these pairs, those at borders too"
+    else:
+        lost = result.by_class[GROUPS.index(name)]
+        order = [index for index in np.argsort(-lost, kind="stable").tolist() if lost[index]]
+        entries = [f"{names[index]} ({page.whole(int(lost[index]))})" for index in order[:8]]
+        lead = "classes that lose most pixels"
+    if not entries:
+        return ""
+    return f'<p class="soft">{page.text(lead)}: {page.text(", ".join(entries))}.</p>'
+
+
+def _sizes(result):
+    """Recall by the size of things."""
+    from keras_psp.evaluation.errors import SIZE_EDGES
+
+    edges = [f"{100 * edge:g}" for edge in SIZE_EDGES]
+    labels = [f"under {edges[0]} %"]
+    labels += [f"{low} to {high} %" for low, high in itertools.pairwise(edges)]
+    labels.append(f"over {edges[-1]} %")
+    found, right = result.recall_by_size()
+    things = result.sizes[0].sum(axis=0)
+    rows = []
+    for index, label in enumerate(labels):
+        share = float(found[index])
+        width = 0 if math.isnan(share) else 100 * share
+        bar = (
+            '<span class="track" style="width:min(40vw,18em)"><i style="background:var(--first);'
+            f'width:{width:.1f}%"></i></span>'
+        )
+        rows.append(
+            [
+                label,
+                bar,
+                page.percent(share),
+                page.percent(float(right[index])),
+                page.whole(int(things[index])),
+            ]
+        )
+    headings = ("share of the picture", "things found", "", "right pixels", "things")
+    return (
+        "<h3>Recall by size</h3><p>A thing is a connected part of one class in the labels; it is "
+        "found where at least half of its pixels are right. Scraps, such as sky between leaves, "
+        f"are things as well.</p>{page.table(headings, rows, 2)}"
+    )
+
+
+def _run(folder):
+    """Curves of a training and what is recorded of it."""
+    from keras_psp.training.callbacks import EPOCH_COLUMNS, STEP_COLUMNS
+    from keras_psp.training.folder import Table
+
+    if not (folder / "log.csv").exists():
+        raise FileNotFoundError(
+            f"{folder} has no log.csv; give the output folder of a training, or no run."
+        )
+    epochs = Table(folder / "log.csv", EPOCH_COLUMNS, writes=False)
+    steps = Table(folder / "steps.csv", STEP_COLUMNS, writes=False)
+    x, at = steps.column("step"), epochs.column("step")
+    losses = steps.column("loss")
+    finite = sorted(value for value in losses if math.isfinite(value))
+    # As in curve.png: a first loss many times the rest would flatten the curve.
+    most = max(1.1 * finite[int(0.995 * (len(finite) - 1))], 1e-6) if finite else math.inf
+    charts = [
+        page.line_chart(
+            "Loss",
+            [
+                ("training, each step", x, losses, "faint"),
+                ("training, smoothed", x, smoothed(losses), "first"),
+                ("validation", at, epochs.column("val_loss"), "second dots"),
+            ],
+            most=most,
+        ),
+        page.line_chart(
+            "Mean IoU",
+            [
+                ("training, over the epoch", at, epochs.column("mean_iou"), "first dots"),
+                ("validation", at, epochs.column("val_mean_iou"), "second dots"),
+            ],
+        ),
+        page.line_chart(
+            "Learning rate", [("of the backbone", x, steps.column("learning_rate"), "first")]
+        ),
+    ]
+    recorded: dict[str, Any] = {}
+    if (folder / "recipe.json").exists():
+        recorded["Recipe"] = json.loads((folder / "recipe.json").read_text("utf-8"))
+    if (folder / "starts.json").exists():
+        starts = json.loads((folder / "starts.json").read_text("utf-8"))
+        if starts:
+            last = {key: value for key, value in starts[-1].items() if key != "command"}
+            recorded["Training"] = {**last.pop("versions", {}), **last}
+    drawn = "".join(charts)
+    return (f'<div class="charts">{drawn}</div>' if drawn else ""), recorded
+
+
+def _settings(settings):
+    """Names and values; mappings under headings of their own, after the single ones."""
+    single = {k: v for k, v in settings.items() if not isinstance(v, Mapping)}
+    body = [_definitions(single)] if single else []
+    for heading, values in settings.items():
+        if isinstance(values, Mapping):
+            body.append(f"<h3>{page.text(heading)}</h3>{_definitions(values)}")
+    return "".join(body)
+
+
+def _definitions(values):
+    items = "".join(
+        f"<dt>{page.text(name)}</dt><dd>{page.text(_value(value))}</dd>"
+        for name, value in values.items()
+    )
+    return f"<dl>{items}</dl>"
+
+
+def _value(value):
+    if isinstance(value, (list, tuple)):
+        return ", ".join(str(part) for part in value) or "none"
+    return "none" if value is None else value
+
+
+def _page(title, sections, style):
+    from keras_psp import __version__
+
+    today = datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
+    links = "".join(f'<a href="#s{i}">{heading}</a>' for i, (heading, _) in enumerate(sections))
+    bodies = "".join(
+        f'<section id="s{i}"><h2>{heading}</h2>{body}</section>'
+        for i, (heading, body) in enumerate(sections)
+    )
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{page.POLICY}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{page.text(title)}</title>
+<style>{page.STYLE}
+{style}</style>
+</head>
+<body>
+<header><h1>{page.text(title)}</h1><nav>{links}</nav></header>
+<main>{bodies}</main>
+<footer><small>keras_psp {page.text(__version__)}, {today}</small></footer>
+<div id="tip" hidden></div>
+<script>{page.SCRIPT}</script>
+</body>
+</html>
+"""
