@@ -12,8 +12,7 @@ from PIL import Image
 
 STYLE = """
 :root { color-scheme: light dark; --paper: #fff; --card: #f6f7f9; --ink: #1b1f24;
-  --soft: #59626d; --edge: #d5dae0; --right: 43 138 114; --wrong: 208 72 28;
-  --first: #1c6fb8; --second: #c2410c; --tint: .6; }
+  --soft: #59626d; --edge: #d5dae0; --first: #1c6fb8; --second: #c2410c; --tint: .6; }
 @media (prefers-color-scheme: dark) { :root { --paper: #14171b; --card: #1e2329;
   --ink: #e8eaed; --soft: #a3adb8; --edge: #39414a; --first: #6cb2f0; --second: #f59563; } }
 * { box-sizing: border-box; }
@@ -50,7 +49,7 @@ figcaption { font-size: .9rem; overflow-wrap: anywhere; }
 .key i { height: 3px; width: 1.2em; border: 0; vertical-align: .25em; }
 .legend { display: flex; flex-wrap: wrap; gap: .15em 1.1em; padding: 0; margin: .6em 0;
   list-style: none; font-size: .85rem; }
-.legend li { overflow-wrap: anywhere; }
+.legend li { overflow-wrap: anywhere; } .legend .soft { font-size: inherit; }
 .bars { list-style: none; margin: 0; padding: 0; }
 .bars.many { columns: 320px; column-gap: 28px; }
 .bars li { display: grid; grid-template-columns: minmax(6em, 11em) 1fr 3.9em; gap: .6em;
@@ -63,7 +62,7 @@ figcaption { font-size: .9rem; overflow-wrap: anywhere; }
   border: 1px solid var(--edge); }
 table { border-collapse: collapse; font-size: .85rem; }
 th, td { text-align: left; padding: .2em .7em .2em 0; vertical-align: top;
-  border-bottom: 1px solid var(--edge); overflow-wrap: anywhere; }
+  border-bottom: 1px solid var(--edge); overflow-wrap: break-word; max-width: 22em; }
 th { font-weight: 600; } td.n, th.n { text-align: right; white-space: nowrap;
   font-variant-numeric: tabular-nums; }
 .wide { overflow-x: auto; }
@@ -72,6 +71,8 @@ details { margin: .8em 0; } summary { cursor: pointer; color: var(--first); }
   border: 1px solid var(--edge); border-radius: 6px; width: fit-content; }
 .matrix svg { max-width: none; background: var(--paper); }
 .matrix .sheet { display: grid; width: max-content; }
+.beside { display: flex; flex-wrap: wrap; gap: 0 36px; align-items: flex-start; }
+.beside > div { max-width: 100%; min-width: 0; } .beside h3 { margin-top: .3em; }
 .corner { position: sticky; left: 0; top: 0; z-index: 3; background: var(--paper); }
 .corner svg text { font-size: 10px; }
 .top { position: sticky; top: 0; z-index: 2; } .left { position: sticky; left: 0; z-index: 1; }
@@ -88,7 +89,6 @@ input[type=radio] { margin: 0 .3em 0 0; } label { margin-right: 1.2em; font-size
   max-width: min(20em, 90vw); }
 .example { break-inside: avoid; margin: 0 0 1.4em; }
 .panels { display: grid; grid-template-columns: repeat(4, 1fr); gap: 6px; margin-top: .3em; }
-.panels.three { grid-template-columns: repeat(3, 1fr); max-width: 840px; }
 .panel { position: relative; background-size: 100% 100%; border-radius: 4px; overflow: hidden;
   print-color-adjust: exact; }
 .panel img { position: absolute; inset: 0; width: 100%; height: 100%; opacity: var(--tint);
@@ -103,14 +103,14 @@ input[type=radio] { margin: 0 .3em 0 0; } label { margin-right: 1.2em; font-size
 .group h3 { margin-bottom: .1em; } .group p { margin: .2em 0 .5em; }
 .swatch, .legend i, .stack i, .track i, .key i { print-color-adjust: exact; }
 input[type=range] { vertical-align: middle; width: 10em; }
-dl { display: grid; grid-template-columns: minmax(7em, max-content) 1fr; gap: .1em 1.2em;
-  font-size: .85rem; margin: .4em 0; }
+dl { columns: 380px; column-gap: 28px; font-size: .85rem; margin: .4em 0; }
+dl div { display: grid; grid-template-columns: 13em 1fr; gap: 1em; break-inside: avoid; }
 dt { color: var(--soft); overflow-wrap: anywhere; } dd { margin: 0; overflow-wrap: anywhere; }
 footer { margin-top: 3em; padding-bottom: 2em; }
 @media (max-width: 640px) {
-  .panels, .panels.three { grid-template-columns: repeat(2, 1fr); }
+  .panels { grid-template-columns: repeat(2, 1fr); }
   .bars li { grid-template-columns: 7em 1fr 3.9em; }
-  dl { grid-template-columns: 1fr; } dd { margin-bottom: .4em; } }
+  dl div { grid-template-columns: 10em 1fr; } }
 @media print {
   :root { color-scheme: light; --paper: #fff; --card: #f0f1f3; --ink: #000; --soft: #444;
     --edge: #bbb; --first: #1c6fb8; --second: #c2410c; }
@@ -150,6 +150,7 @@ if (data) {
       const above = event.clientY - tip.offsetHeight - 10;
       tip.style.top = (above > 4 ? above : event.clientY + 16) + "px";
     };
+    cells.onpointerdown = cells.onpointermove;
     cells.onpointerleave = () => { tip.hidden = true; };
   }
 }
@@ -268,7 +269,7 @@ def line_chart(
         parts.append(
             f'<text x="{left_edge - 6}" y="{y + 4:.1f}" text-anchor="end">{value:.4g}</text>'
         )
-    for value in ticks(0, right, 4):
+    for value in ticks(0, right):
         x = left_edge + wide * value / right
         anchor = "end" if x > left_edge + wide - 12 else "middle"
         parts.append(
@@ -323,15 +324,15 @@ def matrix_sheet(
     )
     font = min(12, cell - 2)
     longest = max(len(name) for name in (*names, *columns))
-    strip = min(150, max(64, int(0.62 * font * min(longest, 28)) + 14))
+    strip = min(150, max(64, int(0.6 * font * min(longest, 22)) + 14))
     pixels = np.zeros((count, across, 4), np.uint8)
-    pixels[..., :3] = (208, 72, 28)
+    pixels[..., :3] = (238, 96, 40)
     pixels[np.arange(count), np.arange(count), :3] = (43, 138, 114)
     # A root, so that a share of 1 % can be seen.
     pixels[..., 3] = np.rint(217 * np.sqrt(shown))
     picture = data_uri(Image.fromarray(pixels, "RGBA"), "png", optimize=True)
     wide, high = cell * across, cell * count
-    fits = max(3, int((strip - 12) / (0.62 * font)))
+    fits = max(3, int((strip - 10) / (0.6 * font)))
 
     def label(name, index, turned):
         short = name if len(name) <= fits else name[: fits - 1] + "\N{HORIZONTAL ELLIPSIS}"

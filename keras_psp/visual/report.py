@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _LONGEST = 480  # pixels of an embedded picture's longer side
 _VOID = 255  # in embedded masks
+_WRONG = (224, 49, 49)  # colour of wrong pixels that are in no group
 
 # Name, colour and plain words of each group of `ErrorGroups`.
 _GROUPS = {
@@ -260,28 +261,23 @@ class _Pictures:
         for heading, chosen in (("Worst", lowest), ("Best", highest)):
             if chosen:
                 body.append(f"<h3>{heading} mean IoU of {len(judged)} pictures</h3>")
-                body += [self._example(example) for example in chosen]
+                body += [self.example(example) for example in chosen]
         control = (
             '<p class="control"><label>Strength of the colours <input type="range" min="0" '
             'max="1" step=".05" value=".6"></label></p>'
         )
         return control + self._legend() + "".join(body)
 
-    def _example(self, example):
-        """Four panels of a picture."""
-        panels = [
-            self.panel(example, "image"),
-            self.panel(example, "truth"),
-            self.panel(example, "prediction"),
-            self.panel(example, "mistakes"),
-        ]
+    def example(self, example, group=None):
+        """A picture with labels, prediction and mistakes, of one group or all."""
+        kinds = ("image", "truth", "prediction", "mistakes")
+        panels = "".join(self._panel(example, kind, group) for kind in kinds)
         return (
             f'<figure class="example"><figcaption><b>{page.percent(example.mean_iou)}</b> '
-            f'{page.text(example.name)}</figcaption><div class="panels">{"".join(panels)}</div>'
-            "</figure>"
+            f'{page.text(example.name)}</figcaption><div class="panels">{panels}</div></figure>'
         )
 
-    def panel(self, example, kind, group=None):
+    def _panel(self, example, kind, group):
         """One picture in its frame; the mistakes of one group or of all."""
         height, width = example.image.shape[:2]
         words = f"{kind} of {example.name}"
@@ -294,11 +290,10 @@ class _Pictures:
             mask, colours = self._mistakes(example, group)
             inner = page.mask_png(_reduced(mask), colours, transparent=_VOID)
         inner = f'<img alt="" src="{inner}">' if inner else ""
-        label = "where" if group else kind
         return (
             f'<div><div class="panel {self._photograph(example)}{style}" role="img" '
             f'aria-label="{page.text(words)}" style="aspect-ratio:{width}/{height}">{inner}</div>'
-            f"<small>{label}</small></div>"
+            f"<small>{kind}</small></div>"
         )
 
     def _photograph(self, example):
@@ -326,7 +321,7 @@ class _Pictures:
             wrong = example.truth != example.prediction
             if self.ignore_class is not None:
                 wrong &= example.truth != self.ignore_class
-            colours[0] = (224, 49, 49)
+            colours[0] = _WRONG
             return np.where(wrong, 0, _VOID).astype(np.uint8), colours
         from keras_psp.evaluation.errors import GROUPS
 
@@ -337,21 +332,24 @@ class _Pictures:
         return found, colours
 
     def _legend(self):
-        """Classes that occur in the pictures drawn so far."""
+        """Classes that occur in the pictures drawn so far, and the kinds of mistakes."""
         entries = [
             (self.names[index], self.palette[index]) for index in sorted(self.occurring - {-1})
         ]
         if -1 in self.occurring:
             entries.append(("not labelled", VOID_COLOUR))
-        return _legend(entries)
+        kinds = [("wrong pixels", _WRONG)]
+        if self.groups is not None:
+            kinds = [(heading, rgb) for heading, rgb, _ in _GROUPS.values()]
+        return _legend("Classes:", entries) + _legend("Mistakes:", kinds)
 
 
-def _legend(entries):
+def _legend(lead, entries):
     items = "".join(
         f'<li><i style="background:{page.colour(rgb)}"></i>{page.text(name)}</li>'
         for name, rgb in entries
     )
-    return f'<ul class="legend">{items}</ul>'
+    return f'<ul class="legend"><li class="soft">{lead}</li>{items}</ul>'
 
 
 def _reduced(mask):
@@ -438,14 +436,16 @@ def _confusion(figures):
         '<p class="soft">Each row is a class of the labels; its colours show what its pixels '
         "were taken for, green where right. Shades go by the square root, so that rare "
         "confusions show; point at a cell for its figures.</p>"
+        '<div class="beside"><div>'
         '<input type="radio" name="order" id="in-order" class="control" checked>'
         '<label for="in-order" class="control">classes in order</label>'
         '<input type="radio" name="order" id="by-worst" class="control">'
         '<label for="by-worst" class="control">worst IoU first</label>'
-        f'<div class="matrix in-order" tabindex="0">'
+        '<div class="matrix in-order" tabindex="0">'
         f"{page.matrix_sheet(shares, names, columns, in_order)}</div>"
-        f'<div class="matrix worst-first" tabindex="0">'
-        f"{page.matrix_sheet(shares, names, columns, by_worst)}</div>{most}"
+        '<div class="matrix worst-first" tabindex="0">'
+        f"{page.matrix_sheet(shares, names, columns, by_worst)}</div></div>"
+        f"<div>{most}</div></div>"
         f'<script type="application/json" id="confusion">{page.script_json(data)}</script>'
     )
 
@@ -481,16 +481,7 @@ def _mistakes(groups, figures, palette, examples, pictures):
             f"{_concerned(result, name, names)}"
         )
         if name in chosen:
-            example = chosen[name]
-            panels = (
-                pictures.panel(example, "truth"),
-                pictures.panel(example, "prediction"),
-                pictures.panel(example, "mistakes", group=name),
-            )
-            body.append(
-                f'<figure class="example"><div class="panels three">{"".join(panels)}</div>'
-                f'<figcaption class="soft">{page.text(example.name)}</figcaption></figure>'
-            )
+            body.append(pictures.example(chosen[name], name))
         body.append("</div>")
     return "".join(body) + _sizes(result)
 
@@ -557,7 +548,7 @@ def _sizes(result):
         share = float(found[index])
         width = 0 if math.isnan(share) else 100 * share
         bar = (
-            '<span class="track" style="width:min(40vw,18em)"><i style="background:var(--first);'
+            '<span class="track" style="width:min(20vw,18em)"><i style="background:var(--first);'
             f'width:{width:.1f}%"></i></span>'
         )
         rows.append(
@@ -569,11 +560,12 @@ def _sizes(result):
                 page.whole(int(things[index])),
             ]
         )
-    headings = ("share of the picture", "things found", "", "right pixels", "things")
+    headings = ("size", "things found", "", "right pixels", "things")
     return (
-        "<h3>Recall by size</h3><p>A thing is a connected part of one class in the labels; it is "
-        "found where at least half of its pixels are right. Scraps, such as sky between leaves, "
-        f"are things as well.</p>{page.table(headings, rows, 2)}"
+        "<h3>Recall by size</h3><p>Sizes are shares of the picture's area. A thing is a "
+        "connected part of one class in the labels; it is found where at least half of its "
+        "pixels are right. Scraps, such as sky between leaves, are things as well.</p>"
+        f"{page.table(headings, rows, 2)}"
     )
 
 
@@ -638,7 +630,7 @@ def _settings(settings):
 
 def _definitions(values):
     items = "".join(
-        f"<dt>{page.text(name)}</dt><dd>{page.text(_value(value))}</dd>"
+        f"<div><dt>{page.text(name)}</dt><dd>{page.text(_value(value))}</dd></div>"
         for name, value in values.items()
     )
     return f"<dl>{items}</dl>"
