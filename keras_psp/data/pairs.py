@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from keras_psp.data.arguments import checked_integer
+from keras_psp.data.photos import reason_unreadable
 from keras_psp.data.progress import in_threads
 from keras_psp.data.python_calls import until_exit
 from keras_psp.visual.palette import checked_palette, default_palette
@@ -545,10 +546,9 @@ def matched(
 
 
 def unreadable(path, error) -> ValueError:
-    # Pillow repeats the path in some messages; the sentence starts with it already.
-    reason = str(error).replace(repr(str(path)), "file") or type(error).__name__
     return ValueError(
-        f"{path}: can't be read ({reason}); replace the file or remove it with its partner."
+        f"{path}: can't be read ({reason_unreadable(path, error)}); replace the file or remove it "
+        "with its partner."
     )
 
 

@@ -1,0 +1,382 @@
+"""Image files as they turn up, good, odd and broken, and what is to come of each.
+
+`tests/data/test_photos.py` asserts it; `benchmarks/odd_images.py` prints the table.
+"""
+
+import dataclasses
+import io
+import struct
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageCms, PngImagePlugin
+
+WIDTH, HEIGHT = 48, 32
+RED, GREEN, BLUE, GREY = (230, 20, 20), (20, 200, 60), (30, 40, 210), (120, 120, 120)
+FOUR = (RED, GREEN, BLUE, GREY)  # top left, top right, bottom left, bottom right
+WHITE, BLACK = (255, 255, 255), (0, 0, 0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A file and its outcome.
+
+    Attributes:
+        file: its name; one of a path that isn't there, or a folder, is a case too.
+        what: what it is.
+        write: makes it at a path.
+        colours: at the centres of the four quarters, row by row; None where it's refused.
+        size: (width, height).
+        within: how far a colour may be off, of 255.
+        refused: what the error says.
+    """
+
+    file: str
+    what: str
+    write: Callable[[Path], object]
+    colours: Sequence[tuple[int, int, int]] | None = None
+    size: tuple[int, int] = (WIDTH, HEIGHT)
+    within: int = 0
+    refused: str = ""
+
+
+def quarters(*colours, width=WIDTH, height=HEIGHT):
+    """(height, width, channels) uint8 of four colours."""
+    rows = np.array(colours, np.uint8).reshape(2, 2, -1)
+    return rows.repeat(height // 2, axis=0).repeat(width // 2, axis=1)
+
+
+def picture(*colours):
+    return Image.fromarray(quarters(*(colours or FOUR)))
+
+
+def found_colours(photo):
+    """The colours at the centres of the quarters, row by row."""
+    height, width = photo.shape[:2]
+    ys, xs = (height // 4, height * 3 // 4), (width // 4, width * 3 // 4)
+    return [tuple(photo[y, x].tolist()) for y in ys for x in xs]
+
+
+def as_expected(case, photo):
+    """Whether a photograph read without an error is what it should be."""
+    if case.colours is None or photo.shape != (case.size[1], case.size[0], 3):
+        return False
+    off = np.abs(np.array(found_colours(photo)) - np.array(case.colours)).max()
+    return photo.dtype == np.uint8 and off <= case.within
+
+
+# --- writing ------------------------------------------------------------------------------
+
+
+def saved(image, **options):
+    return lambda path: image.save(path, **options)
+
+
+def content(data):
+    return lambda path: path.write_bytes(data)
+
+
+def encoded(image, kind, **options):
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def png(values, colour_type, *, bits=8, size=None, chunks=()):
+    """A PNG by hand (ISO 15948): Pillow can't write colours of 16 bits."""
+
+    def chunk(name, body):
+        checksum = zlib.crc32(name + body)
+        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", checksum)
+
+    height, width = values.shape[:2] if size is None else size[::-1]
+    rows = b"".join(b"\0" + row.astype(">u2" if bits == 16 else "u1").tobytes() for row in values)
+    header = struct.pack(">IIBBBBB", width, height, bits, colour_type, 0, 0, 0)
+    parts = [(b"IHDR", header), *chunks, (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
+
+
+def oriented(orientation):
+    """A JPEG that a camera stored turned or mirrored, so that upright it is FOUR."""
+    stored = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90,  # the inverse of the turn to the right
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return saved(picture().transpose(stored), exif=exif, quality=100, subsampling=0)
+
+
+def cmyk_profile():
+    """A colour profile of inks, by hand (ICC.1:2001-04): cyan prints green, black black.
+
+    An 8-bit table from the 16 mixtures of four inks, all or none, to Lab.
+    """
+    lab = bytearray()
+    for mixture in range(16):
+        # The first ink changes slowest, the last fastest.
+        cyan, black = mixture & 8, mixture & 1
+        lightness, a, b = (0, 0, 0) if black else (60, -60, 50) if cyan else (100, 0, 0)
+        lab += bytes((round(lightness * 2.55), a + 128, b + 128))
+    ramp = bytes(range(256))
+    unit = struct.pack(">9i", *(65536 if i % 4 == 0 else 0 for i in range(9)))
+    table = b"mft1" + bytes(4) + bytes((4, 3, 2, 0)) + unit + ramp * 4 + bytes(lab) + ramp * 3
+    table += bytes(-len(table) % 4)
+    header = struct.pack(
+        ">I4sI4s4s4s12s4s4sI4s4sQI3i4s44s",
+        *(128 + 4 + 12 + len(table), b"lcms", 0x02100000, b"prtr", b"CMYK", b"Lab ", bytes(12)),
+        *(b"acsp", bytes(4), 0, bytes(4), bytes(4), 0, 0, 0xF6D6, 0x10000, 0xD32D, bytes(4)),
+        bytes(44),
+    )
+    return header + struct.pack(">I4sII", 1, b"A2B0", 144, len(table)) + table
+
+
+def animation(kind):
+    def write(path):
+        picture().save(path, kind, save_all=True, append_images=[picture(*FOUR[::-1])], **lossless)
+
+    lossless = {"lossless": True} if kind == "WEBP" else {}
+    return write
+
+
+def _transparent():
+    image = picture().convert("RGBA")
+    image.putalpha(Image.fromarray(quarters([255], [0], [255], [128])[..., 0]))
+    return image
+
+
+def _palette(**options):
+    image = Image.fromarray(quarters([0], [1], [2], [3])[..., 0], "L").convert("P")
+    image.putpalette(np.array(FOUR, np.uint8).tobytes())
+    image.info.update(options)
+    return image
+
+
+def _key():
+    info = {"transparency": GREEN}
+    return saved(picture(), **info)
+
+
+def _lab(path):
+    profiles = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
+    ImageCms.profileToProfile(picture(), *profiles, outputMode="LAB").save(path)
+
+
+def _cut(data, share):
+    return data[: int(share * len(data))]
+
+
+def _wrong_checksum():
+    data = bytearray(encoded(picture(), "PNG"))
+    data[data.index(b"IDAT") + 8] ^= 0xFF
+    return bytes(data)
+
+
+def _much_text():
+    info = PngImagePlugin.PngInfo()
+    info.add_text("Comment", "x" * 80_000_000, zip=True)
+    return encoded(picture(), "PNG", pnginfo=info)
+
+
+_SPECKLED = Image.fromarray(np.random.default_rng(0).integers(0, 256, (200, 300, 3), "uint8"))
+GREYS = [(value,) * 3 for value in (0, 64, 128, 255)]
+_GREY = Image.fromarray(quarters([0], [64], [128], [255])[..., 0])
+_CMYK = quarters((0, 255, 255, 0), (255, 0, 0, 0), (0, 0, 0, 255), (0, 0, 0, 0))
+_CMYK = Image.frombytes("CMYK", (WIDTH, HEIGHT), _CMYK.tobytes())
+_INKS = (255, 0, 0), (0, 255, 255), BLACK, WHITE
+_WIDE = quarters(*FOUR).astype(np.uint16) * 257
+_ALPHA = np.dstack([_WIDE, quarters([255], [0], [255], [128]).astype(np.uint16) * 257])
+# On white: nothing there of the second, half of the fourth.
+_ON_WHITE = RED, WHITE, BLUE, (187, 187, 187)
+_RATIOS = quarters([0], [64], [128], [255])[..., 0] / np.float32(255)
+_HEIGHTS = quarters([0], [1], [2], [4])[..., 0].astype(np.float32) * 500 - 1000
+_HOLED = np.where(_HEIGHTS == -500, np.float32("nan"), _HEIGHTS)
+
+CASES = [
+    Case("plain.jpg", "JPEG", saved(picture(), quality=100, subsampling=0), FOUR, within=3),
+    Case("progressive.jpg", "progressive JPEG", saved(picture(), progressive=True), FOUR, within=6),
+    *(
+        Case(f"exif_{n}.jpg", f"EXIF orientation {n}", oriented(n), FOUR, within=3)
+        for n in range(2, 9)
+    ),
+    Case(
+        "broken_exif.jpg",
+        "EXIF that is rubbish",
+        saved(picture(), exif=b"Exif\0\0II*\0\xff\xff\xff\xffrubbish", quality=100, subsampling=0),
+        FOUR,
+        within=3,
+    ),
+    Case("rgb_16.png", "PNG, 16 bits a channel", content(png(_WIDE, 2, bits=16)), FOUR, within=1),
+    Case(
+        "rgba_16.png", "16 bits, with alpha", content(png(_ALPHA, 6, bits=16)), _ON_WHITE, within=1
+    ),
+    Case(
+        "grey_16.png",
+        "grey PNG, 16 bits",
+        content(png(np.asarray(_GREY).astype(np.uint16) * 257, 0, bits=16)),
+        GREYS,
+    ),
+    Case(
+        "grey_16.tif",
+        "grey TIFF, 16 bits",
+        saved(Image.fromarray(np.asarray(_GREY).astype(np.uint16) * 257)),
+        GREYS,
+    ),
+    Case("ratios.tif", "float TIFF, 0 to 1", saved(Image.fromarray(_RATIOS)), GREYS),
+    Case(
+        "heights.tif",
+        "float TIFF, -1000 to 1000, NaN",
+        saved(Image.fromarray(_HOLED)),
+        [BLACK, BLACK, (128,) * 3, WHITE],
+    ),
+    Case(
+        "counts.tif",
+        "TIFF of 32-bit integers, 0 to 255",
+        saved(Image.fromarray(np.asarray(_GREY).astype(np.int32))),
+        GREYS,
+    ),
+    Case("cmyk.jpg", "CMYK, no profile", saved(_CMYK, quality=100), _INKS, within=4),
+    Case("cmyk.tif", "CMYK TIFF", saved(_CMYK), _INKS),
+    Case(
+        "cmyk_profile.jpg",
+        "CMYK, profile: cyan is a green",
+        saved(_CMYK, quality=100, icc_profile=cmyk_profile()),
+        [WHITE, (0, 169, 42), BLACK, WHITE],
+        within=4,
+    ),
+    Case(
+        "cmyk_broken_profile.jpg",
+        "CMYK, profile is rubbish",
+        saved(_CMYK, quality=100, icc_profile=b"rubbish" * 30),
+        _INKS,
+        within=4,
+    ),
+    Case("lab.tif", "Lab TIFF", _lab, FOUR, within=3),
+    Case("palette.png", "palette", saved(_palette()), FOUR),
+    Case(
+        "palette_clear.png",
+        "palette, one entry transparent",
+        saved(_palette(), transparency=1),
+        [RED, WHITE, BLUE, GREY],
+    ),
+    Case("grey.png", "grey", saved(_GREY), GREYS),
+    Case(
+        "grey_alpha.png",
+        "grey with alpha",
+        saved(_transparent().convert("LA")),
+        [(83,) * 3, WHITE, (56,) * 3, (187,) * 3],
+        within=2,
+    ),
+    Case("rgba.png", "with alpha", saved(_transparent()), _ON_WHITE, within=1),
+    Case("key.png", "one colour means transparent", _key(), [RED, WHITE, BLUE, GREY]),
+    Case(
+        "one_bit.png",
+        "1 bit",
+        saved(_GREY.point(lambda value: 255 * (value > 100)).convert("1")),
+        [BLACK, BLACK, WHITE, WHITE],
+    ),
+    Case("animated.gif", "animated GIF", animation("GIF"), FOUR),
+    Case("animated.webp", "animated WebP", animation("WEBP"), FOUR),
+    Case("animated.png", "animated PNG", animation("PNG"), FOUR),
+    Case("pages.tif", "TIFF of two pages", animation("TIFF"), FOUR),
+    Case("plain.bmp", "BMP", saved(picture()), FOUR),
+    Case("plain.jp2", "JPEG 2000", saved(picture(), irreversible=False), FOUR),
+    Case("one_pixel.png", "one pixel", saved(Image.new("RGB", (1, 1), RED)), [RED] * 4, (1, 1)),
+    Case("png.jpg", "PNG named .jpg", content(encoded(picture(), "PNG")), FOUR),
+    Case("no_suffix", "PNG without a suffix", content(encoded(picture(), "PNG")), FOUR),
+    Case("picture.txt", "PNG named .txt", content(encoded(picture(), "PNG")), FOUR),
+    Case(
+        "trailing.png",
+        "PNG, rubbish behind its end",
+        content(encoded(picture(), "PNG") + b"rubbish" * 99),
+        FOUR,
+    ),
+    Case(
+        "large.png",
+        "100 megapixels in a small file",
+        content(png(np.zeros((1, 1)), 0, size=(10_000, 10_000))),
+        refused="has 10000x10000 pixels, more than max_pixels=89,478,485",
+    ),
+    Case(
+        "bomb.png",
+        "3.6 gigapixels in 70 bytes",
+        content(png(np.zeros((1, 1)), 0, size=(60_000, 60_000))),
+        refused="has more than 178,956,970 pixels, more than Pillow opens",
+    ),
+    Case("text_bomb.png", "80 MB of text inside", content(_much_text()), refused="is broken"),
+    Case(
+        "truncated.jpg",
+        "half a JPEG",
+        content(_cut(encoded(_SPECKLED, "JPEG"), 0.5)),
+        refused="is broken (image file is truncated",
+    ),
+    Case(
+        "truncated.png",
+        "half a PNG",
+        content(_cut(encoded(_SPECKLED, "PNG"), 0.5)),
+        refused="is broken (",
+    ),
+    Case("checksum.png", "PNG, wrong checksum", content(_wrong_checksum()), refused="is broken ("),
+    Case("empty.jpg", "empty", content(b""), refused="is empty; copy or download it again."),
+    Case(
+        "text.jpg",
+        "text named .jpg",
+        content(b"Not a picture, only these words.\nAnd more."),
+        refused="is text or a document, no photograph (it begins with 'Not a picture,",
+    ),
+    Case(
+        "page.jpg",
+        "a web page named .jpg",
+        content(b"<!DOCTYPE html><title>404</title>"),
+        refused="is a web page or SVG drawing",
+    ),
+    Case(
+        "drawing.svg",
+        "SVG",
+        content(b'<svg xmlns="http://www.w3.org/2000/svg"/>'),
+        refused="is a web page or SVG drawing",
+    ),
+    Case(
+        "paper.pdf", "PDF", content(b"%PDF-1.7\n%\xe2\xe3\n"), refused="(it begins with '%PDF-1.7'"
+    ),
+    Case(
+        "program.eps",
+        "EPS, a program",
+        content(encoded(picture(), "EPS")),
+        refused="is text or a document",
+    ),
+    Case(
+        "telephone.heic",
+        "HEIC",
+        content(struct.pack(">I", 24) + b"ftypheic" + bytes(12)),
+        refused="is a HEIC picture, which Pillow can't read",
+    ),
+    Case(
+        "noise.jpg",
+        "random bytes",
+        content(np.random.default_rng(0).bytes(500)),
+        refused="is no photograph that can be read (it begins with the bytes ",
+    ),
+    Case(
+        "no_width.png",
+        "0 pixels wide",
+        content(png(np.zeros((4, 0)), 2, size=(0, 4))),
+        refused="is broken, or of a kind that Pillow can't read",
+    ),
+    Case("folder.jpg", "a folder", lambda path: path.mkdir(), refused="is a folder"),
+    Case("missing.jpg", "not there", lambda path: None, refused="there is no such file"),
+]
+
+
+def written(case, folder):
+    """The path of a case's file, made in the folder."""
+    path = Path(folder) / case.file
+    case.write(path)
+    return path
