@@ -1,6 +1,7 @@
 import pytest
 
 from keras_psp import labels
+from keras_psp.visual import default_palette
 
 COUNTS = {
     "ade20k": 150,
@@ -33,16 +34,26 @@ def test_well_known_entries():
     assert cityscapes.class_names[13] == "car"
     assert cityscapes.palette[13] == (0, 0, 142)
     voc = labels.labels("voc2012")
-    # VOC's colours are the bits of the index.
+    # VOC's colours are the bits of the index (VOCdevkit, VOClabelcolormap.m).
+    for index, colour in enumerate(voc.palette):
+        bits = [sum((index >> 3 * j + k & 1) << 7 - j for j in range(8)) for k in range(3)]
+        assert list(colour) == bits
     assert voc.class_names[15] == "person" and voc.palette[15] == (192, 128, 128)
     assert labels.labels("ade20k").class_names[2] == "sky"
     assert labels.labels("ade20k").class_names[7] == "bed"
     assert labels.labels("camvid").class_names[10] == "bicyclist"
     # fcn.berkeleyvision.org, data/sift-flow/classes.txt, counts from 1.
     assert labels.labels("lmo").class_names[33 - 1] == "window"
+    assert labels.labels("ade20k").palette[:2] == ((120, 120, 120), (180, 120, 120))
     # 80 things, then 53 stuff classes.
     coco = labels.labels("coco").class_names
     assert coco[79] == "toothbrush" and coco[80] == "banner" and coco[132] == "rug-merged"
+
+
+def test_sets_without_colours_of_their_own_have_the_default_ones():
+    for name in ("lmo", "oxford_iiit_pet"):
+        palette = labels.labels(name).palette
+        assert [list(colour) for colour in palette] == default_palette(len(palette)).tolist()
 
 
 def test_unknown_data_sets_are_answered_with_the_known():

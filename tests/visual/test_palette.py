@@ -2,19 +2,49 @@ import itertools
 
 import numpy as np
 import pytest
+from PIL import Image, ImageCms
 
 from keras_psp.visual import default_palette
 from keras_psp.visual.palette import VOID_COLOUR, checked_palette
 
+# Vienot, Brettel, Mollon 1999, on linear RGB, as DaltonLens has them: another simulation than
+# the one that the colours were chosen by.
+PROTANOPIA = ((0.11238, 0.88762, 0), (0.11238, 0.88762, 0), (0.00401, -0.00401, 1))
+DEUTERANOPIA = ((0.29275, 0.70725, 0), (0.29275, 0.70725, 0), (-0.02234, 0.02234, 1))
+
+
+def seen(colours, matrix):
+    """CIELAB of sRGB colours, by Little CMS, after a matrix on their light."""
+    encoded = np.asarray(colours) / 255
+    light = np.where(encoded < 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
+    light = np.clip(light @ np.transpose(matrix), 0, 1)
+    encoded = np.where(light < 0.00313, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
+    image = Image.fromarray(np.rint(255 * encoded[None]).astype(np.uint8))
+    profiles = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
+    lab = np.asarray(ImageCms.profileToProfile(image, *profiles, outputMode="LAB"))[0]
+    signed = lab[:, 1:].astype(np.uint8).view(np.int8)  # Pillow's a and b
+    return np.column_stack([lab[:, 0] / 2.55, signed])
+
 
 @pytest.mark.parametrize(
-    ("num_classes", "least"), [(2, 150), (11, 80), (21, 60), (150, 15), (256, 10)]
+    ("num_classes", "usual", "dichromatic"),
+    [(2, 60, 40), (5, 50, 30), (11, 35, 20), (21, 23, 12), (60, 12, 5), (150, 7, 1)],
 )
-def test_colours_keep_their_distance_from_each_other_and_from_void(num_classes, least):
-    # Plain RGB distance (of 442), not the Oklab one the colours were chosen by.
-    colours = [*default_palette(num_classes).astype(int), np.array(VOID_COLOUR)]
-    nearest = min(np.linalg.norm(a - b) for a, b in itertools.combinations(colours, 2))
-    assert nearest >= least
+def test_colours_keep_their_distance_for_the_colour_blind_too(num_classes, usual, dichromatic):
+    # 2.3 is a just noticeable difference (Mahy 1994).
+    colours = [*default_palette(num_classes), np.array(VOID_COLOUR)]
+    for matrix, least in (
+        (np.eye(3), usual),
+        (PROTANOPIA, dichromatic),
+        (DEUTERANOPIA, dichromatic),
+    ):
+        lab = seen(colours, matrix)
+        nearest = min(np.linalg.norm(a - b) for a, b in itertools.combinations(lab, 2))
+        assert nearest >= least
+
+
+def test_all_colours_differ():
+    assert len(np.unique(default_palette(256), axis=0)) == 256
 
 
 def test_a_smaller_palette_begins_a_larger_one():
