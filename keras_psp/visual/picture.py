@@ -14,6 +14,7 @@ PAPER, INK, _EDGE = (255, 255, 255), (30, 30, 30), (150, 150, 150)
 _COLUMN = 240  # pixels; narrower pictures are enlarged
 _GAP = 10
 _FONT_SIZE = 16
+_BAND = 256  # rows at a time, so that large pictures need no copies in float
 
 
 def colorize(
@@ -43,6 +44,7 @@ def overlay(
     palette: Sequence | np.ndarray,
     *,
     alpha: float = 0.5,
+    outline: int = 0,
     ignore_class: int = 255,
 ) -> np.ndarray:
     """An image tinted with the colours of its mask; ignored pixels stay as they are.
@@ -52,6 +54,8 @@ def overlay(
         mask: (height, width) integers, class indices or `ignore_class`.
         palette: (num_classes, 3), RGB 0 to 255.
         alpha: share of the colours, 0 to 1.
+        outline: pixels on each side of a border between classes that take its colour whole,
+            around a white line; 0 for none.
         ignore_class: label value of pixels that don't count.
 
     Returns:
@@ -66,8 +70,38 @@ def overlay(
             f"mask is {colours.shape[1]}x{colours.shape[0]} but the image is "
             f"{image.shape[1]}x{image.shape[0]}; resize one to the other."
         )
-    share = np.where(np.asarray(mask) == ignore_class, 0.0, alpha)[..., None]
-    return np.rint(image * (1 - share) + colours * share).astype(np.uint8)
+    mask = np.asarray(mask)
+    tinted = np.empty_like(colours)
+    for top in range(0, len(mask), _BAND):
+        rows = slice(top, top + _BAND)
+        share = np.where(mask[rows] == ignore_class, 0.0, alpha)[..., None]
+        tinted[rows] = np.rint(image[rows] * (1 - share) + colours[rows] * share)
+    if outline:
+        border = _borders(mask)
+        near = _grown(border, outline)
+        tinted[near] = colours[near]
+        tinted[_grown(border, (outline - 1) // 2)] = PAPER
+    return tinted
+
+
+def _borders(mask):
+    """Pixels whose right or lower neighbour is of another class."""
+    border = np.zeros(mask.shape, bool)
+    border[:, :-1] |= mask[:, :-1] != mask[:, 1:]
+    border[:-1] |= mask[:-1] != mask[1:]
+    return border
+
+
+def _grown(where, pixels):
+    """The same and what lies within so many pixels of it, in rows and columns."""
+    for axis in (0, 1):
+        found = where.copy()
+        for shift in range(1, pixels + 1):
+            towards = np.moveaxis(found, axis, 0), np.moveaxis(where, axis, 0)
+            towards[0][shift:] |= towards[1][:-shift]
+            towards[0][:-shift] |= towards[1][shift:]
+        where = found
+    return where
 
 
 def comparison(
@@ -103,11 +137,7 @@ def comparison(
         The picture, RGB.
     """
     palette = checked_palette(palette)
-    if len(palette) != len(class_names):
-        raise ValueError(
-            f"palette has {len(palette)} colours but there are {len(class_names)} "
-            "class names; each class needs one of both."
-        )
+    _check_names(palette, class_names)
     if not len(images):
         raise ValueError("images is empty; a comparison needs at least one example.")
     one_model = len(predictions) and getattr(predictions[0], "ndim", None) == 2
@@ -132,8 +162,7 @@ def comparison(
         masks = [_checked_mask(m[index], len(palette), ignore_class) for m in columns]
         occurring.update(*(np.unique(mask).tolist() for mask in masks))
         height, width = image.shape[:2]
-        # Small pictures by a whole factor: every label pixel gets the same share.
-        factor = -(-_COLUMN // width) if width < _COLUMN else 1
+        factor = _enlargement(width)
         size = (width * factor, height * factor)
         row = [Image.fromarray(image).resize(size, Image.Resampling.BICUBIC)]
         for mask in masks:
@@ -146,6 +175,98 @@ def comparison(
     if path is not None:
         save_picture(picture, path)
     return picture
+
+
+def overlay_with_legend(
+    image: np.ndarray,
+    mask: np.ndarray,
+    class_names: Sequence[str],
+    palette: Sequence | np.ndarray,
+    *,
+    alpha: float = 0.5,
+    path: str | os.PathLike | None = None,
+    ignore_class: int = 255,
+) -> Image.Image:
+    """An overlay with outlines, above the classes that occur and their shares of the picture.
+
+    The largest class comes first. Pictures less than 240 pixels wide are enlarged by a whole
+    factor, others keep their size.
+
+    Args:
+        image: (height, width, 3), 0 to 255.
+        mask: (height, width) integers, class indices or `ignore_class`.
+        class_names: names in index order.
+        palette: (num_classes, 3), RGB 0 to 255.
+        alpha: share of the colours, 0 to 1.
+        path: where to save it as well; the suffix is the format. The file is replaced in one
+            go.
+        ignore_class: label value of pixels that don't count.
+
+    Returns:
+        The picture, RGB.
+    """
+    _check_names(palette, class_names)
+    height, width = np.shape(mask)[:2]
+    factor = _enlargement(width)
+    if factor > 1:
+        image, mask = (np.repeat(np.repeat(x, factor, 0), factor, 1) for x in (image, mask))
+    outline = outline_width(height * factor, width * factor)
+    tinted = overlay(image, mask, palette, alpha=alpha, outline=outline, ignore_class=ignore_class)
+    entries = share_entries(mask, class_names, palette, ignore_class)
+    picture = _above_legend(Image.fromarray(tinted), entries)
+    if path is not None:
+        save_picture(picture, path)
+    return picture
+
+
+def outline_width(height, width):
+    """Pixels that are seen as a line where the whole picture is looked at."""
+    return max(1, round(min(height, width) / 300))
+
+
+def share_entries(mask, class_names, palette, ignore_class):
+    """Legend entries of the classes that occur, the largest first, with their shares."""
+    values, counts = np.unique(mask, return_counts=True)
+    order = np.argsort(-counts, kind="stable")
+    entries = []
+    for value, count in zip(values[order].tolist(), counts[order].tolist(), strict=True):
+        ((name, colour),) = legend_entries([value], class_names, palette, ignore_class)
+        entries.append((f"{name}  {share_text(count / mask.size)}", colour))
+    return entries
+
+
+def share_text(share):
+    """A share in percent, for people: never 0 % of what is there."""
+    return "<0.1 %" if share < 0.0005 else f"{share:.1%}".replace("%", " %")
+
+
+def _enlargement(width):
+    """Small pictures by a whole factor: every label pixel gets the same share."""
+    return -(-_COLUMN // width) if width < _COLUMN else 1
+
+
+def _check_names(palette, class_names):
+    if len(palette) != len(class_names):
+        raise ValueError(
+            f"palette has {len(palette)} colours but there are {len(class_names)} "
+            "class names; each class needs one of both."
+        )
+
+
+def _above_legend(picture, entries):
+    """The picture, on paper as wide as the legend below it needs."""
+    size = max(_FONT_SIZE, picture.width // 45)
+    gap = max(_GAP, size // 2)
+    legend = Legend(entries, ImageFont.load_default(size), gap)
+    # Many classes below a small picture make more columns, not a tower.
+    columns = -(-len(entries) * legend.line // (2 * max(_COLUMN, picture.height)))
+    width = max(picture.width, columns * legend.step + gap)
+    per_line = legend.per_line(width)
+    lines = -(-len(entries) // per_line)
+    paper = Image.new("RGB", (width, picture.height + 2 * gap + lines * legend.line), PAPER)
+    paper.paste(picture, ((width - picture.width) // 2, 0))
+    legend.draw(ImageDraw.Draw(paper), picture.height + gap, per_line)
+    return paper
 
 
 def legend_entries(occurring, class_names, palette, ignore_class):
@@ -174,9 +295,9 @@ class Legend:
         self._entries, self._font, self._gap = entries, font, gap
         ascent, descent = font.getmetrics()
         self.line = ascent + descent + 6
-        self._swatch = ascent + 2
+        self._swatch, self._space = ascent + 2, max(6, ascent // 3)
         longest = max((font.getlength(name) for name, _ in entries), default=0)
-        self.step = int(self._swatch * 1.5 + 6 + longest + 2 * gap)
+        self.step = int(self._swatch * 1.5 + self._space + longest + 2 * gap)
 
     def per_line(self, width):
         """How many entries fit beside one another."""
@@ -189,7 +310,7 @@ class Legend:
             left, upper = self._gap + column * self.step, top + row * self.line
             box = (left, upper, left + int(self._swatch * 1.5), upper + self._swatch)
             draw.rectangle(box, colour, _EDGE)
-            draw.text((box[2] + 6, upper), name, INK, self._font)
+            draw.text((box[2] + self._space, upper), name, INK, self._font)
 
 
 def save_picture(picture, path):

@@ -2,7 +2,13 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from keras_psp.visual import colorize, comparison, default_palette, overlay
+from keras_psp.visual import (
+    colorize,
+    comparison,
+    default_palette,
+    overlay,
+    overlay_with_legend,
+)
 from keras_psp.visual.palette import VOID_COLOUR
 
 PALETTE = [[250, 0, 0], [0, 200, 0], [0, 0, 150]]
@@ -134,6 +140,10 @@ def test_texts_never_overlap_nor_leave_the_picture(drawn, width, length):
     titles = ("image", "ground truth " * (length // 12 + 1), "prediction")
     comparison([image], [mask], [mask], names, default_palette(40), titles=titles)
     assert len(drawn) == 43
+    assert_apart(drawn)
+
+
+def assert_apart(drawn):
     boxes = list(drawn.values())
     for left, top, right, bottom, (total_width, total_height) in boxes:
         assert 0 <= left < right <= total_width
@@ -142,6 +152,69 @@ def test_texts_never_overlap_nor_leave_the_picture(drawn, width, length):
         for b in boxes[:i]:
             apart = a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1]
             assert apart
+
+
+def test_outlines_by_hand():
+    image = np.full((1, 8, 3), 100, np.uint8)
+    mask = np.array([[0, 0, 0, 0, 1, 1, 1, 1]])
+    # The border runs right of the fourth pixel: one pixel on each side is coloured whole.
+    found = overlay(image, mask, PALETTE, outline=1)[0].tolist()
+    red, green = [175, 50, 50], [50, 150, 50]
+    line = [255, 255, 255]
+    assert found == [red, red, [250, 0, 0], line, [0, 200, 0], green, green, green]
+
+
+def test_outlines_run_along_rows_too_and_round_what_is_ignored():
+    image = np.full((8, 1, 3), 100, np.uint8)
+    mask = np.array([[0, 0, 0, 0, 255, 255, 255, 255]]).T
+    found = overlay(image, mask, PALETTE, outline=1)[:, 0].tolist()
+    assert found[2:5] == [[250, 0, 0], [255] * 3, list(VOID_COLOUR)]
+    assert found[6] == [100] * 3
+
+
+def test_overlay_of_a_large_picture_is_that_of_its_parts():
+    rng = np.random.default_rng(0)
+    image, mask = rng.integers(0, 256, (700, 9, 3)), rng.integers(0, 3, (700, 9))
+    whole = overlay(image, mask, PALETTE)
+    parts = [overlay(image[i : i + 1], mask[i : i + 1], PALETTE) for i in range(700)]
+    np.testing.assert_array_equal(whole, np.concatenate(parts))
+
+
+def test_overlay_with_legend_tells_shares_and_the_largest_first(drawn):
+    image = np.full((100, 300, 3), 77, np.uint8)
+    mask = np.full((100, 300), 2)
+    mask[:25] = 0
+    mask[0, :9] = 255
+    picture = overlay_with_legend(image, mask, NAMES, PALETTE)
+    assert list(drawn) == ["car  75.0 %", "sky  25.0 %", "not labelled  <0.1 %"]
+    assert_apart(drawn)
+    pixels = np.asarray(picture)
+    assert pixels[60, 100].tolist() == [38, 38, 114]  # half of (0, 0, 150) and 77, to even
+    # The swatch beside each text has its colour.
+    for text, colour in zip(drawn, ([0, 0, 150], [250, 0, 0], VOID_COLOUR), strict=True):
+        left, top, _, bottom, _ = drawn[text]
+        assert pixels[int(top + bottom) // 2, int(left) - 12].tolist() == list(colour)
+
+
+@pytest.mark.parametrize("width", [8, 240, 3000])
+@pytest.mark.parametrize("length", [3, 60])
+def test_texts_of_a_legend_of_shares_never_overlap(drawn, width, length):
+    names = [f"{index:03}".ljust(length, "w") for index in range(40)]
+    mask = np.arange(40).reshape(5, 8).repeat(width // 8, axis=1)
+    image = np.zeros((*mask.shape, 3), np.uint8)
+    picture = overlay_with_legend(image, mask, names, default_palette(40))
+    assert len(drawn) == 40
+    assert_apart(drawn)
+    assert picture.height < 1200  # no tower
+
+
+def test_overlay_with_legend_is_saved(tmp_path):
+    image, truth, _ = example()
+    picture = overlay_with_legend(image, truth, NAMES, PALETTE, path=tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as saved:
+        np.testing.assert_array_equal(np.asarray(saved), np.asarray(picture))
+    with pytest.raises(ValueError, match="3 colours but there are 1 class names"):
+        overlay_with_legend(image, truth, NAMES[:1], PALETTE)
 
 
 def test_saved_picture_is_the_returned_one_and_nothing_else_is_left(tmp_path):
