@@ -21,6 +21,7 @@ __all__ = [
     "PyramidPoolingModule",
     "UpsampledCrossentropy",
     "list_presets",
+    "predict",
     "train",
 ]
 
@@ -34,6 +35,13 @@ def list_presets(dataset: str | None = None):
     from keras_psp.weights import list_presets
 
     return list_presets(dataset)
+
+
+def predict(photos, model=None, **arguments):
+    """The class of every pixel of photographs; see `keras_psp.evaluation.predict`."""
+    from keras_psp.evaluation.prediction import predict
+
+    return predict(photos, model, **arguments)
 
 
 def train(recipe, *, output, **arguments):

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from keras_psp.cli import train
+from keras_psp.cli import predict, train
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -28,9 +28,16 @@ def main(arguments: list[str] | None = None) -> int:
     convert.add_argument("--force", action="store_true", help="replace an existing file")
 
     train.add(commands)
+    predict.add(commands)
 
     options = parser.parse_args(arguments)
-    run = {"presets": _presets, "fetch": _fetch, "convert": _convert, "train": train.run}
+    run = {
+        "presets": _presets,
+        "fetch": _fetch,
+        "convert": _convert,
+        "train": train.run,
+        "predict": predict.run,
+    }
     try:
         return run[options.command](options)
     except KeyboardInterrupt as error:

@@ -4,6 +4,7 @@ import collections
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 
 def in_threads(function, items, title, *, progress=True, threads=None):
@@ -17,30 +18,50 @@ def in_threads(function, items, title, *, progress=True, threads=None):
         progress: whether there is a bar.
         threads: default two per core, at most 8.
     """
-    pool = ThreadPoolExecutor(threads or min(8, 2 * (os.cpu_count() or 1)))
+    pool = ThreadPoolExecutor(threads or _threads())
     try:
         results = pool.map(function, items)
         if progress:
-            from rich.console import Console
-            from rich.progress import track
-
-            results = track(results, title, len(items), console=Console(stderr=True))
+            results = with_bar(results, title, len(items))
         yield from results
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def ahead(function: Callable, items: Iterable, *, threads: int = 1) -> Iterator:
-    """`function` of each item in order, in threads, at most one a thread ahead of the reader."""
-    with ThreadPoolExecutor(threads) as pool:
-        waiting: collections.deque = collections.deque()
-        try:
-            for item in items:
-                waiting.append(pool.submit(function, item))
-                if len(waiting) > threads:
-                    yield waiting.popleft().result()
-            while waiting:
+def ahead(
+    function: Callable[[Any], Any], items: Iterable, *, threads: int | None = None
+) -> Iterator:
+    """Apply the function to each item in threads, results in order, a few before they are due.
+
+    Unlike `in_threads` it takes items and holds results of any number in bounded memory: no
+    more than two a thread are under way or wait.
+
+    Args:
+        function: of one item; see `in_threads`.
+        items: taken in the thread that takes the results.
+        threads: default two per core, at most 8.
+    """
+    threads = threads or _threads()
+    pool = ThreadPoolExecutor(threads)
+    waiting: collections.deque = collections.deque()
+    try:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) >= 2 * threads:
                 yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def with_bar(items: Iterable, title: str, total: int | None) -> Iterator:
+    """The items, with a bar on stderr that tells how many are done and the time left."""
+    from rich.console import Console
+    from rich.progress import track
+
+    yield from track(items, title, total, console=Console(stderr=True))
+
+
+def _threads():
+    return min(8, 2 * (os.cpu_count() or 1))

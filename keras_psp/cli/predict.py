@@ -1,0 +1,85 @@
+"""`keras-psp predict`: photographs and videos to pictures of their classes."""
+
+import argparse
+import sys
+import warnings
+from pathlib import Path
+
+SOME_FAILED = 3
+"""The exit status where some photographs have no results and the others have."""
+
+
+def add(commands) -> None:
+    """Add the command to the parser's."""
+    predict = commands.add_parser(
+        "predict",
+        help="find the classes in photographs and videos",
+        description="Find the classes in photographs and videos, and write overlays, class "
+        "indices and a table into a folder. The same command again goes on where it was stopped. "
+        f"The exit status is {SOME_FAILED} where some could not be read; they are named.",
+    )
+    predict.add_argument(
+        "photos",
+        nargs="+",
+        metavar="PHOTO",
+        help="a file, a folder with all below it, a pattern in quotes, an address; videos too",
+    )
+    predict.add_argument(
+        "--model",
+        help="a preset's name, a .keras file or the folder of a training "
+        "[pspnet_r50-d8_512x512_160k_ade20k]",
+    )
+    predict.add_argument("--output", type=Path, required=True, help="folder of the results")
+    predict.add_argument(
+        "--scales", type=float, nargs="+", default=[1.0], help="of the pictures, averaged [1]"
+    )
+    predict.add_argument("--flip", action="store_true", help="average with the mirror image")
+    predict.add_argument("--crop", type=int, help="side of a sliding window [the whole picture]")
+    predict.add_argument("--base-size", type=int, help="longer side at scale 1 [its own]")
+    predict.add_argument("--batch-size", type=int, default=4, help="pictures at a time [4]")
+    predict.add_argument(
+        "--probabilities", action="store_true", help="write them too, as float16: large files"
+    )
+    predict.add_argument(
+        "--format", choices=("png", "jpg", "webp"), default="png", help="of the overlays [png]"
+    )
+    predict.add_argument("--alpha", type=float, default=0.5, help="share of the colours [0.5]")
+    predict.add_argument(
+        "--max-megapixels", type=float, help="larger photographs are refused [89.5]"
+    )
+    predict.add_argument(
+        "--force",
+        action="store_true",
+        help="replace results that are there, also of other settings",
+    )
+    predict.add_argument("--quiet", action="store_true", help="no progress bars")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Predict, and say where the results are and what failed."""
+    from keras_psp.data.photos import MAX_PIXELS
+    from keras_psp.evaluation.files import predict_files
+
+    most = options.max_megapixels
+    # What Pillow warns of is told with the file's name.
+    warnings.filterwarnings("ignore", module="PIL")
+    summary = predict_files(
+        options.photos,
+        options.output,
+        options.model,
+        scales=options.scales,
+        flip=options.flip,
+        crop=options.crop,
+        base_size=options.base_size,
+        batch_size=options.batch_size,
+        probabilities=options.probabilities,
+        suffix=f".{options.format}",
+        alpha=options.alpha,
+        max_pixels=MAX_PIXELS if most is None else int(1e6 * most),
+        force=options.force,
+        progress=not options.quiet,
+    )
+    for _, reason in summary.failures:
+        print(f"keras-psp: {reason}", file=sys.stderr)
+    print(summary)
+    return SOME_FAILED if summary.failures else 0
