@@ -20,6 +20,7 @@ __all__ = [
     "PolyLearningRate",
     "PyramidPoolingModule",
     "UpsampledCrossentropy",
+    "evaluate",
     "list_presets",
     "predict",
     "train",
@@ -49,6 +50,13 @@ def train(recipe, *, output, **arguments):
     from keras_psp.training.run import train
 
     return train(recipe, output=output, **arguments)
+
+
+def evaluate(model, dataset, **arguments):
+    """Judge a network on a data set; see `keras_psp.evaluation.evaluate`."""
+    from keras_psp.evaluation.run import evaluate
+
+    return evaluate(model, dataset, **arguments)
 
 
 def _open_weights(weights, given):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 @contextlib.contextmanager
-def written_aside(path: str | Path) -> Iterator[Path]:
+def written_aside(path: str | os.PathLike) -> Iterator[Path]:
     """A temporary path beside `path` that takes its place once the block has succeeded.
 
     Readers see the old file or folder or the new one, never half of one, even after a

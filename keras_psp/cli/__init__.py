@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from keras_psp.cli import predict, train
+from keras_psp.cli import evaluate, predict, train
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -28,6 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     convert.add_argument("--force", action="store_true", help="replace an existing file")
 
     train.add(commands)
+    evaluate.add(commands)
     predict.add(commands)
 
     options = parser.parse_args(arguments)
@@ -36,6 +37,8 @@ def main(arguments: list[str] | None = None) -> int:
         "fetch": _fetch,
         "convert": _convert,
         "train": train.run,
+        "evaluate": evaluate.run_evaluate,
+        "submit": evaluate.run_submit,
         "predict": predict.run,
     }
     try:

@@ -1,5 +1,7 @@
 """Boundary IoU: intersection over union of the pixels near the borders of each class."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from keras_psp.metrics.confusion import mean_of_present, ratio
@@ -109,6 +111,29 @@ class BoundaryIoU:
         total.intersections = self.intersections + other.intersections
         total.unions = self.unions + other.unions
         return total
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All that was counted, for `np.savez(path, **boundary.arrays())`."""
+        ignored = [] if self.ignore_class is None else [self.ignore_class]
+        return {
+            "intersections": self.intersections.copy(),
+            "unions": self.unions.copy(),
+            "dilation_ratio": np.array(self.dilation_ratio),
+            "ignore_class": np.array(ignored, np.int64),
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "BoundaryIoU":
+        """One like that whose `arrays()` these are."""
+        ignored = np.asarray(arrays["ignore_class"]).tolist()
+        boundary = cls(
+            len(arrays["unions"]),
+            dilation_ratio=float(arrays["dilation_ratio"]),
+            ignore_class=ignored[0] if ignored else None,
+        )
+        boundary.intersections = np.array(arrays["intersections"])
+        boundary.unions = np.array(arrays["unions"])
+        return boundary
 
     def per_class(self) -> np.ndarray:
         """(num_classes,) float64; NaN for a class in neither labels nor predictions."""

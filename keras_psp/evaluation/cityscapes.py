@@ -5,6 +5,7 @@ section 3.1, in the reading of cityscapesScripts, evaluation/evalPixelLevelSeman
 """
 
 import os
+from collections.abc import Mapping
 
 import numpy as np
 import rich.console
@@ -38,6 +39,8 @@ _CATEGORY_IDS = {
 _CATEGORY = np.array([list(_CATEGORY_IDS).index(label.category) for label in LABELS])
 # Of the labels of such a category some may be ignored, but all have instances.
 _WITH_INSTANCES = [all(LABELS[i].has_instances for i in ids) for ids in _CATEGORY_IDS.values()]
+
+_COUNTS = ("confusion", "images", "_by_class", "_by_category")
 
 
 class CityscapesMeasures:
@@ -110,9 +113,22 @@ class CityscapesMeasures:
         if not isinstance(other, CityscapesMeasures):
             return NotImplemented
         total = CityscapesMeasures()
-        for name in ("confusion", "images", "_by_class", "_by_category"):
+        for name in _COUNTS:
             setattr(total, name, getattr(self, name) + getattr(other, name))
         return total
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All that was counted, for `np.savez(path, **measures.arrays())`."""
+        return {name.lstrip("_"): np.array(getattr(self, name)) for name in _COUNTS}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "CityscapesMeasures":
+        """One like that whose `arrays()` these are."""
+        measures = cls()
+        for name in _COUNTS:
+            setattr(measures, name, np.array(arrays[name.lstrip("_")]))
+        measures.images = int(measures.images)
+        return measures
 
     @property
     def class_iou(self) -> dict[str, float]:

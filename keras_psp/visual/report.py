@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from keras_psp.files import written_aside
-from keras_psp.metrics.mean_iou import per_class_iou
+from keras_psp.metrics.confusion import per_class_iou
 from keras_psp.visual import page
 from keras_psp.visual.curve import smoothed
 from keras_psp.visual.palette import VOID_COLOUR, checked_palette, default_palette

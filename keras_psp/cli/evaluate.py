@@ -1,0 +1,146 @@
+"""`keras-psp evaluate` and `keras-psp submit`: a data set on the command line."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+SIX_SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
+"""Of the paper's multi-scale figures, with flip; semseg's config/ade20k/*.yaml names them."""
+
+
+def add(commands) -> None:
+    """Add both commands to the parser's."""
+    evaluate = commands.add_parser(
+        "evaluate",
+        help="judge a network on a labelled data set",
+        description="Judge a network on a labelled data set. With --output the same command "
+        "again goes on where it was stopped.",
+    )
+    _add_data(evaluate, "val")
+    evaluate.add_argument("--output", type=Path, help="folder for tables, report.html and state")
+    evaluate.add_argument(
+        "--save-predictions", action="store_true", help="class indices as PNG, into the output"
+    )
+    evaluate.add_argument("--boundary", action="store_true", help="boundary IoU as well")
+    evaluate.add_argument("--limit", type=int, help="only the first so many images")
+    _add_protocol(evaluate)
+
+    submit = commands.add_parser(
+        "submit",
+        help="predict a test split for a benchmark's server",
+        description="Predict a test split and write it as the server of ADE20K, Cityscapes or "
+        "PASCAL VOC 2012 takes it. The same command again goes on where it was stopped.",
+    )
+    _add_data(submit, "test")
+    submit.add_argument("--output", type=Path, required=True, help="folder of the files")
+    submit.add_argument("--archive", type=Path, help="pack them: .zip, for VOC .tgz")
+    submit.add_argument(
+        "--competition", choices=("comp5", "comp6"), help="VOC: trained on VOC alone, or not"
+    )
+    _add_protocol(submit)
+
+
+def _add_data(parser, split):
+    parser.add_argument("dataset", help="ade20k, voc2012, cityscapes, camvid, folder ...")
+    parser.add_argument("--data", type=Path, help="folder of the data set")
+    parser.add_argument(
+        "--model", required=True, help="a preset's name, a .keras file or the folder of a training"
+    )
+    parser.add_argument("--split", default=split, help=f"[{split}]")
+    parser.add_argument(
+        "--partial", action="store_true", help="take a copy of the data set that isn't complete"
+    )
+
+
+def _add_protocol(parser):
+    group = parser.add_argument_group("protocol")
+    group.add_argument("--scales", type=float, nargs="+", help="averaged [1]")
+    group.add_argument("--flip", action="store_true", help="average with the mirror image")
+    group.add_argument(
+        "--multi-scale", action="store_true", help="the paper's six scales, with flip"
+    )
+    group.add_argument(
+        "--crop", type=int, help="side of a sliding window, as 473 [the whole image]"
+    )
+    group.add_argument("--overlap", type=float, default=1 / 3, help="of windows [1/3]")
+    group.add_argument(
+        "--base-size",
+        type=int,
+        help="longer side at scale 1 [that of the training, where its folder says, else its own]",
+    )
+    group.add_argument("--batch-size", type=int, default=4, help="windows at a time [4]")
+    group.add_argument("--quiet", action="store_true", help="no progress bars")
+
+
+def run_evaluate(options: argparse.Namespace) -> int:
+    """Judge and print the tables."""
+    source, protocol = _opened(options)
+    from keras_psp.evaluation.run import evaluate
+
+    found = evaluate(
+        options.model,
+        source,
+        split=options.split,
+        output=options.output,
+        save_predictions=options.save_predictions,
+        boundary=options.boundary,
+        limit=options.limit,
+        progress=not options.quiet,
+        **protocol,
+    )
+    found.print()
+    if options.output:
+        print(options.output / "report.html")
+    return 0
+
+
+def run_submit(options: argparse.Namespace) -> int:
+    """Predict, check and say where the files are."""
+    source, protocol = _opened(options)
+    from keras_psp.evaluation.submit import submit
+
+    chosen = {"competition": options.competition} if options.competition else {}
+    submission = submit(
+        options.model,
+        source,
+        options.dataset,
+        options.output,
+        split=options.split,
+        archive=options.archive,
+        progress=not options.quiet,
+        **chosen,
+        **protocol,
+    )
+    print(f"{len(submission.images)} files, read back: {options.archive or options.output}")
+    return 0
+
+
+def _opened(options):
+    """The data set and the protocol."""
+    if options.multi_scale and options.scales:
+        raise ValueError("--multi-scale stands for six scales and flip; leave --scales away.")
+    from keras_psp.data import load
+
+    source = load(options.dataset, root=options.data, complete=not options.partial)
+    base_size = options.base_size or _trained_size(options.model)
+    return source, {
+        "scales": SIX_SCALES if options.multi_scale else tuple(options.scales or (1.0,)),
+        "flip": options.flip or options.multi_scale,
+        "crop": options.crop,
+        "overlap": options.overlap,
+        "base_size": base_size,
+        "batch_size": options.batch_size,
+    }
+
+
+def _trained_size(model):
+    """Longer side of the images that a training saw at scale 1, where its folder tells."""
+    recipe = Path(model) / "recipe.json"
+    if not recipe.is_file():
+        return None
+    size = json.loads(recipe.read_text("utf-8")).get("image_size")
+    if not size:
+        return None
+    print(f"--base-size {max(size)}, as the training had it", file=sys.stderr)
+    return max(size)
