@@ -1,6 +1,6 @@
 """The authors' test procedure beside ours: class maps and probabilities.
 
-    python benchmarks/parity/evaluation.py --semseg semseg
+    python benchmarks/parity/protocol.py --semseg semseg
 
 Runs `test` of semseg's tool/test.py on the CPU, with a PSPNet-50 of random weights, on generated
 scenes of five sizes, two of them smaller than the window; then ours with the converted weights:

@@ -1,0 +1,123 @@
+"""Six scales, flip and sliding windows: ours beside the authors' loop, on the same images.
+
+    python benchmarks/evaluation.py --semseg semseg
+
+PSPNet-50, 150 classes, random weights, window 473, base size 512: `test` of semseg's
+tool/test.py on the CPU, and `Segmenter` in float32 and in bfloat16. Each runs in a process of
+its own, and they take turns, image by image; the first image isn't counted. Needs torch, pyyaml
+and OpenCV 4 (`opencv-python-headless<5`).
+"""
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from measure import environment, progress
+
+sys.path.insert(0, str(Path(__file__).parent / "parity"))
+from protocol import BASE_SIZE, SIX, Authors
+
+from keras_psp import PSPNet
+from keras_psp.data.scenes import scene
+from keras_psp.evaluation import Segmenter
+from keras_psp.weights import convert
+
+CROP = 473
+SIZES = ((375, 500), (375, 500), (500, 333), (384, 512), (300, 400))
+KINDS = ("authors", "float32", "bfloat16")
+
+
+def work(kind, folder, repository):
+    """A process that segments the image of each line it is sent, and answers with the seconds."""
+    if kind == "authors":
+        authors = Authors(repository, folder)
+        print(json.dumps("ready"), flush=True)
+    else:
+        model = convert(Path(folder) / "weights.pth", verbose=False)
+        if kind == "bfloat16":
+            model = PSPNet(weights=model, dtype="mixed_bfloat16")
+        ours = Segmenter(model, scales=SIX, flip=True, crop=CROP, base_size=BASE_SIZE)
+        print(json.dumps("ready"), flush=True)
+    for line in sys.stdin:
+        number = int(line)
+        image = scene(number, image_size=SIZES[number])[0]
+        start = time.perf_counter()
+        found = authors(image, SIX, CROP)[0] if kind == "authors" else ours.classes([image])[0]
+        seconds = time.perf_counter() - start
+        np.save(Path(folder) / f"{kind}{number}.npy", found)
+        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        print(json.dumps([seconds, most]), flush=True)
+
+
+class Worker:
+    """One of these processes."""
+
+    def __init__(self, kind, folder, repository):
+        command = [sys.executable, __file__, "--work", kind, "--folder", str(folder)]
+        command += ["--semseg", str(repository)]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self._answer()
+
+    def __call__(self, number):
+        """Seconds for an image, and the process' largest memory so far in MB."""
+        self._process.stdin.write(f"{number}\n")
+        self._process.stdin.flush()
+        return self._answer()
+
+    def _answer(self):
+        line = self._process.stdout.readline()
+        if not line:
+            raise SystemExit("a process ended before its answer")
+        return json.loads(line)
+
+
+def main():
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--semseg", required=True, type=Path)
+    parser.add_argument("--work", choices=KINDS, help=argparse.SUPPRESS)
+    parser.add_argument("--folder", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.work:
+        work(options.work, options.folder, options.semseg)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        workers = {kind: Worker(kind, folder, options.semseg) for kind in KINDS}
+        found = {kind: [] for kind in KINDS}
+        for number in range(len(SIZES)):
+            for kind in KINDS:
+                found[kind].append(workers[kind](number))
+                progress(f"image {number}, {kind}: {found[kind][-1][0]:.1f} s")
+        maps = {
+            kind: [np.load(Path(folder) / f"{kind}{number}.npy") for number in range(len(SIZES))]
+            for kind in KINDS
+        }
+    print(f"{environment(['tensorflow', 'torch'])}\n")
+    print("| | seconds an image, median (all) | times faster | peak memory | pixels of one class |")
+    print("|---|---|---|---|---|")
+    first = [seconds for seconds, _ in found["authors"][1:]]
+    for kind in KINDS:
+        times = [seconds for seconds, _ in found[kind][1:]]
+        ratio = statistics.median(a / b for a, b in zip(first, times, strict=True))
+        equal = np.mean(
+            np.concatenate(
+                [(a == b).ravel() for a, b in zip(maps["authors"], maps[kind], strict=True)]
+            )
+        )
+        print(
+            f"| {kind} | {statistics.median(times):.1f} ({', '.join(f'{t:.1f}' for t in times)}) "
+            f"| {ratio:.2f} | {found[kind][-1][1]:.0f} MB | {100 * equal:.2f} % |"
+        )
+
+
+if __name__ == "__main__":
+    main()
