@@ -1,5 +1,10 @@
 """The protocol written out in numpy, one pixel's window after the other, is what comes out."""
 
+import importlib.util
+import os
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -154,6 +159,44 @@ def test_a_softmax_network_and_bgr_weights(model):
     )
     turned = PSPNet.from_config({**config, "mean": (1.0, 2.0, 3.0), "channel_order": "bgr"})
     assert Segmenter(turned)._mean.tolist() == [3.0, 2.0, 1.0]
+
+
+SCRIPT = """
+import sys
+import keras
+import numpy as np
+import keras_psp
+from keras_psp.evaluation import Segmenter
+
+segmenter = Segmenter(
+    keras.models.load_model(sys.argv[1]), scales=(0.6, 1.3), flip=True, crop=49, base_size=80
+)
+image = np.load(sys.argv[2])
+np.save(sys.argv[3], segmenter.probabilities(image))
+classes = segmenter.classes([image, image[:40]])
+assert [found.shape for found in classes] == [(60, 81), (40, 81)]
+print(keras.backend.backend())
+"""
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_other_backends(model, tmp_path, backend):
+    if importlib.util.find_spec(backend) is None:
+        pytest.skip(f"{backend} isn't installed")
+    image = picture(60, 81)
+    model.save(tmp_path / "model.keras")
+    np.save(tmp_path / "image.npy", image)
+    files = [str(tmp_path / name) for name in ("model.keras", "image.npy", "found.npy")]
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, *files],
+        env={**os.environ, "KERAS_BACKEND": backend},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.strip() == backend, done.stderr
+    options = {"scales": (0.6, 1.3), "flip": True, "crop": 49, "base_size": 80}
+    expected = Segmenter(model, **options).probabilities(image)
+    np.testing.assert_allclose(np.load(tmp_path / "found.npy"), expected, atol=2e-5)
 
 
 @pytest.mark.parametrize(
