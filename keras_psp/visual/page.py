@@ -16,7 +16,7 @@ STYLE = """
 @media (prefers-color-scheme: dark) { :root { --paper: #14171b; --card: #1e2329;
   --ink: #e8eaed; --soft: #a3adb8; --edge: #39414a; --first: #6cb2f0; --second: #f59563; } }
 * { box-sizing: border-box; }
-body { margin: 0; background: var(--paper); color: var(--ink);
+body { margin: 0; overflow-wrap: break-word; background: var(--paper); color: var(--ink);
   font: 16px/1.5 system-ui, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; }
 main, header, footer { max-width: 1120px; margin: auto; padding: 0 16px; }
 h1 { font-size: 1.7rem; line-height: 1.2; margin: 1.2em 0 .3em; overflow-wrap: anywhere; }
@@ -65,6 +65,7 @@ th, td { text-align: left; padding: .2em .7em .2em 0; vertical-align: top;
   border-bottom: 1px solid var(--edge); overflow-wrap: break-word; max-width: 22em; }
 th { font-weight: 600; } td.n, th.n { text-align: right; white-space: nowrap;
   font-variant-numeric: tabular-nums; }
+.named { display: flex; align-items: baseline; }
 .wide { overflow-x: auto; }
 details { margin: .8em 0; } summary { cursor: pointer; color: var(--first); }
 .matrix { position: relative; overflow: auto; max-height: 88vh; max-width: 100%;
@@ -192,15 +193,17 @@ def mask_png(mask: np.ndarray, palette: np.ndarray, transparent: int | None = No
     """A mask in exact colours.
 
     Args:
-        mask: (height, width) uint8.
-        palette: (256, 3) uint8.
+        mask: (height, width) integers, indices into the palette.
+        palette: (n, 3) uint8.
         transparent: the value that lets the picture below through.
     """
     values, index = np.unique(mask, return_inverse=True)
+    if len(values) > 256:  # more than an indexed PNG can have
+        return data_uri(Image.fromarray(palette[mask]), "png", optimize=True)
     picture = Image.fromarray(index.reshape(mask.shape).astype(np.uint8), "P")
     picture.putpalette(palette[values].tobytes())
     options = {"optimize": True, "bits": max(1, (len(values) - 1).bit_length())}
-    if transparent in values:
+    if transparent is not None and transparent in values:
         options["transparency"] = int(np.searchsorted(values, transparent))
     return data_uri(picture, "png", **options)
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from keras_psp.evaluation.errors import ErrorGroups, Errors
 
 _LONGEST = 480  # pixels of an embedded picture's longer side
-_VOID = 255  # in embedded masks
+_NONE = 255  # where a mask of mistakes has none
 _WRONG = (224, 49, 49)  # colour of wrong pixels that are in no group
 
 # Name, colour and plain words of each group of `ErrorGroups`.
@@ -144,25 +144,34 @@ def report_page(
             f"groups are of {groups.num_classes} classes and measures of {len(names)}; give "
             "both of the same data."
         )
+    if groups is not None and groups.ignore_class != ignore_class:
+        raise ValueError(
+            f"groups have ignore_class={groups.ignore_class} and the page {ignore_class}; give "
+            "the page the same."
+        )
     if min(worst, best) < 0:
         raise ValueError(f"worst={worst} and best={best} must be at least 0.")
     pictures = _Pictures(names, palette, ignore_class, groups)
     examples = [_checked_example(image, len(names), ignore_class) for image in images]
     curves, recorded = ("", {}) if run is None else _run(Path(run))
+    # Before the other pictures, whose legend names the classes of all.
+    mistakes = _mistakes(groups, figures, examples, pictures)
     sections = [
         ("Measures", _tiles(figures)),
         ("Training", curves),
         ("Classes", _classes(figures, palette)),
         ("Confusion matrix", _confusion(figures)),
         ("Pictures", pictures.worst_and_best(examples, worst, best)),
-        ("Kinds of mistakes", _mistakes(groups, figures, palette, examples, pictures)),
+        ("Kinds of mistakes", mistakes),
         ("Settings", _settings({**(settings or {}), **recorded})),
     ]
     sections = [(heading, body) for heading, body in sections if body]
     content = _page(title, sections, pictures.style())
+    path = Path(path)
     with written_aside(path) as draft:
-        draft.write_text(content, "utf-8")
-    return Path(path)
+        # Names of files may hold what UTF-8 can't.
+        draft.write_text(content, "utf-8", "backslashreplace")
+    return path
 
 
 class _Figures:
@@ -188,7 +197,7 @@ class _Figures:
 def _figures(measures):
     """The figures of anything with `confusion` and `class_names`."""
     confusion = np.asarray(getattr(measures, "confusion", None))
-    names = tuple(getattr(measures, "class_names", ()))
+    names = tuple(map(str, getattr(measures, "class_names", ())))
     if (
         confusion.ndim != 2
         or not len(confusion)
@@ -208,7 +217,7 @@ def _mean(values):
 
 
 def _checked_example(example, num_classes, ignore_class):
-    """The example with masks of `_VOID` where there is no class, and its mean IoU."""
+    """The example with its mean IoU."""
     truth, prediction = np.asarray(example.truth), np.asarray(example.prediction)
     image = checked_image(example.image)
     for name, mask in (("truth", truth), ("prediction", prediction)):
@@ -217,11 +226,15 @@ def _checked_example(example, num_classes, ignore_class):
                 f"{example.name}: {name} has shape {mask.shape} and dtype {mask.dtype} but the "
                 f"image is {image.shape[:2]}; masks must be integers of the image's size."
             )
+    counted = np.ones(truth.shape, bool) if ignore_class is None else truth != ignore_class
+    strange = truth[counted & ((truth < 0) | (truth >= num_classes))]
+    if strange.size:
+        raise ValueError(
+            f"{example.name}: truth has the value {strange[0]}, but there are {num_classes} "
+            f"classes and ignore_class is {ignore_class}; set ignore_class."
+        )
     score = example.mean_iou
     if score is None:
-        counted = (truth >= 0) & (truth < num_classes)
-        if ignore_class is not None:
-            counted &= truth != ignore_class
         known = (prediction >= 0) & (prediction < num_classes)
         cells = truth.astype(np.int64) * (num_classes + 1) + np.where(
             known, prediction, num_classes
@@ -240,10 +253,7 @@ class _Pictures:
         self.embedded: dict[int, str] = {}
         self.rules: list[str] = []
         self.occurring: set[int] = set()
-        # Masks hold class ids; of 256 classes the last shares its value with the void.
-        self.colours = np.zeros((256, 3), np.uint8)
-        self.colours[:] = VOID_COLOUR
-        self.colours[: len(palette)] = palette
+        self.colours = np.concatenate([palette, [VOID_COLOUR]]).astype(np.uint8)
 
     def style(self):
         """Rules that put the photographs behind the panels."""
@@ -288,7 +298,7 @@ class _Pictures:
         elif kind == "mistakes":
             style = " wrong"
             mask, colours = self._mistakes(example, group)
-            inner = page.mask_png(_reduced(mask), colours, transparent=_VOID)
+            inner = page.mask_png(_reduced(mask), colours, transparent=_NONE)
         inner = f'<img alt="" src="{inner}">' if inner else ""
         return (
             f'<div><div class="panel {self._photograph(example)}{style}" role="img" '
@@ -312,23 +322,23 @@ class _Pictures:
         if self.ignore_class is not None:
             void |= mask == self.ignore_class
         self.occurring.update(np.unique(mask[~void]).tolist(), {-1} if void.any() else ())
-        return np.where(void, _VOID, mask).astype(np.uint8)
+        return np.where(void, len(self.palette), mask).astype(np.int32)
 
     def _mistakes(self, example, group):
-        """Wrong pixels by group, `_VOID` elsewhere, and the colours."""
+        """Wrong pixels by group, `_NONE` elsewhere, and the colours."""
         colours = np.zeros((256, 3), np.uint8)
         if self.groups is None:
             wrong = example.truth != example.prediction
             if self.ignore_class is not None:
                 wrong &= example.truth != self.ignore_class
             colours[0] = _WRONG
-            return np.where(wrong, 0, _VOID).astype(np.uint8), colours
+            return np.where(wrong, 0, _NONE).astype(np.uint8), colours
         from keras_psp.evaluation.errors import GROUPS
 
         found = self.groups.map(example.truth, example.prediction)
         colours[: len(GROUPS)] = [_GROUPS[name][1] for name in GROUPS]
         if group is not None:
-            found = np.where(found == GROUPS.index(group), found, _VOID).astype(np.uint8)
+            found = np.where(found == GROUPS.index(group), found, _NONE).astype(np.uint8)
         return found, colours
 
     def _legend(self):
@@ -393,7 +403,7 @@ def _classes(figures, palette):
         columns = (figures.iou, figures.accuracy, figures.precision, figures.share)
         rows.append(
             [
-                f'<i class="swatch" style="background:{rgb}"></i>{name}',
+                f'<div class="named"><i class="swatch" style="background:{rgb}"></i>{name}</div>',
                 *(page.percent(float(column[index]), 2) for column in columns),
             ]
         )
@@ -450,7 +460,7 @@ def _confusion(figures):
     )
 
 
-def _mistakes(groups, figures, palette, examples, pictures):
+def _mistakes(groups, figures, examples, pictures):
     if groups is None:
         return ""
     result = groups.result()
@@ -548,7 +558,7 @@ def _sizes(result):
         share = float(found[index])
         width = 0 if math.isnan(share) else 100 * share
         bar = (
-            '<span class="track" style="width:min(20vw,18em)"><i style="background:var(--first);'
+            '<span class="track" style="width:min(14vw,18em)"><i style="background:var(--first);'
             f'width:{width:.1f}%"></i></span>'
         )
         rows.append(
