@@ -532,7 +532,7 @@ def _concerned(result: "Errors", name, names):
             for p in result.pairs
             if p.confused
         ][:8]
-        lead = "all wrong pixels of these pairs, those at borders too"
+        lead = "pairs with all their wrong pixels, those of other groups too"
     else:
         lost = result.by_class[GROUPS.index(name)]
         order = [index for index in np.argsort(-lost, kind="stable").tolist() if lost[index]]
