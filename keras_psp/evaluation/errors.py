@@ -121,7 +121,7 @@ class ErrorGroups:
        (pictures with one times pictures with the other, by all pictures), and chance would give
        at least `chance`.
        It can't tell what every person sees but no label says, as a car upside down, nor anything
-       from few pictures: with fewer than 16 it stays empty. Rare classes keep apart from none,
+       from few pictures: with fewer than 15 it stays empty. Rare classes keep apart from none,
        nor do any where all pictures are of one kind, as streets. Frames of one video are alike,
        and may make classes keep apart by accident: look at `Errors.apart`.
     2. missed (inconspicuous, small): the thing has less than `small` of the picture's area and
