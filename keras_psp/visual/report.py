@@ -22,6 +22,7 @@ from keras_psp.visual.picture import checked_image
 
 if TYPE_CHECKING:
     from keras_psp.evaluation.errors import ErrorGroups, Errors
+    from keras_psp.evaluation.measures import Measures
 
 _LONGEST = 480  # pixels of an embedded picture's longer side
 _NONE = 255  # where a mask of mistakes has none
@@ -91,7 +92,7 @@ def report_page(
     path: str | os.PathLike,
     *,
     title: str,
-    measures: Any,
+    measures: "Measures",
     images: Sequence[Example] = (),
     groups: "ErrorGroups | None" = None,
     run: str | os.PathLike | None = None,
@@ -110,9 +111,7 @@ def report_page(
     Args:
         path: of the file, as "report.html".
         title: its heading.
-        measures: with `confusion`, (num_classes, num_classes) counts of pixels, row the label,
-            or with one column more for predictions that are no class, and `class_names`;
-            a `keras_psp.evaluation.Measures`.
+        measures: of the whole data set.
         images: as many as there are; only those shown get into the file, reduced to 480
             pixels. Where `groups` is given, the example of each group is sought in them.
         groups: of the same data, the three groups of the paper's section 3.1.
@@ -131,8 +130,7 @@ def report_page(
         ValueError: for inputs that don't fit each other.
         FileNotFoundError: where the run's folder holds no training.
     """
-    figures = _figures(measures)
-    names = figures.class_names
+    names = measures.class_names
     palette = default_palette(len(names)) if palette is None else checked_palette(palette)
     if len(palette) != len(names):
         raise ValueError(
@@ -155,12 +153,12 @@ def report_page(
     examples = [_checked_example(image, len(names), ignore_class) for image in images]
     curves, recorded = ("", {}) if run is None else _run(Path(run))
     # Before the other pictures, whose legend names the classes of all.
-    mistakes = _mistakes(groups, figures, examples, pictures)
+    mistakes = _mistakes(groups, measures, examples, pictures)
     sections = [
-        ("Measures", _tiles(figures)),
+        ("Measures", _tiles(measures)),
         ("Training", curves),
-        ("Classes", _classes(figures, palette)),
-        ("Confusion matrix", _confusion(figures)),
+        ("Classes", _classes(measures, palette)),
+        ("Confusion matrix", _confusion(measures)),
         ("Pictures", pictures.worst_and_best(examples, worst, best)),
         ("Kinds of mistakes", mistakes),
         ("Settings", _settings({**(settings or {}), **recorded})),
@@ -172,44 +170,6 @@ def report_page(
         # Names of files may hold what UTF-8 can't.
         draft.write_text(content, "utf-8", "backslashreplace")
     return path
-
-
-class _Figures:
-    """What the page needs of a confusion matrix."""
-
-    def __init__(self, confusion, class_names):
-        self.confusion, self.class_names = confusion, class_names
-        labelled = confusion.sum(axis=1)
-        right = np.diag(confusion)
-        with np.errstate(invalid="ignore"):
-            self.share = labelled / np.float64(labelled.sum())
-            self.accuracy = right / labelled.astype(np.float64)
-            self.precision = right / confusion.sum(axis=0)[: len(right)].astype(np.float64)
-            self.iou = per_class_iou(confusion)
-            self.pixel_accuracy = float(right.sum() / np.float64(labelled.sum()))
-        self.mean_iou = _mean(self.iou)
-        self.class_accuracy = _mean(self.accuracy)
-        self.frequency_weighted_iou = (
-            float(np.nansum(self.share * self.iou)) if labelled.any() else math.nan
-        )
-
-
-def _figures(measures):
-    """The figures of anything with `confusion` and `class_names`."""
-    confusion = np.asarray(getattr(measures, "confusion", None))
-    names = tuple(map(str, getattr(measures, "class_names", ())))
-    if (
-        confusion.ndim != 2
-        or not len(confusion)
-        or confusion.shape[1] - len(confusion) not in (0, 1)
-    ):
-        raise ValueError(
-            f"measures has a confusion of shape {confusion.shape}; it must be (num_classes, "
-            "num_classes), or have one column more for predictions that are no class."
-        )
-    if len(names) != len(confusion):
-        raise ValueError(f"{len(names)} class_names for {len(confusion)} classes; give one each.")
-    return _Figures(confusion, names)
 
 
 def _mean(values):
@@ -372,35 +332,36 @@ def _reduced(mask):
     return np.asarray(picture.resize(size, Image.Resampling.NEAREST))
 
 
-def _tiles(figures):
+def _tiles(measures):
     shown = (
-        ("mean IoU", figures.mean_iou),
-        ("pixel accuracy", figures.pixel_accuracy),
-        ("class accuracy", figures.class_accuracy),
-        ("frequency-weighted IoU", figures.frequency_weighted_iou),
+        ("mean IoU", measures.mean_iou),
+        ("pixel accuracy", measures.pixel_accuracy),
+        ("class accuracy", measures.class_accuracy),
+        ("frequency-weighted IoU", measures.frequency_weighted_iou),
     )
     tiles = "".join(f"<div><b>{page.percent(v, 2)}</b>{name}</div>" for name, v in shown)
-    present = np.count_nonzero(np.isfinite(figures.iou))
+    present = np.count_nonzero(np.isfinite(measures.iou))
+    absent = " Absent ones count as 0 in the means." if measures.absent_as_zero else ""
     return (
         f'<div class="tiles">{tiles}</div><p class="soft">'
-        f"{page.whole(int(figures.confusion.sum()))} labelled pixels; {present} of "
-        f"{len(figures.class_names)} classes occur in labels or predictions.</p>"
+        f"{page.whole(int(measures.confusion.sum()))} labelled pixels; {present} of "
+        f"{len(measures.class_names)} classes occur in labels or predictions.{absent}</p>"
     )
 
 
-def _classes(figures, palette):
+def _classes(measures, palette):
     """IoU bars, best first, and a table with the other measures."""
-    order = np.argsort(-np.nan_to_num(figures.iou, nan=-1), kind="stable").tolist()
+    order = np.argsort(-np.nan_to_num(measures.iou, nan=-1), kind="stable").tolist()
     bars, rows = [], []
     for index in order:
-        name, rgb = page.text(figures.class_names[index]), page.colour(palette[index])
-        iou = float(figures.iou[index])
+        name, rgb = page.text(measures.class_names[index]), page.colour(palette[index])
+        iou = float(measures.iou[index])
         width = 0 if math.isnan(iou) else 100 * iou
         bars.append(
             f'<li><span>{name}</span><span class="track"><i style="width:{width:.1f}%;'
             f'background:{rgb}"></i></span><b>{page.percent(iou)}</b></li>'
         )
-        columns = (figures.iou, figures.accuracy, figures.precision, figures.share)
+        columns = (measures.iou, measures.accuracy, measures.precision, measures.share)
         rows.append(
             [
                 f'<div class="named"><i class="swatch" style="background:{rgb}"></i>{name}</div>',
@@ -416,8 +377,8 @@ def _classes(figures, palette):
     )
 
 
-def _confusion(figures):
-    confusion, names = figures.confusion, list(figures.class_names)
+def _confusion(measures):
+    confusion, names = measures.confusion, list(measures.class_names)
     labelled = confusion.sum(axis=1)
     columns = [*names, "no class"]
     if confusion.shape[1] == len(names) or not confusion[:, -1].any():
@@ -425,7 +386,7 @@ def _confusion(figures):
     with np.errstate(invalid="ignore"):
         shares = confusion / labelled[:, None].astype(np.float64)
     in_order = list(range(len(names)))
-    by_worst = np.argsort(np.nan_to_num(figures.iou, nan=2), kind="stable").tolist()
+    by_worst = np.argsort(np.nan_to_num(measures.iou, nan=2), kind="stable").tolist()
     wrong = confusion.copy()
     wrong[in_order, in_order] = 0
     rows = [
@@ -445,7 +406,7 @@ def _confusion(figures):
     return (
         '<p class="soft">Each row is a class of the labels; its colours show what its pixels '
         "were taken for, green where right. Shades go by the square root, so that rare "
-        "confusions show; point at a cell for its figures.</p>"
+        "confusions show; point at a cell for its share.</p>"
         '<div class="beside"><div>'
         '<input type="radio" name="order" id="in-order" class="control" checked>'
         '<label for="in-order" class="control">classes in order</label>'
@@ -460,11 +421,11 @@ def _confusion(figures):
     )
 
 
-def _mistakes(groups, figures, examples, pictures):
+def _mistakes(groups, measures, examples, pictures):
     if groups is None:
         return ""
     result = groups.result()
-    names = figures.class_names
+    names = measures.class_names
     stack = "".join(
         f'<i style="width:{100 * share:.2f}%;background:{page.colour(_GROUPS[name][1])}" '
         f'title="{_GROUPS[name][0]}: {page.percent(share)}"></i>'
