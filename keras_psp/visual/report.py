@@ -608,8 +608,10 @@ def _definitions(values):
 
 
 def _value(value):
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_value(part)}" for name, part in value.items()) or "none"
     if isinstance(value, (list, tuple)):
-        return ", ".join(str(part) for part in value) or "none"
+        return ", ".join(str(_value(part)) for part in value) or "none"
     return "none" if value is None else value
 
 

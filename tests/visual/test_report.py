@@ -295,6 +295,13 @@ def test_curves_of_a_run(tmp_path):
     assert y[0] == y[1] == 8 and y[2] == y[3] == 88  # half the rate, half the height of 160
 
 
+def test_settings_are_told_without_brackets(tmp_path):
+    settings = {"scales": (0.5, 1), "crop": None, "model": {"git": {"commit": "abc", "by": []}}}
+    text = text_of(written(tmp_path, settings=settings))
+    for words in ("scales 0.5, 1 ", "crop none ", " model git commit abc, by none "):
+        assert words in text
+
+
 def test_long_curves_keep_their_extremes(tmp_path):
     folder = run_folder(tmp_path)
     rows = [f"{step},1,{2 if step == 7777 else 1},0.1,0.01,1" for step in range(1, 20001)]
