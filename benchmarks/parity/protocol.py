@@ -114,8 +114,11 @@ def main():
             )
             for image in scenes():
                 classes, probabilities = authors(image, scales, options.crop)
-                equal = float(np.mean(ours.classes([image])[0] == classes))
-                worst = float(np.abs(ours.probabilities(image) - probabilities).max())
+                found = ours.probabilities(image)
+                worst = float(np.abs(found - probabilities).max())
+                # What `classes` does with the same blocks; seen once, as it takes as long.
+                best = found.argmax(-1) if len(scales) > 1 else ours.classes([image])[0]
+                equal = float(np.mean(best == classes))
                 failed |= not (equal >= LEAST_EQUAL and worst <= BOUND)
                 size = f"{image.shape[1]}x{image.shape[0]}"
                 print(f"| {size} | {len(scales)} | {100 * equal:.3f} % | {worst:.1e} |", flush=True)

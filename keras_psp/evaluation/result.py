@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_psp.evaluation.boundary import BoundaryIoU
 from keras_psp.evaluation.cityscapes import CityscapesMeasures
-from keras_psp.evaluation.errors import ErrorGroups
+from keras_psp.evaluation.errors import SIZE_EDGES, ErrorGroups
 from keras_psp.evaluation.figures import percent, write_csv, write_json
 from keras_psp.evaluation.measures import Measures
 from keras_psp.files import writing
@@ -111,6 +111,15 @@ class Evaluation:
                     "labelled": errors.labelled,
                     "wrong": errors.wrong,
                     "pixels": errors.pixels,
+                    "by_class": dict(zip(errors.pixels, errors.by_class.tolist(), strict=True)),
+                    "mismatched": [
+                        [names[found.truth], names[found.prediction], found.pixels]
+                        for found in errors.mismatches
+                    ],
+                    "recall_by_size": dict(
+                        zip(("things", "pixels"), map(list, errors.recall_by_size()), strict=True)
+                    ),
+                    "size_edges": SIZE_EDGES,
                     "confused": [
                         [
                             names[pair.first],
