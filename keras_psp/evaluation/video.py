@@ -98,8 +98,9 @@ def predict_video(
                         f"{path}: its frames change from {size[1]}x{size[0]} to "
                         f"{image.shape[1]}x{image.shape[0]}; convert it to one size before."
                     )
-                writer.add(frame, image, classes)
-                counts += np.bincount(classes.ravel(), minlength=len(counts))
+                of_frame = np.bincount(classes.ravel(), minlength=len(counts))
+                writer.add(frame, image, classes, of_frame / classes.size)
+                counts += of_frame
                 frames += 1
         if writer is None:
             raise ValueError(f"{path}: has no frame that can be read; copy or download it again.")
@@ -176,7 +177,7 @@ class _Writer:
             self._stream.codec_context.time_base = source.time_base
         self._last = None
 
-    def add(self, frame, image, classes):
+    def add(self, frame, image, classes, shares):
         tinted = overlay(
             image,
             classes,
@@ -187,8 +188,11 @@ class _Writer:
         )
         paper = Image.new("RGB", self._size, PAPER)
         paper.paste(Image.fromarray(tinted), ((self._size[0] - tinted.shape[1]) // 2, 0))
-        entries = share_entries(classes, self._names, self._palette, -1)
-        legend = Legend(entries[: _LINES * self._per_line], self._font, self._gap)
+        # In the order of the classes: one by size would change from frame to frame.
+        largest = np.sort(np.argsort(-shares, kind="stable")[: _LINES * self._per_line])
+        shown = {int(index): shares[index] for index in largest if shares[index]}
+        entries = share_entries(shown, self._names, self._palette, -1)
+        legend = Legend(entries, self._font, self._gap)
         legend.draw(ImageDraw.Draw(paper), self._frame_height + self._gap, self._per_line)
         made = self._av.VideoFrame.from_ndarray(np.asarray(paper), format="rgb24")
         # A time must come, and after the last: broken files lack or repeat some.

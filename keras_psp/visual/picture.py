@@ -212,7 +212,10 @@ def overlay_with_legend(
         image, mask = (np.repeat(np.repeat(x, factor, 0), factor, 1) for x in (image, mask))
     outline = outline_width(height * factor, width * factor)
     tinted = overlay(image, mask, palette, alpha=alpha, outline=outline, ignore_class=ignore_class)
-    entries = share_entries(mask, class_names, palette, ignore_class)
+    values, counts = np.unique(mask, return_counts=True)
+    order = np.argsort(-counts, kind="stable")
+    shares = {int(values[i]): counts[i] / np.size(mask) for i in order}
+    entries = share_entries(shares, class_names, palette, ignore_class)
     picture = _above_legend(Image.fromarray(tinted), entries)
     if path is not None:
         save_picture(picture, path)
@@ -224,14 +227,12 @@ def outline_width(height, width):
     return max(1, round(min(height, width) / 300))
 
 
-def share_entries(mask, class_names, palette, ignore_class):
-    """Legend entries of the classes that occur, the largest first, with their shares."""
-    values, counts = np.unique(mask, return_counts=True)
-    order = np.argsort(-counts, kind="stable")
+def share_entries(shares, class_names, palette, ignore_class):
+    """Legend entries of classes and their shares of the picture, 0 to 1, in the order given."""
     entries = []
-    for value, count in zip(values[order].tolist(), counts[order].tolist(), strict=True):
-        ((name, colour),) = legend_entries([value], class_names, palette, ignore_class)
-        entries.append((f"{name}  {share_text(count / mask.size)}", colour))
+    for index, share in shares.items():
+        ((name, colour),) = legend_entries([index], class_names, palette, ignore_class)
+        entries.append((f"{name}  {share_text(share)}", colour))
     return entries
 
 
