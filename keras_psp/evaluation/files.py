@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from keras_psp.data.photos import MAX_PIXELS
+from keras_psp.data.photos import MAX_PIXELS, is_address
 from keras_psp.data.progress import ahead, with_bar
 from keras_psp.evaluation.inputs import Input, find_inputs
 from keras_psp.evaluation.prediction import (
@@ -85,7 +85,8 @@ def predict_files(
 
     NAME is the photograph's without suffix; of several alike the later ones get that of their
     folder in front, or a number behind. The same call again goes on: what is done is left,
-    unless the photograph is newer, and what failed is tried again.
+    unless the photograph is newer, and what failed is tried again. Photographs in memory can't
+    be known again; they get new names.
 
     Args:
         photos: see `predict`; videos too.
@@ -347,7 +348,7 @@ class _Record:
 
 def _lasting(item: Input) -> bool:
     """Whether its origin means the same photograph in the next call."""
-    return item.origin == item.source or item.path is not None
+    return item.path is not None or is_address(item.source)
 
 
 def _origin(item):

@@ -18,6 +18,7 @@ from keras_psp.files import written_aside
 from keras_psp.visual.picture import PAPER, Legend, outline_width, overlay, share_entries
 
 _LINES = 3  # of the legend, whose place every frame has
+_LEAST = 0.9  # of the frames that a file announces; cuts may hide some
 _PIXELS = 2**24  # of the frames that go to the network together
 
 
@@ -80,7 +81,7 @@ def predict_video(
     with written_aside(Path(output)) as draft, contextlib.ExitStack() as stack:
         source = stack.enter_context(_opened(av, path))
         if not source.streams.video:
-            raise ValueError(f"{path}: has no pictures, only sound; give another file.")
+            raise ValueError(f"{path}: has no pictures: it's sound, or broken; give another file.")
         stream = source.streams.video[0]
         stream.thread_type = "AUTO"
         decoded = _frames(av, source, path)
@@ -104,6 +105,11 @@ def predict_video(
                 frames += 1
         if writer is None:
             raise ValueError(f"{path}: has no frame that can be read; copy or download it again.")
+        if frames < _LEAST * stream.frames:
+            raise ValueError(
+                f"{path}: breaks off after {frames} of {stream.frames} frames; copy or download it "
+                "again."
+            )
         writer.end()
     return VideoSummary(Path(output), size[1], size[0], frames, counts / counts.sum())
 

@@ -1,0 +1,71 @@
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+import keras_psp
+from keras_psp.cli import main
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """The folder of a training, with photographs."""
+    folder = tmp_path_factory.mktemp("run")
+    keras.utils.set_random_seed(1)
+    backbone = keras_psp.DilatedResNet(18, stem_filters=(8,))
+    names = ("sky", "road", "car")
+    model = keras_psp.PSPNet(
+        3, backbone=backbone, bin_sizes=(1, 2), aux_weight=0, class_names=names
+    )
+    model.save(folder / "best.keras")
+    (folder / "photos").mkdir()
+    for number in range(2):
+        image = np.random.default_rng(number).integers(0, 256, (24, 32, 3), np.uint8)
+        Image.fromarray(image).save(folder / "photos" / f"{number}.png")
+    return folder
+
+
+def command(run, output, *more):
+    return ["predict", str(run / "photos"), "--model", str(run), "--output", str(output), *more]
+
+
+def test_predict_and_again_and_one_that_is_broken(run, tmp_path, capsys):
+    assert main(command(run, tmp_path / "out")) == 0
+    out, err = capsys.readouterr()
+    assert out == f"2 done: {tmp_path / 'out' / 'predictions.csv'}\n"
+    assert "Predicting" in err
+    assert (tmp_path / "out" / "0_overlay.png").exists()
+    (tmp_path / "broken.jpg").write_bytes(b"")
+    more = [*command(run, tmp_path / "out", "--quiet"), "--scales", "1"]
+    more.insert(2, str(tmp_path / "broken.jpg"))
+    assert main(more) == 3
+    out, err = capsys.readouterr()
+    assert out.startswith("0 done, 2 done before, 1 failed: ")
+    assert err == f"keras-psp: {tmp_path / 'broken.jpg'}: is empty; copy or download it again.\n"
+    assert main(command(run, tmp_path / "out", "--quiet", "--flip")) == 1
+    assert "flip=False, not True; choose another output" in capsys.readouterr().err
+    assert main(command(run, tmp_path / "out", "--quiet", "--flip", "--force")) == 0
+
+
+def test_options(run, tmp_path, capsys):
+    more = ("--probabilities", "--format", "jpg", "--alpha", "0.3", "--quiet")
+    assert main(command(run, tmp_path, *more)) == 0
+    assert {"0_overlay.jpg", "1_probabilities.npz"} < {path.name for path in tmp_path.iterdir()}
+    assert main(command(run, tmp_path / "new", "--max-megapixels", "0.0001", "--quiet")) == 3
+    assert "has 32x24 pixels, more than max_pixels=100;" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["none/*.jpg", "--output", "out"], "none/*.jpg: no file's name is like this"),
+        (["a.jpg", "--output", "out", "--model", "pspnet"], "there is no preset 'pspnet'"),
+        (["a.jpg", "--output", "out", "--alpha", "7"], "alpha is 7.0; it must be from 0 to 1"),
+    ],
+)
+def test_errors_are_one_line(arguments, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["predict", *arguments]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("keras-psp: ") and message in err and err.count("\n") == 1
+    assert not (tmp_path / "out").exists()

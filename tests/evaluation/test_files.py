@@ -1,0 +1,240 @@
+import csv
+import json
+import os
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+import keras_psp
+from keras_psp.evaluation import Segmenter, files, predict_files
+from keras_psp.evaluation.prediction import Prediction
+
+NAMES = ("sky", "width", "car", "car")  # also a table's own word, and one name twice
+
+
+@pytest.fixture(scope="module")
+def model():
+    keras.utils.set_random_seed(1)
+    backbone = keras_psp.DilatedResNet(18, stem_filters=(8,))
+    return keras_psp.PSPNet(4, backbone=backbone, bin_sizes=(1, 2), aux_weight=0, class_names=NAMES)
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """A network that finds class 2 everywhere, and counts its photographs."""
+    seen = []
+
+    def classes(self, images):
+        seen.extend(image.shape for image in images)
+        return [np.full(image.shape[:2], 2, np.uint8) for image in images]
+
+    monkeypatch.setattr(Segmenter, "classes", classes)
+    return seen
+
+
+@pytest.fixture
+def photos(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for number, name in enumerate(("in/a.png", "in/b.jpg", "in/deep/a.png")):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image = np.random.default_rng(number).integers(0, 256, (24, 32, 3), np.uint8)
+        Image.fromarray(image).save(path)
+        os.utime(path, (1e9, 1e9))
+    return tmp_path
+
+
+def settings():
+    with open("out/predictions.json", encoding="utf-8") as file:
+        return json.load(file)
+
+
+def table(folder="out"):
+    with open(f"{folder}/predictions.csv", newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_folder_of_photographs(photos, model):
+    summary = predict_files("in", "out", model, progress=False)
+    assert (summary.done, summary.skipped, summary.failures) == (3, 0, ())
+    assert str(summary) == "3 done: out/predictions.csv"
+    # Both are called a.png: the second has its folder's name too.
+    assert sorted(os.listdir("out")) == [
+        "a_classes.png",
+        "a_overlay.png",
+        "b_classes.png",
+        "b_overlay.png",
+        "deep_a_classes.png",
+        "deep_a_overlay.png",
+        "predictions.csv",
+        "predictions.json",
+    ]
+    for row, source in zip(table(), ("in/a.png", "in/b.jpg", "in/deep/a.png"), strict=True):
+        assert row["source"] == str(photos / source)
+        assert (row["width"], row["height"], row["failure"]) == ("32", "24", "")
+        classes = keras_psp.predict(source, model).classes
+        with Image.open(f"out/{row['name']}_classes.png") as saved:
+            np.testing.assert_array_equal(np.asarray(saved), classes)
+        # Figures of the classes, whatever these are called.
+        shares = [float(row[name]) for name in ("sky", "width (1)", "car", "car (3)")]
+        expected = np.bincount(classes.ravel(), minlength=4) / classes.size
+        np.testing.assert_allclose(shares, expected, atol=1e-6)
+    assert settings()["scales"] == [1.0]
+
+
+def test_the_same_call_again_leaves_what_is_done(photos, model, quick):
+    predict_files("in", "out", model, progress=False)
+    assert len(quick) == 3
+    summary = predict_files("in", "out", model, progress=False)
+    assert len(quick) == 3 and (summary.done, summary.skipped) == (0, 3)
+    assert str(summary) == "0 done, 3 done before: out/predictions.csv"
+    # What is newer, or has lost a result, is done again, under its name.
+    os.utime("in/b.jpg")
+    os.utime("in/b.jpg", (2e10, 2e10))
+    os.remove("out/deep_a_classes.png")
+    summary = predict_files("in", "out", model, progress=False)
+    assert (summary.done, summary.skipped) == (2, 1)
+    assert [row["name"] for row in table()] == ["a", "b", "deep_a"]
+    # New ones join, and names stay with their photographs.
+    predict_files(["in/deep/a.png", "in/a.png"], "out", model, progress=False)
+    assert {row["name"]: row["source"] for row in table()}["a"] == str(photos / "in/a.png")
+    assert predict_files("in", "out", model, force=True, progress=False).done == 3
+
+
+def test_one_that_is_broken_is_counted_and_tried_again(photos, model, quick):
+    (photos / "in" / "c.png").write_bytes(b"")
+    summary = predict_files("in", "out", model, progress=False)
+    ((origin, reason),) = summary.failures
+    assert (summary.done, origin) == (3, "in/c.png")
+    assert reason == "in/c.png: is empty; copy or download it again."
+    assert str(summary) == "3 done, 1 failed: out/predictions.csv"
+    assert [row["failure"] for row in table() if row["name"] == "c"] == [reason]
+    assert not os.path.exists("out/c_classes.png")
+    Image.new("RGB", (9, 9)).save("in/c.png")
+    assert predict_files("in", "out", model, progress=False).done == 1
+    assert [row["failure"] for row in table()] == [""] * 4
+
+
+def test_other_settings_are_refused(photos, model, quick):
+    predict_files("in/a.png", "out", model, progress=False)
+    with pytest.raises(
+        ValueError, match=r"out holds predictions with flip=False, not True; .*forc"
+    ):
+        predict_files("in", "out", model, flip=True, progress=False)
+    other = keras_psp.PSPNet.from_config(model.get_config())
+    with pytest.raises(ValueError, match="out holds predictions with weights="):
+        predict_files("in", "out", other, progress=False)
+    assert len(quick) == 1
+    assert predict_files("in", "out", model, flip=True, force=True, progress=False).done == 3
+    assert settings()["flip"] is True
+
+
+def test_no_file_is_lost(photos, model, quick):
+    os.mkdir("out")
+    (photos / "out" / "b_overlay.png").write_text("mine")
+    with pytest.raises(FileExistsError, match=r"b_overlay.png exists and isn't recorded in out/"):
+        predict_files("in", "out", model, progress=False)
+    assert os.listdir("out") == ["b_overlay.png"]  # nothing was begun
+    Image.new("RGB", (9, 9)).save("out/a_classes.png")
+    with pytest.raises(ValueError, match=r"a_classes.png is one of the photographs"):
+        predict_files(["in/a.png", "out/a_classes.png"], "out", model, force=True, progress=False)
+    assert not quick
+
+
+def test_photographs_named_twice_and_in_memory(photos, model, quick):
+    arrays = np.zeros((2, 24, 32, 3), np.uint8)
+    found = predict_files(["in/a.png", "in/*.png", arrays], "out", model, progress=False)
+    assert found.done == 3
+    assert [row["name"] for row in table()] == ["a", "photo_0003", "photo_0004"]
+    # Nobody knows whether an array is the same as that of the last call: both results stay.
+    assert predict_files(arrays, "out", model, progress=False).done == 2
+    names = [row["name"] for row in table()]
+    assert names == ["a", "photo_0003", "photo_0004", "photo_0001", "photo_0002"]
+    assert predict_files(arrays, "out", model, progress=False).done == 2
+    assert [row["name"] for row in table()][-2:] == ["photo_0001-2", "photo_0002-2"]
+
+
+def test_names_never_meet(photos, model, quick):
+    os.makedirs("in/x/deep")
+    for name in ("in/x/deep/a.png", "in/A.webp"):
+        Image.new("RGB", (32, 24)).save(name)
+    assert predict_files("in", "out", model, progress=False).done == 5
+    names = [row["name"] for row in table()]
+    # Alike for file systems that don't tell A from a.
+    assert len({name.casefold() for name in names}) == 5
+    assert names == ["A", "in_a", "b", "deep_a", "a-2"]
+
+
+def test_a_stop_keeps_what_is_done_and_a_killed_process_half_a_row(
+    photos, model, quick, monkeypatch
+):
+    original = Prediction.save
+
+    def save(self, *arguments, **options):
+        if self.name == "deep_a":
+            raise OSError(28, "No space left on device")
+        return original(self, *arguments, **options)
+
+    monkeypatch.setattr(Prediction, "save", save)
+    with pytest.raises(
+        OSError, match=r"out can't be written \(No space left on device\); make room"
+    ):
+        predict_files("in", "out", model, progress=False)
+    assert [row["name"] for row in table()] == ["a", "b"]
+    with open("out/predictions.csv", "a") as file:
+        file.write("deep_a,in/deep")
+    monkeypatch.setattr(Prediction, "save", original)
+    summary = predict_files("in", "out", model, progress=False)
+    assert (summary.done, summary.skipped) == (1, 2)
+    assert [row["name"] for row in table()] == ["a", "b", "deep_a"]
+
+
+def test_probabilities_and_jpeg(photos, model, monkeypatch):
+    chances = np.full((24, 32, 4), 0.25, np.float32)
+    monkeypatch.setattr(Segmenter, "probabilities", lambda self, image: chances)
+    options = {"probabilities": True, "suffix": ".jpg", "progress": False}
+    assert predict_files("in/a.png", "out", model, **options).done == 1
+    assert {"a_overlay.jpg", "a_classes.png", "a_probabilities.npz"} < set(os.listdir("out"))
+    assert predict_files("in/a.png", "out", model, **options).skipped == 1
+
+
+def test_a_bar_is_shown_where_it_is_wanted(photos, model, quick, capsys):
+    predict_files("in", "out", model)
+    assert "Predicting" in capsys.readouterr().err
+    predict_files("in", "quiet", model, progress=False)
+    assert capsys.readouterr().err == ""
+
+
+def test_damaged_settings_are_no_reason_to_mix(photos, model, quick):
+    predict_files("in", "out", model, progress=False)
+    (photos / "out" / "predictions.json").write_text("{")
+    with pytest.raises(ValueError, match="out holds predictions with weights=None"):
+        predict_files("in", "out", model, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"photos": []}, "photos is empty"),
+        ({"output": "in"}, "in holds the photographs; choose another output"),
+        ({"output": "in/b.jpg"}, "b.jpg is a file; the output must be a folder"),
+        ({"suffix": "jpg"}, "suffix is 'jpg'; it must be one of .png"),
+        ({"alpha": 2}, "alpha is 2; it must be from 0 to 1"),
+    ],
+)
+def test_wrong_arguments_are_named(photos, model, changes, message):
+    arguments = {"photos": "in", "output": "out", "model": model, **changes}
+    with pytest.raises(ValueError, match=message):
+        predict_files(**arguments)
+    assert not os.path.exists("out")
+
+
+def test_a_folder_that_cannot_be_written_is_named(photos, model, monkeypatch):
+    def fail(path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(files, "written_aside", fail)
+    with pytest.raises(OSError, match=r"out can't be written \(Permission denied\); make room or"):
+        predict_files("in", "out", model, progress=False)
