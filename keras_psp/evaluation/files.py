@@ -5,6 +5,7 @@ import dataclasses
 import io
 import json
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -127,7 +128,7 @@ def predict_files(
     named = record.named(items)
     todo = [item for item in named if force or not record.is_done(item)]
     record.guard(todo, force=force)
-    record.begin()
+    record.begin(todo)
 
     failures = []
 
@@ -155,7 +156,7 @@ def predict_files(
         probabilities=probabilities,
         max_pixels=max_pixels,
     )
-    rows = ahead(save, found)
+    rows = ahead(save, found, threads=1 if probabilities else None)
     if progress and stills:
         rows = with_bar(rows, "Predicting", len(stills))
     try:
@@ -310,14 +311,22 @@ class _Record:
         files = result_files(item.stem, suffix, probabilities=probabilities)
         return [self._folder / name for name in files]
 
-    def begin(self):
+    def begin(self, items):
         """Make the folder and write both files, so that nothing fails at the end for that."""
         try:
+            self._sweep(items)
             with written_aside(self._folder / SETTINGS) as draft:
                 draft.write_text(json.dumps(self._settings, indent=1) + "\n", "utf-8")
             self._write(self._rows.values())
         except OSError as error:
             raise _unwritten(self._folder, error) from error
+
+    def _sweep(self, items):
+        """Remove the drafts of a killed process."""
+        drafts = {f".{file.name}" for item in items for file in self._files(item)}
+        for entry in self._folder.iterdir() if self._folder.is_dir() else ():
+            if entry.name.rpartition("-")[0] in drafts:
+                shutil.rmtree(entry, ignore_errors=True)
 
     def add(self, item, row, shares):
         """Add a row at the end of the table, at once."""

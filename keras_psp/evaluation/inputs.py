@@ -54,7 +54,8 @@ def is_one(photos: Any) -> bool:
     if isinstance(photos, bytes | bytearray | memoryview | Image.Image) or is_address(photos):
         return True
     if isinstance(photos, str | os.PathLike):
-        return not Path(photos).is_dir() and not _is_pattern(photos)
+        path = Path(photos).expanduser()
+        return not path.is_dir() and not _is_pattern(path)
     return not isinstance(photos, Iterable)
 
 
@@ -103,7 +104,7 @@ def _files(name, without):
                 f"{', '.join((*PHOTO_SUFFIXES, *VIDEO_SUFFIXES))}."
             )
         yield from found
-    elif _is_pattern(name):
+    elif _is_pattern(path):
         matched = sorted(map(Path, glob.glob(str(path), recursive=True)))
         found = [file for file in matched if _counts(file, None, without)]
         if not found:
@@ -124,8 +125,8 @@ def _counts(file, folder, without):
     return file.is_file() and (without is None or without.resolve() not in file.resolve().parents)
 
 
-def _is_pattern(name):
-    return glob.has_magic(os.fspath(name)) and not Path(name).exists()
+def _is_pattern(path):
+    return glob.has_magic(str(path)) and not path.exists()
 
 
 def _suffix(path):

@@ -23,6 +23,7 @@ from keras_psp.visual.picture import overlay_with_legend, save_picture
 
 DEFAULT_MODEL = "pspnet_r50-d8_512x512_160k_ade20k"
 _PIXELS = 2**24  # of the photographs that go to the network together
+_DECODERS = 4  # threads; twice as many photographs wait at most
 _NOTEBOOK = 1000  # pixels of the longer side
 
 
@@ -262,7 +263,9 @@ def outcomes(
             return item, ValueError(f"{item.origin}: is too large for the memory; make it smaller.")
 
     names, palette = class_names_of(segmenter.model), palette_of(segmenter.model)
-    for group in _grouped(ahead(read, inputs), batch_size):
+    # Probabilities come photograph by photograph, and are too large to be kept waiting.
+    batch_size = 1 if probabilities else batch_size
+    for group in _grouped(ahead(read, inputs, threads=_DECODERS), batch_size):
         photos = [photo for _, photo in group if not isinstance(photo, Exception)]
         found = iter(_segmented(segmenter, photos, probabilities))
         for item, photo in group:
@@ -301,10 +304,10 @@ def _segmented(segmenter, photos, probabilities):
     try:
         if not probabilities:
             return [(classes, None) for classes in segmenter.classes(photos)]
-        if len(photos) == 1:
-            chances = segmenter.probabilities(photos[0])
-            kind = np.uint8 if chances.shape[-1] <= 256 else np.uint16
-            return [(chances.argmax(axis=-1).astype(kind), chances)]
+        (photo,) = photos
+        chances = segmenter.probabilities(photo)
+        kind = np.uint8 if chances.shape[-1] <= 256 else np.uint16
+        return [(chances.argmax(axis=-1).astype(kind), chances)]
     except Exception as error:
         # TensorFlow has an error of its own where a photograph needs more memory than there is.
         exhausted = type(error).__name__ == "ResourceExhaustedError"

@@ -185,10 +185,13 @@ def test_a_stop_keeps_what_is_done_and_a_killed_process_half_a_row(
     assert [row["name"] for row in table()] == ["a", "b"]
     with open("out/predictions.csv", "a") as file:
         file.write("deep_a,in/deep")
+    os.mkdir("out/.deep_a_overlay.png-abc_1234")  # as `written_aside` names its drafts
+    os.mkdir("out/.mine-abc_1234")
     monkeypatch.setattr(Prediction, "save", original)
     summary = predict_files("in", "out", model, progress=False)
     assert (summary.done, summary.skipped) == (1, 2)
     assert [row["name"] for row in table()] == ["a", "b", "deep_a"]
+    assert [name for name in os.listdir("out") if name.startswith(".")] == [".mine-abc_1234"]
 
 
 def test_probabilities_and_jpeg(photos, model, monkeypatch):

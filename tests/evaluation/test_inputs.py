@@ -35,11 +35,13 @@ def test_folders_are_read_to_their_depth_without_hidden_and_other_files(folder):
     assert [item.stem for item in found] == ["a", "b", "c", "film", "odd_1_"]
 
 
-def test_patterns(folder):
+def test_patterns(folder, monkeypatch):
     assert names("photos/*.png") == ["a.png", "odd[1].png"]
     assert names("photos/**/*.tif*") == ["c.tiff"]
     # A file of that very name is no pattern.
     assert names("photos/odd[1].png") == ["odd[1].png"]
+    monkeypatch.setenv("HOME", str(folder.absolute().parent))
+    assert not is_one("~/photos") and names("~/photos/a*") == ["a.png"]
     assert is_one("photos/odd[1].png") and not is_one("photos/*.png") and not is_one(folder)
 
 
