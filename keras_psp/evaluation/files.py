@@ -232,6 +232,11 @@ class _Record:
         self._names = _distinct(class_names)
         self._columns = (*_COLUMNS, *self._names)
         there = self._there()
+        if there is None and (folder / TABLE).exists() and not force:
+            raise FileExistsError(
+                f"{folder / TABLE} exists without its {SETTINGS}; choose another output, or force "
+                "its replacement."
+            )
         differing = [
             key for key in settings if there is not None and there.get(key) != settings[key]
         ]

@@ -137,6 +137,9 @@ def test_no_file_is_lost(photos, model, quick):
     with pytest.raises(FileExistsError, match=r"b_overlay.png exists and isn't recorded in out/"):
         predict_files("in", "out", model, progress=False)
     assert os.listdir("out") == ["b_overlay.png"]  # nothing was begun
+    (photos / "out" / "predictions.csv").write_text("mine")
+    with pytest.raises(FileExistsError, match=r"predictions.csv exists without its predictions.js"):
+        predict_files("in/a.png", "out", model, progress=False)
     Image.new("RGB", (9, 9)).save("out/a_classes.png")
     with pytest.raises(ValueError, match=r"a_classes.png is one of the photographs"):
         predict_files(["in/a.png", "out/a_classes.png"], "out", model, force=True, progress=False)
