@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from keras_psp.cli import evaluate, predict, train
+from keras_psp.cli import bulk, evaluate, predict, train
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -30,8 +30,10 @@ def main(arguments: list[str] | None = None) -> int:
     train.add(commands)
     evaluate.add(commands)
     predict.add(commands)
+    bulk.add(commands)
 
-    options = parser.parse_args(arguments)
+    own, beam = bulk.without_beam_options(sys.argv[1:] if arguments is None else arguments)
+    options = parser.parse_args(own, argparse.Namespace(beam=beam))
     run = {
         "presets": _presets,
         "fetch": _fetch,
@@ -40,6 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
         "evaluate": evaluate.run_evaluate,
         "submit": evaluate.run_submit,
         "predict": predict.run,
+        "bulk": bulk.run,
     }
     try:
         return run[options.command](options)

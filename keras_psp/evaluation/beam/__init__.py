@@ -1,0 +1,22 @@
+"""Prediction and evaluation of whole image sets, on one machine or many, with Apache Beam."""
+
+try:
+    import apache_beam  # noqa: F401
+except ImportError as error:
+    raise ImportError(
+        f'bulk prediction needs Apache Beam ({error}); pip install "keras-psp[beam]".'
+    ) from None
+
+from keras_psp.evaluation.beam.handler import Failure, SegmentationHandler
+from keras_psp.evaluation.beam.job import Outcome, predict_many
+from keras_psp.evaluation.beam.sources import ImageFiles, ImageList, TFRecords
+
+__all__ = [
+    "Failure",
+    "ImageFiles",
+    "ImageList",
+    "Outcome",
+    "SegmentationHandler",
+    "TFRecords",
+    "predict_many",
+]

@@ -1,0 +1,104 @@
+"""TFRecord files of tf.train.Example, read and written on any of Beam's file systems.
+
+Input, the names that DeepLab's converters and tensorflow-datasets' exports use:
+
+    image/encoded                     a JPEG, PNG, BMP or WebP file's bytes
+    image/filename                    its name; folders by "/"
+    image/segmentation/class/encoded  for evaluation, a PNG of class indices
+
+Output:
+
+    image/filename                    the name, without suffix
+    image/origin                      where the image came from
+    image/height, image/width         pixels
+    image/segmentation/class/encoded  a PNG of class indices
+    image/segmentation/class/format   "png"
+    confusion                         for evaluation, int64 triples (label, class, pixels)
+"""
+
+import struct
+from collections.abc import Iterable, Iterator
+
+from apache_beam.io.filesystem import CompressionTypes
+from apache_beam.io.filesystems import FileSystems
+
+IMAGE, NAME = "image/encoded", "image/filename"
+LABEL, LABEL_FORMAT = "image/segmentation/class/encoded", "image/segmentation/class/format"
+ORIGIN, HEIGHT, WIDTH, CONFUSION = "image/origin", "image/height", "image/width", "confusion"
+
+Features = dict[str, bytes | list[int]]
+
+
+def read_records(path: str) -> Iterator[bytes]:
+    """The records of a file, which may be compressed (.gz), in order.
+
+    Raises:
+        ValueError: where the file is cut or damaged; the records before were given.
+    """
+    with FileSystems.open(path, compression_type=CompressionTypes.AUTO) as file:
+        number = 0
+        while head := file.read(12):
+            number += 1
+            if len(head) == 12 and _checksum(head[:8]) == head[8:]:
+                (length,) = struct.unpack("<Q", head[:8])
+                data, check = file.read(length), file.read(4)
+                if len(data) == length and _checksum(data) == check:
+                    yield data
+                    continue
+            raise ValueError(
+                f"{path}: record {number} is cut or damaged; write the file again. The records "
+                "after it weren't read."
+            )
+
+
+def to_bytes(records: Iterable[bytes]) -> bytes:
+    """The bytes of a file that holds the records."""
+    parts = []
+    for data in records:
+        length = struct.pack("<Q", len(data))
+        parts += [length, _checksum(length), data, _checksum(data)]
+    return b"".join(parts)
+
+
+def _checksum(data):
+    """TFRecord's masked CRC-32C, 4 bytes."""
+    from google_crc32c import value
+
+    crc = value(data)
+    return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
+
+
+def parse(record: bytes) -> Features:
+    """The features of a serialised tf.train.Example; of lists of bytes the first entry.
+
+    Raises:
+        ValueError: where it is no tf.train.Example.
+    """
+    import tensorflow as tf
+
+    try:
+        features = tf.train.Example.FromString(record).features.feature
+    except Exception as error:  # protobuf's own, of one kind or another
+        raise ValueError(f"no tf.train.Example ({error}); write the record again.") from error
+    found: Features = {}
+    for name, feature in features.items():
+        if feature.bytes_list.value:
+            found[name] = feature.bytes_list.value[0]
+        elif feature.int64_list.value:
+            found[name] = list(feature.int64_list.value)
+    return found
+
+
+def serialized(features: Features) -> bytes:
+    """A tf.train.Example of bytes and lists of integers."""
+    import tensorflow as tf
+
+    def feature(value):
+        if isinstance(value, bytes):
+            return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
+        return tf.train.Feature(int64_list=tf.train.Int64List(value=value))
+
+    given = {name: feature(value) for name, value in features.items()}
+    return tf.train.Example(features=tf.train.Features(feature=given)).SerializeToString(
+        deterministic=True
+    )
