@@ -64,16 +64,40 @@ def run(options: argparse.Namespace) -> int:
     """Predict, and say what came of it; 1 where images have no result."""
     source = _source(options)  # also says it where Beam isn't installed
     from keras_psp.evaluation import report
-    from keras_psp.evaluation.beam import predict_many
+    from keras_psp.evaluation.beam import JobError
     from keras_psp.evaluation.beam.job import as_metric
+
+    try:
+        done = _predicted(options, source)
+    except JobError as error:
+        print(f"keras-psp: {error}", file=sys.stderr)
+        return 1
+    if done is None:
+        print(f"the job was handed over; its results will be in {options.output}")
+        return 0
+    if done.confusion is not None:
+        report(as_metric(done.confusion), done.class_names)
+    print(f"{done.images} images: {done.output}")
+    if done.failures:
+        print(
+            f"keras-psp: no result for {len(done.failures)} more; {done.output}/failed.jsonl has "
+            "the reasons, and the same command tries them again.",
+            file=sys.stderr,
+        )
+    return 1 if done.failures else 0
+
+
+def _predicted(options, source):
+    from keras_psp.evaluation.beam import predict_many
+    from keras_psp.evaluation.beam.handler import model_facts
 
     lookup = None
     if options.reduce_zero_label:
-        lookup = {0: options.ignore_class, 255: options.ignore_class}
-        lookup |= {value: value - 1 for value in range(1, 255)}
+        lookup = {value + 1: value for value in range(model_facts(options.model).num_classes)}
+        lookup |= {0: options.ignore_class, options.ignore_class: options.ignore_class}
     # What isn't given stays the Segmenter's default.
     chosen = {"crop": options.crop, "base_size": options.base_size}
-    done = predict_many(
+    return predict_many(
         options.model,
         source,
         options.output,
@@ -90,19 +114,6 @@ def run(options: argparse.Namespace) -> int:
         flip=options.flip,
         **{name: value for name, value in chosen.items() if value is not None},
     )
-    if done is None:
-        print(f"the job was handed over; its results will be in {options.output}")
-        return 0
-    if done.confusion is not None:
-        report(as_metric(done.confusion), done.class_names)
-    print(f"{done.images} images: {done.output}")
-    if done.failures:
-        print(
-            f"keras-psp: {len(done.failures)} images have no result; {done.output}/failed.jsonl "
-            "has the reasons, and the same command tries them again.",
-            file=sys.stderr,
-        )
-    return 1 if done.failures else 0
 
 
 def _source(options):

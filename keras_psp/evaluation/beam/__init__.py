@@ -8,13 +8,14 @@ except ImportError as error:
     ) from None
 
 from keras_psp.evaluation.beam.handler import Failure, SegmentationHandler
-from keras_psp.evaluation.beam.job import Outcome, predict_many
+from keras_psp.evaluation.beam.job import JobError, Outcome, predict_many
 from keras_psp.evaluation.beam.sources import ImageFiles, ImageList, TFRecords
 
 __all__ = [
     "Failure",
     "ImageFiles",
     "ImageList",
+    "JobError",
     "Outcome",
     "SegmentationHandler",
     "TFRecords",

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import tempfile
+import threading
 import zipfile
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -29,7 +30,7 @@ class Failure(NamedTuple):
     reason: str
 
 
-class SegmentationHandler(ModelHandler[np.ndarray, PredictionResult, Segmenter]):
+class SegmentationHandler(ModelHandler[np.ndarray, PredictionResult, "_OneAtATime"]):
     """Runs a `Segmenter` in RunInference; the network is loaded once per worker process.
 
         images | RunInference(KeyedModelHandler(SegmentationHandler("best.keras")))
@@ -53,13 +54,13 @@ class SegmentationHandler(ModelHandler[np.ndarray, PredictionResult, Segmenter])
         self.model = os.fspath(model)
         self.options = {**options, "batch_size": batch_size}
 
-    def load_model(self) -> Segmenter:
-        return Segmenter(open_model(self.model), **self.options)
+    def load_model(self) -> "_OneAtATime":
+        return _OneAtATime(Segmenter(open_model(self.model), **self.options))
 
     def run_inference(
         self,
         batch: Sequence[np.ndarray],
-        model: Segmenter,
+        model: "_OneAtATime",
         inference_args: dict[str, Any] | None = None,
     ) -> Iterable[PredictionResult]:
         groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
@@ -73,6 +74,22 @@ class SegmentationHandler(ModelHandler[np.ndarray, PredictionResult, Segmenter])
 
     def get_num_bytes(self, batch: Sequence[np.ndarray]) -> int:
         return sum(image.nbytes for image in batch)
+
+
+class _OneAtATime:
+    """A `Segmenter` that several threads may call.
+
+    Beam gives one model to all threads of a worker, but `PSPNet.predict_classes` changes what
+    the model's `predict` returns while it runs.
+    """
+
+    def __init__(self, segmenter):
+        self._segmenter = segmenter
+        self._lock = threading.Lock()
+
+    def classes(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
+        with self._lock:
+            return self._segmenter.classes(images)
 
 
 def _predicted(segmenter, images):

@@ -31,6 +31,10 @@ _LOCAL = "FnApiRunner"
 _ON_THIS_MACHINE = (_LOCAL, "DirectRunner", "PrismRunner", "BundleBasedDirectRunner")
 
 
+class JobError(RuntimeError):
+    """Beam stopped a job as a whole; what was written stays."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Outcome:
     """What a job left in its folder.
@@ -108,7 +112,7 @@ def predict_many(
 
     Raises:
         ValueError: for arguments that can't be, or an output that holds another job.
-        RuntimeError: where Beam stopped for another reason than a single image; the same
+        JobError: where Beam stopped for another reason than a single image; the same
             call goes on.
     """
     if format not in results.FORMATS:
@@ -123,6 +127,12 @@ def predict_many(
     )
     values = None
     if source.labelled:
+        for value, index in (label_lookup or {}).items():
+            if index != ignore_class and not 0 <= index < facts.num_classes:
+                raise ValueError(
+                    f"label_lookup gives value {value} the class {index}, but there are "
+                    f"{facts.num_classes}; leave the value out, or give ignore_class."
+                )
         values = ImagePairs(
             {},
             class_names=facts.class_names,
@@ -235,12 +245,12 @@ def _run(pipeline, folder):
     except KeyboardInterrupt:
         raise
     except Exception as error:
-        raise RuntimeError(
+        raise JobError(
             f"Beam stopped: {_cause(error)}. What is in {folder} is whole; the same command goes "
             "on with it."
         ) from error
     if str(state) not in ("DONE", "None"):
-        raise RuntimeError(f"Beam ended in state {state}; the same command goes on with the job.")
+        raise JobError(f"Beam ended in state {state}; the same command goes on with the job.")
     return str(state) == "DONE" or FileSystems.exists(f"{folder}/summary.json")
 
 

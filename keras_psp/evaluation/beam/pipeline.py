@@ -54,13 +54,13 @@ def build(
     store = results.store(format, output)
     written = (
         pipeline
-        | "Output" >> beam.Create([f"{output}/{store.pattern}"])
-        | "Written" >> beam.FlatMap(matches)
-        | "Apart" >> beam.Reshuffle()
-        | "Records" >> beam.FlatMap(store.read)
-        | "ByName" >> beam.Map(lambda record: (record.name, record))
+        | "WrittenPattern" >> beam.Create([f"{output}/{store.pattern}"])
+        | "WrittenFiles" >> beam.FlatMap(matches)
+        | "WrittenApart" >> beam.Reshuffle()
+        | "ReadWritten" >> beam.FlatMap(store.read)
+        | "WrittenByName" >> beam.Map(lambda record: (record.name, record))
     )
-    done = written | "Done" >> beam.Map(lambda pair: (pair[0], pair[1].origin))
+    done = written | "WrittenOrigins" >> beam.Map(lambda pair: (pair[0], pair[1].origin))
     items = source.items(pipeline)
     if not isinstance(source, sources.TFRecords):
         # Also spreads the images over the workers.
@@ -113,7 +113,7 @@ def build(
         finished.append(beam.pvalue.AsIter(made))
     (
         pipeline
-        | "Once more" >> beam.Create([output])
+        | "Output" >> beam.Create([output])
         | "Finish" >> beam.Map(_finish, facts, values, *finished)
     )
 

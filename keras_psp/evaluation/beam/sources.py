@@ -86,9 +86,9 @@ class ImageFiles:
         """(name, Item) of every image, several of a name possible."""
         return (
             pipeline
-            | "Patterns" >> beam.Create(list(self.patterns))
-            | "Match" >> beam.FlatMap(matches)
-            | "Name" >> beam.Map(self.item)
+            | "ImagePatterns" >> beam.Create(list(self.patterns))
+            | "ImageFiles" >> beam.FlatMap(matches)
+            | "NameImages" >> beam.Map(self.item)
         )
 
     def item(self, path: str) -> tuple[str, Item]:
@@ -150,7 +150,7 @@ class ImageList:
         items = [
             Item(result_name(image, str(self.root)), image, label) for image, label in self.pairs()
         ]
-        return pipeline | "List" >> beam.Create([(item.name, item) for item in items])
+        return pipeline | "ListImages" >> beam.Create([(item.name, item) for item in items])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,10 +183,10 @@ class TFRecords:
         """Item or Failed of every record."""
         return (
             pipeline
-            | "Patterns" >> beam.Create(list(self.patterns))
-            | "Match" >> beam.FlatMap(matches)
-            | "Apart" >> beam.Reshuffle()
-            | "Records" >> beam.FlatMap(record_items, self.labelled)
+            | "ImagePatterns" >> beam.Create(list(self.patterns))
+            | "ImageFiles" >> beam.FlatMap(matches)
+            | "FilesApart" >> beam.Reshuffle()
+            | "ReadImages" >> beam.FlatMap(record_items, self.labelled)
         )
 
 

@@ -1,0 +1,111 @@
+import importlib.util
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import keras_psp
+from keras_psp.cli import bulk, main
+
+needs_beam = pytest.mark.skipif(
+    importlib.util.find_spec("apache_beam") is None,
+    reason="Apache Beam is not installed; extra 'beam'",
+)
+
+# A finder that knows no Apache Beam stands for an environment without it.
+WITHOUT_BEAM = """
+import sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == "apache_beam":
+            raise ModuleNotFoundError("No module named 'apache_beam'", name=name)
+
+sys.meta_path.insert(0, Absent())
+import keras_psp, keras_psp.evaluation
+from keras_psp.cli import main
+
+assert main(["presets", "--dataset", "loveda"]) == 0
+sys.exit(main(["bulk", "best.keras", "--images", "*.jpg", "--output", "out"]))
+"""
+
+
+def test_without_beam_all_else_works_and_the_error_names_the_extra(tmp_path):
+    found = subprocess.run(
+        [sys.executable, "-c", WITHOUT_BEAM], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert found.returncode == 1 and "loveda" in found.stdout
+    told = found.stderr.strip().splitlines()[-1]
+    assert told == (
+        "keras-psp: bulk prediction needs Apache Beam (No module named 'apache_beam'); "
+        'pip install "keras-psp[beam]".'
+    )
+
+
+def test_what_stands_after_two_dashes_is_beams():
+    command = ["bulk", "best.keras", "--", "--runner=FlinkRunner", "--labels=a=b"]
+    assert bulk.without_beam_options(command) == (command[:2], command[3:])
+    assert bulk.without_beam_options(["convert", "--", "-x"]) == (["convert", "--", "-x"], [])
+
+
+@needs_beam
+def test_evaluation_on_the_command_line(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    for kind in ("images", "labels"):
+        (tmp_path / kind).mkdir()
+        for index in range(3):
+            # As ADE20K has them: 1 to 3, and 0 is ignored.
+            values = rng.integers(0, 256, (48, 48, 3)) if kind == "images" else index
+            picture = np.full((48, 48, 3), values, np.uint8)
+            Image.fromarray(picture if kind == "images" else picture[..., 0]).save(
+                tmp_path / kind / f"{index}.png"
+            )
+    model = keras_psp.PSPNet(
+        3,
+        backbone=keras_psp.DilatedResNet(18, stem_filters=(8,)),
+        bin_sizes=(1, 2),
+        class_names=("sky", "sea", "boat"),
+    )
+    model.save(tmp_path / "small.keras")
+    command = ["bulk", str(tmp_path / "small.keras"), "--images", f"{tmp_path}/images/*.png"]
+    command += ["--labels", "images/=labels/", "--reduce-zero-label", "--quiet"]
+    command += ["--output", str(tmp_path / "out"), "--", "--direct_running_mode=multi_threading"]
+    assert main(command) == 0
+    out = capsys.readouterr().out
+    assert "mean IoU" in out and "boat" in out and f"3 images: {tmp_path / 'out'}" in out
+    confusion = np.load(tmp_path / "out/confusion.npy")
+    assert confusion.sum(axis=1).tolist() == [48 * 48, 48 * 48, 0]
+
+    (tmp_path / "images/1.png").write_bytes(b"")
+    again = str(tmp_path / "again")
+    assert main([again if word == str(tmp_path / "out") else word for word in command]) == 1
+    err = capsys.readouterr().err
+    assert "no result for 1 more" in err and "failed.jsonl has the reasons" in err
+
+    (tmp_path / "third").mkdir()
+    (tmp_path / "third/classes").write_text("in the way")
+    third = str(tmp_path / "third")
+    assert main([third if word == str(tmp_path / "out") else word for word in command]) == 1
+    assert "keras-psp: Beam stopped: " in capsys.readouterr().err
+
+
+@needs_beam
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--list", "a.txt"], "--list needs --root"),
+        (["--list", "a.txt", "--labels", "a=b"], "--labels goes with --images"),
+        (["--images", "*.jpg", "--labelled"], "--labelled goes with --tfrecords"),
+        (["--tfrecords", "a", "--root", "b"], "--root doesn't go with --tfrecords"),
+        (["--images", "*.jpg", "--labels", "gt"], "--labels gt: a rule is OLD=NEW"),
+        (["--images", "none/*.jpg"], "best.keras: can't be read"),
+    ],
+)
+def test_errors_are_one_line(arguments, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["bulk", "best.keras", *arguments, "--output", "out"]) == 1
+    err = capsys.readouterr().err
+    assert message in err and "Traceback" not in err
+    assert not (tmp_path / "out").exists()
