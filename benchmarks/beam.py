@@ -65,12 +65,14 @@ def start(folder, options):
 
 def results(folder):
     """Stems and times of writing of the results so far."""
-    classes = folder / "out" / "classes"
-    found = [p for p in classes.rglob("*.png") if not p.parent.name.startswith(".")]
-    return {
-        path.relative_to(classes).with_suffix("").as_posix(): path.stat().st_mtime_ns
-        for path in found
-    }
+    classes, found = folder / "out" / "classes", {}
+    for parent, inner, names in os.walk(classes):  # where folders may vanish meanwhile
+        inner[:] = [name for name in inner if not name.startswith(".")]
+        for name in names:
+            path = Path(parent) / name
+            stem = path.relative_to(classes).with_suffix("").as_posix()
+            found[stem] = path.stat().st_mtime_ns
+    return found
 
 
 def loop(folder, names):

@@ -4,7 +4,6 @@ import os
 import re
 import shutil
 import uuid
-from pathlib import Path
 
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
@@ -68,7 +67,9 @@ def is_draft(path: str) -> bool:
 
 def sweep(folder: str) -> None:
     """Remove the drafts that a killed process left in a local folder."""
-    if FileSystems.get_scheme(folder) is None:
-        for draft in list(Path(folder).rglob(".*-*")):
-            if re.fullmatch(r"\..+\.(png|tfrecord|jsonl?|npy)-\w{8}", draft.name):
-                shutil.rmtree(draft, ignore_errors=True)
+    if FileSystems.get_scheme(folder) is not None:
+        return
+    for parent, inner, _ in os.walk(folder):  # unlike rglob it bears folders that vanish
+        for name in inner:
+            if re.fullmatch(r"\..+\.(png|tfrecord|jsonl?|npy)-\w{8}", name):
+                shutil.rmtree(os.path.join(parent, name), ignore_errors=True)
