@@ -43,6 +43,7 @@ def add(commands) -> None:
     bulk.add_argument("--scales", type=float, nargs="+", default=[1.0], help="[1]")
     bulk.add_argument("--flip", action="store_true", help="average with the mirror image")
     bulk.add_argument("--crop", type=int, help="side of a sliding window [whole images]")
+    bulk.add_argument("--overlap", type=float, help="share of a window seen again [1/3]")
     bulk.add_argument("--base-size", type=int, help="length of the longer side at scale 1")
     bulk.add_argument("--batch-size", type=int, default=4, help="images at a time [4]")
     bulk.add_argument("--workers", type=int, default=1, help="processes on this machine [1]")
@@ -96,7 +97,8 @@ def _predicted(options, source):
         lookup = {value + 1: value for value in range(model_facts(options.model).num_classes)}
         lookup |= {0: options.ignore_class, options.ignore_class: options.ignore_class}
     # What isn't given stays the Segmenter's default.
-    chosen = {"crop": options.crop, "base_size": options.base_size}
+    names = ("crop", "overlap", "base_size")
+    chosen = {name: getattr(options, name) for name in names}
     return predict_many(
         options.model,
         source,

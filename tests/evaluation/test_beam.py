@@ -16,8 +16,12 @@ from PIL import Image
 
 pytest.importorskip("apache_beam", reason="Apache Beam is not installed; extra 'beam'")
 
+import apache_beam
 import keras
 import tensorflow as tf
+from apache_beam.io.filesystem import BeamIOError, FileMetadata, FileSystem
+from apache_beam.ml.inference.base import KeyedModelHandler, RunInference
+from apache_beam.testing.util import assert_that, equal_to
 
 import keras_psp
 from keras_psp.data import GeneratedScenes
@@ -108,6 +112,121 @@ def test_one_matrix_over_all_and_a_map_for_each(network, by_hand, tmp_path, form
     png = feature["image/segmentation/class/encoded"].bytes_list.value[0]
     np.testing.assert_array_equal(tf.io.decode_png(png).numpy()[..., 0], image)
     assert list(feature["image/height"].int64_list.value) == [8]
+
+
+class Memory(FileSystem):
+    """A file system of addresses, as that of a bucket is."""
+
+    files: dict[str, bytes] = {}
+    renamed: list[str] = []
+
+    @classmethod
+    def scheme(cls):
+        return "memory"
+
+    def join(self, basepath, *paths):
+        return "/".join([basepath.rstrip("/"), *paths])
+
+    def split(self, path):
+        return tuple(path.rsplit("/", 1))
+
+    def mkdirs(self, path):
+        pass
+
+    def has_dirs(self):
+        return False
+
+    def _list(self, dir_or_prefix):
+        for path, data in sorted(self.files.items()):
+            if path.startswith(dir_or_prefix):
+                yield FileMetadata(path, len(data))
+
+    def create(self, path, mime_type="", compression_type=""):
+        files = self.files
+
+        class Writer(io.BytesIO):
+            def close(self):
+                files[path] = self.getvalue()
+                super().close()
+
+        return Writer()
+
+    def open(self, path, mime_type="", compression_type=""):
+        if path not in self.files:
+            raise BeamIOError(f"no object {path}")
+        return io.BytesIO(self.files[path])
+
+    def rename(self, source_file_names, destination_file_names):
+        for source, destination in zip(source_file_names, destination_file_names, strict=True):
+            self.renamed.append(destination)
+            self.files[destination] = self.files.pop(source)
+
+    def exists(self, path):
+        return path in self.files
+
+    def delete(self, paths):
+        for path in paths:
+            del self.files[path]
+
+    copy = size = last_updated = checksum = metadata = None
+
+
+@pytest.mark.parametrize("objects", [True, False])
+@pytest.mark.parametrize("format", results.FORMATS)
+def test_addresses_of_another_file_system(network, by_hand, tmp_path, monkeypatch, format, objects):
+    monkeypatch.setattr(Memory, "files", {})
+    monkeypatch.setattr(Memory, "renamed", [])
+    if objects:
+        monkeypatch.setattr(files, "_OBJECT_STORES", ("memory",))
+    expected = write_set(tmp_path)
+    for path in tmp_path.rglob("*.png"):
+        Memory.files[f"memory://bucket/{path.relative_to(tmp_path)}"] = path.read_bytes()
+    Memory.files["memory://bucket/small.keras"] = network.read_bytes()
+    assert handler.model_facts("memory://bucket/small.keras").num_classes == 3
+    source = bulk.ImageFiles("memory://bucket/images/**.png", labels=RULES)
+    for _ in range(2):
+        done = bulk.predict_many(
+            "memory://bucket/small.keras",
+            source,
+            "memory://bucket/out",
+            format=format,
+            progress=False,
+        )
+        np.testing.assert_array_equal(done.confusion, expected)
+        assert (done.output, done.images) == ("memory://bucket/out", 6)
+    written = {path for path in Memory.files if path.startswith("memory://bucket/out/")}
+    assert not any(files.is_draft(path) for path in written)
+    assert set(Memory.renamed) == (set() if objects else written)
+    if format == "png":
+        assert "memory://bucket/out/classes/folder 1/3.png" in written
+
+
+def test_a_network_at_an_address(network, monkeypatch):
+    monkeypatch.setattr(Memory, "files", {"memory://bucket/a.keras": network.read_bytes()})
+    assert handler.open_model("memory://bucket/a.keras").num_classes == 3
+    with pytest.raises(ValueError, match=r"memory://bucket/b\.keras: can't be read"):
+        handler.model_facts("memory://bucket/b.keras")
+
+
+def test_the_handler_in_a_pipeline_of_ones_own(network, by_hand):
+    images = [np.full(shape, 150, np.uint8) for shape in ((6, 8, 3), (8, 6, 3), (6, 8, 3))]
+    with apache_beam.Pipeline(runner="FnApiRunner") as pipe:
+        found = (
+            pipe
+            | apache_beam.Create(list(enumerate(images)))
+            | RunInference(KeyedModelHandler(bulk.SegmentationHandler(network)))
+            | apache_beam.Map(lambda pair: (pair[0], pair[1].inference.shape))
+        )
+        expected = [(index, image.shape[:2]) for index, image in enumerate(images)]
+        assert_that(found, equal_to(expected))
+
+
+def test_a_runner_behind_the_job_api(network, by_hand, tmp_path):
+    """As Flink's and Spark's are: a job server, and workers that ask for their work."""
+    expected = write_set(tmp_path)
+    flags = ["--runner=PortableRunner", "--job_endpoint=embed", "--environment_type=LOOPBACK"]
+    done = predict(network, tmp_path, beam_options=flags)
+    np.testing.assert_array_equal(done.confusion, expected)
 
 
 def test_without_labels_and_with_more_images_later(network, by_hand, tmp_path):

@@ -251,7 +251,7 @@ def _run(pipeline, folder):
         ) from error
     if str(state) not in ("DONE", "None"):
         raise JobError(f"Beam ended in state {state}; the same command goes on with the job.")
-    return str(state) == "DONE" or FileSystems.exists(f"{folder}/summary.json")
+    return str(state) == "DONE"
 
 
 def _cause(error):
