@@ -64,9 +64,8 @@ def without_beam_options(arguments: list[str]) -> tuple[list[str], list[str]]:
 def run(options: argparse.Namespace) -> int:
     """Predict, and say what came of it; 1 where images have no result."""
     source = _source(options)  # also says it where Beam isn't installed
-    from keras_psp.evaluation import report
+    from keras_psp.evaluation import Measures
     from keras_psp.evaluation.beam import JobError
-    from keras_psp.evaluation.beam.job import as_metric
 
     try:
         done = _predicted(options, source)
@@ -77,7 +76,7 @@ def run(options: argparse.Namespace) -> int:
         print(f"the job was handed over; its results will be in {options.output}")
         return 0
     if done.confusion is not None:
-        report(as_metric(done.confusion), done.class_names)
+        Measures(done.confusion, done.class_names).print()
     print(f"{done.images} images: {done.output}")
     if done.failures:
         print(

@@ -76,6 +76,7 @@ class PublishedSet(ImagePairs):
 
     Attributes:
         root: as given.
+        title: the set's name.
     """
 
     def __init__(
@@ -93,6 +94,7 @@ class PublishedSet(ImagePairs):
         known = labels(labels_key or key)
         self.root = root
         self._set = SETS[key]
+        self.title = self._set.title
         super().__init__(
             {split: part for split, part in pairs.items() if part},
             class_names=known.class_names,

@@ -35,7 +35,7 @@ class Examples:
         if source is not None:
             self._adopt(source)
         self.description = {
-            "kind": type(dataset if source is None else source).__name__,
+            "name": getattr(source, "title", None) or type(source or dataset).__name__,
             "split": self.split,
             "images": self.count,
         }

@@ -157,7 +157,8 @@ class Evaluation:
             }
         if self.boundary is not None:
             means["boundary IoU"] = percent(self.boundary.result(), 2)
-        title = f"{self.settings['model']} on {self.settings['data']['kind']}"
+        data = self.settings["data"]
+        title = " ".join(str(part) for part in (data["name"], data["split"]) if part)
         with writing(path):
             return report_page(
                 path,

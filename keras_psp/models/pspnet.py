@@ -6,6 +6,9 @@ import functools
 import inspect
 import math
 import os
+import threading
+import types
+import weakref
 from collections.abc import Sequence
 from typing import Literal
 
@@ -36,6 +39,15 @@ from keras_psp.optimizers.sgd import SGD
 _RETURNS = contextvars.ContextVar("returns", default="logits")
 # The model whose `__call__` leads to the running `call`.
 _CALLED = contextvars.ContextVar("called", default=None)
+# Of a model's `predict`, whose function changes with what it returns. Not attributes: a lock
+# can't be copied or saved.
+_LOCKS: "weakref.WeakKeyDictionary[keras.Model, threading.RLock]" = weakref.WeakKeyDictionary()
+_NEW_LOCK = threading.Lock()
+
+
+def _lock_of(model):
+    with _NEW_LOCK:
+        return _LOCKS.setdefault(model, threading.RLock())
 
 
 def _open_weights(weights, given):
@@ -235,10 +247,9 @@ class PSPNet(keras.Model):
         self.class_names = None if class_names is None else [str(name) for name in class_names]
         self.palette = None if palette is None else [[int(n) for n in rgb] for rgb in palette]
         self._policy = policy
-        # What `predict_step` returns, and the function of `predict_classes`
-        # and `predict_low_resolution`.
+        # What `predict_step` returns, and the traced functions that return something else.
         self._predicts = "logits"
-        self._class_function = self._low_resolution_function = None
+        self._functions = types.SimpleNamespace()
 
     @classmethod
     def from_preset(cls, name: str, **arguments) -> "PSPNet":
@@ -411,7 +422,7 @@ class PSPNet(keras.Model):
             for metric in every_metric
             if metric is not None
         )
-        self._class_function = self._low_resolution_function = None
+        self._functions = types.SimpleNamespace()
         self._parts = int(parts)
         super().compile(optimizer=optimizer, loss=loss, metrics=metrics, **kwargs)
 
@@ -565,14 +576,15 @@ class PSPNet(keras.Model):
         return strategy if on_several_machines(strategy) else None
 
     def quantize(self, *args, **kwargs):
-        self._class_function = self._low_resolution_function = None
+        self._functions = types.SimpleNamespace()
         return super().quantize(*args, **kwargs)
 
     def predict(self, x, *args, **kwargs):
         """As `keras.Model.predict`; arrays are checked first."""
         if hasattr(x, "shape"):
             self._check_images(x)
-        return super().predict(x, *args, **kwargs)
+        with _lock_of(self):
+            return super().predict(x, *args, **kwargs)
 
     def predict_classes(
         self,
@@ -591,14 +603,8 @@ class PSPNet(keras.Model):
         Returns:
             (n, height, width) int32.
         """
-        # A traced function belongs to what it returns.
-        usual = self.predict_function  # type: ignore[has-type]
-        self.predict_function, self._predicts = self._class_function, "classes"
-        try:
+        with self._predicting("classes"):
             return self.predict(images, batch_size=batch_size, verbose=verbose, steps=steps)
-        finally:
-            self._class_function = self.predict_function
-            self.predict_function, self._predicts = usual, "logits"
 
     def predict_low_resolution(self, images) -> np.ndarray:
         """Logits before they are upsampled, of one batch.
@@ -610,14 +616,21 @@ class PSPNet(keras.Model):
             (batch, ceil(height / stride), ceil(width / stride), num_classes) float32 or float64.
         """
         self._check_images(images)
-        usual = self.predict_function  # type: ignore[has-type]
-        self.predict_function, self._predicts = self._low_resolution_function, "low_resolution"
-        try:
+        with self._predicting("low_resolution"):
             found = self.predict_on_batch(images)
-            return np.asarray(found, full_precision(self._policy))
-        finally:
-            self._low_resolution_function = self.predict_function
-            self.predict_function, self._predicts = usual, "logits"
+        return np.asarray(found, full_precision(self._policy))
+
+    @contextlib.contextmanager
+    def _predicting(self, what):
+        """Let `predict` return something else, by a traced function of its own."""
+        with _lock_of(self):
+            usual, before = self.predict_function, self._predicts  # type: ignore[has-type]
+            self.predict_function, self._predicts = getattr(self._functions, what, None), what
+            try:
+                yield
+            finally:
+                setattr(self._functions, what, self.predict_function)
+                self.predict_function, self._predicts = usual, before
 
     def _check_arrays(self, images, masks, *, same_size=False):
         """Check arrays before long work; other sources are checked where they are made."""

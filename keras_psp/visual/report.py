@@ -230,7 +230,7 @@ class _Pictures:
         body = []
         for heading, chosen in (("Worst", lowest), ("Best", highest)):
             if chosen:
-                body.append(f"<h3>{heading} mean IoU of {len(judged)} pictures</h3>")
+                body.append(f"<h3>{heading} mean IoU</h3>")
                 body += [self.example(example) for example in chosen]
         control = (
             '<p class="control"><label>Strength of the colours <input type="range" min="0" '

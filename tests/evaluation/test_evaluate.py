@@ -89,7 +89,7 @@ def test_figures_are_those_of_a_plain_loop(model, camvid, tmp_path, capsys):
     matrix = list(csv.reader((output / "confusion.csv").open()))
     assert np.array([row[1:-1] for row in matrix[1:]], int).tolist() == expected.tolist()
     page = (output / "report.html").read_text("utf-8")
-    assert "bicyclist" in page and "test_1" in page
+    assert "bicyclist" in page and "test_1" in page and "<h1>CamVid test</h1>" in page
     with Image.open(output / "predictions" / "test_0.png") as picture:
         image, _ = camvid.example("test", 0)
         np.testing.assert_array_equal(picture, Segmenter(model, **PROTOCOL).classes([image])[0])

@@ -1,3 +1,5 @@
+import concurrent.futures
+
 import keras
 import numpy as np
 import pytest
@@ -398,3 +400,19 @@ def test_backbone_is_renamed_or_refused():
     built.build((None, None, None, 3))
     with pytest.raises(ValueError, match="named 'mine' and computes in float32; make it"):
         small(backbone=built)
+
+
+def test_threads_get_what_each_asked_for():
+    model = PSPNet(num_classes=3, backbone="resnet18", bin_sizes=(1,), aux_weight=0)
+    images = np.zeros((1, 24, 32, 3), "float32")
+
+    def ask(number):
+        if number % 3 == 0:
+            return model.predict(images, verbose=0).shape
+        if number % 3 == 1:
+            return model.predict_classes(images, verbose=0).shape
+        return model.predict_low_resolution(images).shape
+
+    with concurrent.futures.ThreadPoolExecutor(3) as pool:
+        shapes = list(pool.map(ask, range(12)))
+    assert shapes == [(1, 24, 32, 3), (1, 24, 32), (1, 3, 4, 3)] * 4

@@ -24,7 +24,6 @@ from keras_psp.evaluation.beam.files import absolute, matches, read_bytes, sweep
 from keras_psp.evaluation.beam.handler import SegmentationHandler, model_facts
 from keras_psp.evaluation.beam.pipeline import build
 from keras_psp.evaluation.beam.sources import Source
-from keras_psp.metrics.mean_iou import LIMB, MeanIoU
 
 # "DirectRunner" would first try to fetch a binary of Prism from the network.
 _LOCAL = "FnApiRunner"
@@ -174,19 +173,6 @@ def predict_many(
         )
         finished = _run(pipeline, folder)
     return outcome(folder, facts.class_names, evaluated=values is not None) if finished else None
-
-
-def as_metric(confusion: np.ndarray) -> MeanIoU:
-    """A `MeanIoU` that has seen what the matrix counts, for `keras_psp.evaluation.report`.
-
-    Args:
-        confusion: (num_classes, num_classes) int64, row the label, column the prediction.
-    """
-    metric = MeanIoU(len(confusion))
-    counts = np.pad(confusion, ((0, 0), (0, 1)))  # no prediction was outside the classes
-    metric.low.assign(counts % LIMB)
-    metric.high.assign(counts // LIMB)
-    return metric
 
 
 def outcome(folder: str, class_names: Sequence[str], *, evaluated: bool) -> Outcome:

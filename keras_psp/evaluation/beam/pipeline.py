@@ -18,7 +18,7 @@ from keras_psp.evaluation.beam import records, results, sources
 from keras_psp.evaluation.beam.files import matches, write_bytes
 from keras_psp.evaluation.beam.handler import Failure, ModelFacts, SegmentationHandler
 from keras_psp.evaluation.beam.sources import Failed, Item
-from keras_psp.metrics.mean_iou import per_class_iou
+from keras_psp.metrics.confusion import per_class_iou
 
 # Images of many sizes wait for their batch to be full; no more of them than this many batches.
 _WAITING_BATCHES = 8
