@@ -5,6 +5,7 @@ configuration language.
 """
 
 import dataclasses
+import os
 import typing
 from dataclasses import dataclass
 
@@ -100,6 +101,8 @@ class Recipe:
     def __post_init__(self):
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
+            if isinstance(value, os.PathLike):
+                object.__setattr__(self, field.name, value := os.fspath(value))
             if isinstance(value, list):  # from JSON
                 object.__setattr__(self, field.name, value := tuple(value))
             if not fits(value, field.type):

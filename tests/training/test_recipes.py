@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import pathlib
 
 import pytest
 
@@ -82,3 +83,8 @@ def test_values_of_the_command_line(name, words, value):
     field = next(f for f in dataclasses.fields(Recipe) if f.name == name)
     assert _value(words, field) == value
     recipe("camvid", **{name: value})
+
+
+def test_a_path_is_kept_as_text():
+    path = pathlib.Path("a") / "b.keras"
+    assert recipe("scenes", weights=path).weights == str(path)
