@@ -1,12 +1,9 @@
 """`keras-psp evaluate` and `keras-psp submit`: a data set on the command line."""
 
 import argparse
-import json
-import sys
 from pathlib import Path
 
-SIX_SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
-"""Of the paper's multi-scale figures, with flip; semseg's config/ade20k/*.yaml names them."""
+from keras_psp.evaluation.protocol import SIX_SCALES
 
 
 def add(commands) -> None:
@@ -66,8 +63,9 @@ def _add_protocol(parser):
     group.add_argument("--overlap", type=float, default=1 / 3, help="of windows [1/3]")
     group.add_argument(
         "--base-size",
-        type=int,
-        help="longer side at scale 1 [that of the training, where its folder says, else its own]",
+        type=lambda text: text if text == "auto" else int(text),
+        default="auto",
+        help="longer side at scale 1; 0: its own [auto: the training's, where its folder says]",
     )
     group.add_argument("--batch-size", type=int, default=4, help="windows at a time [4]")
     group.add_argument("--quiet", action="store_true", help="no progress bars")
@@ -97,10 +95,12 @@ def run_evaluate(options: argparse.Namespace) -> int:
 
 def run_submit(options: argparse.Namespace) -> int:
     """Predict, check and say where the files are."""
+    chosen = {"competition": options.competition} if options.competition else {}
+    if chosen and options.dataset != "voc2012":
+        raise ValueError(f"--competition is for voc2012; {options.dataset} has none.")
     source, protocol = _opened(options)
     from keras_psp.evaluation.submit import submit
 
-    chosen = {"competition": options.competition} if options.competition else {}
     submission = submit(
         options.model,
         source,
@@ -123,24 +123,11 @@ def _opened(options):
     from keras_psp.data import load
 
     source = load(options.dataset, root=options.data, complete=not options.partial)
-    base_size = options.base_size or _trained_size(options.model)
     return source, {
         "scales": SIX_SCALES if options.multi_scale else tuple(options.scales or (1.0,)),
         "flip": options.flip or options.multi_scale,
         "crop": options.crop,
         "overlap": options.overlap,
-        "base_size": base_size,
+        "base_size": options.base_size or None,
         "batch_size": options.batch_size,
     }
-
-
-def _trained_size(model):
-    """Longer side of the images that a training saw at scale 1, where its folder tells."""
-    recipe = Path(model) / "recipe.json"
-    if not recipe.is_file():
-        return None
-    size = json.loads(recipe.read_text("utf-8")).get("image_size")
-    if not size:
-        return None
-    print(f"--base-size {max(size)}, as the training had it", file=sys.stderr)
-    return max(size)

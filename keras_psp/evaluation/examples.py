@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,15 @@ class Examples:
         self._names = None
         if hasattr(source, "paths"):
             self._names = _names([pair[0] for pair in source.paths(self.split)])
+        # What tells data of one kind and number apart.
+        for key in ("root", "image_size", "seed"):
+            if hasattr(source, key):
+                self.description[key] = str(getattr(source, key))
+        if self._names is not None:
+            self.description["names"] = zlib.crc32("\n".join(self._names).encode())
+        if self.count and self.in_any_order:
+            first = (np.ascontiguousarray(part) for part in self._at(0))
+            self.description["first"] = [zlib.crc32(part) for part in first]
 
     def _adopt(self, source):
         if source.num_classes != self.num_classes:
@@ -60,7 +70,14 @@ class Examples:
     @property
     def in_any_order(self) -> bool:
         """Whether single examples can be read again."""
+        if self._source is None:
+            return hasattr(self._pairs, "__getitem__") and hasattr(self._pairs, "__len__")
         return hasattr(self._source, "example")
+
+    def _at(self, index):
+        if self._source is None:
+            return self._pairs[index]
+        return self._source.example(self.split, index)
 
     def read(self, indices: Sequence[int]) -> Iterator[tuple[int, str, np.ndarray, np.ndarray]]:
         """(number, name, image, mask), decoded ahead in threads.
@@ -71,7 +88,7 @@ class Examples:
         if not indices:
             return
         if self.in_any_order:
-            pairs: Any = ahead(lambda i: (i, self._source.example(self.split, i)), indices)
+            pairs: Any = ahead(lambda i: (i, self._at(i)), indices)
         else:
             source = self._source
             pairs = self._pairs if source is None else source.examples(self.split)

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
@@ -20,6 +20,7 @@ from keras_psp.evaluation.errors import ErrorGroups
 from keras_psp.evaluation.examples import Examples
 from keras_psp.evaluation.measures import Measures
 from keras_psp.evaluation.prediction import digest, open_model
+from keras_psp.evaluation.protocol import chosen_base_size, run_folder
 from keras_psp.evaluation.result import Evaluation
 from keras_psp.evaluation.segmenter import Segmenter
 from keras_psp.files import writing, written_aside
@@ -39,7 +40,7 @@ def evaluate(
     flip: bool = False,
     crop: int | None = None,
     overlap: float = 1 / 3,
-    base_size: int | None = None,
+    base_size: int | Literal["auto"] | None = "auto",
     batch_size: int = 4,
     output: str | os.PathLike | None = None,
     save_predictions: bool = False,
@@ -63,8 +64,10 @@ def evaluate(
             `Split`, or pairs of an image (height, width, 3), RGB 0 to 255, and its mask
             (height, width), class indices.
         split: of a source.
-        scales, flip, crop, overlap, base_size, batch_size: see `Segmenter`. The default is
-            one view of the whole picture.
+        scales, flip, crop, overlap, batch_size: see `Segmenter`. The default is one view of the
+            whole picture.
+        base_size: length that an image's longer side has at scale 1, None for its own; "auto" is
+            that of the training whose folder `model` is, else its own.
         output: folder for the results and, every 20 seconds, what there is so far; the same call
             again goes on from there. Without it nothing is written.
         save_predictions: also write a PNG of class indices for each picture, into
@@ -78,6 +81,8 @@ def evaluate(
         ValueError: the arguments make no evaluation, a mask has another size than its picture
             or a class that the network hasn't, or `output` holds another evaluation.
     """
+    base_size = chosen_base_size(model, base_size)
+    folder = run_folder(model)
     model = open_model(model)
     segmenter = Segmenter(
         model,
@@ -126,6 +131,7 @@ def evaluate(
             found.write_report(
                 Path(output) / "report.html",
                 tally.pictures(segmenter),
+                run=folder if folder is not None and (folder / "log.csv").exists() else None,
                 palette=examples.palette,
                 ignore_class=examples.ignore_class,
             )
@@ -151,6 +157,9 @@ class _Tally:
         if examples.has_instances:
             self._others["cityscapes"] = CityscapesMeasures()
         self._pictures: dict[int, Example] = {}
+        # Whether every figure has seen the same images. An image whose count was cut short would
+        # count twice after a resume.
+        self._whole = True
 
     @property
     def done(self) -> int:
@@ -164,6 +173,7 @@ class _Tally:
 
     def add(self, name, mask, classes, instances):
         """Count an image."""
+        self._whole = False
         examples = self._examples
         counts = confusion_matrix(
             mask, classes, examples.num_classes, ignore_class=examples.ignore_class
@@ -178,6 +188,7 @@ class _Tally:
         self.names.append(name)
         self._accuracies.append(measures.pixel_accuracy)
         self._ious.append(measures.mean_iou)
+        self._whole = True
         if time.monotonic() - self._saved > _SAVE_EVERY:
             self.save()
 
@@ -236,7 +247,7 @@ class _Tally:
     def save(self):
         """Write the state."""
         self._saved = time.monotonic()
-        if self._folder is None:
+        if self._folder is None or not self._whole:
             return
         others = {
             f"{name}/{key}": array

@@ -88,8 +88,8 @@ class Segmenter:
     def stream(self, images: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """As `classes`, one after the other as they come.
 
-        At most a batch of windows more is read than the images given out; the next image is
-        resized while the network works.
+        No more images are read ahead than a batch of windows takes, and two: these are resized
+        while the network works. (All scales of a 2048x1024 image up to 1.75 take 0.2 GB.)
         """
         kind = np.uint8 if self.model.num_classes <= 256 else np.uint16
         for image, found in self._scored(images):
@@ -123,7 +123,7 @@ class Segmenter:
         """
         waiting: list[_Image] = []
         pending: list[tuple[_Window, np.ndarray]] = []
-        for image in ahead(self._prepared, images):
+        for image in ahead(self._prepared, images, threads=1):
             waiting.append(image)
             for window in image.windows(self.flip):
                 pixels = image.cut(window)

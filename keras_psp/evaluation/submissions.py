@@ -41,6 +41,14 @@ def image_sizes(source, split: str) -> dict[str, tuple[int, int]]:
     return dict(zip(names, source.sizes(split), strict=True))
 
 
+def checked_archive(path: str | os.PathLike) -> Path:
+    """The path, if its suffix is that of an archive that can be made."""
+    path = Path(path)
+    if not path.name.endswith((".zip", ".tgz", ".tar.gz")):
+        raise ValueError(f"{path}: the archive must end in .zip, .tgz or .tar.gz.")
+    return path
+
+
 class Submission:
     """One PNG per image, as a benchmark's server takes them.
 
@@ -154,9 +162,7 @@ class Submission:
         Raises:
             ValueError: the first fault of `check`, or a suffix of another archive.
         """
-        path = Path(path)
-        if not path.name.endswith((".zip", ".tgz", ".tar.gz")):
-            raise ValueError(f"{path}: the archive must end in .zip, .tgz or .tar.gz.")
+        path = checked_archive(path)
         self.check(progress=progress)
         files = {self.path(name).relative_to(self.folder): self.path(name) for name in self.images}
         with written_aside(path) as aside:

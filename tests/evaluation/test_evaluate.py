@@ -146,6 +146,42 @@ def test_a_stopped_evaluation_goes_on_and_counts_nothing_twice(model, tmp_path, 
         keras_psp.evaluate(judge, source, **options, flip=True)
 
 
+def test_an_image_cut_short_is_counted_once(tmp_path, monkeypatch):
+    source = data.GeneratedScenes(image_size=(48, 64), counts={"train": 1, "val": 3})
+    judge = network(source.num_classes)
+    options = {"output": tmp_path / "found", "progress": False, "batch_size": 1, "report": False}
+    monkeypatch.setattr(run, "_SAVE_EVERY", 0.0)
+    update, updated = run.ErrorGroups.update, []
+
+    def interrupted(groups, *arguments):
+        update(groups, *arguments)
+        updated.append(groups)
+        if len(updated) == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run.ErrorGroups, "update", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            keras_psp.evaluate(judge, source, **options)
+    found = keras_psp.evaluate(judge, source, **options)
+    assert found.errors.result().pictures == 3
+    assert found.errors.result().labelled == found.measures.confusion.sum()
+
+
+def test_other_data_of_the_same_size_is_refused(model, tmp_path):
+    output = tmp_path / "found"
+    first, second = ([pair(label=label)] * 2 for label in (0, 1))
+    keras_psp.evaluate(model, first, output=output, progress=False)
+    page = (output / "report.html").read_text("utf-8")
+    again = keras_psp.evaluate(model, first, output=output, progress=False)
+    assert again.names == ["000000", "000001"]
+    assert (output / "report.html").read_text("utf-8").count("data:image") == page.count(
+        "data:image"
+    )
+    with pytest.raises(ValueError, match="holds an evaluation with data="):
+        keras_psp.evaluate(model, second, output=output, progress=False)
+
+
 def test_cityscapes_has_its_own_measures(tmp_path):
     datasets.cityscapes(tmp_path / "cityscapes")
     source = data.load("cityscapes", root=tmp_path / "cityscapes", complete=False)
@@ -221,6 +257,10 @@ def test_a_submission_for_a_server(tmp_path, capsys):
     files[0].unlink()
     assert main([*arguments, "--quiet"]) == 0  # goes on: only what is missing
     assert files[0].exists() and files[1].stat().st_mtime_ns == before
+    with pytest.raises(ValueError, match="holds files with flip=False, not True; choose another"):
+        submit(judge, source, "voc2012", output, flip=True, competition="comp5")
+    with pytest.raises(ValueError, match=r"results.rar: the archive must end in"):
+        submit(judge, source, "voc2012", output, archive="results.rar")
     with pytest.raises(ValueError, match="server='camvid' is unknown; choose ade20k, cityscapes"):
         submit(judge, source, "camvid", output)
     with pytest.raises(ValueError, match="the network has 21 classes but Cityscapes 19; take one"):
@@ -237,9 +277,12 @@ def test_the_command_line(model, camvid, tmp_path, capsys):
     assert main([*arguments, "--multi-scale", "--crop", "33", "--quiet"]) == 0
     out, err = capsys.readouterr()
     assert "bicyclist" in out and "mean IoU" in out and "report.html" in out
-    assert "--base-size 48, as the training had it" in err
+    assert "base_size=48, as the training had it" in err
     summary = json.loads((tmp_path / "found" / "evaluation.json").read_text())
     assert (summary["images"], summary["flip"], len(summary["scales"])) == (1, True, 6)
     assert summary["base_size"] == 48
     assert main([*arguments, "--multi-scale", "--scales", "1"]) == 1
     assert "leave --scales away" in capsys.readouterr().err
+    arguments = ["submit", "cityscapes", "--data", ".", "--model", "m", "--output", "o"]
+    assert main([*arguments, "--competition", "comp5"]) == 1
+    assert "--competition is for voc2012; cityscapes has none" in capsys.readouterr().err
