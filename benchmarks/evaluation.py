@@ -84,21 +84,23 @@ def main():
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--semseg", required=True, type=Path)
+    parser.add_argument("--images", type=int, default=len(SIZES), help="at least 2")
     parser.add_argument("--work", choices=KINDS, help=argparse.SUPPRESS)
     parser.add_argument("--folder", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.work:
         work(options.work, options.folder, options.semseg)
         return
+    numbers = range(min(options.images, len(SIZES)))
     with tempfile.TemporaryDirectory() as folder:
         workers = {kind: Worker(kind, folder, options.semseg) for kind in KINDS}
         found = {kind: [] for kind in KINDS}
-        for number in range(len(SIZES)):
+        for number in numbers:
             for kind in KINDS:
                 found[kind].append(workers[kind](number))
                 progress(f"image {number}, {kind}: {found[kind][-1][0]:.1f} s")
         maps = {
-            kind: [np.load(Path(folder) / f"{kind}{number}.npy") for number in range(len(SIZES))]
+            kind: [np.load(Path(folder) / f"{kind}{number}.npy") for number in numbers]
             for kind in KINDS
         }
     print(f"{environment(['tensorflow', 'torch'])}\n")
