@@ -1,11 +1,13 @@
 """Many photographs and videos to a folder of results that can be gone on with."""
 
+import contextlib
 import csv
 import dataclasses
 import io
 import json
 import os
 import shutil
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -28,8 +30,10 @@ from keras_psp.evaluation.video import predict_video
 from keras_psp.files import written_aside
 
 TABLE, SETTINGS = "predictions.csv", "predictions.json"
-_COLUMNS = ("name", "source", "width", "height", "frames", "failure")
+_COLUMNS = ("name", "source", "state", "width", "height", "frames", "failure")
 SUFFIXES = (".png", ".jpg", ".webp")
+# States of a row. What is only begun may have results, or some of them, after a kill.
+_BEGUN, _DONE, _FAILED = "begun", "done", "failed"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,13 +85,14 @@ def predict_files(
         NAME_classes.png       class indices, see `Prediction.save`
         NAME_probabilities.npz with `probabilities`, float16
         NAME_overlay.mp4       of a video, see `predict_video`
-        predictions.csv        a row each: size, why it failed, the share of every class
+        predictions.csv        a row each: "done", "failed" or "begun", size, why it failed, the
+                               share of every class; of two rows of a name the later counts
         predictions.json       the settings they were made with
 
     NAME is the photograph's without suffix; of several alike the later ones get that of their
     folder in front, or a number behind. The same call again goes on: what is done is left,
-    unless the photograph is newer, and what failed is tried again. Photographs in memory can't
-    be known again; they get new names.
+    unless the photograph is newer, and what failed or was interrupted is tried again. Photographs
+    in memory can't be known again; they get new names.
 
     Args:
         photos: see `predict`; videos too.
@@ -130,8 +135,6 @@ def predict_files(
     record.guard(todo, force=force)
     record.begin(todo)
 
-    failures = []
-
     def save(outcome):
         item, found = outcome
         if isinstance(found, Prediction):
@@ -140,13 +143,12 @@ def predict_files(
             except OSError as error:
                 raise _unwritten(output, error) from error
             height, width = found.classes.shape
-            return item, {"width": width, "height": height}, found.class_shares
-        return item, {"failure": str(found)}, None
-
-    def note(item, row, shares):
-        if "failure" in row:
-            failures.append((item.origin, row["failure"]))
-        record.add(item, row, shares)
+            # Here, in the thread: noted in the order of the inputs, many results would be
+            # without their rows when something stops the process.
+            record.add(item, {"width": width, "height": height}, found.class_shares)
+            return []
+        record.add(item, {"failure": str(found)}, None)
+        return [(item.origin, str(found))]
 
     stills = [item for item in todo if not item.is_video]
     found = outcomes(
@@ -156,15 +158,20 @@ def predict_files(
         probabilities=probabilities,
         max_pixels=max_pixels,
     )
-    rows = ahead(save, found, threads=1 if probabilities else None)
-    if progress and stills:
-        rows = with_bar(rows, "Predicting", len(stills))
+    saved: Any = ahead(save, found, threads=1 if probabilities else None)
+    shown = with_bar(saved, "Predicting", len(stills)) if progress and stills else saved
+    failures: list[tuple[str, str]] = []
     try:
-        for row in rows:
-            note(*row)
+        # Closed before the table is, as results are noted until its threads have ended.
+        with contextlib.closing(saved):
+            for failed in shown:
+                failures += failed
         for item in todo:
             if item.is_video:
-                note(*_video(item, output, segmenter, palette_of(network), alpha, progress))
+                row, shares = _video(item, output, segmenter, palette_of(network), alpha, progress)
+                record.add(item, row, shares)
+                if "failure" in row:
+                    failures.append((item.origin, row["failure"]))
     finally:
         record.finish([item.stem for item in named])
     done = len(todo) - len(failures)
@@ -183,9 +190,9 @@ def _video(item, output, segmenter, palette, alpha, progress):
             progress=progress,
         )
     except (ValueError, ImportError, ConnectionError) as error:
-        return item, {"failure": str(error)}, None
+        return {"failure": str(error)}, None
     row = {"width": found.width, "height": found.height, "frames": found.frames}
-    return item, row, found.class_shares
+    return row, found.class_shares
 
 
 def _check(photos, output, suffix, alpha):
@@ -248,6 +255,7 @@ class _Record:
             )
         kept = there is not None and (not differing or differing == ["model"])
         self._rows = self._read() if kept else {}
+        self._lock = threading.Lock()
 
     def _there(self):
         path = self._folder / SETTINGS
@@ -265,7 +273,14 @@ class _Record:
         with path.open(newline="", encoding="utf-8") as file:
             # A killed process may have left half a row; of two of a name the later counts.
             rows = [row for row in csv.DictReader(file) if row.get(self._columns[-1]) is not None]
-        return {row["name"]: row for row in rows}
+        return self._without_idle({row["name"]: row for row in rows})
+
+    def _without_idle(self, rows):
+        """Without those that were begun and have no file: their names are free."""
+        begun = {name for name, row in rows.items() if row["state"] == _BEGUN}
+        for entry in self._folder.iterdir() if begun else ():
+            begun.discard(entry.name.rpartition("_")[0])
+        return {name: row for name, row in rows.items() if name not in begun}
 
     def named(self, items):
         """The inputs under names of their own: those they had before, else new ones."""
@@ -283,7 +298,7 @@ class _Record:
     def is_done(self, item):
         """Whether all its results are there, and newer than it."""
         row = self._rows.get(item.stem)
-        if row is None or row["failure"] or not _lasting(item):
+        if row is None or row["state"] != _DONE or not _lasting(item):
             return False
         files = self._files(item)
         if not all(file.exists() for file in files):
@@ -317,11 +332,17 @@ class _Record:
         return [self._folder / name for name in files]
 
     def begin(self, items):
-        """Make the folder and write both files, so that nothing fails at the end for that."""
+        """Make the folder and write both files, so that nothing fails at the end for that.
+
+        A row of each tells the next call whose the files are, should this one not come to note
+        its results.
+        """
+        rows = {item.stem: self._row(item, {"state": _BEGUN}, None) for item in items}
         try:
             self._sweep(items)
             with written_aside(self._folder / SETTINGS) as draft:
                 draft.write_text(json.dumps(self._settings, indent=1) + "\n", "utf-8")
+            self._rows |= rows
             self._write(self._rows.values())
         except OSError as error:
             raise _unwritten(self._folder, error) from error
@@ -335,21 +356,28 @@ class _Record:
 
     def add(self, item, row, shares):
         """Add a row at the end of the table, at once."""
-        row = {"name": item.stem, "source": _origin(item), **row}
+        state = _FAILED if "failure" in row else _DONE
+        row = self._row(item, {"state": state, **row}, shares)
+        with self._lock:
+            self._rows[item.stem] = row
+            try:
+                with (self._folder / TABLE).open("a", newline="", encoding="utf-8") as file:
+                    csv.DictWriter(file, self._columns).writerow(row)
+            except OSError as error:
+                raise _unwritten(self._folder / TABLE, error) from error
+
+    def _row(self, item, row, shares):
         figures = [""] * len(self._names) if shares is None else [f"{s:.6f}" for s in shares]
-        row |= dict(zip(self._names, figures, strict=True))
-        self._rows[item.stem] = row
-        try:
-            with (self._folder / TABLE).open("a", newline="", encoding="utf-8") as file:
-                csv.DictWriter(file, self._columns).writerow(row)
-        except OSError as error:
-            raise _unwritten(self._folder / TABLE, error) from error
+        shares = dict(zip(self._names, figures, strict=True))
+        return {"name": item.stem, "source": _origin(item), **row, **shares}
 
     def finish(self, order):
         """The table in the order of the inputs, after those of earlier calls."""
-        these = [self._rows[name] for name in order if name in self._rows]
-        ordered = set(order)
-        self._write([*(row for name, row in self._rows.items() if name not in ordered), *these])
+        with self._lock:
+            rows = self._without_idle(self._rows)
+            these = [rows[name] for name in order if name in rows]
+            ordered = set(order)
+            self._write([*(row for name, row in rows.items() if name not in ordered), *these])
 
     def _write(self, rows):
         text = io.StringIO(newline="")

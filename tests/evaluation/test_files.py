@@ -1,6 +1,9 @@
 import csv
 import json
 import os
+import subprocess
+import sys
+import threading
 
 import keras
 import numpy as np
@@ -8,6 +11,7 @@ import pytest
 from PIL import Image
 
 import keras_psp
+from keras_psp.data.progress import ahead
 from keras_psp.evaluation import Segmenter, files, predict_files
 from keras_psp.evaluation.prediction import Prediction
 
@@ -195,6 +199,95 @@ def test_a_stop_keeps_what_is_done_and_a_killed_process_half_a_row(
     assert (summary.done, summary.skipped) == (1, 2)
     assert [row["name"] for row in table()] == ["a", "b", "deep_a"]
     assert [name for name in os.listdir("out") if name.startswith(".")] == [".mine-abc_1234"]
+
+
+def many(folder, count=6):
+    os.mkdir(folder)
+    for number in range(count):
+        path = f"{folder}/{number}.png"
+        Image.new("RGB", (32, 24), (number, 0, 0)).save(path)
+        os.utime(path, (1e9, 1e9))
+
+
+def test_an_interrupt_keeps_the_rows_of_all_that_was_saved(photos, model, quick, monkeypatch):
+    """Results wait in order of the inputs, and the first is slow: no row would be there yet."""
+    many("many")
+    original, others = Prediction.save, threading.Event()
+    saved = []
+
+    def save(self, *arguments, **options):
+        if self.name == "0":
+            others.wait(20)
+        original(self, *arguments, **options)
+        saved.append(self.name)
+        if len(saved) == 3:
+            others.set()
+        if self.name == "0":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(files, "ahead", lambda f, items, threads: ahead(f, items, threads=2))
+    monkeypatch.setattr(Prediction, "save", save)
+    with pytest.raises(KeyboardInterrupt):
+        predict_files("many", "out", model, progress=False)
+    states = {row["name"]: row["state"] for row in table()}
+    assert states.pop("0") == "begun"
+    assert set(states.values()) == {"done"} and set(states) == set(saved) - {"0"}
+    monkeypatch.setattr(Prediction, "save", original)
+    del quick[:]
+    summary = predict_files("many", "out", model, progress=False)
+    assert (summary.done, summary.skipped) == (6 - len(states), len(states))
+    assert len(quick) == summary.done
+    assert [row["name"] for row in table()] == list("012345")
+    assert {row["state"] for row in table()} == {"done"}
+
+
+KILLED = """
+import os, signal, threading
+import keras, numpy as np
+import keras_psp
+from keras_psp.evaluation import Segmenter, predict_files
+from keras_psp.evaluation.prediction import Prediction
+
+original = Prediction.save
+
+def save(self, *arguments, **options):
+    original(self, *arguments, **options)
+    if self.name == "3":
+        os.kill(os.getpid(), signal.SIGKILL)
+
+Prediction.save = save
+Segmenter.classes = lambda self, images: [np.full(i.shape[:2], 2, np.uint8) for i in images]
+predict_files("many", "out", keras.saving.load_model("model.keras"), progress=False)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
+def test_after_a_kill_the_same_call_goes_on(photos, model, quick):
+    many("many")
+    model.save("model.keras")
+    killed = subprocess.run([sys.executable, "-c", KILLED], capture_output=True)
+    assert killed.returncode == -9, killed.stderr
+    done = {row["name"] for row in table() if row["state"] == "done"}
+    assert os.path.exists("out/3_classes.png") and "3" not in done
+    summary = predict_files("many", "out", model, progress=False)
+    assert (summary.done, summary.skipped, len(quick)) == (6 - len(done), len(done), 6 - len(done))
+    assert [row["name"] for row in table()] == list("012345")
+    assert [name for name in os.listdir("out") if name.startswith(".")] == []
+
+
+def test_names_of_what_never_came_to_a_file_are_free(photos, model, quick, monkeypatch):
+    def save(self, *arguments, **options):
+        raise OSError(28, "No space left on device")
+
+    arrays = np.zeros((2, 24, 32, 3), np.uint8)
+    original = Prediction.save
+    monkeypatch.setattr(Prediction, "save", save)
+    with pytest.raises(OSError, match="No space left"):
+        predict_files(arrays, "out", model, progress=False)
+    monkeypatch.setattr(Prediction, "save", original)
+    assert table() == []
+    predict_files(arrays, "out", model, progress=False)
+    assert [row["name"] for row in table()] == ["photo_0001", "photo_0002"]
 
 
 def test_probabilities_and_jpeg(photos, model, monkeypatch):
