@@ -33,7 +33,7 @@ TABLE, SETTINGS = "predictions.csv", "predictions.json"
 _COLUMNS = ("name", "source", "state", "width", "height", "frames", "failure")
 SUFFIXES = (".png", ".jpg", ".webp")
 # States of a row. What is only begun may have results, or some of them, after a kill.
-_BEGUN, _DONE, _FAILED = "begun", "done", "failed"
+_BEGUN, _DONE, _FAILED, _OTHER = "begun", "done", "failed", "other settings"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,8 +85,10 @@ def predict_files(
         NAME_classes.png       class indices, see `Prediction.save`
         NAME_probabilities.npz with `probabilities`, float16
         NAME_overlay.mp4       of a video, see `predict_video`
-        predictions.csv        a row each: "done", "failed" or "begun", size, why it failed, the
-                               share of every class; of two rows of a name the later counts
+        predictions.csv        a row each: its state ("done", "failed", "begun", or "other
+                               settings" where those of a forced call differ from its own),
+                               size, why it failed, the share of every class; of two rows of
+                               a name the later counts
         predictions.json       the settings they were made with
 
     NAME is the photograph's without suffix; of several alike the later ones get that of their
@@ -253,8 +255,8 @@ class _Record:
                 f"{folder} holds predictions with {key}={there.get(key)!r}, not "
                 f"{settings[key]!r}; choose another output, or force their replacement."
             )
-        kept = there is not None and (not differing or differing == ["model"])
-        self._rows = self._read() if kept else {}
+        same = there is not None and (not differing or differing == ["model"])
+        self._rows = self._read(same)
         self._lock = threading.Lock()
 
     def _there(self):
@@ -266,13 +268,25 @@ class _Record:
         except (ValueError, TypeError):
             return {}
 
-    def _read(self):
+    def _read(self, same):
         path = self._folder / TABLE
         if not path.exists():
             return {}
         with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            columns = reader.fieldnames or [""]
+            if not {"name", "source", "state"} <= set(columns):
+                return {}
             # A killed process may have left half a row; of two of a name the later counts.
-            rows = [row for row in csv.DictReader(file) if row.get(self._columns[-1]) is not None]
+            # Another network has other classes.
+            rows = [
+                {column: row.get(column, "") for column in self._columns}
+                for row in reader
+                if row[columns[-1]] is not None
+            ]
+        for row in rows:
+            if row["state"] == _DONE and not same:
+                row["state"] = _OTHER
         return self._without_idle({row["name"]: row for row in rows})
 
     def _without_idle(self, rows):
@@ -340,12 +354,18 @@ class _Record:
         rows = {item.stem: self._row(item, {"state": _BEGUN}, None) for item in items}
         try:
             self._sweep(items)
-            with written_aside(self._folder / SETTINGS) as draft:
-                draft.write_text(json.dumps(self._settings, indent=1) + "\n", "utf-8")
             self._rows |= rows
-            self._write(self._rows.values())
+            # A table is first, so that rows of other settings are never beside these, as if
+            # they had been made with them; where there is none, it must not be without them.
+            writes = [self._write_settings, lambda: self._write(self._rows.values())]
+            for write in reversed(writes) if (self._folder / TABLE).exists() else writes:
+                write()
         except OSError as error:
             raise _unwritten(self._folder, error) from error
+
+    def _write_settings(self):
+        with written_aside(self._folder / SETTINGS) as draft:
+            draft.write_text(json.dumps(self._settings, indent=1) + "\n", "utf-8")
 
     def _sweep(self, items):
         """Remove the drafts of a killed process."""

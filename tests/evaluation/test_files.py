@@ -135,6 +135,60 @@ def test_other_settings_are_refused(photos, model, quick):
     assert settings()["flip"] is True
 
 
+def test_force_for_one_keeps_the_rows_of_the_others(photos, model, quick):
+    (photos / "in" / "c.png").write_bytes(b"")
+    predict_files("in", "out", model, progress=False)
+    before = {row["name"]: row for row in table()}
+    predict_files("in/b.jpg", "out", model, flip=True, force=True, progress=False)
+    rows = {row["name"]: row for row in table()}
+    states = {name: row["state"] for name, row in rows.items()}
+    expected = {"a": "other settings", "b": "done", "c": "failed", "deep_a": "other settings"}
+    assert states == expected
+    assert rows["a"] == {**before["a"], "state": "other settings"}
+    # They are results of this folder, but not of these settings.
+    del quick[:]
+    summary = predict_files("in", "out", model, flip=True, progress=False)
+    assert (summary.done, summary.skipped, len(quick)) == (2, 1, 2)
+    assert [row["name"] for row in table()] == ["a", "b", "c", "deep_a"]
+
+
+def test_force_with_a_network_of_other_classes_keeps_names_and_sizes(photos, model, quick):
+    predict_files("in", "out", model, progress=False)
+    config = model.get_config()
+    config |= {"num_classes": 3, "class_names": ("sky", "sea", "car"), "palette": None}
+    other = keras_psp.PSPNet.from_config(config)
+    predict_files("in/b.jpg", "out", other, force=True, progress=False)
+    rows = {row["name"]: row for row in table()}
+    assert (rows["b"]["car"], rows["b"]["state"]) == ("1.000000", "done")
+    row = rows["deep_a"]
+    assert (row["width"], row["sea"], row["state"]) == ("32", "", "other settings")
+    assert row["source"] == str(photos / "in/deep/a.png")
+
+
+def test_a_stop_between_both_files_never_makes_results_those_of_other_settings(
+    photos, model, quick, monkeypatch
+):
+    predict_files("in", "out", model, progress=False)
+
+    def fail(self):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files._Record, "_write_settings", fail)
+        with pytest.raises(KeyboardInterrupt):
+            predict_files("in/b.jpg", "out", model, flip=True, force=True, progress=False)
+    assert settings()["flip"] is False
+    assert "done" not in {row["state"] for row in table()}
+    assert predict_files("in", "out", model, progress=False).done == 3
+
+
+def test_a_table_that_is_none_is_replaced_by_force(photos, model, quick):
+    predict_files("in/a.png", "out", model, progress=False)
+    (photos / "out" / "predictions.csv").write_text("mine\nall\n")
+    assert predict_files("in/a.png", "out", model, force=True, progress=False).done == 1
+    assert [row["name"] for row in table()] == ["a"]
+
+
 def test_no_file_is_lost(photos, model, quick):
     os.mkdir("out")
     (photos / "out" / "b_overlay.png").write_text("mine")
