@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import hashlib
+import json
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -380,9 +381,28 @@ def _opened(name, modified):
     return PSPNet.from_preset(name) if modified is None else convert(name, verbose=False)
 
 
+def _without_training(config):
+    """A configuration, at any depth, without what says which layers are frozen."""
+    if isinstance(config, list | tuple):
+        return [_without_training(value) for value in config]
+    if not isinstance(config, dict):
+        return config
+    return {
+        key: _without_training(value)
+        for key, value in config.items()
+        if key not in ("frozen", "trainable")
+    }
+
+
 def digest(model: PSPNet) -> str:
-    """Sixteen hexadecimal digits that tell a network from one with other weights."""
-    found = hashlib.sha256()
+    """Sixteen hexadecimal digits that tell a network from one with other weights or settings.
+
+    Such are its dtype policy, its mean and std, `align_corners` or the classes' colours; its name
+    and what of it is frozen change no result.
+    """
+    config = {key: value for key, value in model.get_config().items() if key != "name"}
+    settings = [_without_training(config), model.dtype_policy.name]
+    found = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
     for weight in model.weights:
         found.update(np.ascontiguousarray(np.asarray(weight)).tobytes())
     return found.hexdigest()[:16]

@@ -16,8 +16,8 @@ PALETTE = ((250, 0, 0), (0, 200, 0), (0, 0, 150))
 
 def small(num_classes=3, **arguments):
     backbone = keras_psp.DilatedResNet(18, stem_filters=(8,))
-    arguments = {"bin_sizes": (1, 2), "aux_weight": 0, **arguments}
-    return keras_psp.PSPNet(num_classes, backbone=backbone, **arguments)
+    arguments = {"backbone": backbone, "bin_sizes": (1, 2), "aux_weight": 0, **arguments}
+    return keras_psp.PSPNet(num_classes, **arguments)
 
 
 @pytest.fixture(scope="module")
@@ -209,6 +209,43 @@ def test_models_by_file_and_folder_are_opened_once(model, tmp_path):
     assert open_model(tmp_path / "last.keras") is opened
     small().save(tmp_path / "best.keras")
     assert digest(open_model(tmp_path)) != digest(model)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"align_corners": False},
+        {"pooling": "max"},
+        {"mean": (1, 2, 3)},
+        {"std": (50, 60, 70)},
+        {"channel_order": "bgr"},
+        {"palette": PALETTE[::-1]},
+    ],
+)
+def test_the_digest_tells_twins_with_other_settings(model, changes):
+    twin = keras_psp.PSPNet.from_config({**model.get_config(), **changes})
+    twin.set_weights(model.get_weights())
+    assert digest(twin) != digest(model)
+
+
+@pytest.mark.parametrize(
+    ("stride", "dtype"), [(8, "float32"), (16, "float32"), (8, "mixed_bfloat16")]
+)
+def test_the_digest_tells_twins_of_another_stride_or_dtype(model, stride, dtype):
+    backbone = keras_psp.DilatedResNet(18, stem_filters=(8,), output_stride=stride)
+    twin = small(backbone=backbone, class_names=NAMES, palette=PALETTE, dtype=dtype)
+    twin.set_weights(model.get_weights())
+    assert (digest(twin) == digest(model)) == (stride == 8 and dtype == "float32")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
+def test_the_digest_stays_over_name_file_and_freezing(dtype, tmp_path):
+    first, second = small(dtype=dtype, name="first"), small(dtype=dtype, name="second")
+    second.set_weights(first.get_weights())
+    second.backbone.trainable = False
+    assert digest(first) == digest(second)
+    second.save(tmp_path / "second.keras")
+    assert digest(keras.saving.load_model(tmp_path / "second.keras")) == digest(first)
 
 
 def test_presets_are_opened_once(model, monkeypatch):
