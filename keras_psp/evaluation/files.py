@@ -21,6 +21,7 @@ from keras_psp.evaluation.prediction import (
     class_names_of,
     digest,
     open_model,
+    out_of_memory,
     outcomes,
     palette_of,
     result_files,
@@ -170,7 +171,7 @@ def predict_files(
                 failures += failed
         for item in todo:
             if item.is_video:
-                row, shares = _video(item, output, segmenter, palette_of(network), alpha, progress)
+                row, shares = _video(item, output, segmenter, alpha, batch_size, progress)
                 record.add(item, row, shares)
                 if "failure" in row:
                     failures.append((item.origin, row["failure"]))
@@ -180,19 +181,34 @@ def predict_files(
     return Summary(output, done, len(named) - len(todo), tuple(failures))
 
 
-def _video(item, output, segmenter, palette, alpha, progress):
+def _video(item, output, segmenter, alpha, batch_size, progress):
+    path = output / f"{item.stem}_overlay.mp4"
     try:
         found = predict_video(
             item.source,
-            output / f"{item.stem}_overlay.mp4",
+            path,
             segmenter,
             class_names=class_names_of(segmenter.model),
-            palette=palette,
+            palette=palette_of(segmenter.model),
             alpha=alpha,
+            batch_size=batch_size,
             progress=progress,
         )
-    except (ValueError, ImportError, ConnectionError) as error:
+    except (ValueError, ImportError) as error:
         return {"failure": str(error)}, None
+    except OSError as error:
+        # A video that can't be read is a ValueError, unless it isn't there: the rest is the output.
+        if not isinstance(error, FileNotFoundError) or os.path.exists(item.source):
+            raise _unwritten(path, error) from error
+        return {"failure": str(error)}, None
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+        reason = (
+            f"{item.origin}: needs more memory than there is; give crop=, base_size=, or a smaller "
+            "batch_size=."
+        )
+        return {"failure": reason}, None
     row = {"width": found.width, "height": found.height, "frames": found.frames}
     return row, found.class_shares
 

@@ -310,9 +310,7 @@ def _segmented(segmenter, photos, probabilities):
         kind = np.uint8 if chances.shape[-1] <= 256 else np.uint16
         return [(chances.argmax(axis=-1).astype(kind), chances)]
     except Exception as error:
-        # TensorFlow has an error of its own where a photograph needs more memory than there is.
-        exhausted = type(error).__name__ == "ResourceExhaustedError"
-        if not exhausted and not isinstance(error, ValueError | MemoryError):
+        if not out_of_memory(error) and not isinstance(error, ValueError):
             raise
         if len(photos) == 1:
             if not isinstance(error, ValueError):
@@ -322,6 +320,12 @@ def _segmented(segmenter, photos, probabilities):
             return [error]
     # One of them is at fault: each on its own.
     return [result for photo in photos for result in _segmented(segmenter, [photo], probabilities)]
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether it says that something needs more memory than there is."""
+    # TensorFlow has an error of its own for that.
+    return isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError"
 
 
 def class_names_of(model: PSPNet) -> tuple[str, ...]:

@@ -70,11 +70,12 @@ def predict_video(
         ImportError: PyAV isn't installed.
         FileNotFoundError: there is no such file.
         ValueError: the file is no video, is broken, or has no frame; nothing is written.
+        OSError: the new one can't be written.
     """
     av = _av(path)
     if is_address(path):
         raise ValueError(f"{path}: videos aren't fetched; download it and give the file.")
-    if not Path(path).exists():
+    if not os.path.exists(path):  # False also in a folder that can't be read
         raise FileNotFoundError(f"{path}: there is no such file.")
     counts = np.zeros(len(class_names), np.int64)
     frames, size = 0, (0, 0)
@@ -93,14 +94,18 @@ def predict_video(
             for (frame, image), classes in zip(group, found, strict=True):
                 if writer is None:
                     size = image.shape[:2]
-                    writer = _Writer(av, stack, draft, stream, size, class_names, alpha, palette)
+                    with _writing(av, output):
+                        writer = _Writer(
+                            av, stack, draft, stream, size, class_names, alpha, palette
+                        )
                 if image.shape[:2] != size:
                     raise ValueError(
                         f"{path}: its frames change from {size[1]}x{size[0]} to "
                         f"{image.shape[1]}x{image.shape[0]}; convert it to one size before."
                     )
                 of_frame = np.bincount(classes.ravel(), minlength=len(counts))
-                writer.add(frame, image, classes, of_frame / classes.size)
+                with _writing(av, output):
+                    writer.add(frame, image, classes, of_frame / classes.size)
                 counts += of_frame
                 frames += 1
         if writer is None:
@@ -110,7 +115,8 @@ def predict_video(
                 f"{path}: breaks off after {frames} of {stream.frames} frames; copy or download it "
                 "again."
             )
-        writer.end()
+        with _writing(av, output):
+            writer.end()
     return VideoSummary(Path(output), size[1], size[0], frames, counts / counts.sum())
 
 
@@ -134,6 +140,19 @@ def _opened(av, path):
 def _broken(path, error):
     reason = getattr(error, "strerror", None) or str(error)
     return ValueError(f"{path}: is a broken video, or none ({reason}); copy or download it again.")
+
+
+@contextlib.contextmanager
+def _writing(av, path):
+    """FFmpeg's errors of the output are of no kind, or ValueErrors as those of broken videos."""
+    try:
+        yield
+    except av.FFmpegError as error:
+        if isinstance(error, OSError | MemoryError):
+            raise
+        raise OSError(
+            f"{path} can't be written ({error.strerror}); give another output."
+        ) from error
 
 
 def _frames(av, source, path):

@@ -47,6 +47,17 @@ def test_predict_and_again_and_one_that_is_broken(run, tmp_path, capsys):
     assert main(command(run, tmp_path / "out", "--quiet", "--flip", "--force")) == 0
 
 
+def test_videos_and_photographs_that_are_not_there_are_named(run, tmp_path, capsys):
+    pytest.importorskip("av", reason="PyAV is not installed")
+    more = command(run, tmp_path / "out", "--quiet")
+    more[2:2] = [str(tmp_path / "no.mp4"), str(tmp_path / "no.jpg")]
+    assert main(more) == 3
+    out, err = capsys.readouterr()
+    assert out.startswith("2 done, 2 failed: ")
+    for name in ("no.mp4", "no.jpg"):
+        assert f"keras-psp: {tmp_path / name}: there is no such file" in err
+
+
 def test_options(run, tmp_path, capsys):
     more = ("--probabilities", "--format", "jpg", "--alpha", "0.3", "--quiet")
     assert main(command(run, tmp_path, *more)) == 0

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from keras_psp.evaluation import predict_files, predict_video
+from keras_psp.evaluation import files, predict_files, predict_video, video
 
 NAMES = ("dark", "light")
 PALETTE = np.array([(200, 0, 0), (0, 200, 0)], np.uint8)
@@ -120,6 +120,77 @@ def test_without_pyav_the_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(builtins, "__import__", absent)
     with pytest.raises(ImportError, match=r'needs PyAV; pip install "keras-psp\[video\]"'):
         predict_video(tmp_path / "film.mp4", tmp_path / "new.mp4", ByBrightness(), **GIVEN)
+
+
+def test_what_ffmpeg_says_of_the_output_is_no_broken_video(tmp_path, monkeypatch):
+    av = pytest.importorskip("av", reason="PyAV is not installed")
+    path = film(tmp_path / "film.mp4")
+
+    def add(self, *arguments):
+        raise av.error.InvalidDataError(1, "Invalid data")
+
+    monkeypatch.setattr(video._Writer, "add", add)
+    with pytest.raises(OSError, match=r"new.mp4 can't be written \(Invalid data\); give another"):
+        predict_video(path, tmp_path / "new.mp4", ByBrightness(), **GIVEN)
+
+
+class ResourceExhaustedError(Exception):
+    """As TensorFlow names its own."""
+
+
+@pytest.fixture
+def network():
+    import keras_psp
+
+    backbone = keras_psp.DilatedResNet(18, stem_filters=(8,))
+    return keras_psp.PSPNet(2, backbone=backbone, bin_sizes=(1,), aux_weight=0, class_names=NAMES)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (FileNotFoundError("b.mp4: there is no such file."), "b.mp4: there is no such file."),
+        (MemoryError(), "b.mp4: needs more memory than there is; give crop=, base_size=, or a sm"),
+        (ResourceExhaustedError("OOM"), "b.mp4: needs more memory than there is; give crop=, bas"),
+    ],
+)
+def test_a_video_that_fails_leaves_the_rest(error, reason, network, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def fake(path, output, segmenter, **options):
+        if path.name == "b.mp4":
+            raise error
+        assert options["batch_size"] == 2
+        return video.VideoSummary(output, 64, 48, 9, np.array([0.5, 0.5]))
+
+    monkeypatch.setattr(files, "predict_video", fake)
+    found = predict_files(["b.mp4", "c.mp4"], "out", network, batch_size=2, progress=False)
+    ((origin, told),) = found.failures
+    assert (found.done, origin) == (1, "b.mp4") and told.startswith(reason)
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left"), FileNotFoundError(2, "No space left")]
+)
+def test_an_output_that_cannot_be_written_is_no_broken_video(error, network, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "b.mp4").write_text("a film")
+
+    def fake(*arguments, **options):
+        raise error
+
+    monkeypatch.setattr(files, "predict_video", fake)
+    with pytest.raises(OSError, match=r"b_overlay.mp4 can't be written \(No space left\); make"):
+        predict_files("b.mp4", "out", network, progress=False)
+
+
+def test_an_error_in_the_code_is_no_broken_video(network, tmp_path, monkeypatch):
+    def fake(*arguments, **options):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(files, "predict_video", fake)
+    with pytest.raises(ZeroDivisionError):
+        predict_files(tmp_path / "b.mp4", tmp_path / "out", network, progress=False)
 
 
 def test_videos_and_photographs_share_a_folder_and_a_table(tmp_path, monkeypatch):
