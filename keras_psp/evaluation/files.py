@@ -71,6 +71,7 @@ def predict_files(
     scales: Sequence[float] = (1.0,),
     flip: bool = False,
     crop: int | None = None,
+    overlap: float = 1 / 3,
     base_size: int | None = None,
     batch_size: int = 4,
     probabilities: bool = False,
@@ -100,7 +101,7 @@ def predict_files(
     Args:
         photos: see `predict`; videos too.
         output: the folder; made if it doesn't exist, left out of the photographs.
-        model, scales, flip, crop, base_size, batch_size, max_pixels: see `predict`.
+        model, scales, flip, crop, overlap, base_size, batch_size, max_pixels: see `predict`.
         probabilities: write them as well.
         suffix: of the overlays: ".png", ".jpg" or ".webp".
         alpha: share of the classes' colours in the overlays, 0 to 1.
@@ -119,14 +120,21 @@ def predict_files(
         raise ValueError("photos is empty; give at least one.")
     network = open_model(model)
     segmenter = Segmenter(
-        network, scales=scales, flip=flip, crop=crop, base_size=base_size, batch_size=batch_size
+        network,
+        scales=scales,
+        flip=flip,
+        crop=crop,
+        overlap=overlap,
+        base_size=base_size,
+        batch_size=batch_size,
     )
     settings = {
         "model": str(getattr(model, "name", model or DEFAULT_MODEL)),
         "weights": digest(network),
-        "scales": list(scales),
+        "scales": list(segmenter.scales),
         "flip": flip,
         "crop": crop,
+        "overlap": overlap if crop else None,  # without windows it changes nothing
         "base_size": base_size,
         "probabilities": probabilities,
         "suffix": suffix,

@@ -186,6 +186,7 @@ def predict(
     scales: Sequence[float] = (1.0,),
     flip: bool = False,
     crop: int | None = None,
+    overlap: float = 1 / 3,
     base_size: int | None = None,
     batch_size: int = 4,
     probabilities: bool = False,
@@ -206,7 +207,7 @@ def predict(
             preset's name (`keras_psp.list_presets()`), a `PSPNet`, a `.keras` or other
             file that `keras_psp.weights.convert` knows, or the folder of a training. The
             last one opened by name is kept for the next call.
-        scales, flip, crop, base_size, batch_size: see `Segmenter`.
+        scales, flip, crop, overlap, base_size, batch_size: see `Segmenter`.
         probabilities: keep them as well; they take 4 bytes a class and pixel.
         max_pixels: larger photographs are refused.
 
@@ -220,7 +221,13 @@ def predict(
     """
     network = open_model(model)
     segmenter = Segmenter(
-        network, scales=scales, flip=flip, crop=crop, base_size=base_size, batch_size=batch_size
+        network,
+        scales=scales,
+        flip=flip,
+        crop=crop,
+        overlap=overlap,
+        base_size=base_size,
+        batch_size=batch_size,
     )
     found = outcomes(
         find_inputs(photos),

@@ -1,3 +1,5 @@
+import json
+
 import keras
 import numpy as np
 import pytest
@@ -5,6 +7,7 @@ from PIL import Image
 
 import keras_psp
 from keras_psp.cli import main
+from keras_psp.evaluation import Segmenter
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +59,26 @@ def test_videos_and_photographs_that_are_not_there_are_named(run, tmp_path, caps
     assert out.startswith("2 done, 2 failed: ")
     for name in ("no.mp4", "no.jpg"):
         assert f"keras-psp: {tmp_path / name}: there is no such file" in err
+
+
+def test_the_protocol(run, tmp_path, capsys):
+    windows = ("--crop", "17", "--overlap", "0.5", "--quiet")
+    assert main(command(run, tmp_path / "six", "--multi-scale", *windows)) == 0
+    settings = json.loads((tmp_path / "six" / "predictions.json").read_text())
+    assert (settings["scales"], settings["flip"]) == ([0.5, 0.75, 1, 1.25, 1.5, 1.75], True)
+    assert (settings["crop"], settings["overlap"]) == (17, 0.5)
+    # The same by hand, pixel by pixel.
+    with Image.open(tmp_path / "six" / "0_classes.png") as picture:
+        found = np.asarray(picture)
+    model = keras.saving.load_model(run / "best.keras")
+    scales = (0.5, 0.75, 1, 1.25, 1.5, 1.75)
+    segmenter = Segmenter(model, scales=scales, flip=True, crop=17, overlap=0.5)
+    with Image.open(run / "photos" / "0.png") as picture:
+        (expected,) = segmenter.classes([np.asarray(picture)])
+    np.testing.assert_array_equal(found, expected)
+    assert main(command(run, tmp_path / "no", "--multi-scale", "--scales", "1", "2")) == 1
+    assert "--multi-scale stands for six scales and flip; leave" in capsys.readouterr().err
+    assert not (tmp_path / "no").exists()
 
 
 def test_options(run, tmp_path, capsys):

@@ -360,6 +360,22 @@ def test_a_bar_is_shown_where_it_is_wanted(photos, model, quick, capsys):
     assert capsys.readouterr().err == ""
 
 
+def test_one_scale_may_be_a_number(photos, model, quick):
+    predict_files("in", "out", model, scales=1.5, progress=False)
+    assert settings()["scales"] == [1.5]
+    assert predict_files("in", "out", model, scales=(1.5,), progress=False).skipped == 3
+
+
+def test_overlap_goes_to_the_windows_and_counts_where_there_are_some(photos, model, quick):
+    with pytest.raises(ValueError, match=r"overlap=1; it must be from 0 to below 1"):
+        predict_files("in", "out", model, overlap=1, progress=False)
+    predict_files("in", "out", model, overlap=0.5, progress=False)
+    assert predict_files("in", "out", model, overlap=0.25, progress=False).skipped == 3
+    predict_files("in", "windows", model, crop=17, overlap=0.5, progress=False)
+    with pytest.raises(ValueError, match=r"windows holds predictions with overlap=0.5, not 0.25"):
+        predict_files("in", "windows", model, crop=17, overlap=0.25, progress=False)
+
+
 def test_damaged_settings_are_no_reason_to_mix(photos, model, quick):
     predict_files("in", "out", model, progress=False)
     (photos / "out" / "predictions.json").write_text("{")

@@ -191,7 +191,8 @@ def test_options_go_to_the_segmenter(model, monkeypatch):
             super().__init__(model)
 
     monkeypatch.setattr(module, "Segmenter", Seen)
-    options = {"scales": (0.5, 1), "flip": True, "crop": 33, "base_size": 64, "batch_size": 2}
+    options = {"scales": (0.5, 1), "flip": True, "crop": 33, "overlap": 0.5}
+    options |= {"base_size": 64, "batch_size": 2}
     keras_psp.predict(photo(), model, **options)
     assert given == options
 
