@@ -480,6 +480,17 @@ def test_another_job_in_the_folder_is_refused(network, by_hand, tmp_path):
         predict(network, tmp_path, scales=(0.5, 1.0))
 
 
+def test_another_number_of_shards_replaces_those_before(network, by_hand, tmp_path):
+    write_set(tmp_path, 4)
+    for shards in (3, 2):
+        predict(network, tmp_path, format="tfrecord", shards=shards)
+        found = sorted((tmp_path / "out").glob("classes-*"))
+        assert [path.name for path in found] == [
+            f"classes-{index:05d}-of-{shards:05d}.tfrecord" for index in range(shards)
+        ]
+        assert sum(len(list(records.read_records(str(path)))) for path in found) == 4
+
+
 def test_labels_by_a_lookup(network, by_hand, tmp_path):
     expected = write_set(tmp_path, 2)
     for path in (tmp_path / "labels").rglob("*.png"):

@@ -94,7 +94,7 @@ def predict_many(
         source: `ImageFiles`, `ImageList` or `TFRecords`.
         output: folder of the results.
         format: "png", or "tfrecord" for shards of tf.train.Example.
-        shards: number of TFRecord files at the end.
+        shards: number of TFRecord files at the end; those of another number are removed.
         ignore_class: label of pixels that don't count.
         label_lookup: for each value in the labels its class or `ignore_class`; by default
             values are classes already.

@@ -9,6 +9,7 @@ from typing import Any
 
 import apache_beam as beam
 import numpy as np
+from apache_beam.io.filesystems import FileSystems
 from apache_beam.ml.inference.base import KeyedModelHandler, RunInference
 from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.windowed_value import WindowedValue
@@ -283,8 +284,15 @@ def _write_shard(pair, output, shards):
     return path
 
 
-def _finish(output, facts, values, count, confusion, failed, *_):
+def _finish(output, facts, values, count, confusion, failed, made=()):
     """The final files, that of all numbers last."""
+    if made:
+        # Those of a start with another number of shards hold the same images.
+        current = {path.rpartition("/")[2] for path in made}
+        shards = matches(f"{output}/classes-*-of-*.tfrecord")
+        old = [path for path in shards if path.rpartition("/")[2] not in current]
+        if old:
+            FileSystems.delete(old)
     failures = sorted(set(failed))
     lines = [
         json.dumps({"name": name, "image": origin, "reason": reason})
