@@ -240,6 +240,41 @@ def test_without_labels_and_with_more_images_later(network, by_hand, tmp_path):
     assert predict(network, tmp_path, labels=()).images == 3
 
 
+@pytest.mark.parametrize("output", ["out", "images"])
+def test_results_among_the_images_are_no_images(network, by_hand, tmp_path, output):
+    write_set(tmp_path, 4)
+    if output == "out":
+        source = bulk.ImageFiles(f"{tmp_path}/**.png")
+        shutil.rmtree(tmp_path / "labels")
+    else:
+        source = bulk.ImageFiles(f"{tmp_path}/images/**.png")
+    for _ in range(2):
+        done = bulk.predict_many(network, source, tmp_path / output, progress=False)
+        assert (done.images, done.failures) == (4, [])
+        assert source.settled().count(str(tmp_path / output)) == 4
+
+
+def test_what_is_a_result():
+    for path in ("classes/a/b.png", "parts/1f.tfrecord", "classes-00000-of-00002.tfrecord"):
+        assert results.is_result(f"gs://b/out/{path}", "gs://b/out")
+        assert not results.is_result(f"gs://b/{path}", "gs://b/out")
+    for path in ("images/a.png", "classes/a.jpg", "val.tfrecord"):
+        assert not results.is_result(f"gs://b/out/{path}", "gs://b/out")
+
+
+def test_records_among_the_results_are_no_images(network, by_hand, tmp_path):
+    write_set(tmp_path, 1)
+    image = (tmp_path / "images/folder 0/0.png").read_bytes()
+    with tf.io.TFRecordWriter(str(tmp_path / "a.tfrecord")) as file:
+        file.write(example(**{"image/encoded": image, "image/filename": b"a.png"}))
+    source = bulk.TFRecords(f"{tmp_path}/**.tfrecord")
+    for _ in range(2):
+        done = bulk.predict_many(
+            network, source, tmp_path / "out", format="tfrecord", progress=False
+        )
+        assert (done.images, done.failures) == (1, [])
+
+
 SCRIPT = """
 import os, signal, sys
 from keras_psp.evaluation import beam

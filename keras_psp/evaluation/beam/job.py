@@ -139,10 +139,10 @@ def predict_many(
             lookup=label_lookup,
             title=f"the {facts.num_classes} classes",
         )
-    total = source.count()
+    folder = absolute(output).rstrip("/")
+    total = source.count(folder)
     if total == 0:
         raise ValueError(f"no image matches {_words(source)}; `**` goes into folders, `*` doesn't.")
-    folder = absolute(output).rstrip("/")
     lookup = None if label_lookup is None else {str(k): v for k, v in label_lookup.items()}
     _settle(
         folder,

@@ -62,7 +62,7 @@ def build(
         | "WrittenByName" >> beam.Map(lambda record: (record.name, record))
     )
     done = written | "WrittenOrigins" >> beam.Map(lambda pair: (pair[0], pair[1].origin))
-    items = source.items(pipeline)
+    items = source.items(pipeline, output)
     if not isinstance(source, sources.TFRecords):
         # Also spreads the images over the workers.
         items = items | "OneName" >> beam.GroupByKey() | "Unique" >> beam.FlatMap(_unique)
@@ -289,7 +289,7 @@ def _finish(output, facts, values, count, confusion, failed, made=()):
     if made:
         # Those of a start with another number of shards hold the same images.
         current = {path.rpartition("/")[2] for path in made}
-        shards = matches(f"{output}/classes-*-of-*.tfrecord")
+        shards = matches(f"{output}/{results.SHARDS}")
         old = [path for path in shards if path.rpartition("/")[2] not in current]
         if old:
             FileSystems.delete(old)

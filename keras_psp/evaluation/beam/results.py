@@ -1,5 +1,6 @@
 """The results of a job: one whole file for each image, or for a few, before the final ones."""
 
+import fnmatch
 import hashlib
 import io
 import json
@@ -15,6 +16,7 @@ from keras_psp.evaluation.beam import records
 from keras_psp.evaluation.beam.files import read_bytes, write_bytes
 
 FORMATS = ("png", "tfrecord")
+SHARDS = "classes-*-of-*.tfrecord"
 # A kill costs the results since the last file; a file has this many, or those of so long.
 _PART_IMAGES, _PART_SECONDS = 64, 10.0
 _TEXT = "keras_psp"
@@ -134,6 +136,15 @@ def shard(parts: Sequence[tuple[str, Sequence[str]]]) -> Iterator[bytes]:
             if name in wanted:
                 wanted.remove(name)
                 yield data
+
+
+def is_result(path: str, output: str) -> bool:
+    """Whether the path is one that a job writes its results to; a source's pattern may fit it."""
+    inner = path.removeprefix(f"{output}/")
+    return inner != path and any(
+        fnmatch.fnmatchcase(inner, pattern)
+        for pattern in ("classes/*.png", TFRecordParts.pattern, SHARDS)
+    )
 
 
 def store(kind: str, output: str) -> PNGs | TFRecordParts:

@@ -15,6 +15,7 @@ from keras_psp.data.pairs import IMAGE_SUFFIXES, ImagePairs, read_image, read_ma
 from keras_psp.evaluation.beam import records
 from keras_psp.evaluation.beam.files import absolute, matches, read_bytes
 from keras_psp.evaluation.beam.handler import Failure
+from keras_psp.evaluation.beam.results import is_result
 
 
 class Item(NamedTuple):
@@ -43,7 +44,7 @@ class Failed(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class ImageFiles:
-    """Image files that match patterns.
+    """Image files that match patterns, the job's own results left out.
 
         ImageFiles("ade/images/val/**.jpg", labels=[("images/", "annotations/"), (".jpg", ".png")])
 
@@ -78,16 +79,16 @@ class ImageFiles:
         """Whether there are labels."""
         return bool(self.labels)
 
-    def count(self) -> int:
+    def count(self, output: str) -> int:
         """Number of images now; not cheap for many."""
-        return len({path for pattern in self.patterns for path in matches(pattern)})
+        return len({path for pattern in self.patterns for path in _given(pattern, output)})
 
-    def items(self, pipeline):
+    def items(self, pipeline, output: str):
         """(name, Item) of every image, several of a name possible."""
         return (
             pipeline
             | "ImagePatterns" >> beam.Create(list(self.patterns))
-            | "ImageFiles" >> beam.FlatMap(matches)
+            | "ImageFiles" >> beam.FlatMap(_given, output)
             | "NameImages" >> beam.Map(self.item)
         )
 
@@ -141,11 +142,11 @@ class ImageList:
         """Whether there are labels."""
         return self.pairs()[0][1] is not None
 
-    def count(self) -> int:
+    def count(self, output: str) -> int:
         """Number of images."""
         return len(set(self.pairs()))
 
-    def items(self, pipeline):
+    def items(self, pipeline, output: str):
         """(name, Item) of every image, several of a name possible."""
         items = [
             Item(result_name(image, str(self.root)), image, label) for image, label in self.pairs()
@@ -175,22 +176,27 @@ class TFRecords:
             raise ValueError("patterns is empty; give one, as 'val-*.tfrecord'.")
         return TFRecords(tuple(absolute(pattern) for pattern in given), self.labelled)
 
-    def count(self) -> int | None:
+    def count(self, output: str) -> int | None:
         """Not known before all was read; 0 where no file matches."""
-        return None if any(matches(pattern) for pattern in self.patterns) else 0
+        return None if any(_given(pattern, output) for pattern in self.patterns) else 0
 
-    def items(self, pipeline):
+    def items(self, pipeline, output: str):
         """Item or Failed of every record."""
         return (
             pipeline
             | "ImagePatterns" >> beam.Create(list(self.patterns))
-            | "ImageFiles" >> beam.FlatMap(matches)
+            | "ImageFiles" >> beam.FlatMap(_given, output)
             | "FilesApart" >> beam.Reshuffle()
             | "ReadImages" >> beam.FlatMap(record_items, self.labelled)
         )
 
 
 Source = ImageFiles | ImageList | TFRecords
+
+
+def _given(pattern, output):
+    """What matches, without the results of the job's own earlier starts."""
+    return [path for path in matches(pattern) if not is_result(path, output)]
 
 
 def _folder_of(patterns):
