@@ -19,6 +19,31 @@ _BLOCK_ELEMENTS = 2**23
 _WIDTH_STEP = 64  # JAX compiles for each width; widths are rounded up to this
 
 
+def checked_protocol(
+    scales: Sequence[float] = (1.0,),
+    flip: bool = False,
+    crop: int | None = None,
+    overlap: float = 1 / 3,
+    base_size: int | None = None,
+    batch_size: int = 4,
+) -> dict[str, Any]:
+    """The arguments of `Segmenter` by name, in Python's own types, all of them.
+
+    Raises:
+        ValueError: for one that can't be.
+    """
+    factors = tuple(float(scale) for scale in np.atleast_1d(scales))
+    if not factors or not all(0 < scale < 100 for scale in factors):
+        raise ValueError(f"scales={scales!r}; give one or more factors above 0.")
+    if not 0 <= overlap < 1:
+        raise ValueError(f"overlap={overlap!r}; it must be from 0 to below 1.")
+    sizes = {"crop": crop, "base_size": base_size, "batch_size": batch_size}
+    for name, value in sizes.items():
+        if value is not None or name == "batch_size":
+            sizes[name] = checked_integer(name, value, least=1)
+    return {"scales": factors, "flip": bool(flip), "overlap": float(overlap), **sizes}
+
+
 class Segmenter:
     """Classes of every pixel of images of any size, by the authors' test protocol.
 
@@ -56,19 +81,13 @@ class Segmenter:
         batch_size: int = 4,
     ):
         self.model = model
-        self.scales = tuple(float(scale) for scale in np.atleast_1d(scales))
-        if not self.scales or not all(0 < scale < 100 for scale in self.scales):
-            raise ValueError(f"scales={scales!r}; give one or more factors above 0.")
-        if not 0 <= overlap < 1:
-            raise ValueError(f"overlap={overlap!r}; it must be from 0 to below 1.")
-        for name, value in (("crop", crop), ("base_size", base_size), ("batch_size", batch_size)):
-            if value is not None or name == "batch_size":
-                checked_integer(name, value, least=1)
-        self.flip = bool(flip)
-        self.crop = crop
-        self.overlap = overlap
-        self.base_size = base_size
-        self.batch_size = int(batch_size)
+        checked = checked_protocol(scales, flip, crop, overlap, base_size, batch_size)
+        self.scales: tuple[float, ...] = checked["scales"]
+        self.flip: bool = checked["flip"]
+        self.crop: int | None = checked["crop"]
+        self.overlap: float = checked["overlap"]
+        self.base_size: int | None = checked["base_size"]
+        self.batch_size: int = checked["batch_size"]
         normalization = model.get_layer("normalization")
         step = 1 if normalization.channel_order == "rgb" else -1
         self._mean = np.array(normalization.mean[::step], np.float32)

@@ -515,6 +515,22 @@ def test_another_job_in_the_folder_is_refused(network, by_hand, tmp_path):
         predict(network, tmp_path, scales=(0.5, 1.0))
 
 
+def test_defaults_given_or_not_are_the_same_job(network, by_hand, tmp_path):
+    write_set(tmp_path, 1)
+    predict(network, tmp_path)
+    given = {"scales": np.ones(1), "flip": 0, "crop": None, "overlap": 1 / 3, "base_size": None}
+    assert predict(network, tmp_path, batch_size=2, **given).images == 1
+
+
+def test_wrong_options_leave_the_folder_to_the_right_ones(network, by_hand, tmp_path):
+    write_set(tmp_path, 1)
+    with pytest.raises(ValueError, match="crop is 0"):
+        predict(network, tmp_path, crop=0)
+    with pytest.raises(TypeError, match="scale"):
+        predict(network, tmp_path, scale=2)
+    assert predict(network, tmp_path, crop=np.int64(49)).images == 1
+
+
 def test_another_number_of_shards_replaces_those_before(network, by_hand, tmp_path):
     write_set(tmp_path, 4)
     for shards in (3, 2):
@@ -543,6 +559,9 @@ def test_labels_by_a_lookup(network, by_hand, tmp_path):
         ({"format": "gif"}, "format='gif' is unknown; choose png or tfrecord"),
         ({"shards": 0}, "shards is 0; it must be an integer >= 1"),
         ({"batch_size": 0}, "batch_size is 0"),
+        ({"crop": 0}, "crop is 0; it must be an integer >= 1"),
+        ({"scales": ()}, r"scales=\(\); give one or more factors above 0"),
+        ({"overlap": 1}, "overlap=1; it must be from 0 to below 1"),
         (
             {"workers": 2, "beam_options": ["--runner=FlinkRunner"]},
             "workers=2 is for the local runner; FlinkRunner has options of its own",

@@ -17,7 +17,7 @@ from apache_beam.io.filesystems import FileSystems
 from apache_beam.ml.inference.base import ModelHandler, PredictionResult
 
 from keras_psp.evaluation.beam.files import absolute, read_bytes
-from keras_psp.evaluation.segmenter import Segmenter
+from keras_psp.evaluation.segmenter import Segmenter, checked_protocol
 
 
 class Failure(NamedTuple):
@@ -52,7 +52,8 @@ class SegmentationHandler(ModelHandler[np.ndarray, PredictionResult, "_OneAtATim
     ):
         super().__init__(max_batch_size=batch_size, large_model=share_model)
         self.model = os.fspath(model)
-        self.options = {**options, "batch_size": batch_size}
+        # A worker would say it too late, and not in a sentence.
+        self.options = checked_protocol(**options, batch_size=batch_size)
 
     def load_model(self) -> "_OneAtATime":
         return _OneAtATime(Segmenter(open_model(self.model), **self.options))

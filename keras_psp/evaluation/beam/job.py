@@ -152,7 +152,8 @@ def predict_many(
             "format": format,
             "ignore_class": ignore_class if values else None,
             "label_lookup": lookup if values else None,
-            "segmenter": options,
+            # With the defaults, so that leaving them out or not is the same job.
+            "segmenter": {k: v for k, v in handler.options.items() if k != "batch_size"},
         },
     )
     sweep(folder)
