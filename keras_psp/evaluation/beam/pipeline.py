@@ -23,6 +23,8 @@ from keras_psp.metrics.confusion import per_class_iou
 
 # Images of many sizes wait for their batch to be full; no more of them than this many batches.
 _WAITING_BATCHES = 8
+# Of images that have one name each is told so many of the others.
+_NAMED_ORIGINS = 4
 
 
 def build(
@@ -63,11 +65,16 @@ def build(
     )
     done = written | "WrittenOrigins" >> beam.Map(lambda pair: (pair[0], pair[1].origin))
     items = source.items(pipeline, output)
-    if not isinstance(source, sources.TFRecords):
+    if isinstance(source, sources.TFRecords):
+        # The files are read twice, as otherwise all images were kept until the last name is known.
+        names = source.names(pipeline, output) | "OneName" >> beam.GroupByKey()
+        shared = names | "Shared" >> beam.FlatMap(_shared)
+    else:
         # Also spreads the images over the workers.
         items = items | "OneName" >> beam.GroupByKey() | "Unique" >> beam.FlatMap(_unique)
+        shared = pipeline | "Shared" >> beam.Create([], reshuffle=False)
     pending = items | "Pending" >> beam.ParDo(
-        _Pending(), beam.pvalue.AsMultiMap(done)
+        _Pending(), beam.pvalue.AsMultiMap(done), beam.pvalue.AsMultiMap(shared)
     ).with_outputs("kept", "failed", main="items")
     loaded = pending["items"] | "Load" >> beam.ParDo(_Load(values, progress)).with_outputs(
         "failed", main="images"
@@ -87,23 +94,17 @@ def build(
             "new": new["records"] | "NewByName" >> beam.Map(lambda record: (record.name, record)),
         }
         | "Join" >> beam.CoGroupByKey()
-        | "Once" >> beam.ParDo(_Once()).with_outputs("failed", main="records")
+        | "Once" >> beam.FlatMap(_once)
     )
-    failed = (
-        pending["failed"],
-        loaded["failed"],
-        new["failed"],
-        chosen["failed"],
-    ) | "Failures" >> beam.Flatten()
-    chosen_records = chosen["records"]
-    count = chosen_records | "Count" >> beam.combiners.Count.Globally()
-    confusion = chosen_records | "Confusion" >> beam.CombineGlobally(_Sum(facts.num_classes))
+    failed = (pending["failed"], loaded["failed"], new["failed"]) | "Failures" >> beam.Flatten()
+    count = chosen | "Count" >> beam.combiners.Count.Globally()
+    confusion = chosen | "Confusion" >> beam.CombineGlobally(_Sum(facts.num_classes))
     finished = [beam.pvalue.AsSingleton(count), beam.pvalue.AsSingleton(confusion)]
     finished.append(beam.pvalue.AsIter(failed))
     if format == "tfrecord":
         made = (
             (
-                chosen_records | "ToShard" >> beam.Map(_to_shard, shards),
+                chosen | "ToShard" >> beam.Map(_to_shard, shards),
                 # A shard may be empty, yet is there.
                 pipeline | "Shards" >> beam.Create([(index, None) for index in range(shards)]),
             )
@@ -126,25 +127,44 @@ def _unique(pair) -> Iterable[Item | Failed]:
     if len(found) == 1:
         yield found[0]
         return
+    origins = [item.origin for item in found[:_NAMED_ORIGINS]]
     for item in found:
-        others = ", ".join(other.origin for other in found if other != item)
-        yield Failed(
-            name,
-            item.origin,
-            f"{item.origin}: its result would have the name of {others}'s; rename one of them.",
-        )
+        yield _ambiguous(item, origins, len(found))
+
+
+def _shared(pair):
+    """Of (name, origins) the first few and their number, where there are several."""
+    name, found = pair
+    origins = sorted(set(found))
+    if len(origins) > 1:
+        yield name, (origins[:_NAMED_ORIGINS], len(origins))
+
+
+def _ambiguous(item, origins, count):
+    """That an item has the name of others, of all of which these are the first."""
+    others = [origin for origin in origins if origin != item.origin]
+    more = count - 1 - len(others)
+    told = ", ".join(others) + (f" and {more} more" if more else "")
+    return Failed(
+        item.name,
+        item.origin,
+        f"{item.origin}: its result would have the name of {told}'s; rename one of them.",
+    )
 
 
 class _Pending(beam.DoFn):
     """Images that no earlier start has predicted."""
 
-    def process(self, item, done):
+    def process(self, item, done, shared):
         if isinstance(item, Failed):
             yield beam.pvalue.TaggedOutput("failed", item)
             return
         if sources.unsafe(item.name):
             reason = f"{item.origin}: {item.name!r} is no name for a result; give another."
             yield beam.pvalue.TaggedOutput("failed", Failed(item.name, item.origin, reason))
+            return
+        for origins, count in shared[item.name]:
+            yield beam.pvalue.TaggedOutput("failed", _ambiguous(item, origins, count))
             return
         origins = set(done[item.name])
         if not origins:
@@ -232,20 +252,12 @@ def _at_the_end(value):
     return WindowedValue(value, window.max_timestamp(), [window])
 
 
-class _Once(beam.DoFn):
+def _once(pair):
     """One record of a name, of what was written before and now."""
-
-    def process(self, element):
-        name, groups = element
-        found = list(groups["new"]) + (list(groups["written"]) if list(groups["kept"]) else [])
-        if not found:
-            return
-        # A bundle that was tried again, or a kill between two files, leaves a result twice.
-        first, *others = sorted(found)
-        yield first
-        for origin in sorted({record.origin for record in others} - {first.origin}):
-            reason = f"{origin}: has the name of {first.origin}; give each record its own."
-            yield beam.pvalue.TaggedOutput("failed", Failed(name, origin, reason))
+    _, groups = pair
+    found = list(groups["new"]) + (list(groups["written"]) if list(groups["kept"]) else [])
+    # A bundle that was tried again, or a kill between two files, leaves a result twice.
+    return sorted(found)[:1]
 
 
 class _Sum(beam.CombineFn):

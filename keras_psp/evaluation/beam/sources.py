@@ -159,7 +159,8 @@ class TFRecords:
     """Images, and labels if wished, in TFRecord files of tf.train.Example.
 
     Features: image/encoded (a file's bytes), image/filename (its name, which the results
-    get), and for labels image/segmentation/class/encoded (a PNG of class indices).
+    get; no two records may have the same), and for labels image/segmentation/class/encoded
+    (a PNG of class indices).
 
     Args:
         patterns: of the files, one or several.
@@ -188,6 +189,16 @@ class TFRecords:
             | "ImageFiles" >> beam.FlatMap(_given, output)
             | "FilesApart" >> beam.Reshuffle()
             | "ReadImages" >> beam.FlatMap(record_items, self.labelled)
+        )
+
+    def names(self, pipeline, output: str):
+        """(name, origin) of every record that has one."""
+        return (
+            pipeline
+            | "NamePatterns" >> beam.Create(list(self.patterns))
+            | "NameFiles" >> beam.FlatMap(_given, output)
+            | "NameFilesApart" >> beam.Reshuffle()
+            | "ReadNames" >> beam.FlatMap(_record_names, self.labelled)
         )
 
 
@@ -233,6 +244,12 @@ def record_items(path: str, labelled: bool) -> Iterator[Item | Failed]:
             yield _record_item(f"{path}#{number}", record, labelled)
     except Exception as error:  # of the file system, or a damaged record
         yield Failed(f"{path}#{number + 1}", path, str(error).split("\n")[0])
+
+
+def _record_names(path, labelled):
+    for item in record_items(path, labelled):
+        if isinstance(item, Item):
+            yield item.name, item.origin
 
 
 def _record_item(origin, record, labelled):
