@@ -25,7 +25,7 @@ from apache_beam.testing.util import assert_that, equal_to
 
 import keras_psp
 from keras_psp.data import GeneratedScenes
-from keras_psp.data.pairs import read_image, read_mask
+from keras_psp.data.pairs import ImagePairs, read_image, read_mask
 from keras_psp.evaluation import Segmenter
 from keras_psp.evaluation import beam as bulk
 from keras_psp.evaluation.beam import files, handler, job, pipeline, records, results, sources
@@ -402,6 +402,35 @@ def test_images_of_one_name_have_no_result(network, by_hand, tmp_path):
     (tmp_path / "images/folder 1/1.png").unlink()
     done = bulk.predict_many(network, source, tmp_path / "out", progress=False)
     assert "the result of its name is that of" in done.failures[-1]["reason"]
+
+
+@pytest.mark.parametrize("labelled", [False, True])
+def test_photographs_as_seen_and_examples_as_stored(tmp_path, labelled):
+    picture = Image.fromarray(np.uint8([[[250, 0, 0], [0, 0, 0], [0, 0, 250]]] * 2))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # stored lying on its left side
+    picture.save(tmp_path / "turned.png", exif=exif)
+    picture.putalpha(0)
+    picture.save(tmp_path / "clear.png")
+    deep = np.uint16([[0, 257, 65535]] * 2)
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    Image.fromarray(np.zeros((2, 3), np.uint8)).save(tmp_path / "label.png")
+    values = ImagePairs({}, class_names=CLASSES, ignore_class=255, title="a test")
+
+    def red(name):
+        item = sources.Item(name, str(tmp_path / name), str(tmp_path / "label.png"))
+        found = sources.load(item, values if labelled else None)
+        return found.reason if isinstance(found, bulk.Failure) else found[0][..., 0].tolist()
+
+    if labelled:
+        assert red("turned.png") == red("clear.png") == [[250, 0, 0]] * 2
+        assert "deep.png: image has mode I;16 (more than 8 bits a channel)" in red("deep.png")
+    else:
+        assert red("turned.png") == [[250, 250], [0, 0], [0, 0]]
+        assert red("clear.png") == [[255] * 3] * 2
+        assert red("deep.png") == [[0, 1, 255]] * 2
+        (tmp_path / "text.png").write_text("hello")
+        assert red("text.png").startswith(f"{tmp_path}/text.png: is text or a document")
 
 
 def test_rules_that_lead_to_no_label(network, by_hand, tmp_path):

@@ -79,6 +79,9 @@ def predict_many(
     read or predicted, or whose label doesn't fit, stops nothing: it stands in failed.jsonl,
     and is tried again by the next call.
 
+    Images without labels are read as `keras_psp.predict` does: upright by their EXIF, 16 bits,
+    CMYK and transparency as RGB of 8. With labels they are taken as stored, as in training.
+
     The output folder, on any of Beam's file systems:
 
         job.json              the settings, which a second call must share

@@ -12,6 +12,7 @@ import apache_beam as beam
 import numpy as np
 
 from keras_psp.data.pairs import IMAGE_SUFFIXES, ImagePairs, read_image, read_mask
+from keras_psp.data.photos import MAX_PIXELS, described, read_photo
 from keras_psp.evaluation.beam import records
 from keras_psp.evaluation.beam.files import absolute, matches, read_bytes
 from keras_psp.evaluation.beam.handler import Failure
@@ -287,8 +288,17 @@ class _NamedBytes(io.BytesIO):
 
 
 def decode_image(data: bytes, origin: str) -> np.ndarray:
-    """An image file's bytes as (height, width, 3) uint8 RGB."""
+    """An image file's bytes as (height, width, 3) uint8 RGB, as stored."""
     return read_image(_NamedBytes(data, origin))  # type: ignore[arg-type]
+
+
+def decode_photo(data: bytes, origin: str) -> np.ndarray:
+    """An image file's bytes as `read_photo` sees them, (height, width, 3) uint8 RGB."""
+    try:
+        # Pillow's own limit, as for images with labels: a job has no argument to raise another.
+        return read_photo(data, max_pixels=2 * MAX_PIXELS)
+    except ValueError as error:
+        raise ValueError(origin + str(error).removeprefix(described(data))) from error
 
 
 def decode_label(data: bytes, origin: str) -> np.ndarray:
@@ -299,6 +309,9 @@ def decode_label(data: bytes, origin: str) -> np.ndarray:
 def load(item: Item, values: ImagePairs | None) -> tuple[np.ndarray, np.ndarray | None] | Failure:
     """The image and its mask of classes, or why there is none.
 
+    With labels the image is as stored, as in training: a label fits the stored pixels. Without,
+    it is a photograph as the eye is meant to see it.
+
     Args:
         item: what to read.
         values: knows which label values there may be; None for no labels.
@@ -307,9 +320,9 @@ def load(item: Item, values: ImagePairs | None) -> tuple[np.ndarray, np.ndarray 
         image_data, label_data = item.data or (read_bytes(item.origin), None)
         if not image_data:
             raise ValueError(f"{item.origin}: the file is empty; replace it.")
-        image = decode_image(image_data, item.origin)
         if values is None:
-            return image, None
+            return decode_photo(image_data, item.origin), None
+        image = decode_image(image_data, item.origin)
         label_origin = item.label or item.origin
         if label_data is None:
             if item.label in (None, item.origin):
