@@ -7,6 +7,9 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+DRAFT_NAME = 40
+"""So many characters of a path's name begin its draft's, between "." and "-"."""
+
 
 @contextlib.contextmanager
 def written_aside(path: str | os.PathLike) -> Iterator[Path]:
@@ -17,7 +20,8 @@ def written_aside(path: str | os.PathLike) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    # A name as long as the file system takes leaves no room for more.
+    beside = Path(tempfile.mkdtemp(prefix=f".{path.name[:DRAFT_NAME]}-", dir=path.parent))
     old = beside / "old"
     try:
         aside = beside / f"new{path.suffix}"

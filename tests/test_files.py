@@ -18,6 +18,17 @@ def test_the_file_appears_whole_and_with_the_usual_permissions(tmp_path):
     assert path.stat().st_mode == usual.stat().st_mode
 
 
+def test_the_longest_names_and_drafts_that_begin_with_the_name(tmp_path):
+    longest = tmp_path / ("ä" * 125 + ".json")  # 255 bytes
+    with written_aside(longest) as aside:
+        assert aside.parent.name.startswith("." + "ä" * 40 + "-")
+        aside.write_bytes(b"new")
+    assert longest.read_bytes() == b"new"
+    with written_aside(tmp_path / "recipe.json") as aside:
+        assert aside.parent.name.startswith(".recipe.json-")
+        aside.touch()
+
+
 def test_a_failed_block_leaves_the_old_file(tmp_path):
     path = tmp_path / "model.bin"
     path.write_bytes(b"old")

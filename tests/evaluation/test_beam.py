@@ -433,6 +433,32 @@ def test_photographs_as_seen_and_examples_as_stored(tmp_path, labelled):
         assert red("text.png").startswith(f"{tmp_path}/text.png: is text or a document")
 
 
+def test_names_that_are_too_long_fail_alone(network, by_hand, tmp_path):
+    write_set(tmp_path, 1)
+    image = tmp_path / "images/folder 0/0.png"
+    longest = "a" * 246  # with .png 250 of 255 bytes; the draft's name has more than the file's
+    for name in (f"{longest}.png", "b" * 255):
+        shutil.copy(image, tmp_path / "images" / name)
+    source = bulk.ImageFiles(f"{tmp_path}/images/**")
+    for _ in range(2):
+        done = bulk.predict_many(network, source, tmp_path / "out", progress=False)
+        assert done.images == 2
+        (failure,) = done.failures
+        assert failure["name"] == "b" * 255
+        assert failure["reason"] == (
+            f"{tmp_path}/images/{'b' * 255}: its result's name, {'b' * 255}.png, is too long for "
+            "the file system; shorten it."
+        )
+    assert (tmp_path / f"out/classes/{longest}.png").exists()
+    assert not list((tmp_path / "out").rglob(".*"))
+
+
+def test_no_other_mistake_of_the_disk_is_an_images(tmp_path):
+    (tmp_path / "classes").write_text("in the way")
+    with pytest.raises(NotADirectoryError):
+        results.PNGs(str(tmp_path)).add("a/b", "a/b.jpg", np.zeros((2, 2), np.uint8), ())
+
+
 def test_rules_that_lead_to_no_label(network, by_hand, tmp_path):
     write_set(tmp_path, 1)
     done = predict(network, tmp_path, labels=[("pictures/", "labels/")])
@@ -461,6 +487,7 @@ def test_tfrecords(network, by_hand, tmp_path):
             (b if index == 2 else a).write(example(**features))
         b.write(example(**{**features, "image/filename": b"../2.png"}))
         b.write(example(**{"image/filename": b"x.png"}))
+        b.write(example(**{**features, "image/filename": b"2\0.png"}))
         b.write(b"\xff")
     source = bulk.TFRecords([str(plain), str(packed)], labelled=True)
     done = bulk.predict_many(
@@ -469,11 +496,12 @@ def test_tfrecords(network, by_hand, tmp_path):
     assert done.images == 3
     np.testing.assert_array_equal(done.confusion, expected)
     reasons = [failure["reason"] for failure in done.failures]
-    assert len(reasons) == 3
+    assert len(reasons) == 4
     for message in (
         "'../2' is no name for a result; give another.",
         "b.tfrecord.gz#2: has no image/encoded; write the record again.",
-        "b.tfrecord.gz#3: no tf.train.Example",
+        r"'2\x00' is no name for a result; give another.",
+        "b.tfrecord.gz#4: no tf.train.Example",
     ):
         assert any(message in reason for reason in reasons), (message, reasons)
 
@@ -752,8 +780,13 @@ def test_bytes_are_whole_or_absent(tmp_path):
     draft.parent.mkdir()
     draft.write_bytes(b"ha")
     assert files.matches(f"{tmp_path}/**.png") == [path]
+    cut = tmp_path / f"a/.{'e' * 40}-abcdefgh"  # of a name whose suffix doesn't fit
+    cut.mkdir()
+    own = tmp_path / "a/.own-abcdefgh"
+    own.mkdir()
     files.sweep(str(tmp_path))
-    assert not draft.parent.exists() and Path(path).exists()
+    assert not draft.parent.exists() and not cut.exists()
+    assert own.exists() and Path(path).exists()
 
 
 def test_messages_of_bytes_name_their_file():

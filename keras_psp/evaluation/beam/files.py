@@ -8,7 +8,7 @@ import uuid
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
-from keras_psp.files import written_aside
+from keras_psp.files import DRAFT_NAME, written_aside
 
 # There an object appears once it is complete, and a rename would be a copy.
 _OBJECT_STORES = ("gs", "s3", "azfs")
@@ -44,7 +44,7 @@ def write_bytes(path: str, data: bytes) -> None:
     draft_path = path
     if scheme not in _OBJECT_STORES:
         folder, name = path.rsplit("/", 1)
-        draft_path = f"{folder}/.{name}-{uuid.uuid4().hex}"
+        draft_path = f"{folder}/.{name[:DRAFT_NAME]}-{uuid.uuid4().hex}"
     with FileSystems.create(draft_path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
         file.write(data)
     if draft_path != path:
@@ -69,7 +69,9 @@ def sweep(folder: str) -> None:
     """Remove the drafts that a killed process left in a local folder."""
     if FileSystems.get_scheme(folder) is not None:
         return
+    # Of a long name its suffix is cut off.
+    draft = re.compile(rf"\.(.{{{DRAFT_NAME}}}|.+\.(png|tfrecord|jsonl?|npy))-\w{{8}}", re.DOTALL)
     for parent, inner, _ in os.walk(folder):  # unlike rglob it bears folders that vanish
         for name in inner:
-            if re.fullmatch(r"\..+\.(png|tfrecord|jsonl?|npy)-\w{8}", name):
+            if draft.fullmatch(name):
                 shutil.rmtree(os.path.join(parent, name), ignore_errors=True)

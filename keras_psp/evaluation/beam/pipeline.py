@@ -240,7 +240,10 @@ class _Write(beam.DoFn):
         cells: tuple[int, ...] = ()
         if label is not None:
             cells = results.confusion_cells(label, classes, self.num_classes, self.ignore_class)
-        yield from self.store.add(name, origin, classes, cells)
+        try:
+            yield from self.store.add(name, origin, classes, cells)
+        except results.BadName as error:
+            yield beam.pvalue.TaggedOutput("failed", Failed(name, origin, str(error)))
 
     def finish_bundle(self):
         for record in self.store.flush():

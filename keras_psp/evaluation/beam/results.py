@@ -1,5 +1,6 @@
 """The results of a job: one whole file for each image, or for a few, before the final ones."""
 
+import errno
 import fnmatch
 import hashlib
 import io
@@ -49,6 +50,10 @@ def confusion_cells(
     return tuple(triples.ravel().tolist())
 
 
+class BadName(ValueError):
+    """An image's name that no result can have."""
+
+
 class PNGs:
     """A PNG of class indices for each image, at classes/NAME.png.
 
@@ -61,11 +66,23 @@ class PNGs:
         self.output = output
 
     def add(self, name: str, origin: str, classes: np.ndarray, cells: tuple[int, ...]):
-        """Write a result; the Records of those that are written."""
+        """Write a result; the Records of those that are written.
+
+        Raises:
+            BadName: where it is too long.
+        """
         file = f"{self.output}/classes/{name}.png"
         info = PngInfo()
         info.add_text(_TEXT, json.dumps({"origin": origin, "confusion": cells}), zip=True)
-        write_bytes(file, _png(classes, info))
+        try:
+            write_bytes(file, _png(classes, info))
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            raise BadName(
+                f"{origin}: its result's name, {name}.png, is too long for the file system; "
+                "shorten it."
+            ) from error
         return [Record(name, origin, cells, file)]
 
     def flush(self) -> list[Record]:

@@ -269,8 +269,8 @@ def _record_item(origin, record, labelled):
 
 
 def unsafe(name: str) -> bool:
-    """Whether the results of such a name would leave their folder, or be taken for drafts."""
-    return any(part in ("", "..") or part.startswith(".") for part in name.split("/"))
+    """Whether results of the name would leave their folder, be taken for drafts, or be no files."""
+    return "\0" in name or any(not part or part.startswith(".") for part in name.split("/"))
 
 
 class _NamedBytes(io.BytesIO):
