@@ -10,7 +10,9 @@ def add(commands) -> None:
         "bulk",
         help="predict or evaluate many images with Apache Beam; the same command goes on",
         description="Predict the classes of many images, and with labels evaluate. The same "
-        "command again goes on where it was stopped. What stands after -- goes to Beam: "
+        "command again goes on where it was stopped. Without labels images are seen as `predict` "
+        "does, upright by their EXIF; with labels as stored, as in training. What stands after -- "
+        "goes to Beam: "
         "-- --runner=DataflowRunner --project=...",
     )
     bulk.add_argument("model", help="a .keras file, the folder of a training, or a preset")
