@@ -56,8 +56,9 @@ def write_set(folder, options):
 def start(folder, options):
     """The command, begun."""
     code = "import sys; from keras_psp.cli import main; sys.exit(main())"
-    command = ["bulk", str(folder / "small.keras"), "--images", f"{folder}/images/**.png"]
-    command += ["--labels", "images/=labels/", "--output", str(folder / "out")]
+    command = ["bulk", "--model", str(folder / "small.keras")]
+    command += ["--images", f"{folder}/images/**.png", "--labels", "images/=labels/"]
+    command += ["--output", str(folder / "out")]
     command += ["--batch-size", str(options.batch_size), "--workers", str(options.workers)]
     log = open(folder / "log", "ab")  # noqa: SIM115
     return subprocess.Popen([sys.executable, "-c", code, *command], stdout=log, stderr=log)

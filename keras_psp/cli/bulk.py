@@ -3,6 +3,9 @@
 import argparse
 import sys
 
+from keras_psp.cli.evaluate import SIX_SCALES
+from keras_psp.cli.predict import SOME_FAILED
+
 
 def add(commands) -> None:
     """Add the command to the parser's."""
@@ -13,9 +16,12 @@ def add(commands) -> None:
         "command again goes on where it was stopped. Without labels images are seen as `predict` "
         "does, upright by their EXIF; with labels as stored, as in training. What stands after -- "
         "goes to Beam: "
-        "-- --runner=DataflowRunner --project=...",
+        "-- --runner=DataflowRunner --project=... The exit status is "
+        f"{SOME_FAILED} where some images have no result and others have, 1 where none has.",
     )
-    bulk.add_argument("model", help="a .keras file, the folder of a training, or a preset")
+    bulk.add_argument(
+        "--model", required=True, help="a preset's name, a .keras file or the folder of a training"
+    )
     images = bulk.add_mutually_exclusive_group(required=True)
     images.add_argument(
         "--images", nargs="+", metavar="PATTERN", help="image files, as 'photos/**.jpg'"
@@ -42,8 +48,11 @@ def add(commands) -> None:
         action="store_true",
         help="labels count from 1 and 0 is ignored, as ADE20K's files have it",
     )
-    bulk.add_argument("--scales", type=float, nargs="+", default=[1.0], help="[1]")
+    bulk.add_argument("--scales", type=float, nargs="+", help="averaged [1]")
     bulk.add_argument("--flip", action="store_true", help="average with the mirror image")
+    bulk.add_argument(
+        "--multi-scale", action="store_true", help="the paper's six scales, with flip"
+    )
     bulk.add_argument("--crop", type=int, help="side of a sliding window [whole images]")
     bulk.add_argument("--overlap", type=float, help="share of a window seen again [1/3]")
     bulk.add_argument("--base-size", type=int, help="length of the longer side at scale 1")
@@ -64,7 +73,7 @@ def without_beam_options(arguments: list[str]) -> tuple[list[str], list[str]]:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Predict, and say what came of it; 1 where images have no result."""
+    """Predict, and say what came of it."""
     source = _source(options)  # also says it where Beam isn't installed
     from keras_psp.evaluation import Measures
     from keras_psp.evaluation.beam import JobError
@@ -86,10 +95,13 @@ def run(options: argparse.Namespace) -> int:
             "the reasons, and the same command tries them again.",
             file=sys.stderr,
         )
-    return 1 if done.failures else 0
+        return SOME_FAILED if done.images else 1
+    return 0
 
 
 def _predicted(options, source):
+    if options.multi_scale and options.scales:
+        raise ValueError("--multi-scale stands for six scales and flip; leave --scales away.")
     from keras_psp.evaluation.beam import predict_many
     from keras_psp.evaluation.beam.handler import model_facts
 
@@ -113,8 +125,8 @@ def _predicted(options, source):
         workers=options.workers,
         beam_options=options.beam,
         progress=not options.quiet,
-        scales=tuple(options.scales),
-        flip=options.flip,
+        scales=SIX_SCALES if options.multi_scale else tuple(options.scales or (1.0,)),
+        flip=options.flip or options.multi_scale,
         **{name: value for name, value in chosen.items() if value is not None},
     )
 

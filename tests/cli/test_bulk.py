@@ -28,7 +28,7 @@ import keras_psp, keras_psp.evaluation
 from keras_psp.cli import main
 
 assert main(["presets", "--dataset", "loveda"]) == 0
-sys.exit(main(["bulk", "best.keras", "--images", "*.jpg", "--output", "out"]))
+sys.exit(main(["bulk", "--model", "best.keras", "--images", "*.jpg", "--output", "out"]))
 """
 
 
@@ -45,7 +45,7 @@ def test_without_beam_all_else_works_and_the_error_names_the_extra(tmp_path):
 
 
 def test_what_stands_after_two_dashes_is_beams():
-    command = ["bulk", "best.keras", "--", "--runner=FlinkRunner", "--labels=a=b"]
+    command = ["bulk", "--model=best.keras", "--", "--runner=FlinkRunner", "--labels=a=b"]
     assert bulk.without_beam_options(command) == (command[:2], command[3:])
     assert bulk.without_beam_options(["convert", "--", "-x"]) == (["convert", "--", "-x"], [])
 
@@ -69,7 +69,8 @@ def test_evaluation_on_the_command_line(tmp_path, capsys):
         class_names=("sky", "sea", "boat"),
     )
     model.save(tmp_path / "small.keras")
-    command = ["bulk", str(tmp_path / "small.keras"), "--images", f"{tmp_path}/images/*.png"]
+    command = ["bulk", "--model", str(tmp_path / "small.keras")]
+    command += ["--images", f"{tmp_path}/images/*.png"]
     command += ["--labels", "images/=labels/", "--reduce-zero-label", "--quiet"]
     command += ["--output", str(tmp_path / "out"), "--", "--direct_running_mode=multi_threading"]
     assert main(command) == 0
@@ -80,7 +81,7 @@ def test_evaluation_on_the_command_line(tmp_path, capsys):
 
     (tmp_path / "images/1.png").write_bytes(b"")
     again = str(tmp_path / "again")
-    assert main([again if word == str(tmp_path / "out") else word for word in command]) == 1
+    assert main([again if word == str(tmp_path / "out") else word for word in command]) == 3
     err = capsys.readouterr().err
     assert "no result for 1 more" in err and "failed.jsonl has the reasons" in err
 
@@ -89,6 +90,12 @@ def test_evaluation_on_the_command_line(tmp_path, capsys):
     third = str(tmp_path / "third")
     assert main([third if word == str(tmp_path / "out") else word for word in command]) == 1
     assert "keras-psp: Beam stopped: " in capsys.readouterr().err
+
+    for index in (0, 2):
+        (tmp_path / f"images/{index}.png").write_bytes(b"")
+    none = str(tmp_path / "none")
+    assert main([none if word == str(tmp_path / "out") else word for word in command]) == 1
+    assert "no result for 3 more" in capsys.readouterr().err
 
 
 @needs_beam
@@ -100,12 +107,35 @@ def test_evaluation_on_the_command_line(tmp_path, capsys):
         (["--images", "*.jpg", "--labelled"], "--labelled goes with --tfrecords"),
         (["--tfrecords", "a", "--root", "b"], "--root doesn't go with --tfrecords"),
         (["--images", "*.jpg", "--labels", "gt"], "--labels gt: a rule is OLD=NEW"),
+        (
+            ["--images", "*.jpg", "--multi-scale", "--scales", "1"],
+            "--multi-scale stands for six scales and flip; leave --scales away.",
+        ),
         (["--images", "none/*.jpg"], "best.keras: can't be read"),
     ],
 )
 def test_errors_are_one_line(arguments, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert main(["bulk", "best.keras", *arguments, "--output", "out"]) == 1
+    assert main(["bulk", "--model", "best.keras", *arguments, "--output", "out"]) == 1
     err = capsys.readouterr().err
     assert message in err and "Traceback" not in err
     assert not (tmp_path / "out").exists()
+
+
+@needs_beam
+@pytest.mark.parametrize(
+    ("arguments", "scales", "flip"),
+    [
+        ([], (1.0,), False),
+        (["--scales", "0.5", "1", "--flip"], (0.5, 1.0), True),
+        (["--multi-scale"], (0.5, 0.75, 1.0, 1.25, 1.5, 1.75), True),
+    ],
+)
+def test_scales(arguments, scales, flip, monkeypatch):
+    from keras_psp.evaluation import beam
+
+    given = {}
+    monkeypatch.setattr(beam, "predict_many", lambda *_, **options: given.update(options))
+    command = ["bulk", "--model", "best.keras", "--images", "*.jpg", "--output", "out"]
+    assert main([*command, *arguments]) == 0
+    assert (given["scales"], given["flip"]) == (scales, flip)
