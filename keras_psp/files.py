@@ -26,6 +26,10 @@ def written_aside(path: str | os.PathLike) -> Iterator[Path]:
     try:
         aside = beside / f"new{path.suffix}"
         yield aside
+        if path.is_dir() and aside.is_file():
+            raise IsADirectoryError(
+                f"{path} is a folder; no file takes its place. Give another name."
+            )
         try:
             if path.is_dir():
                 # A folder cannot replace a full folder in one step.

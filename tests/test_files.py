@@ -75,3 +75,14 @@ def test_a_file_is_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatch):
     put_in_place(draft, path)
     assert seen == [(3, b"old")]
     assert path.read_bytes() == b"new" and not draft.exists()
+
+
+def test_no_file_takes_the_place_of_a_folder(tmp_path):
+    kept = tmp_path / "a.png" / "b.png"
+    kept.parent.mkdir()
+    kept.write_text("mine")
+    refused = pytest.raises(IsADirectoryError, match="is a folder; no file takes its place")
+    with refused, written_aside(tmp_path / "a.png") as draft:
+        draft.write_text("new")
+    assert kept.read_text() == "mine"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
