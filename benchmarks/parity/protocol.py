@@ -68,6 +68,11 @@ class Authors:
 
         self._tool.scale_process = noted
 
+    def network(self, views):
+        """Their network alone on views (batch, height, width, 3)."""
+        with self._torch.no_grad():
+            return self._network.eval()(self._torch.from_numpy(views.transpose(0, 3, 1, 2).copy()))
+
     def __call__(self, image, scales, crop):
         """(class map, probabilities) of an image (height, width, 3)."""
         self._given.clear()
