@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from keras_psp.cli.evaluate import SIX_SCALES
+from keras_psp.cli.evaluate import add_scales, scales_and_flip
 from keras_psp.cli.predict import SOME_FAILED
 
 
@@ -48,11 +48,7 @@ def add(commands) -> None:
         action="store_true",
         help="labels count from 1 and 0 is ignored, as ADE20K's files have it",
     )
-    bulk.add_argument("--scales", type=float, nargs="+", help="averaged [1]")
-    bulk.add_argument("--flip", action="store_true", help="average with the mirror image")
-    bulk.add_argument(
-        "--multi-scale", action="store_true", help="the paper's six scales, with flip"
-    )
+    add_scales(bulk)
     bulk.add_argument("--crop", type=int, help="side of a sliding window [whole images]")
     bulk.add_argument("--overlap", type=float, help="share of a window seen again [1/3]")
     bulk.add_argument("--base-size", type=int, help="length of the longer side at scale 1")
@@ -100,8 +96,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _predicted(options, source):
-    if options.multi_scale and options.scales:
-        raise ValueError("--multi-scale stands for six scales and flip; leave --scales away.")
+    views = scales_and_flip(options)
     from keras_psp.evaluation.beam import predict_many
     from keras_psp.evaluation.beam.handler import model_facts
 
@@ -125,8 +120,7 @@ def _predicted(options, source):
         workers=options.workers,
         beam_options=options.beam,
         progress=not options.quiet,
-        scales=SIX_SCALES if options.multi_scale else tuple(options.scales or (1.0,)),
-        flip=options.flip or options.multi_scale,
+        **views,
         **{name: value for name, value in chosen.items() if value is not None},
     )
 

@@ -2,6 +2,7 @@
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from keras_psp.evaluation.protocol import SIX_SCALES
 
@@ -52,11 +53,7 @@ def _add_data(parser, split):
 
 def _add_protocol(parser):
     group = parser.add_argument_group("protocol")
-    group.add_argument("--scales", type=float, nargs="+", help="averaged [1]")
-    group.add_argument("--flip", action="store_true", help="average with the mirror image")
-    group.add_argument(
-        "--multi-scale", action="store_true", help="the paper's six scales, with flip"
-    )
+    add_scales(group)
     group.add_argument(
         "--crop", type=int, help="side of a sliding window, as 473 [the whole image]"
     )
@@ -69,6 +66,25 @@ def _add_protocol(parser):
     )
     group.add_argument("--batch-size", type=int, default=4, help="windows at a time [4]")
     group.add_argument("--quiet", action="store_true", help="no progress bars")
+
+
+def add_scales(parser) -> None:
+    """Add --scales, --flip and --multi-scale, for `scales_and_flip`."""
+    parser.add_argument("--scales", type=float, nargs="+", help="of the pictures, averaged [1]")
+    parser.add_argument("--flip", action="store_true", help="average with the mirror image")
+    parser.add_argument(
+        "--multi-scale", action="store_true", help="the paper's six scales, with flip"
+    )
+
+
+def scales_and_flip(options: argparse.Namespace) -> dict[str, Any]:
+    """The two arguments of `Segmenter` that `add_scales` has options for."""
+    if options.multi_scale and options.scales:
+        raise ValueError("--multi-scale stands for six scales and flip; leave --scales away.")
+    return {
+        "scales": SIX_SCALES if options.multi_scale else tuple(options.scales or (1.0,)),
+        "flip": options.flip or options.multi_scale,
+    }
 
 
 def run_evaluate(options: argparse.Namespace) -> int:
@@ -118,14 +134,12 @@ def run_submit(options: argparse.Namespace) -> int:
 
 def _opened(options):
     """The data set and the protocol."""
-    if options.multi_scale and options.scales:
-        raise ValueError("--multi-scale stands for six scales and flip; leave --scales away.")
+    views = scales_and_flip(options)
     from keras_psp.data import load
 
     source = load(options.dataset, root=options.data, complete=not options.partial)
     return source, {
-        "scales": SIX_SCALES if options.multi_scale else tuple(options.scales or (1.0,)),
-        "flip": options.flip or options.multi_scale,
+        **views,
         "crop": options.crop,
         "overlap": options.overlap,
         "base_size": options.base_size or None,

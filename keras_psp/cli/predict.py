@@ -5,7 +5,7 @@ import sys
 import warnings
 from pathlib import Path
 
-from keras_psp.cli.evaluate import SIX_SCALES
+from keras_psp.cli.evaluate import add_scales, scales_and_flip
 
 SOME_FAILED = 3
 """The exit status where some photographs have no results and the others have."""
@@ -32,11 +32,7 @@ def add(commands) -> None:
         "[pspnet_r50-d8_512x512_160k_ade20k]",
     )
     predict.add_argument("--output", type=Path, required=True, help="folder of the results")
-    predict.add_argument("--scales", type=float, nargs="+", help="of the pictures, averaged [1]")
-    predict.add_argument("--flip", action="store_true", help="average with the mirror image")
-    predict.add_argument(
-        "--multi-scale", action="store_true", help="the paper's six scales, with flip"
-    )
+    add_scales(predict)
     predict.add_argument("--crop", type=int, help="side of a sliding window [the whole picture]")
     predict.add_argument("--overlap", type=float, default=1 / 3, help="of windows [1/3]")
     predict.add_argument("--base-size", type=int, help="longer side at scale 1 [its own]")
@@ -61,8 +57,7 @@ def add(commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Predict, and say where the results are and what failed."""
-    if options.multi_scale and options.scales:
-        raise ValueError("--multi-scale stands for six scales and flip; leave --scales away.")
+    views = scales_and_flip(options)
     from keras_psp.data.photos import MAX_PIXELS
     from keras_psp.evaluation.files import predict_files
 
@@ -73,8 +68,7 @@ def run(options: argparse.Namespace) -> int:
         options.photos,
         options.output,
         options.model,
-        scales=SIX_SCALES if options.multi_scale else tuple(options.scales or (1.0,)),
-        flip=options.flip or options.multi_scale,
+        **views,
         crop=options.crop,
         overlap=options.overlap,
         base_size=options.base_size,

@@ -1,6 +1,7 @@
 """Judging a network on a labelled data set."""
 
 import collections
+import contextlib
 import datetime
 import json
 import os
@@ -216,9 +217,13 @@ class _Tally:
                 self._pictures[index] = Example(name, image, mask, classes, self._ious[index])
         return list(self._pictures.values())
 
+    @contextlib.contextmanager
     def kept(self):
         """A context after which what was counted lies in the folder, whatever ended it."""
-        return _Kept(self)
+        try:
+            yield
+        finally:
+            self.save()
 
     def resume(self):
         """Go on from what the folder holds."""
@@ -283,17 +288,6 @@ class _Tally:
             settings={**self._settings, "date": datetime.date.today().isoformat()},
             seconds=self._time(),
         )
-
-
-class _Kept:
-    def __init__(self, tally):
-        self._tally = tally
-
-    def __enter__(self):
-        return self._tally
-
-    def __exit__(self, *error):
-        self._tally.save()
 
 
 class _Bar:

@@ -205,29 +205,29 @@ class Segmenter:
         padded = keras.backend.backend() == "jax"
         width = -(-image.width // _WIDTH_STEP) * _WIDTH_STEP if padded else image.width
         column_parts = [_column_taps(columns, image.width, width) for _, columns in parts]
+        upsampling = [
+            [
+                interpolation_matrix(
+                    size, axis.crop, align_corners=self.model.align_corners
+                ).astype(np.float32)
+                for axis, size in zip(grid, maps[0].shape[2:4], strict=True)
+            ]
+            for grid, maps in zip(parts, logits, strict=True)
+        ]
+        share = 1 / (len(parts) * (1 + self.flip))
         for first in range(0, image.height, step):
             total = 0.0
-            for scale, (index, weight), maps in zip(
-                image.scales, column_parts, logits, strict=True
+            for (rows, _), (index, weight), (down, across), maps in zip(
+                parts, column_parts, upsampling, logits, strict=True
             ):
-                rows, columns = scale.grid
                 target = np.minimum(np.arange(first, first + step), image.height - 1)
                 if not padded:
                     target = target[: image.height - first]
-                share = 1 / (len(parts) * (1 + self.flip))
                 for place, upper, lower in _row_parts(rows, image.height, target, padded, step):
-                    window = maps[place]
-                    size = window.shape[2:4]
-                    down = interpolation_matrix(
-                        size[0], rows.crop, align_corners=self.model.align_corners
-                    )
-                    across = interpolation_matrix(
-                        size[1], columns.crop, align_corners=self.model.align_corners
-                    )
                     total = total + self._compiled(_combined, len(index), normalize)(
-                        window,
-                        (down[upper]).astype(np.float32),
-                        across.astype(np.float32),
+                        maps[place],
+                        down[upper],
+                        across,
                         (share * lower).astype(np.float32),
                         index,
                         weight,
