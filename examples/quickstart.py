@@ -138,17 +138,11 @@ def main():
         raise SystemExit("no export: it needs KERAS_BACKEND=tensorflow; open the .keras file there")
     export.saved_model(model, args.export / name)
     export.tflite(model, args.export / f"{name}.tflite", image_size=args.image_size)
-    logits = model.predict(images, verbose=0)
     for what, opened in (
         (args.export / name, export.open_saved_model(args.export / name)),
         (args.export / f"{name}.tflite", export.open_tflite(args.export / f"{name}.tflite")),
     ):
-        found = opened(images)
-        error = np.abs(found - logits).max() / np.ptp(logits)
-        equal = np.mean(found.argmax(-1) == logits.argmax(-1))
-        print(
-            f"{what}: {100 * equal:.3f} % of pixels equal, logits within {error:.1e} of their range"
-        )
+        print(f"{what}: {100 * np.mean(opened(images) == classes):.3f} % of pixels equal")
 
 
 if __name__ == "__main__":

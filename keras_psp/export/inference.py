@@ -31,8 +31,24 @@ def float32_model(model):
     return rebuilt
 
 
-def check_images(images, size):
-    """Refuse what an exported graph would answer with nonsense or the end of the process."""
+def as_input(images, dtype, size):
+    """Images in an exported graph's own type.
+
+    Refuses what the graph would answer with nonsense or the end of the process.
+
+    Args:
+        images: (batch, height, width, 3), RGB 0..255, of any type; rounded for uint8.
+        dtype: numpy type of the graph's input.
+        size: (height, width), None where it takes any.
+    """
+    _check_images(images, size)
+    images = np.asarray(images)
+    if np.dtype(dtype) == np.uint8 and images.dtype != np.uint8:
+        images = np.clip(np.rint(images), 0, 255)
+    return images.astype(dtype, copy=False)
+
+
+def _check_images(images, size):
     shape = np.shape(images)
     expected = tuple(size)
     if len(shape) != 4 or shape[-1] != 3 or shape[0] == 0:

@@ -1,6 +1,5 @@
 """TFLite (LiteRT) flatbuffers."""
 
-import operator
 import os
 import tempfile
 from collections.abc import Callable
@@ -8,34 +7,39 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_psp.export.inference import check_images, export_target, require_tensorflow_backend
+from keras_psp.export.graph import InputType, Output, Signature
+from keras_psp.export.inference import as_input, export_target, require_tensorflow_backend
 from keras_psp.export.saved_model import write_saved_model
 from keras_psp.files import written_aside
+from keras_psp.models.pspnet import PSPNet
 
 
-def tflite(model, path: str | os.PathLike, *, image_size: tuple[int, int]) -> None:
+def tflite(
+    model: PSPNet,
+    path: str | os.PathLike,
+    *,
+    image_size: tuple[int, int],
+    input_dtype: InputType = "uint8",
+    output: Output = "classes",
+) -> None:
     """Write a float32 TFLite file for one image of a fixed size.
 
     Args:
         model: a `PSPNet`, on Keras' TensorFlow backend.
         path: file to write; an existing one is replaced once the new one is whole.
         image_size: (height, width).
+        input_dtype, output: see `Signature`.
 
-    Input "image": (1, height, width, 3) float32, RGB 0..255. Output "logits":
-    (1, height, width, num_classes) float32. Only TFLite's own operations are used.
+    Input "image": (1, height, width, 3), RGB 0..255. Output: "classes" (1, height, width), or
+    "logits" or "probabilities" (1, height, width, classes). Only TFLite's own operations are used.
     """
     require_tensorflow_backend("A TFLite file")
     import tensorflow as tf
 
-    try:
-        height, width = (operator.index(side) for side in image_size)
-    except (TypeError, ValueError):
-        raise ValueError(
-            f"image_size is {image_size!r}; it must be two integers, (height, width)."
-        ) from None
+    signature = Signature(image_size, 1, input_dtype, output)
     target = export_target(path, folder=False)
     with tempfile.TemporaryDirectory() as folder, written_aside(target) as aside:
-        write_saved_model(model, Path(folder) / "saved_model", (1, height, width, 3))
+        write_saved_model(model, Path(folder) / "saved_model", signature, in_blocks=False)
         converter = tf.lite.TFLiteConverter.from_saved_model(f"{folder}/saved_model")
         # An operation TFLite lacks is then an error here instead of on the phone.
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
@@ -45,7 +49,7 @@ def tflite(model, path: str | os.PathLike, *, image_size: tuple[int, int]) -> No
 def open_tflite(
     path: str | os.PathLike, *, num_threads: int | None = None
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """A function from images (batch, height, width, 3) to logits, one image at a time."""
+    """A function from images (batch, height, width, 3) to the output, one image at a time."""
     try:
         from ai_edge_litert.interpreter import Interpreter
     except ImportError:
@@ -56,12 +60,11 @@ def open_tflite(
     interpreter = Interpreter(model_path=str(path), num_threads=num_threads)
     runner = interpreter.get_signature_runner()
 
-    size = tuple(int(n) for n in interpreter.get_input_details()[0]["shape"][1:3])
+    details = interpreter.get_input_details()[0]
+    size = tuple(int(n) for n in details["shape"][1:3])
 
     def predict(images):
-        check_images(images, size)
-        return np.concatenate(
-            [runner(image=np.asarray(image, "float32")[None])["logits"] for image in images]
-        )
+        images = as_input(images, details["dtype"], size)
+        return np.concatenate([next(iter(runner(image=image[None]).values())) for image in images])
 
     return predict

@@ -4,6 +4,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_psp.layers.folding import fold, folded_tensors
+
 
 def _tensorflow_convolution(x, kernel, strides, dilation_rate, padding):
     """One native convolution op on TensorFlow.
@@ -150,6 +152,14 @@ def batch_normalization(*, epsilon, momentum, synchronized, dtype, name):
     )
 
 
+def _with_bias(x, bias):
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.nn.bias_add(x, bias)  # what graph optimisation looks for
+    return x + bias
+
+
 @keras.saving.register_keras_serializable("keras_psp")
 class ConvNorm(keras.layers.Layer):
     """Convolution, BatchNorm and ReLU, unless told otherwise.
@@ -219,7 +229,10 @@ class ConvNorm(keras.layers.Layer):
         self.built = True
 
     def call(self, x, training=None):
-        if self.norm is not None and not training:
+        tensors = None if training else folded_tensors(self)
+        if tensors is not None:
+            x = _with_bias(self.conv.convolution_op(x, tensors[0]), tensors[1])
+        elif self.norm is not None and not training:
             x = self._folded(x)
         else:
             x = self.conv(x)
@@ -240,12 +253,11 @@ class ConvNorm(keras.layers.Layer):
         bias = ops.cast(norm.beta, variance.dtype) - ops.cast(shift, variance.dtype) * scale
         kernel = ops.cast(self.conv.kernel, variance.dtype) * scale
         x = self.conv.convolution_op(x, ops.cast(kernel, x.dtype))
-        bias = ops.cast(bias, x.dtype)
-        if keras.backend.backend() == "tensorflow":
-            import tensorflow as tf
+        return _with_bias(x, ops.cast(bias, x.dtype))
 
-            return tf.nn.bias_add(x, bias)  # what graph optimisation looks for
-        return x + bias
+    def folded_weights(self):
+        """Kernel (rows, columns, channels, filters) and bias with the BatchNorm in them, numpy."""
+        return fold(self.conv.kernel, self.conv.bias, self.norm)
 
     def compute_output_shape(self, input_shape):
         return self.conv.compute_output_shape(input_shape)

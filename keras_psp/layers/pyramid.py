@@ -12,6 +12,7 @@ from keras_psp.layers.convolution import (
     batch_normalization,
     freeze_inner,
 )
+from keras_psp.layers.folding import fold, folded_tensors
 from keras_psp.layers.resampling import (
     adaptive_max_pool,
     apply_columns,
@@ -63,9 +64,9 @@ class FactorizedFusion(keras.layers.Layer):
             name="kernel",
         )
 
-    def call(self, inputs):
+    def call(self, inputs, kernel=None):
         features, *levels = inputs
-        kernel = ops.convert_to_tensor(self.kernel)
+        kernel = ops.convert_to_tensor(self.kernel if kernel is None else kernel)
         channels = features.shape[-1]
         own = kernel[:, :, :channels] if levels else kernel
         if keras.backend.backend() == "tensorflow":
@@ -252,8 +253,16 @@ class PyramidPoolingModule(keras.layers.Layer):
                 conv(level, training=training)
                 for conv, level in zip(self.reductions, levels, strict=True)
             ]
-        x = self.norm(self.fusion([features, *levels]), training=training)
+        tensors = None if training else folded_tensors(self)
+        if tensors is None:
+            x = self.norm(self.fusion([features, *levels]), training=training)
+        else:
+            x = self.fusion([features, *levels], kernel=tensors[0]) + tensors[1]
         return self.dropout(ops.relu(x), training=training)
+
+    def folded_weights(self):
+        """The fusion's kernel and bias with the BatchNorm in them, as numpy arrays."""
+        return fold(self.fusion.kernel, None, self.norm)
 
     def _pool(self, features):
         height, width = spatial_size(features)

@@ -14,7 +14,7 @@ def images(*size):
 
 
 def test_saved_model_takes_any_size(model, tmp_path):
-    export.saved_model(model, tmp_path / "saved")
+    export.saved_model(model, tmp_path / "saved", output="logits")
     opened = export.open_saved_model(tmp_path / "saved")
     for size in ((49, 57), (64, 41)):
         expected = model.predict(images(*size), verbose=0)
@@ -27,7 +27,7 @@ def test_saved_model_takes_any_size(model, tmp_path):
 
 
 def test_tflite(model, tmp_path):
-    export.tflite(model, tmp_path / "model.tflite", image_size=(49, 57))
+    export.tflite(model, tmp_path / "model.tflite", image_size=(49, 57), output="logits")
     opened = export.open_tflite(tmp_path / "model.tflite")
     expected = model.predict(images(49, 57), verbose=0)
     np.testing.assert_allclose(opened(images(49, 57)), expected, atol=1e-4 * np.ptp(expected))
@@ -39,7 +39,7 @@ def test_mixed_precision_is_exported_in_float32(model, tmp_path):
     backbone = DilatedResNet(18, stem_filters=(8,), dtype="mixed_bfloat16", name="backbone")
     half = PSPNet(4, backbone=backbone, dtype="mixed_bfloat16")
     half.set_weights(model.get_weights())
-    export.tflite(half, tmp_path / "half.tflite", image_size=(49, 57))
+    export.tflite(half, tmp_path / "half.tflite", image_size=(49, 57), output="logits")
     expected = model.predict(images(49, 57), verbose=0)
     found = export.open_tflite(tmp_path / "half.tflite")(images(49, 57))
     np.testing.assert_allclose(found, expected, atol=1e-4 * np.ptp(expected))
