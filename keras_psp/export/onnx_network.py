@@ -1,0 +1,375 @@
+"""The network as an ONNX graph, made for inference; needs numpy and onnx only."""
+
+import numpy as np
+
+from keras_psp.export.graph import Signature, class_dtype
+from keras_psp.layers import winograd
+from keras_psp.layers.folding import fold
+from keras_psp.layers.resampling import interpolation_matrix, pooling_matrix
+from keras_psp.layers.resnet import DilatedResNet
+
+OPSET = 17
+IR_VERSION = 8
+"""Of the same year, 2022: runtimes older than today's read the files too."""
+
+_ONNX_TYPES = {"float32": 1, "uint8": 2, "uint16": 4, "int64": 7}  # onnx.TensorProto
+
+
+class Graph:
+    """Nodes and constants of a graph that grows one operation at a time."""
+
+    def __init__(self):
+        self.nodes, self.constants = [], []
+        self._named = {}
+
+    def constant(self, value, dtype="float32") -> str:
+        """The name of a constant; small equal ones are one."""
+        from onnx import numpy_helper
+
+        array = np.array(value, dtype, order="C")  # a copy: the id of what it was may come again
+        key = (array.tobytes(), array.shape, array.dtype.str) if array.size < 2**16 else None
+        if key is None or key not in self._named:
+            name = f"constant{len(self.constants)}"
+            self.constants.append(numpy_helper.from_array(array, name))
+            if key is None:
+                return name
+            self._named[key] = name
+        return self._named[key]
+
+    def integers(self, *values) -> str:
+        return self.constant(values, "int64")
+
+    def add(self, operation: str, *inputs, name: str | None = None, **attributes) -> str:
+        """Append one operation and return the name of its only output."""
+        from onnx import helper
+
+        output = name or f"{operation.lower()}{len(self.nodes)}"
+        node = helper.make_node(operation, list(inputs), [output], name=output, **attributes)
+        self.nodes.append(node)
+        return output
+
+
+def network(model, signature: Signature, *, use_winograd: bool = True) -> Graph:
+    """The whole network from "image" to the signature's output.
+
+    Channels come first in the convolutions, as the runtimes want them, and last in the head,
+    where everything is a matrix product.
+
+    Args:
+        model: a `PSPNet`, on any backend.
+        signature: what goes in and comes out.
+        use_winograd: whether 3x3 convolutions of many channels are computed by fewer
+            multiplications, where the image's size is known: fastest in float32, but too
+            coarse in bfloat16 and for quantisation.
+    """
+    if not isinstance(model.backbone, DilatedResNet):
+        raise ValueError(
+            f"the backbone is a {type(model.backbone).__name__}; ONNX graphs are written of "
+            "DilatedResNet backbones, export a SavedModel or TFLite file of this network."
+        )
+    return _Writer(model, signature, use_winograd).graph
+
+
+class _Writer:
+    """Walks through a model and appends what it does to a graph."""
+
+    # Fewer channels gain less than the transformations cost.
+    LEAST_CHANNELS = 256
+
+    def __init__(self, model, signature, use_winograd):
+        self.graph, self.model = Graph(), model
+        self.use_winograd = use_winograd and signature.image_size is not None
+        full = signature.image_size
+        if full is None:
+            shape = self.graph.add("Shape", "image")
+            full = tuple(
+                self.graph.add("Gather", shape, self.graph.constant(axis, "int64"), axis=0)
+                for axis in (1, 2)
+            )
+        x = self._normalized("image", model.get_layer("normalization"))
+        x, size = self._backbone(x, full, model.backbone)
+        x = self._pyramid(x, size, model.get_layer("pyramid_pooling"))
+        x = self._classifier(x, model.get_layer("classifier"))
+        self._output(x, size, full, signature)
+
+    def _normalized(self, image, layer):
+        """(batch, height, width, 3) 0..255 to (batch, 3, height, width)."""
+        add, constant = self.graph.add, self.graph.constant
+        x = add("Cast", add("Transpose", image, perm=[0, 3, 1, 2]), to=_ONNX_TYPES["float32"])
+        if layer.channel_order == "bgr":
+            x = add("Gather", x, self.graph.integers(2, 1, 0), axis=1)
+        mean, std = (np.reshape(values, (3, 1, 1)) for values in (layer.mean, layer.std))
+        return add("Mul", add("Sub", x, constant(mean)), constant(1.0 / std))
+
+    def _backbone(self, x, size, backbone):
+        add = self.graph.add
+        for conv in backbone.stem:
+            x, size = self._conv(x, size, conv)
+        x = add("MaxPool", x, kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])
+        size = self._strided(size, 2)
+        for blocks in backbone.stages:
+            for block in blocks:
+                y, inner = x, size
+                for conv in block.convs[:-1]:
+                    y, inner = self._conv(y, inner, conv)
+                if block.shortcut is not None:
+                    x, _ = self._conv(x, size, block.shortcut)
+                y, size = self._conv(y, inner, block.convs[-1])
+                x = add("Relu", add("Add", y, x))
+        return x, size
+
+    def _conv(self, x, size, layer):
+        """One `ConvNorm`, channels first."""
+        kernel, bias = layer.folded_weights()
+        conv = layer.conv
+        steps, dilation = conv.strides[0] * conv._subsampling, conv.dilation_rate[0]
+        dilation *= conv._subsampling
+        side = kernel.shape[0]
+        if self._is_worth_winograd(kernel, size, steps, dilation):
+            x = self.graph.add("Transpose", x, perm=[0, 2, 3, 1])
+            x = self._winograd(x, size, kernel, dilation)
+            x = self.graph.add("Add", x, self.graph.constant(bias))
+            if layer.activation:
+                x = self.graph.add("Relu", x)
+            return self.graph.add("Transpose", x, perm=[0, 3, 1, 2]), size
+        x = self.graph.add(
+            "Conv",
+            x,
+            self.graph.constant(kernel.transpose(3, 2, 0, 1)),
+            self.graph.constant(bias),
+            kernel_shape=[side, side],
+            strides=[steps, steps],
+            dilations=[dilation, dilation],
+            pads=[dilation * (side // 2)] * 4,
+        )
+        if layer.activation:
+            x = self.graph.add("Relu", x)
+        return x, self._strided(size, steps)
+
+    def _is_worth_winograd(self, kernel, size, strides, dilation):
+        if not self.use_winograd or kernel.shape[0] != 3 or strides > 1:
+            return False
+        if min(kernel.shape[2:]) < self.LEAST_CHANNELS:
+            return False
+        left = [winograd.multiplications(n, dilation) / (3 * n) for n in size]
+        return left[0] * left[1] < 0.5
+
+    def _winograd(self, x, size, kernel, dilation, term=None):
+        """A 3x3 convolution, channels last; a column of the tiles after the other.
+
+        Args:
+            term: (map, matrix of its columns), added in the last matrix product.
+        """
+        add, constant, integers = self.graph.add, self.graph.constant, self.graph.integers
+        channels, filters = kernel.shape[2:]
+        rows_in, rows_out = winograd.axis_matrices(size[0], dilation)
+        columns_in, columns_out = winograd.axis_matrices(size[1], dilation)
+        # Runtimes do this while they load a file, which so is no larger.
+        kernel = constant(kernel.reshape(9, channels * filters))
+        weights = [add("MatMul", constant(part), kernel) for part in winograd.kernel_matrix()]
+        weights = [add("Reshape", part, integers(-1, channels, filters)) for part in weights]
+        count, tiles, _ = rows_in.shape
+        rows_in = constant(rows_in.reshape(count * tiles, size[0]))
+        rows_out = constant(rows_out.reshape(size[0], count * tiles))
+        parts = []
+        for part in range(count):
+            y = add("MatMul", constant(columns_in[part]), x)
+            y = add("MatMul", rows_in, add("Reshape", y, integers(0, 0, -1)))
+            y = add("Reshape", y, integers(0, count, -1, channels))
+            y = add("MatMul", y, weights[part])
+            y = add("Reshape", y, integers(0, count * tiles, -1))
+            y = add("MatMul", rows_out, y)
+            parts.append(add("Reshape", y, integers(0, 0, -1, filters)))
+        matrix = columns_out.reshape(size[1], -1)
+        if term is not None:
+            parts.append(term[0])
+            matrix = np.concatenate([matrix, term[1]], axis=1)
+        return add("MatMul", constant(matrix), add("Concat", *parts, axis=2))
+
+    def _pyramid(self, x, size, layer):
+        """A `PyramidPoolingModule`: channels first in, channels last out."""
+        add, constant, integers = self.graph.add, self.graph.constant, self.graph.integers
+        kernel, bias = layer.folded_weights()
+        reductions = [reduction.folded_weights() for reduction in layer.reductions]
+        taps, filters = kernel.shape[0], kernel.shape[-1]
+        channels = kernel.shape[2] // (1 + len(layer.bin_sizes))
+        if reductions:
+            channels = kernel.shape[2] - sum(weights.shape[-1] for weights, _ in reductions)
+        x = add("Transpose", x, perm=[0, 2, 3, 1])
+        terms, columns, offset = [], [], channels
+        for index, level in enumerate(self._levels(x, size, channels, layer)):
+            bins, width = layer.bin_sizes[index], channels
+            if reductions:
+                weights, shift = reductions[index]
+                width = weights.shape[-1]
+                level = add("MatMul", level, constant(weights[0, 0]))
+                level = add("Relu", add("Add", level, constant(shift)))
+            own = kernel[:, :, offset : offset + width]
+            offset += width
+            # The cells times each of the taps: (batch, bins, bins, taps, taps, filters).
+            own = own.transpose(2, 0, 1, 3).reshape(width, taps * taps * filters)
+            products = add("MatMul", level, constant(own))
+            products = add("Reshape", products, integers(-1, bins, bins, taps, taps, filters))
+            products = add("Transpose", products, perm=[0, 3, 1, 4, 2, 5])
+            products = add("Reshape", products, integers(-1, taps * bins, taps * bins * filters))
+            rows = add("MatMul", self._name(self._taps(bins, size[0], taps)), products)
+            terms.append(add("Reshape", rows, integers(0, 0, taps * bins, filters)))
+            columns.append(self._taps(bins, size[1], taps))
+        own = kernel[:, :, :channels]
+        term = (add("Concat", *terms, axis=2), self._joined(columns, 1)) if terms else None
+        if self._is_worth_winograd(own, size, 1, 1):
+            x = self._winograd(x, size, own, 1, term)
+        else:
+            x = self._plain(x, own)
+            if term is not None:
+                x = add("Add", x, add("MatMul", self._name(term[1]), term[0]))
+        return add("Relu", add("Add", x, constant(bias)))
+
+    def _levels(self, x, size, channels, layer):
+        """The pools of all levels, (batch, bins, bins, channels) each."""
+        if layer.pooling == "max":
+            return [self._largest(x, size, bins) for bins in layer.bin_sizes]
+        if not layer.bin_sizes:
+            return []
+        # One pass over the features makes the rows of all levels.
+        matrices = [self._pooling(size[0], bins) for bins in layer.bin_sizes]
+        rows = self._along_rows(self._name(self._joined(matrices, 0)), x, channels)
+        levels, start = [], 0
+        for bins in layer.bin_sizes:
+            ends = [self.graph.integers(n) for n in (start, start + bins, 1)]
+            own = self.graph.add("Slice", rows, *ends)
+            levels.append(self.graph.add("MatMul", self._name(self._pooling(size[1], bins)), own))
+            start += bins
+        return levels
+
+    def _largest(self, x, size, bins):
+        """Adaptive max pooling."""
+        if not isinstance(size[0], int):
+            raise ValueError(
+                "a pyramid of max pools is exported at one size only; give image_size=(height, "
+                "width)."
+            )
+        for axis, length in ((1, size[0]), (2, size[1])):
+            cells = []
+            for index in range(bins):
+                ends = (index * length) // bins, -((-(index + 1) * length) // bins)
+                cell = self.graph.add("Slice", x, *(self.graph.integers(n) for n in (*ends, axis)))
+                cells.append(self.graph.add("ReduceMax", cell, axes=[axis], keepdims=1))
+            x = self.graph.add("Concat", *cells, axis=axis)
+        return x
+
+    def _plain(self, x, kernel, bias=None):
+        """A convolution, channels last."""
+        add, constant = self.graph.add, self.graph.constant
+        side = kernel.shape[0]
+        if side == 1:
+            x = add("MatMul", x, constant(kernel[0, 0]))
+            return x if bias is None else add("Add", x, constant(bias))
+        weights = [constant(kernel.transpose(3, 2, 0, 1))]
+        if bias is not None:
+            weights.append(constant(bias))
+        x = add("Transpose", x, perm=[0, 3, 1, 2])
+        x = add("Conv", x, *weights, kernel_shape=[side, side], pads=[side // 2] * 4)
+        return add("Transpose", x, perm=[0, 2, 3, 1])
+
+    def _classifier(self, x, layer):
+        kernel, bias = fold(layer.kernel, layer.bias, None)
+        return self._plain(x, kernel, bias)
+
+    def _output(self, x, size, full, signature):
+        """Upsampling and what follows."""
+        add, align = self.graph.add, self.model.align_corners
+        classes = self.model.num_classes
+        rows, columns = (
+            self._name(self._interpolation(small, large, align))
+            for small, large in zip(size, full, strict=True)
+        )
+        x = add("MatMul", columns, x)
+        if signature.output == "logits":
+            self._along_rows(rows, x, classes, name="logits")
+            return
+        x = self._along_rows(rows, x, classes)
+        if signature.output == "probabilities":
+            add("Softmax", x, axis=-1, name="probabilities")
+            return
+        x = add("ArgMax", x, axis=-1, keepdims=0)
+        add("Cast", x, to=_ONNX_TYPES[class_dtype(classes)], name="classes")
+
+    # Matrices: numpy arrays where the sizes are known, else names of what the graph computes.
+
+    def _along_rows(self, matrix, x, channels, **name):
+        """A matrix (target, height) along the height of (batch, height, width, channels)."""
+        add, integers = self.graph.add, self.graph.integers
+        x = add("MatMul", matrix, add("Reshape", x, integers(0, 0, -1)))
+        return add("Reshape", x, integers(0, 0, -1, channels), **name)
+
+    def _name(self, matrix):
+        return matrix if isinstance(matrix, str) else self.graph.constant(matrix)
+
+    def _joined(self, matrices, axis):
+        if all(isinstance(matrix, np.ndarray) for matrix in matrices):
+            return np.concatenate(matrices, axis=axis)
+        return self.graph.add("Concat", *(self._name(matrix) for matrix in matrices), axis=axis)
+
+    def _strided(self, size, stride):
+        """Of a map after a convolution that is padded symmetrically and strides."""
+        if isinstance(size[0], int):
+            return tuple(-(-n // stride) for n in size)
+        if stride == 1:
+            return size
+        number = self._number
+        return tuple(
+            self.graph.add("Div", self.graph.add("Add", n, number(stride - 1)), number(stride))
+            for n in size
+        )
+
+    def _number(self, value):
+        return self.graph.constant(value, "int64")
+
+    def _taps(self, bins, target, taps):
+        """(target, taps * bins): bilinear rows shifted by each tap, zero past the map."""
+        align = self.model.align_corners
+        shifts = range(-(taps // 2), taps // 2 + 1)
+        return self._joined([self._interpolation(bins, target, align, n) for n in shifts], 1)
+
+    def _interpolation(self, size, target, align_corners, shift=0):
+        """As `keras_psp.layers.resampling.interpolation_matrix`, in integers until the end."""
+        if isinstance(size, int) and isinstance(target, int):
+            return interpolation_matrix(size, target, align_corners=align_corners, shift=shift)
+        add, number = self.graph.add, self._number
+        size, target = (number(n) if isinstance(n, int) else n for n in (size, target))
+        index = add("Add", add("Range", number(0), target, number(1)), number(shift))
+        last = add("Sub", size, number(1))
+        if align_corners:
+            denominator = add("Max", add("Sub", target, number(1)), number(1))
+            numerator = add("Mul", index, last)
+        else:
+            denominator = add("Mul", target, number(2))
+            numerator = add("Add", add("Mul", index, number(2)), number(1))
+            numerator = add("Sub", add("Mul", numerator, size), target)
+        numerator = add("Clip", numerator, number(0), add("Mul", last, denominator))
+        sources = add("Mul", add("Range", number(0), size, number(1)), denominator)
+        numerator = add("Unsqueeze", numerator, self.graph.integers(1))
+        distance = add("Abs", add("Sub", numerator, sources))
+        near = add("Max", add("Sub", denominator, distance), number(0))
+        weights = add("Div", self._float(near), self._float(denominator))
+        if shift == 0:
+            return weights
+        inside = add("Equal", index, add("Clip", index, number(0), add("Sub", target, number(1))))
+        return add("Mul", weights, add("Unsqueeze", self._float(inside), self.graph.integers(1)))
+
+    def _pooling(self, size, bins):
+        """As `keras_psp.layers.resampling.pooling_matrix`."""
+        if isinstance(size, int):
+            return pooling_matrix(size, bins)
+        add, number = self.graph.add, self._number
+        index = self.graph.constant(np.arange(bins)[:, None], "int64")
+        after = self.graph.constant(np.arange(1, bins + 1)[:, None], "int64")
+        start = add("Div", add("Mul", index, size), number(bins))
+        end = add("Div", add("Add", add("Mul", after, size), number(bins - 1)), number(bins))
+        pixels = add("Range", number(0), size, number(1))
+        inside = add("And", add("GreaterOrEqual", pixels, start), add("Less", pixels, end))
+        return add("Div", self._float(inside), self._float(add("Sub", end, start)))
+
+    def _float(self, x):
+        return self.graph.add("Cast", x, to=_ONNX_TYPES["float32"])
