@@ -84,6 +84,17 @@ class _Shaped:
     shape: tuple[int | None, ...]
 
 
+def folded_variables(model: PSPNet) -> dict[int, tuple]:
+    """For `folded_into`: the network's kernels and biases with their BatchNorm in them."""
+    import tensorflow as tf
+
+    return {
+        id(layer): tuple(tf.Variable(array, trainable=False) for array in layer.folded_weights())
+        for layer in foldable_layers(model)
+        if "auxiliary_head" not in layer.path
+    }
+
+
 def inference_function(
     model: PSPNet, signature: Signature, *, in_blocks: bool = True
 ) -> Callable[[Any], dict[str, Any]]:
@@ -106,12 +117,7 @@ def inference_function(
 
     check_size(model, signature)
     model = float32_model(model)
-    folded = {}
-    for layer in foldable_layers(model):
-        if "auxiliary_head" not in layer.path:
-            folded[id(layer)] = tuple(
-                tf.Variable(array, trainable=False) for array in layer.folded_weights()
-            )
+    folded = folded_variables(model)
 
     def serve(image):
         with folded_into(folded), returning("low_resolution"):

@@ -1,55 +1,231 @@
 """TFLite (LiteRT) flatbuffers."""
 
+import itertools
 import os
-import tempfile
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 
-from keras_psp.export.graph import InputType, Output, Signature
+from keras_psp.data.photos import read_photo
+from keras_psp.data.progress import with_bar
+from keras_psp.evaluation.windows import resized
+from keras_psp.export.graph import (
+    InputType,
+    Output,
+    Signature,
+    check_size,
+    class_dtype,
+    inference_function,
+)
 from keras_psp.export.inference import as_input, export_target, require_tensorflow_backend
-from keras_psp.export.saved_model import write_saved_model
+from keras_psp.export.metadata import metadata
+from keras_psp.export.packing import packed
+from keras_psp.export.static_graph import static_function
 from keras_psp.files import written_aside
 from keras_psp.models.pspnet import PSPNet
+
+Precision = Literal["float32", "float16", "dynamic_int8", "int8"]
+
+MOST_REPRESENTATIVE = 100
+"""Ranges are measured on so many images at most."""
 
 
 def tflite(
     model: PSPNet,
     path: str | os.PathLike,
     *,
-    image_size: tuple[int, int],
+    image_size: tuple[int, int] | None = None,
+    precision: Precision = "float32",
+    representative: Iterable[Any] | None = None,
     input_dtype: InputType = "uint8",
     output: Output = "classes",
+    preset: str | None = None,
+    licence: str | None = None,
+    progress: bool = True,
 ) -> None:
-    """Write a float32 TFLite file for one image of a fixed size.
+    """Write a TFLite file for one image at a time, made for inference.
+
+    Only TFLite's own operations are used; the file is run once before it takes its place.
 
     Args:
         model: a `PSPNet`, on Keras' TensorFlow backend.
         path: file to write; an existing one is replaced once the new one is whole.
-        image_size: (height, width).
+        image_size: (height, width); None for any size, which is slower.
+        precision: "float32"; "float16": weights in float16, half the size; "dynamic_int8":
+            weights in 8 bits, activations rounded to 8 bits as they come; "int8": all in 8
+            bits, with ranges measured on `representative`.
+        representative: for "int8", images like those to come, each an array (height, width,
+            3), a path, or an (image, mask) pair, resized to image_size: a list, a `Split` of
+            a data source, ... Of more than 100, 100 are taken, evenly spread where it has a
+            length.
         input_dtype, output: see `Signature`.
+        preset, licence: see `metadata`.
+        progress: show on stderr how far it is.
 
     Input "image": (1, height, width, 3), RGB 0..255. Output: "classes" (1, height, width), or
-    "logits" or "probabilities" (1, height, width, classes). Only TFLite's own operations are used.
+    "logits" or "probabilities" (1, height, width, classes), float32 in every precision.
+
+    Raises:
+        ValueError: for arguments that make no file.
+        RuntimeError: the file that was made doesn't run.
     """
     require_tensorflow_backend("A TFLite file")
+    signature = Signature(image_size, 1, input_dtype, output)
+    _check_precision(precision, signature, representative)
+    check_size(model, signature)
+    target = export_target(path, folder=False)
+    images = None
+    if precision == "int8":
+        images = _representative_images(representative, signature.image_size)
+    about = metadata(model, signature, preset=preset, licence=licence)
+    with written_aside(target) as aside:
+        if progress:
+            print(f"{target.name}: converting", file=sys.stderr)
+        content = _converted(model, signature, precision, images, progress)
+        aside.write_bytes(packed(content, about, half_precision=precision == "float16"))
+        del content
+        _run_once(aside, model, signature, None if images is None else images[0])
+
+
+def _check_precision(precision, signature, representative):
+    if precision not in ("float32", "float16", "dynamic_int8", "int8"):
+        raise ValueError(
+            f"precision={precision!r} is unknown; choose 'float32', 'float16', 'dynamic_int8' or "
+            "'int8'."
+        )
+    if precision != "int8":
+        if representative is not None:
+            raise ValueError(
+                f"representative images are for precision='int8' and this is {precision!r}; "
+                "leave them out."
+            )
+        return
+    if signature.image_size is None:
+        raise ValueError(
+            "precision='int8' with image_size=None would leave float operations in the file; give "
+            "image_size=(height, width), or take 'dynamic_int8'."
+        )
+    if representative is None:
+        raise ValueError(
+            "precision='int8' measures ranges on images; give representative=, some 100 images "
+            "like those to come (arrays, paths or a Split), or take 'dynamic_int8'."
+        )
+
+
+def _representative_images(representative, size):
+    """uint8 arrays (height, width, 3) of one size."""
+    if isinstance(representative, str | os.PathLike | np.ndarray) and (
+        np.ndim(representative) != 4
+    ):
+        raise ValueError(
+            f"representative is one {type(representative).__name__}; give several images, as a "
+            "list."
+        )
+    if isinstance(representative, Sequence | np.ndarray) or hasattr(representative, "__getitem__"):
+        count = len(representative)
+        if count > MOST_REPRESENTATIVE:
+            chosen = np.linspace(0, count - 1, MOST_REPRESENTATIVE).round().astype(int)
+            representative = (representative[int(index)] for index in chosen)
+    images = []
+    for index, item in enumerate(itertools.islice(representative, MOST_REPRESENTATIVE)):
+        image = item[0] if isinstance(item, tuple) else item
+        try:
+            image = read_photo(np.asarray(image) if hasattr(image, "__array__") else image)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"representative image {index}: {error}") from error
+        image = np.rint(resized(image.astype("float32"), size))
+        images.append(image.astype("uint8"))
+    if not images:
+        raise ValueError(
+            "representative holds no image; give some 100 like those to come, at least one."
+        )
+    return images
+
+
+def _converted(model, signature, precision, images, progress):
+    """The flatbuffer."""
     import tensorflow as tf
 
-    signature = Signature(image_size, 1, input_dtype, output)
-    target = export_target(path, folder=False)
-    with tempfile.TemporaryDirectory() as folder, written_aside(target) as aside:
-        write_saved_model(model, Path(folder) / "saved_model", signature, in_blocks=False)
-        converter = tf.lite.TFLiteConverter.from_saved_model(f"{folder}/saved_model")
-        # An operation TFLite lacks is then an error here instead of on the phone.
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-        aside.write_bytes(converter.convert())
+    # The converter puts 8-bit input and output around a graph of floats itself.
+    whole = precision == "int8"
+    if signature.image_size is None:
+        function = inference_function(model, signature, in_blocks=False)
+    else:
+        function = static_function(model, signature, whole=whole)
+    spec = tf.TensorSpec(
+        signature.shape, "float32" if whole else signature.input_dtype, name="image"
+    )
+    traced = tf.function(function, autograph=False).get_concrete_function(spec)
+    module = tf.Module()
+    module.weights = list(traced.graph.variables)
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([traced], module)
+    # An operation TFLite lacks is then an error here instead of on the phone.
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+    if precision != "float32":
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if precision == "float16":
+        converter.target_spec.supported_types = [tf.float16]
+    if whole:
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        converter.representative_dataset = lambda: _calibration(images, progress)
+        if signature.input_dtype == "uint8":
+            converter.inference_input_type = tf.uint8
+        if signature.output == "classes":
+            converter.inference_output_type = tf.dtypes.as_dtype(class_dtype(model.num_classes))
+    return converter.convert()
+
+
+def _calibration(images, progress):
+    if progress:
+        images = with_bar(images, "Measuring ranges", len(images))
+    for index, image in enumerate(images):
+        image = image.astype("float32")
+        if index == 0:
+            # The whole range, so that the input's 8 bits are the image's own.
+            image[0, 0], image[0, 1] = 0, 255
+        yield {"image": image[None]}
+
+
+def _run_once(path, model, signature, image):
+    """Refuse a file that doesn't run, or gives what the signature doesn't say."""
+    size = signature.image_size or _some_size(model)
+    if image is None:
+        image = np.random.default_rng(0).integers(0, 256, (*size, 3)).astype("uint8")
+    try:
+        found = open_tflite(path, num_threads=os.cpu_count())(image[None])
+    except (ImportError, RuntimeError, ValueError) as error:
+        raise RuntimeError(
+            f"the TFLite file was made but doesn't run ({str(error).splitlines()[0]}); nothing was "
+            "written. Please report it with the network's arguments."
+        ) from error
+    shape, dtype = (1, *size), class_dtype(model.num_classes)
+    if signature.output != "classes":
+        shape, dtype = (*shape, model.num_classes), "float32"
+    if found.shape != shape or found.dtype != dtype or not np.isfinite(found).all():
+        raise RuntimeError(
+            f"the TFLite file gives {found.dtype} {found.shape} where {dtype} {shape} of finite "
+            "numbers is due; nothing was written. Check the network for NaN in its weights."
+        )
+
+
+def _some_size(model):
+    stride = getattr(model.backbone, "output_stride", 8)
+    side = stride * (max(model.bin_sizes, default=1) + 1)
+    return side, side + stride
 
 
 def open_tflite(
     path: str | os.PathLike, *, num_threads: int | None = None
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """A function from images (batch, height, width, 3) to the output, one image at a time."""
+    """A function from images (batch, height, width, 3) to the output, one image at a time.
+
+    Needs the LiteRT runtime, `pip install ai-edge-litert`, or TensorFlow, which has one.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path}: there is no such file.")
     try:
         from ai_edge_litert.interpreter import Interpreter
     except ImportError:
@@ -57,14 +233,28 @@ def open_tflite(
 
         Interpreter = tf.lite.Interpreter  # until TensorFlow drops it for ai-edge-litert
 
-    interpreter = Interpreter(model_path=str(path), num_threads=num_threads)
+    try:
+        interpreter = Interpreter(model_path=str(path), num_threads=num_threads)
+    except ValueError as error:
+        raise ValueError(
+            f"{path} can't be opened by LiteRT ({error}); it is broken or no TFLite file."
+        ) from error
     runner = interpreter.get_signature_runner()
-
-    details = interpreter.get_input_details()[0]
-    size = tuple(int(n) for n in details["shape"][1:3])
+    ((name, given),) = runner.get_input_details().items()
+    size = tuple(int(n) if n > 0 else None for n in given["shape_signature"][1:3])
+    scale, zero_point = given["quantization"]
+    # (1, 0) is the image itself, and float inputs say (0, 0).
+    quantised = scale != 0 and (scale, zero_point) != (1, 0)
 
     def predict(images):
-        images = as_input(images, details["dtype"], size)
-        return np.concatenate([next(iter(runner(image=image[None]).values())) for image in images])
+        if not quantised:
+            images = as_input(images, given["dtype"], size)
+        else:
+            bounds = np.iinfo(given["dtype"])
+            images = np.rint(as_input(images, "float32", size) / scale) + zero_point
+            images = np.clip(images, bounds.min, bounds.max).astype(given["dtype"])
+        return np.concatenate(
+            [next(iter(runner(**{name: image[None]}).values())) for image in images]
+        )
 
     return predict
