@@ -151,7 +151,7 @@ def _tap_matrix(layer, bins, target):
 
 
 def _mixed(x, matrix):
-    """matrix (targets, cells) @ x (cells, channels), as a fully connected layer of the cells."""
+    """The product matrix (targets, cells) @ x (cells, channels), as a layer fully connected."""
     import tensorflow as tf
 
     weights = np.asarray(matrix, "float32").T

@@ -3,6 +3,7 @@
 import itertools
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -174,8 +175,12 @@ def _converted(model, signature, precision, images, progress):
         if signature.input_dtype == "uint8":
             converter.inference_input_type = tf.uint8
         if signature.output == "classes":
-            converter.inference_output_type = tf.dtypes.as_dtype(class_dtype(model.num_classes))
-    return converter.convert()
+            # Says that no float is wanted; the classes keep the type that the graph gives them.
+            converter.inference_output_type = tf.uint8
+    with warnings.catch_warnings():
+        # Its own interpreter, with which it measures ranges, will go away some day.
+        warnings.filterwarnings("ignore", message=".*tf.lite.Interpreter is deprecated")
+        return converter.convert()
 
 
 def _calibration(images, progress):

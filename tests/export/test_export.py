@@ -26,25 +26,6 @@ def test_saved_model_takes_any_size(model, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["saved"]
 
 
-def test_tflite(model, tmp_path):
-    export.tflite(model, tmp_path / "model.tflite", image_size=(49, 57), output="logits")
-    opened = export.open_tflite(tmp_path / "model.tflite")
-    expected = model.predict(images(49, 57), verbose=0)
-    np.testing.assert_allclose(opened(images(49, 57)), expected, atol=1e-4 * np.ptp(expected))
-    with pytest.raises(ValueError, match="are 56x64 but this file was exported for 49x57"):
-        opened(images(56, 64))
-
-
-def test_mixed_precision_is_exported_in_float32(model, tmp_path):
-    backbone = DilatedResNet(18, stem_filters=(8,), dtype="mixed_bfloat16", name="backbone")
-    half = PSPNet(4, backbone=backbone, dtype="mixed_bfloat16")
-    half.set_weights(model.get_weights())
-    export.tflite(half, tmp_path / "half.tflite", image_size=(49, 57), output="logits")
-    expected = model.predict(images(49, 57), verbose=0)
-    found = export.open_tflite(tmp_path / "half.tflite")(images(49, 57))
-    np.testing.assert_allclose(found, expected, atol=1e-4 * np.ptp(expected))
-
-
 def test_exports_replace_nothing_but_exports(model, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(ValueError, match="is a folder; give the name of a file in it"):
@@ -53,8 +34,6 @@ def test_exports_replace_nothing_but_exports(model, tmp_path):
         export.saved_model(model, tmp_path)
     with pytest.raises(ValueError, match="is a file; a SavedModel is a folder"):
         export.saved_model(model, tmp_path / "notes.txt")
-    with pytest.raises(ValueError, match="image_size is 64; it must be two integers"):
-        export.tflite(model, tmp_path / "a.tflite", image_size=64)
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 

@@ -1,0 +1,124 @@
+"""Operations, XNNPACK's share, sizes and speed of the TFLite files.
+
+    python benchmarks/tflite_ops.py
+
+Exports PSPNet-50 and PSPNet-18 (150 classes, random weights, 473x473) in every precision and
+runs them in the LiteRT runtime with two threads, by turns. Random weights change neither
+operations nor sizes; accuracy is measured by tflite_accuracy.py.
+"""
+
+import argparse
+import collections
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
+from measure import environment, interleaved, progress, spread
+
+from keras_psp import PSPNet, export
+
+PRECISIONS = ("float32", "float16", "dynamic_int8", "int8")
+NETWORKS = {"PSPNet-50": "resnet50", "PSPNet-18": "resnet18"}
+FLOATS = (np.float32, np.float16)
+
+
+def operations(path):
+    """The operations as stored, and those that XNNPACK doesn't take.
+
+    Returns:
+        names of all operations, names outside of XNNPACK's parts, number of these parts, and
+        the names of the operations that give float tensors.
+    """
+    plain = Interpreter(
+        model_path=str(path),
+        experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+    )
+    stored = plain._get_ops_details()
+    types = {tensor["index"]: tensor["dtype"] for tensor in plain.get_tensor_details()}
+    floats = [
+        op["op_name"] for op in stored if any(types.get(out) in FLOATS for out in op["outputs"])
+    ]
+    delegating = Interpreter(model_path=str(path))
+    delegating.allocate_tensors()
+    parts = [op for op in delegating._get_ops_details() if op["op_name"] == "DELEGATE"]
+    maker = {int(out): index for index, op in enumerate(stored) for out in op["outputs"]}
+    taken = set()
+    for part in parts:
+        # A part doesn't list what it replaced: that lies between its outputs and its inputs.
+        given = {int(tensor) for tensor in part["inputs"]}
+        ahead = [int(tensor) for tensor in part["outputs"]]
+        while ahead:
+            tensor = ahead.pop()
+            if tensor not in given and tensor in maker and maker[tensor] not in taken:
+                taken.add(maker[tensor])
+                ahead += [int(other) for other in stored[maker[tensor]]["inputs"]]
+    left = [op["op_name"] for index, op in enumerate(stored) if index not in taken]
+    return [op["op_name"] for op in stored], left, len(parts), floats
+
+
+def call(path, image, threads):
+    predict = export.open_tflite(path, num_threads=threads)
+    return lambda: predict(image)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--image-size", type=int, nargs=2, default=(473, 473))
+    parser.add_argument("--classes", type=int, default=150)
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=2)
+    args = parser.parse_args()
+    size = tuple(args.image_size)
+    images = np.random.default_rng(0).integers(0, 256, (2, *size, 3)).astype("uint8")
+
+    rows, counts, times, spaces = [], {}, {}, 0
+    with tempfile.TemporaryDirectory() as folder:
+        for network in args.networks:
+            paths = {name: Path(folder) / f"{network}-{name}.tflite" for name in PRECISIONS}
+            model = PSPNet(args.classes, backbone=NETWORKS[network])
+            for precision, path in paths.items():
+                progress(f"{network} {precision}")
+                given = images if precision == "int8" else None
+                export.tflite(
+                    model,
+                    path,
+                    image_size=size,
+                    precision=precision,
+                    representative=given,
+                    progress=False,
+                )
+            del model
+            progress(f"{network}: speed")
+            calls = {name: call(path, images[:1], args.threads) for name, path in paths.items()}
+            times = interleaved(calls, args.repeats)
+            del calls
+            for precision, path in paths.items():
+                names, left, parts, floats = operations(path)
+                counts[network, precision] = collections.Counter(names)
+                spaces += sum("BATCH_ND" in name or "SPACE_ND" in name for name in names)
+                gives = ", ".join(sorted(set(floats))) if precision == "int8" else ""
+                share = 100 * (1 - len(left) / len(names))
+                rows.append(
+                    f"| {network} | {precision} | {path.stat().st_size / 1e6:.1f} | {len(names)} | "
+                    f"{len(names) - len(left)} ({share:.1f} %) in {parts} | {', '.join(left)} | "
+                    f"{gives or ('none' if precision == 'int8' else '')} | "
+                    f"{spread(times[precision])} |"
+                )
+                progress(rows[-1])
+
+    print(f"{environment(['tensorflow', 'ai-edge-litert'])}; {size[0]}x{size[1]}, {args.classes}")
+    print("\n| network | precision | MB | operations | taken by XNNPACK | left | float | ms |")
+    print("|---|---|---|---|---|---|---|---|")
+    print("\n".join(rows))
+    print(f"\nSPACE_TO_BATCH_ND and BATCH_TO_SPACE_ND in all files: {spaces}\n")
+    kinds = sorted({kind for count in counts.values() for kind in count})
+    print("| operation | " + " | ".join(" ".join(key) for key in counts) + " |")
+    print("|---" * (len(counts) + 1) + "|")
+    for kind in kinds:
+        print(f"| {kind} | " + " | ".join(str(count[kind]) for count in counts.values()) + " |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,257 @@
+import subprocess
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_psp import DilatedResNet, PSPNet, export
+from keras_psp.data import ImageFolder, Split
+from keras_psp.export.tflite import _representative_images
+
+interpreter = pytest.importorskip("ai_edge_litert.interpreter")
+
+SIZE = (49, 57)
+
+
+def network(num_classes=4, **arguments):
+    backbone = DilatedResNet(18, stem_filters=(8,), name="backbone")
+    return PSPNet(num_classes, backbone=backbone, fusion_filters=16, **arguments)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return network(class_names=["sky", "a\nroad", "car", "tree"])
+
+
+@pytest.fixture(scope="module")
+def images():
+    return np.random.default_rng(0).integers(0, 256, (2, *SIZE, 3)).astype("uint8")
+
+
+@pytest.fixture(scope="module")
+def quantised(model, images, tmp_path_factory):
+    path = tmp_path_factory.mktemp("int8") / "model.tflite"
+    options = {"representative": images, "preset": "street", "licence": "CC BY 4.0"}
+    export.tflite(model, path, image_size=SIZE, precision="int8", **options)
+    return path
+
+
+def operations(path):
+    plain = interpreter.Interpreter(
+        model_path=str(path),
+        experimental_op_resolver_type=interpreter.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+    )
+    types = {tensor["index"]: tensor["dtype"] for tensor in plain.get_tensor_details()}
+    return [
+        (op["op_name"], [types[out] for out in op["outputs"]]) for op in plain._get_ops_details()
+    ]
+
+
+def distance(found, expected):
+    return np.abs(found - expected).max() / np.ptp(expected)
+
+
+VARIANTS = {
+    "as in semseg": {},
+    "as in mmsegmentation": {"align_corners": False, "bin_sizes": (1, 3)},
+    "Caffe's channels": {"channel_order": "bgr", "mean": (104, 117, 124), "std": (1, 2, 3)},
+    "largest cells": {"pooling": "max"},
+    "levels unreduced": {"reduction": None, "fusion_kernel_size": 1},
+    "no pyramid": {"bin_sizes": ()},
+}
+
+
+@pytest.mark.parametrize("arguments", VARIANTS.values(), ids=VARIANTS)
+def test_fixed_size_has_the_networks_logits(arguments, images, tmp_path):
+    model = network(**arguments)
+    export.tflite(model, tmp_path / "a.tflite", image_size=SIZE, output="logits")
+    found = export.open_tflite(tmp_path / "a.tflite")(images)
+    expected = model.predict(images.astype("float32"), verbose=0)
+    assert distance(found, expected) < 1e-4
+    assert np.mean(found.argmax(-1) == expected.argmax(-1)) > 0.999
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16", "dynamic_int8"])
+def test_any_size(precision, model, tmp_path):
+    export.tflite(model, tmp_path / "a.tflite", precision=precision, output="logits")
+    opened = export.open_tflite(tmp_path / "a.tflite")
+    for size in ((49, 57), (64, 41)):
+        images = np.random.default_rng(0).integers(0, 256, (1, *size, 3))
+        expected = model.predict(images.astype("float32"), verbose=0)
+        limit = {"float32": 1e-4, "float16": 5e-3, "dynamic_int8": 0.05}[precision]
+        assert distance(opened(images), expected) < limit
+
+
+@pytest.mark.parametrize("input_dtype", ["uint8", "float32"])
+@pytest.mark.parametrize("output", ["classes", "probabilities"])
+def test_input_and_output_by_choice(input_dtype, output, model, images, tmp_path):
+    path = tmp_path / "a.tflite"
+    export.tflite(model, path, image_size=SIZE, input_dtype=input_dtype, output=output)
+    found = export.open_tflite(path)(images)
+    logits = model.predict(images.astype("float32"), verbose=0).astype("float64")
+    if output == "classes":
+        assert found.dtype == "uint8" and np.mean(found == logits.argmax(-1)) > 0.999
+    else:
+        powers = np.exp(logits - logits.max(-1, keepdims=True))
+        np.testing.assert_allclose(found, powers / powers.sum(-1, keepdims=True), atol=1e-4)
+    (given,) = interpreter.Interpreter(model_path=str(path)).get_input_details()
+    assert given["dtype"] == np.dtype(input_dtype) and given["name"] == "image"
+
+
+def test_int8_has_no_float_and_no_space_to_batch(quantised):
+    found = operations(quantised)
+    assert not [name for name, types in found if np.float32 in types or np.float16 in types]
+    assert not [name for name, _ in found if "BATCH" in name or "FLEX" in name.upper()]
+    # The normalisation, 1 of the stem, 16 of the blocks and 4 beside them, 4 levels twice, the
+    # fusion and the classifier: a dilated convolution is one.
+    assert [name for name, _ in found].count("CONV_2D") == 32
+
+
+def test_int8_takes_the_pixels_as_they_are(quantised, model, images):
+    (given,) = interpreter.Interpreter(model_path=str(quantised)).get_input_details()
+    assert given["dtype"] == np.uint8 and given["quantization"] == (1.0, 0)
+    found = export.open_tflite(quantised)(images)
+    expected = model.predict(images.astype("float32"), verbose=0).argmax(-1)
+    assert found.dtype == "uint8" and np.mean(found == expected) > 0.95
+
+
+def test_xnnpack_takes_all_but_the_ends(quantised, model, tmp_path):
+    export.tflite(model, tmp_path / "a.tflite", image_size=SIZE)
+    for path, first in ((tmp_path / "a.tflite", "CAST"), (quantised, "QUANTIZE")):
+        runtime = interpreter.Interpreter(model_path=str(path))
+        runtime.allocate_tensors()
+        found = runtime._get_ops_details()
+        (part,) = [op for op in found if op["op_name"] == "DELEGATE"]
+        (most,) = [op for op in found if op["op_name"] == "ARG_MAX"]
+        # All that lies between the first operation and ARG_MAX, and CAST after that.
+        assert found[0]["op_name"] == first and found[0]["outputs"][0] in part["inputs"]
+        assert part["outputs"].tolist() == most["inputs"][:1].tolist()
+        assert found[-2]["op_name"] == "CAST" and found[-3] == most
+
+
+def test_metadata_is_read_as_an_archive_and_as_tflite_has_it(quantised):
+    found = export.tflite_metadata(quantised)
+    assert (found["preset"], found["licence"], found["num_classes"]) == ("street", "CC BY 4.0", 4)
+    assert found["class_names"][1] == "a\nroad" and len(found["palette"]) == 4
+    with zipfile.ZipFile(quantised) as archive:
+        assert archive.read("labels.txt").decode() == "sky\na road\ncar\ntree\n"
+    from tensorflow.lite.tools import flatbuffer_utils
+
+    file = flatbuffer_utils.read_model(str(quantised))
+    entries = {
+        entry.name.decode(): bytes(file.buffers[entry.buffer].data) for entry in file.metadata
+    }
+    assert b'"preset": "street"' in entries["keras_psp.json"]
+    standard = entries["TFLITE_METADATA"]
+    assert standard[4:8] == b"M001" and b"labels.txt" in standard and b"CC BY 4.0" in standard
+
+
+def test_metadata_of_other_files(tmp_path):
+    (tmp_path / "a.tflite").write_bytes(b"TFL3")
+    with pytest.raises(ValueError, match=r"a.tflite holds no keras_psp.json; only files that"):
+        export.tflite_metadata(tmp_path / "a.tflite")
+    with pytest.raises(ValueError, match=r"a.tflite can't be opened by LiteRT .* is broken"):
+        export.open_tflite(tmp_path / "a.tflite")
+    with pytest.raises(FileNotFoundError, match=r"b.tflite: there is no such file"):
+        export.open_tflite(tmp_path / "b.tflite")
+
+
+def test_the_runtime_alone_runs_it(quantised):
+    program = f"""
+import sys
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter
+runner = Interpreter(model_path={str(quantised)!r}).get_signature_runner()
+found = runner(image=np.zeros((1, *{SIZE}, 3), np.uint8))["classes"]
+assert found.shape == (1, *{SIZE}) and found.dtype == np.uint8
+assert not {{"tensorflow", "keras", "keras_psp"}} & set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_many_classes_are_uint16(images, tmp_path):
+    model = network(300)
+    for precision, given in (("float32", None), ("int8", images)):
+        path = tmp_path / f"{precision}.tflite"
+        export.tflite(model, path, image_size=SIZE, precision=precision, representative=given)
+        assert export.open_tflite(path)(images).dtype == "uint16"
+
+
+def test_mixed_precision_is_exported_in_float32(model, images, tmp_path):
+    backbone = DilatedResNet(18, stem_filters=(8,), dtype="mixed_bfloat16", name="backbone")
+    half = PSPNet(4, backbone=backbone, fusion_filters=16, dtype="mixed_bfloat16")
+    half.set_weights(model.get_weights())
+    export.tflite(half, tmp_path / "half.tflite", image_size=SIZE, output="logits")
+    expected = model.predict(images.astype("float32"), verbose=0)
+    assert distance(export.open_tflite(tmp_path / "half.tflite")(images), expected) < 1e-4
+
+
+def test_representative_images_of_all_kinds(images, tmp_path):
+    for folder, array in (("images", images[0]), ("labels", images[0, ..., 0] % 4)):
+        (tmp_path / "train" / folder).mkdir(parents=True)
+        Image.fromarray(array).save(tmp_path / "train" / folder / "a.png")
+    path = tmp_path / "train" / "images" / "a.png"
+    split = Split(ImageFolder(tmp_path, class_names=list("abcd")), "train")
+    for given in ([path], [str(path)], images[:1], iter(images[:1].astype("float32"))):
+        (found,) = _representative_images(given, SIZE)
+        np.testing.assert_array_equal(found, images[0])
+    (found,) = _representative_images(split, SIZE)
+    np.testing.assert_array_equal(found, images[0])
+    # 1000 images: 100 from the first to the last.
+    many = np.arange(1000).repeat(3 * 4).reshape(1000, 2, 2, 3) % 251
+    found = _representative_images(many.astype("uint8"), (2, 2))
+    assert len(found) == 100 and found[-1][0, 0, 0] == 999 % 251
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"precision": "int4"}, "precision='int4' is unknown; choose 'float32'"),
+        ({"precision": "int8"}, "measures ranges on images; give representative="),
+        ({"precision": "int8", "representative": []}, "representative holds no image; give"),
+        ({"precision": "int8", "representative": "a.png"}, "is one str; give several images"),
+        (
+            {"precision": "int8", "representative": [np.zeros((4, 5, 2))]},
+            r"representative image 0: the array has shape \(4, 5, 2\)",
+        ),
+        (
+            {"precision": "int8", "image_size": None, "representative": []},
+            "image_size=None would leave float operations",
+        ),
+        ({"representative": []}, "for precision='int8' and this is 'float32'; leave them out"),
+        ({"image_size": 64}, "image_size is 64; it must be two integers"),
+        ({"image_size": (24, 24)}, "images of 24x24 give a feature map smaller"),
+    ],
+)
+def test_bad_arguments(arguments, message, model, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        export.tflite(model, tmp_path / "a.tflite", **{"image_size": SIZE, **arguments})
+    assert not list(tmp_path.iterdir())
+
+
+def test_images_of_another_size(quantised):
+    with pytest.raises(ValueError, match="are 56x64 but this file was exported for 49x57"):
+        export.open_tflite(quantised)(np.zeros((1, 56, 64, 3)))
+
+
+def test_a_file_that_does_not_run_is_not_written(model, tmp_path, monkeypatch):
+    def broken(*arguments):
+        raise RuntimeError("Encountered unresolved custom op: FlexBitcast.")
+
+    (tmp_path / "a.tflite").write_text("the old one")
+    # By its module: the package's `tflite` is the function.
+    module = sys.modules["keras_psp.export.tflite"]
+    monkeypatch.setattr(module, "open_tflite", lambda *_, **__: broken)
+    with pytest.raises(RuntimeError, match=r"doesn't run \(Encountered .*; nothing was written"):
+        export.tflite(model, tmp_path / "a.tflite", image_size=SIZE)
+    assert (tmp_path / "a.tflite").read_text() == "the old one"
+
+
+def test_a_network_with_nan_is_refused(tmp_path):
+    model = network()
+    classifier = model.get_layer("classifier")
+    classifier.bias.assign(np.full(4, np.nan, "float32"))
+    with pytest.raises(RuntimeError, match="Check the network for NaN in its weights"):
+        export.tflite(model, tmp_path / "a.tflite", image_size=SIZE, output="logits")
