@@ -113,26 +113,40 @@ def inference_function(
         a function to trace, from a tensor of `signature.shape` to {output's name: tensor}; what
         it was traced with tells the variables that it needs.
     """
+    check_size(model, signature)
+    network = folded_network(model, in_blocks=in_blocks)
+    return lambda image: network(image, signature.output)
+
+
+def folded_network(model: PSPNet, *, in_blocks: bool = True) -> Callable[..., dict[str, Any]]:
+    """The network of `inference_function`, for several signatures over the same weights.
+
+    Args:
+        model, in_blocks: see there.
+
+    Returns:
+        a function to trace, from images of any size, the output's name and, for class maps in
+        blocks, another size (height, width) of the result, to {name: tensor}.
+    """
     import tensorflow as tf
 
-    check_size(model, signature)
     model = float32_model(model)
     folded = folded_variables(model)
 
-    def serve(image):
+    def network(image, output, size=None):
         with folded_into(folded), returning("low_resolution"):
             logits = model(tf.cast(image, "float32"), training=False)
-        size = spatial_size(image)
-        if signature.output == "classes" and in_blocks:
+        if output == "classes" and in_blocks:
+            size = size or spatial_size(image)
             classes = upsampled_classes(logits, size, align_corners=model.align_corners)
             return {"classes": tf.cast(classes, class_dtype(model.num_classes))}
         logits = model.get_layer("upsampling")([logits, image])
-        if signature.output == "classes":
+        if output == "classes":
             # keras.ops.argmax becomes bit operations that TFLite lacks.
             classes = tf.argmax(logits, axis=-1, output_type="int32")
             return {"classes": tf.cast(classes, class_dtype(model.num_classes))}
-        if signature.output == "probabilities":
+        if output == "probabilities":
             logits = tf.nn.softmax(logits)
-        return {signature.output: logits}
+        return {output: logits}
 
-    return serve
+    return network

@@ -53,7 +53,7 @@ def metadata(
             "shape": list(signature.shape),
             "layout": "NHWC",
             "meaning": "RGB, 0 to 255; normalisation is inside",
-            "smallest_side": _smallest_side(model),
+            "smallest_side": smallest_side(model),
         },
         "output": {
             "name": signature.output,
@@ -67,7 +67,7 @@ def metadata(
     }
 
 
-def _smallest_side(model):
+def smallest_side(model):
     """Pixels a side below which the feature map has fewer cells than the largest bin."""
     stride = getattr(model.backbone, "output_stride", 8)
     return stride * (max(model.bin_sizes, default=1) - 1) + 1

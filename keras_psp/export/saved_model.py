@@ -5,9 +5,22 @@ from collections.abc import Callable
 
 import numpy as np
 
-from keras_psp.export.graph import InputType, Output, Signature, inference_function
+from keras_psp.export.graph import (
+    InputType,
+    Output,
+    Signature,
+    check_size,
+    folded_network,
+    inference_function,
+)
+from keras_psp.export.image_bytes import (
+    MAX_PIXELS,
+    MAX_SIDE,
+    bytes_function,
+    checked_images,
+)
 from keras_psp.export.inference import as_input, export_target, require_tensorflow_backend
-from keras_psp.export.metadata import NAME, metadata, metadata_json
+from keras_psp.export.metadata import NAME, metadata, metadata_json, smallest_side
 from keras_psp.files import written_aside
 from keras_psp.models.pspnet import PSPNet
 
@@ -20,6 +33,7 @@ def saved_model(
     batch_size: int | None = None,
     input_dtype: InputType = "uint8",
     output: Output = "classes",
+    max_pixels: int = MAX_PIXELS,
     preset: str | None = None,
     licence: str | None = None,
 ) -> None:
@@ -27,33 +41,83 @@ def saved_model(
 
     Args:
         model: a `PSPNet`, on Keras' TensorFlow backend.
-        path: folder to write; an existing one is replaced once the new one is whole.
+        path: folder to write; an existing one is replaced once the new one is whole. A folder
+            that a server watches is for `tf_serving`.
         image_size, batch_size, input_dtype, output: see `Signature`.
+        max_pixels: the most pixels of a picture that "serve_bytes" decodes.
         preset, licence: see `metadata`.
 
     Signature "serving_default": "image" (batch, height, width, 3), RGB 0..255, to "classes"
     (batch, height, width), or to "logits" or "probabilities" (batch, height, width, classes).
+
+    Signature "serve_bytes": "image_bytes" (batch,), JPEG or PNG of any sizes, to
+    "classes_png_bytes" (batch,): class indices as grey PNG at each picture's own size, whatever
+    `output` says; see `image_bytes.bytes_function`.
     """
     require_tensorflow_backend("A SavedModel")
     signature = Signature(image_size, batch_size, input_dtype, output)
+    if isinstance(max_pixels, bool) or not isinstance(max_pixels, int) or max_pixels < 1:
+        raise ValueError(
+            f"max_pixels={max_pixels!r} must be a positive integer, as {MAX_PIXELS:,}."
+        )
     with written_aside(export_target(path, folder=True)) as aside:
-        write_saved_model(model, aside, signature)
+        _write(model, aside, signature, max_pixels)
         extra = aside / "assets.extra"
         extra.mkdir()
         about = metadata(model, signature, preset=preset, licence=licence)
+        about["serve_bytes"] = {
+            "input": "image_bytes: JPEG or PNG, (batch,) strings",
+            "output": "classes_png_bytes: index of the class of every pixel, grey PNG",
+            "max_pixels": max_pixels,
+            "max_side": MAX_SIDE,
+        }
         (extra / NAME).write_text(metadata_json(about), "utf-8")
 
 
-def write_saved_model(model, path, signature, *, in_blocks=True):
-    """Write the signature "serving_default" to an absent folder."""
+def _write(model, path, signature, max_pixels):
+    """Both signatures over the same weights."""
     import tensorflow as tf
 
-    serve = tf.function(inference_function(model, signature, in_blocks=in_blocks), autograph=False)
+    check_size(model, signature)
+    network = folded_network(model)
+
+    def serving_default(image):
+        if signature.image_size is None:
+            image = checked_images(image, smallest_side(model))
+        return network(image, signature.output)
+
+    images = tf.TensorSpec(signature.shape, signature.input_dtype, name="image")
+    contents = tf.TensorSpec((None,), "string", name="image_bytes")
+    serve_bytes = bytes_function(model, network, signature, max_pixels=max_pixels)
+    _save(
+        path,
+        serving_default=_traced(serving_default, images),
+        serve_bytes=_traced(serve_bytes, contents),
+    )
+
+
+def write_saved_model(model, path, signature, *, in_blocks=True):
+    """Write the signature "serving_default" alone, unchecked, to an absent folder."""
+    import tensorflow as tf
+
     spec = tf.TensorSpec(signature.shape, signature.input_dtype, name="image")
-    traced = serve.get_concrete_function(spec)
+    serve = inference_function(model, signature, in_blocks=in_blocks)
+    _save(path, serving_default=_traced(serve, spec))
+
+
+def _traced(function, spec):
+    import tensorflow as tf
+
+    return tf.function(function, autograph=False).get_concrete_function(spec)
+
+
+def _save(path, **signatures):
+    import tensorflow as tf
+
     module = tf.Module()
-    module.weights = list(traced.graph.variables)
-    tf.saved_model.save(module, str(path), signatures={"serving_default": traced})
+    variables = {id(v): v for traced in signatures.values() for v in traced.graph.variables}
+    module.weights = list(variables.values())
+    tf.saved_model.save(module, str(path), signatures=signatures)
 
 
 def open_saved_model(path: str | os.PathLike) -> Callable[[np.ndarray], np.ndarray]:
