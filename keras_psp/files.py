@@ -46,7 +46,7 @@ def written_aside(path: str | os.PathLike) -> Iterator[Path]:
 def put_in_place(draft: Path, path: Path) -> None:
     """Let a finished draft take the place of `path`, on the same file system, in one step."""
     if draft.is_file():
-        _to_disk(draft)
+        to_disk(draft)
     os.replace(draft, path)
 
 
@@ -66,8 +66,14 @@ def writing(path: str | os.PathLike) -> Iterator[None]:
         ) from error
 
 
-def _to_disk(path):
-    """After a power cut the new name must not stand for an empty file."""
+def to_disk(path: str | os.PathLike) -> None:
+    """After a power cut the name of a file, or folder with all in it, must not stand for less."""
+    if os.path.isdir(path):
+        if os.name == "nt":  # which has no handles of folders
+            return
+        with os.scandir(path) as entries:
+            for entry in entries:
+                to_disk(entry.path)
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
