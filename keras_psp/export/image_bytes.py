@@ -51,7 +51,9 @@ def bytes_function(
 
     def classes_png(content):
         content = _checked(content, smallest, max_pixels)
-        image = tf.cond(_begins(content, _JPEG), lambda: _jpeg(content), lambda: _png(content))
+        image = tf.cond(
+            _begins(content, _JPEG), lambda: jpeg_pixels(content), lambda: png_pixels(content)
+        )
         size = tf.unstack(tf.shape(image)[:2])
         if signature.image_size:
             image = tf.image.resize(image, signature.image_size, antialias=True)
@@ -157,26 +159,31 @@ def _png_size(content):
     )
     with tf.control_dependencies([named]):
         sides = tf.io.decode_raw(tf.strings.substr(content, 16, 8), "int32", little_endian=False)
-    # From 2**31 on, which PNG forbids, they come out negative and are refused as too small.
-    return tf.cast(sides[1], "int64"), tf.cast(sides[0], "int64")
+    sides = tf.bitwise.bitwise_and(tf.cast(sides, "int64"), 2**32 - 1)
+    return sides[1], sides[0]
 
 
-def _jpeg(content):
+def jpeg_pixels(content: Any) -> Any:
+    """A JPEG's (height, width, 3) uint8; its EXIF orientation is left alone."""
     import tensorflow as tf
 
     # As Pillow decodes; the default is faster and rougher.
     return tf.io.decode_jpeg(content, channels=3, dct_method="INTEGER_ACCURATE")
 
 
-def _png(content):
-    """Transparent pixels on white, as `data.photos.read_photo` lays them."""
+def png_pixels(content: Any) -> Any:
+    """A PNG's (height, width, 3) uint8, transparent pixels on white as `read_photo` lays them."""
     import tensorflow as tf
 
     image = tf.io.decode_png(content, channels=4)
     colours, alpha = image[..., :3], image[..., 3:]
+    # TensorFlow fills up absent alpha with the largest number of the file's depth, 3 of 2 bits.
+    depth = tf.io.decode_raw(tf.strings.substr(content, 24, 1), "uint8")[0]
+    filled = tf.bitwise.left_shift(1, tf.minimum(tf.cast(depth, "int32"), 8)) - 1
 
     def on_white():
         share = tf.cast(alpha, "float32") / 255
         return tf.cast(tf.round(255 + (tf.cast(colours, "float32") - 255) * share), "uint8")
 
-    return tf.cond(tf.reduce_all(tf.equal(alpha, 255)), lambda: colours, on_white)
+    opaque = tf.reduce_all(tf.equal(tf.cast(alpha, "int32"), filled))
+    return tf.cond(opaque, lambda: colours, on_white)
