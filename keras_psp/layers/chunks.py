@@ -93,11 +93,11 @@ def row_index(start, rank):
 
 
 def map_images(function, inputs, *, dtypes):
-    """`function` on one image of the batch after the other, results stacked."""
+    """`function` on one image of the batch, or block, after the other, results stacked."""
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
-        # keras.ops.map would run the first image twice and ten at a time.
+        # keras.ops.map would run the first twice and ten at a time.
         return tf.map_fn(function, inputs, fn_output_signature=dtypes, parallel_iterations=1)
     return ops.map(function, inputs)
 
@@ -118,15 +118,15 @@ def upsampled_classes(logits, size, *, align_corners, elements=CHUNK_ELEMENTS):
     """
     logits = ops.cast(logits, "float32")
     chunks = RowChunks(ops.shape(logits)[1:], size, align_corners=align_corners, elements=elements)
-    padded = chunks.count * chunks.rows
 
     def classes(image):
-        def step(index, found):
+        def block(index):
             scores, _ = chunks.block(image, index)
-            best = ops.cast(ops.argmax(scores, axis=-1), "int32")
-            return ops.slice_update(found, row_index(index * chunks.rows, 2), best)
+            return ops.cast(ops.argmax(scores, axis=-1), "int32")
 
-        found = ops.zeros((padded, size[1]), "int32")
-        return ops.fori_loop(0, chunks.count, step, found)
+        # Written into one map by `ops.slice_update` they would need XLA in a SavedModel, which
+        # TensorFlow Serving has switched off (tensorflow/serving #2217).
+        blocks = map_images(block, ops.arange(chunks.count, dtype="int32"), dtypes="int32")
+        return ops.reshape(blocks, (chunks.count * chunks.rows, size[1]))
 
     return map_images(classes, logits, dtypes="int32")[:, : size[0]]
