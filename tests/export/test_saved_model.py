@@ -29,7 +29,6 @@ Select SelectV2 Shape ShapeN ShardedFilename Slice Softmax SpaceToBatchND Squeez
 StatefulPartitionedCall StatelessIf StatelessWhile StaticRegexFullMatch StridedSlice
 StringFormat StringJoin StringLength Sub Substr Sum TensorListFromTensor TensorListGetItem
 TensorListReserve TensorListSetItem TensorListStack Transpose Unpack VarHandleOp While
-XlaDynamicUpdateSlice
 """
 
 
@@ -199,9 +198,8 @@ def test_loads_and_answers_in_c_without_python(model, session):
     assert np.mean(np.array(Image.open(io.BytesIO(png))) == expected[0]) > 0.999
 
 
-def test_c_loader_names_an_absent_model(folder, tmp_path):
-    (tmp_path / "saved_model.pb").write_bytes((folder / "saved_model.pb").read_bytes())
-    with pytest.raises(RuntimeError, match="variables"):
+def test_c_loader_says_that_there_is_no_model(tmp_path):
+    with pytest.raises(RuntimeError, match="Could not find SavedModel"):
         c_session.CSession(tmp_path)
 
 

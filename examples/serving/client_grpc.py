@@ -1,0 +1,71 @@
+"""Ask TensorFlow Serving for the classes of photographs, by gRPC.
+
+    pip install "keras-psp[serving]"
+    python examples/serving/client_grpc.py street.jpg --model pspnet
+
+Writes street.classes.png, as client_rest.py does.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import grpc
+from client_rest import PNG, ServerError, coloured
+from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+
+STRING = 7  # DT_STRING of tensorflow/core/framework/types.proto
+MOST = 64 * 2**20  # bytes of an answer; gRPC's own limit is 4 MiB
+
+
+def class_maps(contents, *, address, model, timeout):
+    """Of JPEG or PNG files' bytes, the classes of their pixels as PNG files' bytes."""
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name = model
+    request.model_spec.signature_name = "serve_bytes"
+    tensor = request.inputs["image_bytes"]
+    tensor.dtype = STRING
+    tensor.tensor_shape.dim.add(size=len(contents))
+    tensor.string_val.extend(contents)
+    options = [("grpc.max_receive_message_length", MOST), ("grpc.max_send_message_length", MOST)]
+    with grpc.insecure_channel(address, options) as channel:
+        service = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        try:
+            answer = service.Predict(request, timeout=timeout)
+        except grpc.RpcError as error:
+            reason = f"{error.code().name}, {error.details()}"
+            raise ServerError(f"{address}: {reason}") from None
+    maps = list(answer.outputs["classes_png_bytes"].string_val)
+    if len(maps) != len(contents) or not all(content.startswith(PNG) for content in maps):
+        raise ServerError(f"{address}: the answer isn't one PNG a photograph.")
+    return maps
+
+
+def main():
+    """Write the class map of each photograph; 1 if one has none."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("photographs", type=Path, nargs="+", help="JPEG or PNG files")
+    parser.add_argument("--address", default="localhost:8500")
+    parser.add_argument("--model", default="pspnet")
+    parser.add_argument("--timeout", type=float, default=60.0, help="seconds")
+    parser.add_argument("--about", type=Path, help="keras_psp.json, for colours")
+    options = parser.parse_args()
+    palette = options.about and json.loads(options.about.read_text("utf-8"))["palette"]
+    given = {"address": options.address, "model": options.model, "timeout": options.timeout}
+    failed = 0
+    for path in options.photographs:
+        try:  # one request each: an error is then of that photograph
+            (png,) = class_maps([path.read_bytes()], **given)
+        except (ServerError, OSError) as error:
+            print(f"{path}: {error}", file=sys.stderr)
+            failed += 1
+            continue
+        target = path.with_suffix(".classes.png")
+        target.write_bytes(coloured(png, palette) if palette else png)
+        print(target)
+    return int(failed > 0)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

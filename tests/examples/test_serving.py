@@ -1,0 +1,120 @@
+import importlib
+import io
+import os
+import socket
+import sys
+from pathlib import Path
+
+import hostile_payloads
+import numpy as np
+import pytest
+import serving_stubs
+from PIL import Image
+
+from keras_psp import DilatedResNet, PSPNet, export
+
+EXAMPLES = Path(__file__).parents[2] / "examples" / "serving"
+
+
+@pytest.fixture(scope="module")
+def model():
+    return PSPNet(4, backbone=DilatedResNet(18, stem_filters=(8,), name="backbone"))
+
+
+@pytest.fixture(scope="module")
+def folder(model, tmp_path_factory):
+    path = tmp_path_factory.mktemp("exports") / "saved"
+    export.saved_model(model, path)
+    return path
+
+
+def client(name, monkeypatch):
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    return importlib.import_module(name)
+
+
+@pytest.fixture(params=["rest", "grpc"])
+def ask(request, folder, monkeypatch):
+    """The client's `class_maps`, of a stub."""
+    if request.param == "rest":
+        with serving_stubs.rest_stub(folder, "pspnet") as url:
+            module = client("client_rest", monkeypatch)
+            yield lambda contents, **given: module.class_maps(
+                contents, **{"url": url, "model": "pspnet", "timeout": 60, **given}
+            )
+    else:
+        pytest.importorskip("tensorflow_serving", reason="tensorflow-serving-api isn't installed")
+        with serving_stubs.grpc_stub(folder, "pspnet") as address:
+            module = client("client_grpc", monkeypatch)
+            yield lambda contents, **given: module.class_maps(
+                contents, **{"address": address, "model": "pspnet", "timeout": 60, **given}
+            )
+
+
+def test_clients_get_class_maps_and_the_servers_errors(ask, model):
+    first, second = hostile_payloads.picture(57, 61), hostile_payloads.picture(64, 41)
+    contents = [hostile_payloads.encoded(picture, "PNG") for picture in (first, second)]
+    for png, picture in zip(ask(contents), (first, second), strict=True):
+        expected = model.predict_classes(picture[None], verbose=0)[0]
+        assert np.mean(np.array(Image.open(io.BytesIO(png))) == expected) > 0.999
+    with pytest.raises(Exception, match=r"(400|INVALID_ARGUMENT), .*is no JPEG and no PNG"):
+        ask([b"text"])
+    with pytest.raises(Exception, match=r"(404|NOT_FOUND), Servable not found"):
+        ask(contents, model="other")
+
+
+@pytest.mark.parametrize("name", ["client_rest", "client_grpc"])
+def test_clients_name_a_server_that_is_not_there(name, monkeypatch):
+    if name == "client_grpc":
+        pytest.importorskip("tensorflow_serving", reason="tensorflow-serving-api isn't installed")
+    module = client(name, monkeypatch)
+    where = {"url": "http://127.0.0.1:9"} if name == "client_rest" else {"address": "127.0.0.1:9"}
+    with pytest.raises(Exception, match=r"127.0.0.1:9.*(refused|UNAVAILABLE)"):
+        module.class_maps([b""], model="pspnet", timeout=5, **where)
+
+
+@pytest.mark.parametrize("name", ["client_rest", "client_grpc"])
+def test_clients_give_up_a_silent_server(name, monkeypatch):
+    if name == "client_grpc":
+        pytest.importorskip("tensorflow_serving", reason="tensorflow-serving-api isn't installed")
+    module = client(name, monkeypatch)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        where = {"url": f"http://{address}"} if name == "client_rest" else {"address": address}
+        with pytest.raises(module.ServerError, match=r"timed out|DEADLINE_EXCEEDED"):
+            module.class_maps([b""], model="pspnet", timeout=0.5, **where)
+
+
+def test_rest_client_writes_a_coloured_class_map(folder, tmp_path, monkeypatch, capsys, model):
+    module = client("client_rest", monkeypatch)
+    picture = hostile_payloads.picture(57, 61)
+    (tmp_path / "a.png").write_bytes(hostile_payloads.encoded(picture, "PNG"))
+    (tmp_path / "b.png").write_bytes(b"text")
+    about = folder / "assets.extra" / "keras_psp.json"
+    with serving_stubs.rest_stub(folder, "pspnet") as url:
+        files = [str(tmp_path / "a.png"), str(tmp_path / "b.png")]
+        monkeypatch.setattr(sys, "argv", ["client", *files, "--url", url, "--about", str(about)])
+        assert module.main() == 1
+    assert "b.png: " in capsys.readouterr().err
+    image = Image.open(tmp_path / "a.classes.png")
+    expected = model.predict_classes(picture[None], verbose=0)[0]
+    assert image.mode == "P" and np.mean(np.array(image) == expected) > 0.999
+    assert not (tmp_path / "b.classes.png").exists()
+
+
+@pytest.mark.skipif("TFS_URL" not in os.environ, reason="TFS_URL names no TensorFlow Serving")
+def test_rest_client_with_a_real_server(monkeypatch):
+    """TFS_URL=http://localhost:8501 with a model "pspnet", or another as TFS_MODEL."""
+    module = client("client_rest", monkeypatch)
+    given = {
+        "url": os.environ["TFS_URL"],
+        "model": os.environ.get("TFS_MODEL", "pspnet"),
+        "timeout": 120,
+    }
+    good = hostile_payloads.encoded(hostile_payloads.picture(160, 128), "PNG")
+    for payload in hostile_payloads.payloads():
+        with pytest.raises(module.ServerError) as error:
+            module.class_maps([payload.content], **given)
+        assert payload.refused in str(error.value)
+        (png,) = module.class_maps([good], **given)
+        assert Image.open(io.BytesIO(png)).size == (160, 128)
