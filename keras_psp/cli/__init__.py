@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from keras_psp.cli import bulk, evaluate, predict, train
+from keras_psp.cli import bulk, evaluate, export, predict, train
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -31,6 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     evaluate.add(commands)
     predict.add(commands)
     bulk.add(commands)
+    export.add(commands)
 
     own, beam = bulk.without_beam_options(sys.argv[1:] if arguments is None else arguments)
     options = parser.parse_args(own, argparse.Namespace(beam=beam))
@@ -43,6 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
         "submit": evaluate.run_submit,
         "predict": predict.run,
         "bulk": bulk.run,
+        "export": export.run,
     }
     try:
         return run[options.command](options)

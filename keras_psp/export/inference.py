@@ -64,21 +64,32 @@ def _check_images(images, size):
         )
 
 
-def export_target(path, *, folder):
+def export_target(path, *, mark=None):
     """The path an export goes to, once it is sure that nothing of the user's is lost.
 
     Args:
         path: where the export goes. What is there already and is no export of this
             kind is refused, so that a forgotten file name costs nobody a folder.
-        folder: whether the export is a folder with `saved_model.pb` in it, else a file.
+        mark: the file by which an export that is a folder is known, as "saved_model.pb";
+            None for an export that is a file.
     """
     path = Path(path)
-    if path.is_dir() and not folder:
+    if path.is_dir() and mark is None:
         raise ValueError(f"{path} is a folder; give the name of a file in it.")
-    if path.is_dir() and any(path.iterdir()) and not (path / "saved_model.pb").exists():
+    if path.is_dir() and any(path.iterdir()) and not (path / mark).exists():
         raise ValueError(
-            f"{path} holds other files and is no SavedModel; give a new folder, as {path}/pspnet."
+            f"{path} holds other files and no {mark}; give a new folder, as {path}/pspnet."
         )
-    if path.is_file() and folder:
-        raise ValueError(f"{path} is a file; a SavedModel is a folder, give another name.")
+    if path.is_file() and mark is not None:
+        raise ValueError(f"{path} is a file; this export is a folder, give another name.")
     return path
+
+
+def in_batches(images, size):
+    """Parts of a fixed size, for a graph that takes no other."""
+    if len(images) % size:
+        raise ValueError(
+            f"{len(images)} images but this file was exported for batches of {size}; give a "
+            "multiple, or export with batch_size=None."
+        )
+    return np.split(images, len(images) // size)

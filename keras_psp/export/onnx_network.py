@@ -12,14 +12,20 @@ OPSET = 17
 IR_VERSION = 8
 """Of the same year, 2022: runtimes older than today's read the files too."""
 
-_ONNX_TYPES = {"float32": 1, "uint8": 2, "uint16": 4, "int64": 7}  # onnx.TensorProto
+TYPES = {"float32": 1, "uint8": 2, "uint16": 4, "int64": 7}  # onnx.TensorProto
 
 
 class Graph:
-    """Nodes and constants of a graph that grows one operation at a time."""
+    """Nodes and constants of a graph that grows one operation at a time.
+
+    Attributes:
+        nodes, constants: `onnx.NodeProto` and `onnx.TensorProto`.
+        quantisable: names of the nodes that gain by 8 bits: the backbone and the fusion.
+    """
 
     def __init__(self):
         self.nodes, self.constants = [], []
+        self.quantisable = []
         self._named = {}
 
     def constant(self, value, dtype="float32") -> str:
@@ -87,7 +93,9 @@ class _Writer:
                 for axis in (1, 2)
             )
         x = self._normalized("image", model.get_layer("normalization"))
+        before = len(self.graph.nodes)
         x, size = self._backbone(x, full, model.backbone)
+        self.graph.quantisable += [node.name for node in self.graph.nodes[before:]]
         x = self._pyramid(x, size, model.get_layer("pyramid_pooling"))
         x = self._classifier(x, model.get_layer("classifier"))
         self._output(x, size, full, signature)
@@ -95,7 +103,7 @@ class _Writer:
     def _normalized(self, image, layer):
         """(batch, height, width, 3) 0..255 to (batch, 3, height, width)."""
         add, constant = self.graph.add, self.graph.constant
-        x = add("Cast", add("Transpose", image, perm=[0, 3, 1, 2]), to=_ONNX_TYPES["float32"])
+        x = add("Cast", add("Transpose", image, perm=[0, 3, 1, 2]), to=TYPES["float32"])
         if layer.channel_order == "bgr":
             x = add("Gather", x, self.graph.integers(2, 1, 0), axis=1)
         mean, std = (np.reshape(values, (3, 1, 1)) for values in (layer.mean, layer.std))
@@ -270,6 +278,7 @@ class _Writer:
             weights.append(constant(bias))
         x = add("Transpose", x, perm=[0, 3, 1, 2])
         x = add("Conv", x, *weights, kernel_shape=[side, side], pads=[side // 2] * 4)
+        self.graph.quantisable.append(x)
         return add("Transpose", x, perm=[0, 2, 3, 1])
 
     def _classifier(self, x, layer):
@@ -293,7 +302,7 @@ class _Writer:
             add("Softmax", x, axis=-1, name="probabilities")
             return
         x = add("ArgMax", x, axis=-1, keepdims=0)
-        add("Cast", x, to=_ONNX_TYPES[class_dtype(classes)], name="classes")
+        add("Cast", x, to=TYPES[class_dtype(classes)], name="classes")
 
     # Matrices: numpy arrays where the sizes are known, else names of what the graph computes.
 
@@ -372,4 +381,4 @@ class _Writer:
         return add("Div", self._float(inside), self._float(add("Sub", end, start)))
 
     def _float(self, x):
-        return self.graph.add("Cast", x, to=_ONNX_TYPES["float32"])
+        return self.graph.add("Cast", x, to=TYPES["float32"])

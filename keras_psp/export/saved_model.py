@@ -60,7 +60,7 @@ def saved_model(
         raise ValueError(
             f"max_pixels={max_pixels!r} must be a positive integer, as {MAX_PIXELS:,}."
         )
-    with written_aside(export_target(path, folder=True)) as aside:
+    with written_aside(export_target(path, mark="saved_model.pb")) as aside:
         _write(model, aside, signature, max_pixels)
         extra = aside / "assets.extra"
         extra.mkdir()

@@ -1,37 +1,33 @@
 """TFLite (LiteRT) flatbuffers."""
 
-import itertools
+import functools
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from keras_psp.data.photos import read_photo
 from keras_psp.data.progress import with_bar
-from keras_psp.evaluation.windows import resized
 from keras_psp.export.graph import (
     InputType,
     Output,
     Signature,
     check_size,
-    class_dtype,
     inference_function,
 )
 from keras_psp.export.inference import as_input, export_target, require_tensorflow_backend
 from keras_psp.export.metadata import metadata
 from keras_psp.export.packing import packed
+from keras_psp.export.representative import check_representative, representative_images
 from keras_psp.export.static_graph import static_function
+from keras_psp.export.trial import check_output
 from keras_psp.files import written_aside
 from keras_psp.models.pspnet import PSPNet
 
 Precision = Literal["float32", "float16", "dynamic_int8", "int8"]
-
-MOST_REPRESENTATIVE = 100
-"""Ranges are measured on so many images at most."""
 
 
 def tflite(
@@ -77,10 +73,10 @@ def tflite(
     signature = Signature(image_size, 1, input_dtype, output)
     _check_precision(precision, signature, representative)
     check_size(model, signature)
-    target = export_target(path, folder=False)
+    target = export_target(path)
     images = None
     if precision == "int8":
-        images = _representative_images(representative, signature.image_size)
+        images = representative_images(representative, signature.image_size)
     about = metadata(model, signature, preset=preset, licence=licence)
     with written_aside(target) as aside:
         if progress:
@@ -88,7 +84,8 @@ def tflite(
         content = _converted(model, signature, precision, images, progress)
         aside.write_bytes(packed(content, about, half_precision=precision == "float16"))
         del content
-        _run_once(aside, model, signature, None if images is None else images[0])
+        opened = functools.partial(open_tflite, aside, num_threads=os.cpu_count())
+        check_output("TFLite file", opened, model, signature)
 
 
 def _check_precision(precision, signature, representative):
@@ -97,53 +94,7 @@ def _check_precision(precision, signature, representative):
             f"precision={precision!r} is unknown; choose 'float32', 'float16', 'dynamic_int8' or "
             "'int8'."
         )
-    if precision != "int8":
-        if representative is not None:
-            raise ValueError(
-                f"representative images are for precision='int8' and this is {precision!r}; "
-                "leave them out."
-            )
-        return
-    if signature.image_size is None:
-        raise ValueError(
-            "precision='int8' with image_size=None would leave float operations in the file; give "
-            "image_size=(height, width), or take 'dynamic_int8'."
-        )
-    if representative is None:
-        raise ValueError(
-            "precision='int8' measures ranges on images; give representative=, some 100 images "
-            "like those to come (arrays, paths or a Split), or take 'dynamic_int8'."
-        )
-
-
-def _representative_images(representative, size):
-    """uint8 arrays (height, width, 3) of one size."""
-    if isinstance(representative, str | os.PathLike | np.ndarray) and (
-        np.ndim(representative) != 4
-    ):
-        raise ValueError(
-            f"representative is one {type(representative).__name__}; give several images, as a "
-            "list."
-        )
-    if isinstance(representative, Sequence | np.ndarray) or hasattr(representative, "__getitem__"):
-        count = len(representative)
-        if count > MOST_REPRESENTATIVE:
-            chosen = np.linspace(0, count - 1, MOST_REPRESENTATIVE).round().astype(int)
-            representative = (representative[int(index)] for index in chosen)
-    images = []
-    for index, item in enumerate(itertools.islice(representative, MOST_REPRESENTATIVE)):
-        image = item[0] if isinstance(item, tuple) else item
-        try:
-            image = read_photo(np.asarray(image) if hasattr(image, "__array__") else image)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"representative image {index}: {error}") from error
-        image = np.rint(resized(image.astype("float32"), size))
-        images.append(image.astype("uint8"))
-    if not images:
-        raise ValueError(
-            "representative holds no image; give some 100 like those to come, at least one."
-        )
-    return images
+    check_representative(precision, signature, representative, "dynamic_int8")
 
 
 def _converted(model, signature, precision, images, progress):
@@ -192,34 +143,6 @@ def _calibration(images, progress):
             # The whole range, so that the input's 8 bits are the image's own.
             image[0, 0], image[0, 1] = 0, 255
         yield {"image": image[None]}
-
-
-def _run_once(path, model, signature, image):
-    """Refuse a file that doesn't run, or gives what the signature doesn't say."""
-    size = signature.image_size or _some_size(model)
-    if image is None:
-        image = np.random.default_rng(0).integers(0, 256, (*size, 3)).astype("uint8")
-    try:
-        found = open_tflite(path, num_threads=os.cpu_count())(image[None])
-    except (ImportError, RuntimeError, ValueError) as error:
-        raise RuntimeError(
-            f"the TFLite file was made but doesn't run ({str(error).splitlines()[0]}); nothing was "
-            "written. Please report it with the network's arguments."
-        ) from error
-    shape, dtype = (1, *size), class_dtype(model.num_classes)
-    if signature.output != "classes":
-        shape, dtype = (*shape, model.num_classes), "float32"
-    if found.shape != shape or found.dtype != dtype or not np.isfinite(found).all():
-        raise RuntimeError(
-            f"the TFLite file gives {found.dtype} {found.shape} where {dtype} {shape} of finite "
-            "numbers is due; nothing was written. Check the network for NaN in its weights."
-        )
-
-
-def _some_size(model):
-    stride = getattr(model.backbone, "output_stride", 8)
-    side = stride * (max(model.bin_sizes, default=1) + 1)
-    return side, side + stride
 
 
 def open_tflite(

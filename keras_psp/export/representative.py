@@ -1,0 +1,82 @@
+"""Images like those to come, on which 8-bit exports measure their ranges."""
+
+import itertools
+import os
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from keras_psp.data.photos import read_photo
+from keras_psp.evaluation.windows import resized
+from keras_psp.export.graph import Signature
+
+MOST = 100
+"""Ranges are measured on so many images at most."""
+
+
+def check_representative(
+    precision: str, signature: Signature, representative: Iterable[Any] | None, other: str
+) -> None:
+    """Refuse what makes no sense before anything long begins.
+
+    Args:
+        precision: "int8" needs images and a size, others take no images.
+        signature: of the export.
+        representative: what the caller gave.
+        other: the nearest precision that needs no images, for the error.
+    """
+    if precision != "int8":
+        if representative is not None:
+            raise ValueError(
+                f"representative images are for precision='int8' and this is {precision!r}; "
+                "leave them out."
+            )
+        return
+    if signature.image_size is None:
+        raise ValueError(
+            "precision='int8' with image_size=None would leave float operations in the file; give "
+            f"image_size=(height, width), or take {other!r}."
+        )
+    if representative is None:
+        raise ValueError(
+            "precision='int8' measures ranges on images; give representative=, some 100 images "
+            f"like those to come (arrays, paths or a Split), or take {other!r}."
+        )
+
+
+def representative_images(representative: Iterable[Any], size: tuple[int, int]) -> list[np.ndarray]:
+    """At most 100 of the images, evenly spread where they have a length, at one size.
+
+    Args:
+        representative: arrays (height, width, 3), paths, or (image, mask) pairs: a list, a
+            `Split` of a data source, ...
+        size: (height, width) they are resized to.
+
+    Returns:
+        (height, width, 3) uint8 each.
+    """
+    if isinstance(representative, str | os.PathLike | np.ndarray) and np.ndim(representative) != 4:
+        raise ValueError(
+            f"representative is one {type(representative).__name__}; give several images, as a "
+            "list."
+        )
+    if isinstance(representative, Sequence | np.ndarray) or hasattr(representative, "__getitem__"):
+        count = len(representative)
+        if count > MOST:
+            chosen = np.linspace(0, count - 1, MOST).round().astype(int)
+            representative = (representative[int(index)] for index in chosen)
+    images = []
+    for index, item in enumerate(itertools.islice(representative, MOST)):
+        image = item[0] if isinstance(item, tuple) else item
+        try:
+            image = read_photo(np.asarray(image) if hasattr(image, "__array__") else image)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"representative image {index}: {error}") from error
+        image = np.rint(resized(image.astype("float32"), size))
+        images.append(image.astype("uint8"))
+    if not images:
+        raise ValueError(
+            "representative holds no image; give some 100 like those to come, at least one."
+        )
+    return images

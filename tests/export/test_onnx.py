@@ -1,0 +1,165 @@
+import json
+
+import numpy as np
+import pytest
+
+from keras_psp import DilatedResNet, PSPNet, export
+from keras_psp.layers.folding import foldable_layers
+
+onnx = pytest.importorskip("onnx", reason="needs the extra onnx")
+pytest.importorskip("onnxruntime", reason="needs the extra onnx")
+
+NAMES = ("sky", "boat", "river", "car")
+
+
+def network(**options):
+    backbone = options.pop("backbone", None) or DilatedResNet(18, stem_filters=(8,))
+    model = PSPNet(4, backbone=backbone, class_names=NAMES, **options)
+    rng = np.random.default_rng(0)
+    for layer in foldable_layers(model):
+        if layer.norm is not None:  # statistics as after training
+            shapes = [w.shape for w in layer.norm.get_weights()]
+            layer.norm.set_weights([rng.uniform(0.5, 1.5, shape) for shape in shapes])
+    return model
+
+
+@pytest.fixture(scope="module")
+def model():
+    return network()
+
+
+def images(*size, count=2):
+    return np.random.default_rng(1).integers(0, 256, (count, *size, 3)).astype("uint8")
+
+
+def agrees(found, model, given):
+    expected = model.predict(given.astype("float32"), verbose=0)
+    np.testing.assert_allclose(found, expected, atol=2e-5 * np.ptp(expected))
+
+
+def test_any_size(model, tmp_path):
+    export.onnx(model, tmp_path / "m.onnx", output="logits", progress=False)
+    opened = export.open_onnx(tmp_path / "m.onnx")
+    for size in ((41, 41), (49, 57), (64, 101)):
+        agrees(opened(images(*size)), model, images(*size))
+    with pytest.raises(ValueError, match=r"images have shape \(49, 57, 3\); give RGB batches"):
+        opened(images(49, 57)[0])
+
+
+@pytest.mark.parametrize("winograd", [False, True])
+def test_one_size(model, tmp_path, winograd):
+    size = (257, 249)  # not so small that nothing is won
+    options = {"image_size": size, "winograd": winograd, "progress": False}
+    export.onnx(model, tmp_path / "m.onnx", output="logits", **options)
+    agrees(export.open_onnx(tmp_path / "m.onnx")(images(*size)), model, images(*size))
+    nodes = onnx.load(tmp_path / "m.onnx").graph.node
+    dilated = [
+        node
+        for node in nodes
+        if node.op_type == "Conv"
+        and any(a.name == "dilations" and max(a.ints) > 1 for a in node.attribute)
+    ]
+    # 256 and 512 channels: the last two stages' are computed by other means.
+    assert (len(dilated) == 0) == winograd
+    assert "BatchNormalization" not in {node.op_type for node in nodes}
+    with pytest.raises(ValueError, match="are 56x64 but this file was exported for 257x249"):
+        export.open_onnx(tmp_path / "m.onnx")(images(56, 64))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"align_corners": False},
+        {"bin_sizes": ()},
+        {"bin_sizes": (2, 5), "fusion_kernel_size": 1},
+        {"reduction": None, "classifier_kernel_size": 3},
+        {"pooling": "max", "normalize_global": False},
+        {"channel_order": "bgr", "mean": (104.0, 117.0, 123.0), "std": (1.0, 1.0, 1.0)},
+        {"backbone": DilatedResNet(50, stem_filters=(8, 8, 8), output_stride=16)},
+        {
+            "backbone": DilatedResNet(
+                18, stem_filters=(8,), dilations=(1, 1, 2, 4), output_stride=32
+            )
+        },
+        {"backbone": DilatedResNet(18, stem_filters=(8,), num_stages=2)},
+    ],
+    ids=str,
+)
+def test_every_kind_of_network(options, tmp_path):
+    model = network(**options)
+    side = 8 * getattr(model.backbone, "output_stride", 8) + 1
+    size = (side, side + 12)
+    sizes = (size,) if options.get("pooling") == "max" else (size, None)
+    for image_size in sizes:
+        path = tmp_path / "m.onnx"
+        export.onnx(model, path, image_size=image_size, output="logits", progress=False)
+        agrees(export.open_onnx(path)(images(*size)), model, images(*size))
+
+
+def test_outputs_and_inputs(model, tmp_path):
+    given = images(49, 57)
+    logits = model.predict(given.astype("float32"), verbose=0)
+    export.onnx(model, tmp_path / "c.onnx", input_dtype="float32", batch_size=1, progress=False)
+    found = export.open_onnx(tmp_path / "c.onnx")(given)
+    assert found.dtype == np.uint8 and np.mean(found == logits.argmax(-1)) > 0.999
+    export.onnx(model, tmp_path / "p.onnx", output="probabilities", progress=False)
+    found = export.open_onnx(tmp_path / "p.onnx")(given)
+    np.testing.assert_allclose(found.sum(-1), 1, atol=1e-5)
+    assert np.mean(found.argmax(-1) == logits.argmax(-1)) > 0.999
+    export.onnx(model, tmp_path / "b.onnx", batch_size=2, progress=False)
+    with pytest.raises(ValueError, match="3 images but this file was exported for batches of 2"):
+        export.open_onnx(tmp_path / "b.onnx")(images(49, 57, count=3))
+
+
+def test_metadata(model, tmp_path):
+    export.onnx(model, tmp_path / "m.onnx", licence="MIT", preset="mine", progress=False)
+    (found,) = onnx.load(tmp_path / "m.onnx").metadata_props
+    about = json.loads(found.value)
+    assert found.key == "keras_psp" and about["class_names"] == list(NAMES)
+    assert len(about["palette"]) == 4 and (about["licence"], about["preset"]) == ("MIT", "mine")
+    assert about["output"] == {**about["output"], "name": "classes", "dtype": "uint8"}
+
+
+def test_8_bits(model, tmp_path):
+    given = images(65, 81, count=3)
+    options = {"image_size": (65, 81), "progress": False}
+    export.onnx(model, tmp_path / "f.onnx", **options)
+    export.onnx(model, tmp_path / "q.onnx", precision="int8", representative=given, **options)
+    assert (tmp_path / "q.onnx").stat().st_size < 0.35 * (tmp_path / "f.onnx").stat().st_size
+    expected = model.predict_classes(given.astype("float32"), verbose=0)
+    assert np.mean(export.open_onnx(tmp_path / "q.onnx")(given) == expected) > 0.9
+
+
+def test_half_precision_is_exported_in_float32(model, tmp_path):
+    half = PSPNet(weights=model, dtype="mixed_bfloat16")
+    export.onnx(half, tmp_path / "m.onnx", output="logits", progress=False)
+    agrees(export.open_onnx(tmp_path / "m.onnx")(images(49, 57)), model, images(49, 57))
+
+
+def test_errors(model, tmp_path):
+    with pytest.raises(ValueError, match="precision='int4' is unknown; choose"):
+        export.onnx(model, tmp_path / "m.onnx", precision="int4")
+    with pytest.raises(ValueError, match="give representative=, some 100 images"):
+        export.onnx(model, tmp_path / "m.onnx", precision="int8", image_size=(65, 65))
+    with pytest.raises(ValueError, match="images of 17x65 give a feature map smaller"):
+        export.onnx(model, tmp_path / "m.onnx", image_size=(17, 65))
+    with pytest.raises(ValueError, match="is a folder; give the name of a file in it"):
+        export.onnx(model, tmp_path)
+    with pytest.raises(ValueError, match="exported at one size only"):
+        export.onnx(network(pooling="max"), tmp_path / "m.onnx")
+    with pytest.raises(FileNotFoundError, match="there is no such file"):
+        export.open_onnx(tmp_path / "m.onnx")
+    (tmp_path / "broken.onnx").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match="can't be opened by ONNX Runtime"):
+        export.open_onnx(tmp_path / "broken.onnx")
+    assert [path.name for path in tmp_path.iterdir()] == ["broken.onnx"]
+
+
+def test_weights_that_are_no_numbers_make_no_file(tmp_path):
+    model = network()
+    weights = model.get_weights()
+    weights[0][:] = np.nan
+    model.set_weights(weights)
+    with pytest.raises(RuntimeError, match="Check the network for NaN"):
+        export.onnx(model, tmp_path / "m.onnx", output="logits", progress=False)
+    assert not list(tmp_path.iterdir())

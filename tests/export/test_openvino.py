@@ -1,0 +1,61 @@
+import json
+
+import numpy as np
+import pytest
+
+from keras_psp import DilatedResNet, PSPNet, export
+
+openvino = pytest.importorskip("openvino", reason="needs the extra openvino")
+pytest.importorskip("onnx", reason="needs the extra openvino")
+
+
+@pytest.fixture(scope="module")
+def model():
+    return PSPNet(4, backbone=DilatedResNet(18, stem_filters=(8,)))
+
+
+def images(*size, count=2):
+    return np.random.default_rng(1).integers(0, 256, (count, *size, 3)).astype("uint8")
+
+
+@pytest.mark.parametrize("size", [None, (65, 81)])
+def test_same_logits(model, tmp_path, size):
+    options = {"image_size": size, "output": "logits", "progress": False}
+    export.openvino(model, tmp_path / "m", **options)
+    given = images(65, 81)
+    expected = model.predict(given.astype("float32"), verbose=0)
+    found = export.open_openvino(tmp_path / "m")(given)
+    np.testing.assert_allclose(found, expected, atol=5e-5 * np.ptp(expected))
+    assert sorted(path.name for path in (tmp_path / "m").iterdir()) == ["model.bin", "model.xml"]
+    # The transformed kernels are made when it is opened, and not kept.
+    kept = (tmp_path / "m" / "model.bin").stat().st_size
+    assert kept < 1.2 * 4 * sum(w.size for w in model.get_weights())
+
+
+def test_bfloat16_and_metadata(model, tmp_path):
+    export.openvino(model, tmp_path / "m", precision="bfloat16", licence="MIT", progress=False)
+    given = images(65, 81)
+    expected = model.predict_classes(given.astype("float32"), verbose=0)
+    assert np.mean(export.open_openvino(tmp_path / "m")(given) == expected) > 0.9
+    read = openvino.Core().read_model(tmp_path / "m" / "model.xml")
+    about = json.loads(read.get_rt_info("keras_psp").astype(str))
+    assert about["licence"] == "MIT" and about["num_classes"] == 4
+
+
+def test_8_bits(model, tmp_path):
+    pytest.importorskip("nncf", reason="needs the extra openvino")
+    given = images(65, 81, count=3)
+    options = {"image_size": (65, 81), "precision": "int8", "progress": False}
+    export.openvino(model, tmp_path / "m", representative=given, **options)
+    expected = model.predict_classes(given.astype("float32"), verbose=0)
+    assert np.mean(export.open_openvino(tmp_path / "m")(given) == expected) > 0.9
+
+
+def test_errors(model, tmp_path):
+    with pytest.raises(ValueError, match="precision='float16' is unknown; choose"):
+        export.openvino(model, tmp_path / "m", precision="float16")
+    with pytest.raises(FileNotFoundError, match=r"there is no model\.xml; give a folder"):
+        export.open_openvino(tmp_path / "m")
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match=r"holds other files and no model\.xml"):
+        export.openvino(model, tmp_path)

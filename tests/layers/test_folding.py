@@ -1,0 +1,40 @@
+import keras
+import numpy as np
+
+from keras_psp import DilatedResNet, PSPNet
+from keras_psp.layers.folding import fold, foldable_layers, folded_into
+
+
+def with_statistics(model):
+    rng = np.random.default_rng(0)
+    for layer in model._flatten_layers():
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.set_weights([rng.uniform(0.5, 1.5, w.shape) for w in layer.get_weights()])
+    return model
+
+
+def test_fold_is_convolution_then_batch_norm():
+    norm = keras.layers.BatchNormalization(epsilon=1e-5)
+    norm.build((None, 2))
+    norm.set_weights(list(np.array([[2.0, 3.0], [0.5, 0.25], [1.0, -1.0], [4.0, 9.0]])))
+    kernel = np.arange(6.0).reshape(1, 1, 3, 2)
+    found, bias = fold(kernel, np.array([0.1, 0.2]), norm)
+    x = np.array([1.0, -2.0, 0.5])
+    expected = norm((x @ kernel[0, 0] + [0.1, 0.2])[None])[0]
+    np.testing.assert_allclose(x @ found[0, 0] + bias, expected, rtol=1e-6)
+
+
+def test_a_network_with_folded_weights_gives_the_same():
+    model = with_statistics(PSPNet(4, backbone=DilatedResNet(18, stem_filters=(8,))))
+    images = np.random.default_rng(0).uniform(0, 255, (1, 49, 57, 3)).astype("float32")
+    expected = keras.ops.convert_to_numpy(model(images))
+    folded = {
+        id(layer): tuple(keras.ops.convert_to_tensor(array) for array in layer.folded_weights())
+        for layer in foldable_layers(model)
+    }
+    zeros = {key: (0 * kernel, bias) for key, (kernel, bias) in folded.items()}
+    with folded_into(folded):
+        found = keras.ops.convert_to_numpy(model(images))
+    np.testing.assert_allclose(found, expected, atol=1e-5 * np.ptp(expected))
+    with folded_into(zeros):  # they are what is used
+        assert np.ptp(keras.ops.convert_to_numpy(model(images)), axis=(0, 1, 2)).max() == 0
