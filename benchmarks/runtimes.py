@@ -1,0 +1,255 @@
+"""Every export of ours beside the authors' PyTorch and its plain exports, one image at a time.
+
+    python benchmarks/runtimes.py --semseg semseg --folder runtimes
+
+PSPNet-50, 473x473, 150 classes, random weights, two threads; everybody gives a class map of the
+same image. Each runs in a process of its own and they take turns. `--smp` is a checkout of
+segmentation_models.pytorch, whose PSPNet of that name has two residual stages and no dilation:
+another, much smaller network. Needs torch, onnxruntime, openvino, nncf and ai-edge-litert; files
+stay in the folder for the next run.
+"""
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from measure import environment, progress
+
+SIZE, CLASSES, THREADS = (473, 473), 150, 2
+MEAN, STD = np.array([123.675, 116.28, 103.53]), np.array([58.395, 57.12, 57.375])
+AUTHORS = ("authors' PyTorch", "authors' torch.compile", "authors' bfloat16")
+PLAIN = ("their ONNX in ONNX Runtime", "their ONNX in OpenVINO", "their ONNX in OpenVINO bfloat16")
+OURS = {
+    "SavedModel": ("saved_model", "saved_model", {}),
+    "TFLite float32": ("tflite", "float32.tflite", {}),
+    "TFLite int8": ("tflite", "int8.tflite", {"precision": "int8"}),
+    "ONNX float32": ("onnx", "float32.onnx", {}),
+    "ONNX int8": ("onnx", "int8.onnx", {"precision": "int8"}),
+    "OpenVINO float32": ("openvino", "openvino", {}),
+    "OpenVINO bfloat16": ("openvino", "openvino_bfloat16", {"precision": "bfloat16"}),
+    "OpenVINO int8": ("openvino", "openvino_int8", {"precision": "int8"}),
+}
+
+
+def image():
+    from keras_psp.data.scenes import scene
+
+    return scene(0, image_size=SIZE)[0]
+
+
+def authors_network(options):
+    """Their network of random weights, the same in every process."""
+    import torch
+
+    sys.path.insert(0, str(options.semseg))
+    from model.pspnet import PSPNet
+
+    torch.manual_seed(0)
+    network = PSPNet(layers=50, classes=CLASSES, zoom_factor=8, pretrained=False)
+    torch.nn.init.normal_(network.cls[4].weight, std=0.1)
+    # As in a network that has seen the images: without it the numbers overflow 8 bits.
+    from keras_psp.data.scenes import scene
+
+    seen = np.stack([scene(seed, image_size=(185, 185))[0] for seed in range(8)])
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = None  # the mean over all that is seen
+    with torch.no_grad():
+        network.train()(normalised(seen), torch.zeros(8, 185, 185, dtype=torch.long))
+    return network.eval()
+
+
+def normalised(images):
+    import torch
+
+    return torch.from_numpy(((images - MEAN) / STD).astype("float32").transpose(0, 3, 1, 2).copy())
+
+
+def prepare(options):
+    """Write all files that aren't there yet."""
+    import torch
+
+    from keras_psp import export
+    from keras_psp.data.scenes import scene
+    from keras_psp.weights import convert
+
+    network = authors_network(options)
+    torch.save(network.state_dict(), options.folder / "weights.pth")
+    plain = options.folder / "plain.onnx"
+    if not plain.exists():
+
+        class Classes(torch.nn.Module):
+            def forward(self, x):
+                return network(x).argmax(1)
+
+        torch.onnx.export(Classes(), (torch.zeros(1, 3, *SIZE),), plain, dynamo=False)
+    model = convert(options.folder / "weights.pth", verbose=False)
+    representative = [scene(seed, image_size=SIZE)[0] for seed in range(1, 21)]
+    for name, (function, file, chosen) in OURS.items():
+        if (options.folder / file).exists() or not is_wanted(name, options):
+            continue
+        progress(name)
+        if chosen.get("precision") == "int8":
+            chosen = {**chosen, "representative": representative}
+        getattr(export, function)(model, options.folder / file, image_size=SIZE, **chosen)
+
+
+def is_wanted(name, options):
+    return not options.only or any(part.lower() in name.lower() for part in options.only)
+
+
+def opened(name, options):
+    """A call that gives the class map of an image, and the file that it comes from."""
+    if name in OURS:
+        from keras_psp.export import open_export
+
+        path = options.folder / OURS[name][1]
+        run = open_export(path, num_threads=THREADS)
+        return lambda x: run(x[None])[0], path
+    if name in PLAIN:
+        return opened_plain(name, options.folder / "plain.onnx")
+    import torch
+
+    torch.set_num_threads(THREADS)
+    if name == "segmentation_models.pytorch":
+        sys.path.insert(0, str(options.smp))
+        import segmentation_models_pytorch as smp
+
+        network = smp.PSPNet("resnet50", encoder_weights=None, classes=CLASSES).eval()
+    else:
+        network = authors_network(options)
+    if name == "authors' torch.compile":
+        network = torch.compile(network)
+    half = name == "authors' bfloat16"
+
+    def run(x):
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=half):
+            return network(normalised(x[None])).argmax(1)[0].numpy()
+
+    return run, options.folder / "weights.pth"
+
+
+def opened_plain(name, path):
+    if "Runtime" in name:
+        import onnxruntime
+
+        chosen = onnxruntime.SessionOptions()
+        chosen.intra_op_num_threads = THREADS
+        session = onnxruntime.InferenceSession(path, chosen)
+        key = session.get_inputs()[0].name
+        return lambda x: session.run(None, {key: normalised(x[None]).numpy()})[0][0], path
+    import openvino
+
+    chosen = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_NUM_THREADS": THREADS,
+        "INFERENCE_PRECISION_HINT": "bf16" if "bfloat16" in name else "f32",
+    }
+    request = openvino.Core().compile_model(path, "CPU", chosen).create_infer_request()
+    return lambda x: request.infer([normalised(x[None]).numpy()])[0][0], path
+
+
+def work(name, options):
+    """A process that segments the image for each line it is sent, and answers."""
+    os.environ["TF_NUM_INTRAOP_THREADS"] = str(THREADS)
+    picture = image()
+    run, path = opened(name, options)
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    size = sum(file.stat().st_size for file in files)
+    classes = run(picture)
+    np.save(options.folder / f"{name}.npy", classes)
+    print(json.dumps(size), flush=True)
+    for _ in sys.stdin:
+        start = time.perf_counter()
+        run(picture)
+        seconds = time.perf_counter() - start
+        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        print(json.dumps([1e3 * seconds, most]), flush=True)
+
+
+class Worker:
+    """One of these processes."""
+
+    def __init__(self, name, arguments):
+        command = [sys.executable, __file__, *arguments, "--work", name]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self.size = self._answer()
+
+    def __call__(self):
+        """Milliseconds of one image, and the process' largest memory so far in MB."""
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+        return self._answer()
+
+    def _answer(self):
+        line = self._process.stdout.readline()
+        if not line:
+            raise SystemExit("a process ended before its answer")
+        return json.loads(line)
+
+
+def main():
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--semseg", required=True, type=Path)
+    parser.add_argument("--smp", type=Path)
+    parser.add_argument("--folder", required=True, type=Path, help="for files, kept")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--only", nargs="+", metavar="PART", help="of the names; and the authors'")
+    parser.add_argument("--work", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.work == "prepare":
+        prepare(options)
+        return
+    if options.work:
+        work(options.work, options)
+        return
+    options.folder.mkdir(parents=True, exist_ok=True)
+    arguments = sys.argv[1:]
+    subprocess.run([sys.executable, __file__, *arguments, "--work", "prepare"], check=True)
+    names = [*AUTHORS, *PLAIN, *OURS]
+    if options.smp:
+        names.append("segmentation_models.pytorch")
+    names = [name for name in names if name == AUTHORS[0] or is_wanted(name, options)]
+    workers = {}
+    for name in names:
+        progress(f"starting {name}")
+        workers[name] = Worker(name, arguments)
+    times, memory = {name: [] for name in names}, {}
+    for turn in range(options.rounds + 1):
+        for name in names:
+            milliseconds, memory[name] = workers[name]()
+            if turn:
+                times[name].append(milliseconds)
+        progress(f"round {turn} of {options.rounds}")
+    median = {name: statistics.median(found) for name, found in times.items()}
+    expected = np.load(options.folder / f"{AUTHORS[0]}.npy")
+    plain = min((median[name] for name in PLAIN[:2] if name in median), default=float("nan"))
+    print(f"{environment(['tensorflow', 'torch', 'onnxruntime', 'openvino', 'ai-edge-litert'])}\n")
+    print(
+        "| | ms, median (least to most) | of the authors' | of the best plain export | MB | "
+        "peak memory | pixels of the authors' class |"
+    )
+    print("|---|---|---|---|---|---|---|")
+    for name in names:
+        found = times[name]
+        ratios = [a / b for a, b in zip(found, times[AUTHORS[0]], strict=True)]
+        equal = np.mean(np.load(options.folder / f"{name}.npy") == expected)
+        print(
+            f"| {name} | {median[name]:.0f} ({min(found):.0f} to {max(found):.0f}) "
+            f"| {statistics.median(ratios):.2f} | {median[name] / plain:.2f} "
+            f"| {workers[name].size / 1e6:.0f} | {memory[name]:.0f} MB | {100 * equal:.2f} % |"
+        )
+
+
+if __name__ == "__main__":
+    main()
