@@ -86,10 +86,14 @@ def prepare(options):
     if not plain.exists():
 
         class Classes(torch.nn.Module):
-            def forward(self, x):
-                return network(x).argmax(1)
+            def __init__(self):
+                super().__init__()
+                self.network = network
 
-        torch.onnx.export(Classes(), (torch.zeros(1, 3, *SIZE),), plain, dynamo=False)
+            def forward(self, x):
+                return self.network(x).argmax(1)
+
+        torch.onnx.export(Classes().eval(), (torch.zeros(1, 3, *SIZE),), plain, dynamo=False)
     model = convert(options.folder / "weights.pth", verbose=False)
     representative = [scene(seed, image_size=SIZE)[0] for seed in range(1, 21)]
     for name, (function, file, chosen) in OURS.items():

@@ -57,7 +57,7 @@ def test_clients_get_class_maps_and_the_servers_errors(ask, model):
     for png, picture in zip(ask(contents), (first, second), strict=True):
         expected = model.predict_classes(picture[None], verbose=0)[0]
         assert np.mean(np.array(Image.open(io.BytesIO(png))) == expected) > 0.999
-    with pytest.raises(Exception, match=r"(400|INVALID_ARGUMENT), .*is no JPEG and no PNG"):
+    with pytest.raises(Exception, match=r"(?s)(400|INVALID_ARGUMENT), .*is no JPEG and no PNG"):
         ask([b"text"])
     with pytest.raises(Exception, match=r"(404|NOT_FOUND), Servable not found"):
         ask(contents, model="other")
