@@ -1,4 +1,6 @@
 import json
+import sys
+from pathlib import Path
 
 import c_session
 import hostile_payloads
@@ -6,7 +8,7 @@ import numpy as np
 import pytest
 
 from keras_psp import DilatedResNet, PSPNet, export
-from keras_psp.export import tf_serving, warmup
+from keras_psp.export import warmup
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +97,8 @@ def test_a_broken_version_is_never_published(model, tmp_path, monkeypatch):
     def refuse(path, requests):
         raise ValueError("wrong answer")
 
-    monkeypatch.setattr(tf_serving, "replay", refuse)
+    # The package has a function of the module's name.
+    monkeypatch.setattr(sys.modules["keras_psp.export.tf_serving"], "replay", refuse)
     with pytest.raises(ValueError, match="wrong answer"):
         export.tf_serving(model, tmp_path / "pspnet", image_size=(48, 48))
     assert list((tmp_path / "pspnet").iterdir()) == []
@@ -162,6 +165,8 @@ def test_docker_compose_starts_the_server_with_these_files(tmp_path):
     assert all(port.startswith("127.0.0.1:") for port in service["ports"])
     files = [flag.split("/models/")[1] for flag in service["command"] if "/models/" in flag]
     assert files == ["models.config", "monitoring.config"]
+    example = Path(__file__).parents[2] / "examples" / "serving" / "docker-compose.yml"
+    assert example.read_text() == (folder / "docker-compose.yml").read_text()
     export.server_files(folder, batching=True, replace=True)
     service = yaml.safe_load((folder / "docker-compose.yml").read_text())["services"]["serving"]
     assert "--batching_parameters_file=/models/batching_parameters.txt" in service["command"]
