@@ -24,8 +24,8 @@ from measure import environment, progress
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 
 
-def export(folder, in_place):
-    """Write versions until killed."""
+def export(folder, in_place, most):
+    """Write versions until there are so many."""
     from keras_psp import DilatedResNet, PSPNet
     from keras_psp import export as exports
     from keras_psp.export.graph import Signature
@@ -33,7 +33,7 @@ def export(folder, in_place):
     from keras_psp.export.versions import versions
 
     network = PSPNet(4, backbone=DilatedResNet(18, stem_filters=(8,), name="backbone"))
-    while True:
+    while len(versions(folder)) < most:
         if in_place:
             number = max(versions(folder), default=0) + 1
             write_saved_model(network, folder / str(number), Signature())
@@ -100,26 +100,25 @@ def measured(folder, generator, options, in_place):
     way = "--in-place" if in_place else "--write"
     watcher = started("--watch", folder)
     watcher.stdout.readline()
-    kills, after = [], 0
-    while len(kills) < options.kills or len(numbers(folder)) < options.exports:
-        exporter = started(way, folder)
-        last = len(kills) == options.kills
-        before, more = len(numbers(folder)), generator.randint(1, 3)
-        while exporter.poll() is None and len(numbers(folder)) < options.exports:
-            # At a random moment of a draft's life, which takes seconds.
-            if not last and len(numbers(folder)) >= before + more and writing(folder, in_place):
-                after = generator.uniform(0.0, 6.0)
-                time.sleep(after)
-                break
+    kills = []
+    while len(kills) < options.kills:
+        exporter = started(way, folder, "--exports", options.exports)
+        enough, moment = len(numbers(folder)) + generator.randint(1, 2), generator.uniform(0.0, 6.0)
+        while len(numbers(folder)) < enough or not list(folder.glob(".draft-*")):
+            if exporter.poll() is not None:
+                raise SystemExit("an export failed")
             time.sleep(0.02)
-        if exporter.poll() is not None:
-            raise SystemExit("an export failed")
-        drafts = len(list(folder.glob(".draft-*")))
+        time.sleep(moment)  # of a draft's life, which takes seconds
+        draft = len(
+            list(folder.glob(".draft-*/version*")) + list(folder.glob(".draft-*/.version*"))
+        )
         exporter.kill()
         exporter.wait()
-        if not last:
-            kills.append(f"{after:.1f} s into a draft" if drafts else "between drafts")
-            progress(f"kill -9 {kills[-1]}, {len(numbers(folder))} versions")
+        kills.append(f"{moment:.1f} s into a draft" + (", files written" if draft else ""))
+        progress(f"kill -9 {kills[-1]}, {len(numbers(folder))} versions")
+    exporter = started(way, folder, "--exports", options.exports)
+    if exporter.wait():
+        raise SystemExit("an export failed")
     watcher.stdin.close()
     found = json.loads(watcher.stdout.read())
     wrong = {}
@@ -132,11 +131,6 @@ def measured(folder, generator, options, in_place):
         elif not in_place and (error := unanswered(folder / name)):
             wrong[name] = error
     return found["polls"], len(numbers(folder)), kills, wrong
-
-
-def writing(folder, in_place):
-    """Whether an export has begun to write."""
-    return in_place or any(folder.glob(".draft-*"))
 
 
 def unanswered(version):
@@ -163,7 +157,8 @@ def main():
         parser.add_argument(name, type=Path, metavar="FOLDER", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.write or options.in_place:
-        return export(options.write or options.in_place, bool(options.in_place))
+        folder = options.write or options.in_place
+        return export(folder, bool(options.in_place), options.exports)
     if options.watch:
         return watch(options.watch)
     generator = random.Random(options.seed)

@@ -71,9 +71,8 @@ def to_disk(path: str | os.PathLike) -> None:
     if os.path.isdir(path):
         if os.name == "nt":  # which has no handles of folders
             return
-        with os.scandir(path) as entries:
-            for entry in entries:
-                to_disk(entry.path)
+        for entry in Path(path).iterdir():
+            to_disk(entry)
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

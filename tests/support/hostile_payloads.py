@@ -90,7 +90,7 @@ def payloads():
         Payload("20 bytes of a PNG", good_png[:20], "ends within its header"),
         Payload("PNG with a wrong checksum", bytes(wrong_checksum), "Invalid PNG data"),
         Payload("PNG bomb, 20000x20000", png(20_000, 20_000, bytes(60_001 * 20_000)), "at most"),
-        Payload("PNG of 70 bytes, 4096x4097", png(4096, 4097), few),
+        Payload("PNG of 65 bytes, 4096x4097", png(4096, 4097), few),
         Payload("PNG, 4294967295 pixels wide", png(2**32 - 1, 1), "send at least 41 a side"),
         Payload(
             "PNG that says 4000x4000, has 1 row", png(4000, 4000, bytes(12_001)), "Invalid PNG"
