@@ -4,21 +4,28 @@
 
 Exports PSPNet-50 and PSPNet-18 (150 classes, random weights, 473x473) in every precision and
 runs them in the LiteRT runtime with two threads, by turns. Random weights change neither
-operations nor sizes; accuracy is measured by tflite_accuracy.py.
+operations nor sizes; accuracy is measured by tflite_accuracy.py. "int8, plain" is the graph of
+the model's own call, whose matrix products XNNPACK doesn't take in 8 bits.
 """
 
 import argparse
 import collections
+import contextlib
+import dataclasses
+import sys
 import tempfile
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from measure import environment, interleaved, progress, spread
 
 from keras_psp import PSPNet, export
+from keras_psp.export.graph import inference_function
 
-PRECISIONS = ("float32", "float16", "dynamic_int8", "int8")
+PLAIN = "int8, plain"
+PRECISIONS = ("float32", "float16", "dynamic_int8", "int8", PLAIN)
 NETWORKS = {"PSPNet-50": "resnet50", "PSPNet-18": "resnet18"}
 FLOATS = (np.float32, np.float16)
 
@@ -57,6 +64,29 @@ def operations(path):
     return [op["op_name"] for op in stored], left, len(parts), floats
 
 
+def plain_function(model, signature, *, whole):
+    signature = dataclasses.replace(signature, input_dtype="float32" if whole else "uint8")
+    return inference_function(model, signature, in_blocks=False)
+
+
+def write(model, path, size, precision, images):
+    context = contextlib.nullcontext()
+    if precision == PLAIN:
+        module = sys.modules["keras_psp.export.tflite"]
+        context = mock.patch.object(module, "static_function", plain_function)
+    precision = precision.removesuffix(", plain")
+    given = images if precision == "int8" else None
+    with context:
+        export.tflite(
+            model,
+            path,
+            image_size=size,
+            precision=precision,
+            representative=given,
+            progress=False,
+        )
+
+
 def call(path, image, threads):
     predict = export.open_tflite(path, num_threads=threads)
     return lambda: predict(image)
@@ -73,22 +103,14 @@ def main():
     size = tuple(args.image_size)
     images = np.random.default_rng(0).integers(0, 256, (2, *size, 3)).astype("uint8")
 
-    rows, counts, times, spaces = [], {}, {}, 0
+    rows, counts, spaces = [], {}, 0
     with tempfile.TemporaryDirectory() as folder:
         for network in args.networks:
             paths = {name: Path(folder) / f"{network}-{name}.tflite" for name in PRECISIONS}
             model = PSPNet(args.classes, backbone=NETWORKS[network])
             for precision, path in paths.items():
                 progress(f"{network} {precision}")
-                given = images if precision == "int8" else None
-                export.tflite(
-                    model,
-                    path,
-                    image_size=size,
-                    precision=precision,
-                    representative=given,
-                    progress=False,
-                )
+                write(model, path, size, precision, images)
             del model
             progress(f"{network}: speed")
             calls = {name: call(path, images[:1], args.threads) for name, path in paths.items()}
@@ -96,19 +118,22 @@ def main():
             del calls
             for precision, path in paths.items():
                 names, left, parts, floats = operations(path)
+                outside = [f"{count} {name}" for name, count in collections.Counter(left).items()]
                 counts[network, precision] = collections.Counter(names)
                 spaces += sum("BATCH_ND" in name or "SPACE_ND" in name for name in names)
-                gives = ", ".join(sorted(set(floats))) if precision == "int8" else ""
+                gives = sorted(set(floats)) if precision.startswith("int8") else ["all"]
                 share = 100 * (1 - len(left) / len(names))
                 rows.append(
                     f"| {network} | {precision} | {path.stat().st_size / 1e6:.1f} | {len(names)} | "
-                    f"{len(names) - len(left)} ({share:.1f} %) in {parts} | {', '.join(left)} | "
-                    f"{gives or ('none' if precision == 'int8' else '')} | "
-                    f"{spread(times[precision])} |"
+                    f"{len(names) - len(left)} ({share:.1f} %) in {parts} | {', '.join(outside)} | "
+                    f"{', '.join(gives) or 'none'} | {spread(times[precision])} |"
                 )
                 progress(rows[-1])
 
-    print(f"{environment(['tensorflow', 'ai-edge-litert'])}; {size[0]}x{size[1]}, {args.classes}")
+    print(
+        f"{environment(['tensorflow', 'ai-edge-litert'])}; {size[0]}x{size[1]}, "
+        f"{args.classes} classes, {args.threads} threads"
+    )
     print("\n| network | precision | MB | operations | taken by XNNPACK | left | float | ms |")
     print("|---|---|---|---|---|---|---|---|")
     print("\n".join(rows))

@@ -2,7 +2,7 @@
 
 import itertools
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -56,16 +56,16 @@ def representative_images(representative: Iterable[Any], size: tuple[int, int]) 
     Returns:
         (height, width, 3) uint8 each.
     """
-    if isinstance(representative, str | os.PathLike | np.ndarray) and np.ndim(representative) != 4:
+    kind = type(representative).__name__
+    if isinstance(representative, str | os.PathLike) or getattr(representative, "ndim", 4) != 4:
+        raise ValueError(f"representative is one {kind}; give several images, as a list.")
+    if not isinstance(representative, Iterable):
         raise ValueError(
-            f"representative is one {type(representative).__name__}; give several images, as a "
-            "list."
+            f"representative is a {kind}; give its images, as data.Split(source, 'train')."
         )
-    if isinstance(representative, Sequence | np.ndarray) or hasattr(representative, "__getitem__"):
-        count = len(representative)
-        if count > MOST:
-            chosen = np.linspace(0, count - 1, MOST).round().astype(int)
-            representative = (representative[int(index)] for index in chosen)
+    if hasattr(representative, "__getitem__") and len(representative) > MOST:
+        chosen = np.linspace(0, len(representative) - 1, MOST).round()
+        representative = (representative[int(index)] for index in chosen)
     images = []
     for index, item in enumerate(itertools.islice(representative, MOST)):
         image = item[0] if isinstance(item, tuple) else item

@@ -212,6 +212,8 @@ def test_representative_images_of_all_kinds(images, tmp_path):
         ({"precision": "int8"}, "measures ranges on images; give representative="),
         ({"precision": "int8", "representative": []}, "representative holds no image; give"),
         ({"precision": "int8", "representative": "a.png"}, "is one str; give several images"),
+        ({"precision": "int8", "representative": np.zeros((4, 5, 3))}, "is one ndarray; give"),
+        ({"precision": "int8", "representative": 100}, r"is a int; give its images, as data.Spl"),
         (
             {"precision": "int8", "representative": [np.zeros((4, 5, 2))]},
             r"representative image 0: the array has shape \(4, 5, 2\)",
