@@ -40,9 +40,7 @@ def main():
     parser.add_argument("model", type=Path)
     parser.add_argument("photo", type=Path)
     parser.add_argument("--output", type=Path, required=True, help="folder of the screenshots")
-    parser.add_argument(
-        "--runs", type=int, default=10, help="rounded up to a multiple of 5, plus 1"
-    )
+    parser.add_argument("--runs", type=int, default=10, help="in steps of 5")
     parser.add_argument("--packages", type=Path, default=WEB / "node_modules")
     parser.add_argument("--on", choices=("wasm", "webgpu"), default="", help="default: the page's")
     parser.add_argument("--one-thread", action="store_true", help="a server that doesn't isolate")

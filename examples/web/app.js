@@ -201,7 +201,7 @@ function draw() {
     canvas.height = photo.height;
     // Small photos are shown larger, none higher than the window.
     const { width, height } = photo;
-    const shown = Math.min(Math.max(width, 640), (Math.max(320, innerHeight * 0.75) * width) / height);
+    const shown = Math.min(Math.max(width, 800), (Math.max(320, innerHeight * 0.75) * width) / height);
     canvas.style.width = `${Math.round(shown)}px`;
   }
   const context = canvas.getContext("2d");

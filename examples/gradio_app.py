@@ -1,0 +1,158 @@
+"""A web demo: a photo in, its classes out. Ready for Hugging Face Spaces.
+
+    pip install "keras-psp[demo]"
+    python examples/gradio_app.py                          # PSPNet-50 of ADE20K
+    python examples/gradio_app.py runs/camvid              # a training, a .keras file or a preset
+    KERAS_PSP_MODEL=runs/camvid python examples/gradio_app.py
+
+Photos in the folder "photos" beside this file, or in --photos, are shown as examples.
+"""
+
+import argparse
+import html
+import os
+from pathlib import Path
+
+from PIL import Image
+
+import keras_psp
+from keras_psp import visual
+from keras_psp.evaluation.prediction import DEFAULT_MODEL, open_model, out_of_memory
+
+MAX_PIXELS = int(float(os.environ.get("KERAS_PSP_MAX_MEGAPIXELS", 25)) * 1e6)
+SCALES = {
+    "1": (1.0,),
+    "0.75, 1, 1.25": (0.75, 1.0, 1.25),
+    "0.5 to 1.75, as in the paper": (0.5, 0.75, 1.0, 1.25, 1.5, 1.75),
+}
+SHOWN = 1600  # pixels of the longer side of the overlay
+LEGEND = """<style>.psp {{ list-style: none; padding: 0; margin: 0; columns: 15em; }}
+.psp li {{ display: flex; gap: .6em; align-items: center; break-inside: avoid; padding: 2px 0; }}
+.psp i {{ width: 1.1em; height: 1.1em; border-radius: 3px; flex: none; border: 1px solid #8888; }}
+.psp span {{ flex: 1; }}</style><ul class="psp">{}</ul>"""
+
+
+def legend(prediction):
+    """The classes that occur with colours and shares, the largest first, as HTML."""
+    colours = {
+        name: "#{:02x}{:02x}{:02x}".format(*colour)
+        for name, colour in zip(prediction.class_names, prediction.palette.tolist(), strict=True)
+    }
+    return LEGEND.format(
+        "".join(
+            f'<li><i style="background:{colours[name]}"></i><span>{html.escape(name)}</span>'
+            f"{share:.1%}</li>"
+            for name, share in prediction.shares.items()
+        )
+    )
+
+
+def overlay(prediction, opacity):
+    """The photo in the colours of its classes, no larger than a screen."""
+    tinted = visual.overlay(
+        prediction.photo, prediction.classes, prediction.palette, alpha=opacity, ignore_class=-1
+    )
+    picture = Image.fromarray(tinted)
+    picture.thumbnail((SHOWN, SHOWN))
+    return picture
+
+
+def demo(model, *, photos=()):
+    """The app of a network, to be launched.
+
+    Args:
+        model: a `PSPNet`.
+        photos: paths of examples.
+    """
+    try:
+        import gradio as gr
+    except ImportError:
+        raise ImportError('gradio is missing; run: pip install "keras-psp[demo]"') from None
+
+    def segment(photo, scales, flip, side, opacity):
+        if photo is None:
+            raise gr.Error("Give a photo first.")
+        try:
+            found = keras_psp.predict(
+                photo,
+                model,
+                scales=SCALES[scales],
+                flip=flip,
+                base_size=int(side),
+                max_pixels=MAX_PIXELS,
+            )
+        except (ValueError, OSError, TypeError) as error:
+            # The folder that Gradio keeps the photo in is nobody's business.
+            raise gr.Error(str(error).replace(f"{photo}: ", "The photo: ")) from error
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
+            raise gr.Error("That needs too much memory; choose a smaller side.") from error
+        return overlay(found, opacity), legend(found), found
+
+    def repaint(found, opacity):
+        return None if found is None else overlay(found, opacity)
+
+    names = model.class_names or ()
+    about = f"{model.num_classes} classes" + (f": {', '.join(names[:12])}" if names else "")
+    with gr.Blocks(title="PSPNet") as app:
+        gr.Markdown(
+            "# PSPNet\nThe class of every pixel of a photo, by the "
+            "[Pyramid Scene Parsing Network](https://arxiv.org/abs/1612.01105) in Keras 3."
+        )
+        gr.Markdown(about + (" ..." if len(names) > 12 else ""))
+        kept = gr.State(time_to_live=600)
+        with gr.Row():
+            with gr.Column():
+                photo = gr.Image(type="filepath", label="Photo", image_mode=None)
+                with gr.Accordion("Options", open=False):
+                    scales = gr.Radio(list(SCALES), value="1", label="Scales, averaged")
+                    flip = gr.Checkbox(label="Average with the mirror image")
+                    side = gr.Slider(
+                        256, 1024, 512, step=64, label="Longer side for the network, pixels"
+                    )
+                run = gr.Button("Segment", variant="primary")
+            with gr.Column():
+                result = gr.Image(label="Classes", format="png", interactive=False)
+                opacity = gr.Slider(0, 1, 0.5, step=0.05, label="Opacity")
+                classes = gr.HTML(label="Legend")
+        if photos:
+            gr.Examples([str(path) for path in photos], inputs=photo, cache_examples=False)
+        run.click(
+            segment,
+            [photo, scales, flip, side, opacity],
+            [result, classes, kept],
+            api_name="segment",
+            concurrency_limit=1,  # one network, one photo at a time; others wait in the queue
+        )
+        opacity.release(repaint, [kept, opacity], result, api_name=False, show_progress="hidden")
+    return app.queue(max_size=20)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "model",
+        nargs="?",
+        default=os.environ.get("KERAS_PSP_MODEL", DEFAULT_MODEL),
+        help="a preset's name, a .keras file or a training's folder",
+    )
+    parser.add_argument("--photos", type=Path, default=Path(__file__).parent / "photos")
+    parser.add_argument("--port", type=int, help="default: 7860, or the next that is free")
+    options = parser.parse_args()
+    try:
+        model = open_model(options.model)
+    except (ValueError, OSError) as error:
+        raise SystemExit(str(error)) from None
+    examples = sorted(
+        path
+        for path in (options.photos.iterdir() if options.photos.is_dir() else ())
+        if path.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp")
+    )
+    demo(model, photos=examples).launch(
+        server_port=options.port, max_file_size="50mb", footer_links=["api"]
+    )
+
+
+if __name__ == "__main__":
+    main()
