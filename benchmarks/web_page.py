@@ -51,7 +51,11 @@ def main():
         sys.exit("playwright is missing; run: python -m pip install playwright")
     options.output.mkdir(parents=True, exist_ok=True)
     wrong: list[str] = []
-    with served(options) as address, sync_playwright() as playwright:
+    isolated = not options.one_thread
+    with (
+        served(options.model, options.packages, isolated=isolated) as address,
+        sync_playwright() as playwright,
+    ):
         path = shutil.which("chromium") or shutil.which("google-chrome")
         arguments = ["--no-sandbox"] + ["--enable-unsafe-webgpu"] * (options.on == "webgpu")
         browser = playwright.chromium.launch(executable_path=path, args=arguments)
@@ -100,13 +104,19 @@ def main():
 
 
 class served:
-    """The page on a free port, as a context: its address."""
+    """The page on a free port, as a context: its address.
 
-    def __init__(self, options):
+    Args:
+        model: an ONNX file.
+        packages: a folder node_modules.
+        isolated: whether the server sends the headers that threads need.
+    """
+
+    def __init__(self, model, packages, *, isolated=True):
         import serve
 
-        files = {"model.onnx": options.model.resolve(), "node_modules": options.packages.resolve()}
-        self._server = serve.server(WEB, port=0, files=files, isolated=not options.one_thread)
+        files = {"model.onnx": Path(model).resolve(), "node_modules": Path(packages).resolve()}
+        self._server = serve.server(WEB, port=0, files=files, isolated=isolated)
 
     def __enter__(self):
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
@@ -114,6 +124,7 @@ class served:
 
     def __exit__(self, *_):
         self._server.shutdown()
+        self._server.server_close()
 
 
 def watch(page, address, wrong):

@@ -72,8 +72,8 @@ def test_what_is_wrong_is_said_in_words(client, tmp_path):
     with pytest.raises(AppError, match="Give a photo first"):
         client.predict(None, "1", False, 256, 0.5, api_name="/segment")
     Image.fromarray(np.zeros((5200, 5200, 3), np.uint8)).save(tmp_path / "large.png")
-    with pytest.raises(AppError, match="The photo: .*25"):
-        large = handle_file(tmp_path / "large.png")
+    large = handle_file(tmp_path / "large.png")
+    with pytest.raises(AppError, match=r"The photo: .*25"):
         client.predict(large, "1", False, 256, 0.5, api_name="/segment")
 
 
