@@ -43,7 +43,8 @@ def main():
     parser.add_argument("--runs", type=int, default=10, help="in steps of 5")
     parser.add_argument("--packages", type=Path, default=WEB / "node_modules")
     parser.add_argument("--on", choices=("wasm", "webgpu"), default="", help="default: the page's")
-    parser.add_argument("--one-thread", action="store_true", help="a server that doesn't isolate")
+    parser.add_argument("--threads", default="", help="at most; default: the page's")
+    parser.add_argument("--not-isolated", action="store_true", help="without the headers")
     options = parser.parse_args()
     try:
         from playwright.sync_api import sync_playwright
@@ -51,7 +52,7 @@ def main():
         sys.exit("playwright is missing; run: python -m pip install playwright")
     options.output.mkdir(parents=True, exist_ok=True)
     wrong: list[str] = []
-    isolated = not options.one_thread
+    isolated = not options.not_isolated
     with (
         served(options.model, options.packages, isolated=isolated) as address,
         sync_playwright() as playwright,
@@ -62,7 +63,7 @@ def main():
         page = browser.new_page(viewport={"width": 1280, "height": 900})
         page.set_default_timeout(240_000)
         watch(page, address, wrong)
-        page.goto(f"{address}?on={options.on}")
+        page.goto(f"{address}?on={options.on}&threads={options.threads}")
         page.wait_for_selector("#choose:enabled, #error:visible")
         if page.is_visible("#error"):
             sys.exit(page.text_content("#error"))

@@ -444,5 +444,6 @@ document.onpaste = event => openPhoto(event.clipboardData.files[0]);
 // What a test or another page's script may want to know.
 Object.defineProperty(window, "segmentation", { get: () => found && { ...found, names, palette, runs } });
 
-const on = new URLSearchParams(location.search).get("on"); // ?on=wasm, ?on=webgpu
-worker.postMessage({ load: { url: MODEL, on } });
+// ?on=wasm, ?on=webgpu, ?threads=1
+const asked = new URLSearchParams(location.search);
+worker.postMessage({ load: { url: MODEL, on: asked.get("on"), most: Number(asked.get("threads")) } });

@@ -1,5 +1,5 @@
 // The network, away from the page so that it stays responsive.
-// In:  {load: {url, on}}, {run: id, picture: ImageBitmap, longer}.
+// In:  {load: {url, on, most}}, {run: id, picture: ImageBitmap, longer}.
 // Out: {progress: {bytes, total}}, {ready: {about, engine, note}},
 //      {found: id, classes, width, height, milliseconds}, {error, id}.
 
@@ -26,7 +26,7 @@ onmessage = async ({ data }) => {
   }
 };
 
-async function load({ url, on }) {
+async function load({ url, on, most }) {
   const model = await download(url);
   about = metadata(model);
   if (about && about.output.name !== "classes")
@@ -36,12 +36,12 @@ async function load({ url, on }) {
   if (on === "webgpu" && !gpu) note = "This browser gives no WebGPU.";
   if (gpu)
     try {
-      const engine = await open(model, "webgpu");
+      const engine = await open(model, "webgpu", 1);
       return { about, engine, note };
     } catch (error) {
       note = `WebGPU failed (${String(error?.message ?? error).slice(0, 120)}).`;
     }
-  const engine = await open(model, "wasm");
+  const engine = await open(model, "wasm", most || MOST_THREADS);
   return { about, engine, note };
 }
 
@@ -51,8 +51,8 @@ async function adapter(any) {
   return found && (any || !(found.info?.isFallbackAdapter ?? found.isFallbackAdapter));
 }
 
-async function open(model, provider) {
-  const threads = self.crossOriginIsolated ? Math.min(MOST_THREADS, navigator.hardwareConcurrency) : 1;
+async function open(model, provider, most) {
+  const threads = self.crossOriginIsolated ? Math.min(most, navigator.hardwareConcurrency) : 1;
   try {
     ort = await import(`${DIST}ort.${provider}.min.mjs`);
   } catch {
