@@ -65,10 +65,12 @@ def open_source(args):
     return source
 
 
-def small_pspnet(num_classes, args):
+def small_pspnet(source, args):
     """ResNet with one narrow stem convolution: cheap enough for two CPU cores."""
     return keras_psp.PSPNet(
-        num_classes,
+        source.num_classes,
+        class_names=source.class_names,
+        palette=source.palette,
         backbone=keras_psp.DilatedResNet(
             args.backbone_depth,
             output_stride=args.output_stride,
@@ -114,7 +116,7 @@ def main():
     keras.utils.set_random_seed(args.seed)
     source = open_source(args)
     print("{} classes, pictures of {}x{}".format(source.num_classes, *args.image_size))
-    model = small_pspnet(source.num_classes, args)
+    model = small_pspnet(source, args)
     name = "fcn" if args.baseline else "pspnet"
     args.output.mkdir(parents=True, exist_ok=True)
     train(model, source, args)
