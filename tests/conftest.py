@@ -1,6 +1,10 @@
-"""Two virtual CPU devices for the distribution tests, before TensorFlow starts; one seed."""
+"""Two virtual CPU devices for the distribution tests, before TensorFlow starts; one seed; memory."""
 
+import contextlib
+import ctypes
+import gc
 import os
+import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -18,3 +22,15 @@ if keras.backend.backend() == "tensorflow":
 def seed():
     """Random weights are the same in every run."""
     keras.utils.set_random_seed(0)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def freed():
+    """Compiled functions and graphs of a file's tests go with it: gigabytes by the end."""
+    yield
+    keras.utils.clear_session()
+    if "jax" in sys.modules:
+        sys.modules["jax"].clear_caches()
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):  # glibc's alone
+        ctypes.CDLL("libc.so.6").malloc_trim(0)

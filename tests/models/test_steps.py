@@ -88,7 +88,7 @@ def begun(backend, machine=0, machines=1, parts=1, *, twins=False, port=0):
 def found(process):
     """Losses of two epochs, loss and mean IoU of an evaluation, and the number of steps."""
     try:
-        out, errors = process.communicate(timeout=300)
+        out, errors = process.communicate(timeout=900)
     finally:
         process.kill()
     assert process.returncode == 0, errors[-3000:]
