@@ -4,7 +4,7 @@
 
 A process polls the folder in a tight loop, and reads every file of a version the moment it sees
 its number: the hash of each, all messages and all tensors. At the end each version must still be
-what it was at first sight, and TensorFlow's C++ loader must open it and answer its warm-up. A
+what it was at first sight, and TensorFlow's C++ loader must open it and answer a picture. A
 second row writes straight to the numbered folder, to show that the reader notices.
 """
 
@@ -76,7 +76,8 @@ def watch(folder):
                 try:
                     seen[name] = contents(folder / name)
                 except Exception as error:  # whatever a half-written file brings about
-                    seen[name] = f"{type(error).__name__}: {str(error).splitlines()[0]}"
+                    reason = str(error).splitlines()[0].replace(f"{folder}/", "")
+                    seen[name] = f"{type(error).__name__}: {reason}"
     print(json.dumps({"polls": polls, "seen": seen}), flush=True)
 
 
@@ -164,7 +165,10 @@ def main():
     generator = random.Random(options.seed)
     found = {}
     with tempfile.TemporaryDirectory() as name:
-        for way, in_place in (("`export.tf_serving`", False), ("`model.export` in place", True)):
+        for way, in_place in (
+            ("`export.tf_serving`", False),
+            ("`tf.saved_model.save` in place", True),
+        ):
             folder = Path(name) / f"pspnet{int(in_place)}"
             folder.mkdir()
             if in_place:

@@ -31,8 +31,8 @@ class CSession:
             env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
             text=True,
         )
-        self.signatures = _signatures(folder)
         self.loaded = self._answer()
+        self.signatures = _signatures(folder)
 
     @property
     def returncode(self):
