@@ -98,10 +98,10 @@ def _require():
     return onnx
 
 
-def onnx_model(model, signature, *, winograd, preset=None, licence=None):
+def onnx_model(model, signature, *, winograd, planes=False, preset=None, licence=None):
     """An `onnx.ModelProto` of the network, and the `Graph` it was made of."""
     helper = _require().helper
-    graph = network(float32_model(model), signature, use_winograd=winograd)
+    graph = network(float32_model(model), signature, use_winograd=winograd, planes=planes)
     batch, height, width, _ = signature.shape
     shape = [batch or "batch", height or "height", width or "width"]
     given = helper.make_tensor_value_info("image", TYPES[signature.input_dtype], [*shape, 3])

@@ -71,19 +71,22 @@ def openvino(
         images = np.stack(representative_images(representative, signature.image_size))
         images = images.astype(input_dtype)
     # Winograd's sums and differences lose too many of bfloat16's eight bits.
-    proto, _ = onnx_model(model, signature, winograd=winograd and precision == "float32")
+    fewer = winograd and precision == "float32"
+    proto, _ = onnx_model(model, signature, winograd=fewer, planes=True)
     with tempfile.TemporaryDirectory() as folder, written_aside(target) as aside:
         source = Path(folder) / "model.onnx"
         source.write_bytes(proto.SerializeToString())
         del proto
-        converted = runtime.convert_model(source)
+        # Not convert_model: it would store the kernels as Winograd's products want them, four
+        # times as large, which takes a second when the model is opened.
+        converted = runtime.Core().read_model(source)
         if precision == "int8":
             converted = _quantised(converted, images, progress)
         about = metadata(model, signature, preset=preset, licence=licence)
         converted.set_rt_info(metadata_json(about), "keras_psp")
         converted.set_rt_info(precision, "keras_psp_precision")
         aside.mkdir()
-        runtime.save_model(converted, aside / "model.xml", compress_to_fp16=False)
+        runtime.serialize(converted, aside / "model.xml")
         if progress:
             print(f"{target.name}: running it once", file=sys.stderr)
         check_output("OpenVINO model", lambda: open_openvino(aside), model, signature)
