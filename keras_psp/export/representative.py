@@ -65,7 +65,7 @@ def representative_images(representative: Iterable[Any], size: tuple[int, int]) 
         )
     if hasattr(representative, "__getitem__") and len(representative) > MOST:
         chosen = np.linspace(0, len(representative) - 1, MOST).round()
-        representative = (representative[int(index)] for index in chosen)
+        representative = map(representative.__getitem__, chosen.astype(int).tolist())
     images = []
     for index, item in enumerate(itertools.islice(representative, MOST)):
         image = item[0] if isinstance(item, tuple) else item
