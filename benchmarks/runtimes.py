@@ -5,8 +5,8 @@
 PSPNet-50, 473x473, 150 classes, random weights, two threads; everybody gives a class map of the
 same image. Each runs in a process of its own and they take turns. `--smp` is a checkout of
 segmentation_models.pytorch, whose PSPNet of that name has two residual stages and no dilation:
-another, much smaller network. Needs torch, onnxruntime, openvino, nncf and ai-edge-litert; files
-stay in the folder for the next run.
+another, much smaller network; it gets 480x480. Needs torch, onnxruntime, openvino, nncf and
+ai-edge-litert; files stay in the folder for the next run.
 """
 
 import argparse
@@ -123,7 +123,10 @@ def opened(name, options):
 
     torch.set_num_threads(THREADS)
     if name == "segmentation_models.pytorch":
-        sys.path.insert(0, str(options.smp))
+        sys.path[:0] = [str(options.smp), str(Path(__file__).parent / "parity/peers")]
+        from common import import_torchvision
+
+        import_torchvision()
         import segmentation_models_pytorch as smp
 
         network = smp.PSPNet("resnet50", encoder_weights=None, classes=CLASSES).eval()
@@ -133,9 +136,12 @@ def opened(name, options):
         network = torch.compile(network)
     half = name == "authors' bfloat16"
 
+    padding = [(0, -n % 8) for n in SIZE] if name == "segmentation_models.pytorch" else [(0, 0)] * 2
+
     def run(x):
+        x = np.pad(x, [*padding, (0, 0)])
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=half):
-            return network(normalised(x[None])).argmax(1)[0].numpy()
+            return network(normalised(x[None])).argmax(1)[0].numpy()[: SIZE[0], : SIZE[1]]
 
     return run, options.folder / "weights.pth"
 

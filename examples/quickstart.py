@@ -138,13 +138,12 @@ def main():
 
     if keras.backend.backend() != "tensorflow":
         raise SystemExit("no export: it needs KERAS_BACKEND=tensorflow; open the .keras file there")
-    export.saved_model(model, args.export / name)
-    export.tflite(model, args.export / f"{name}.tflite", image_size=args.image_size)
-    for what, opened in (
-        (args.export / name, export.open_saved_model(args.export / name)),
-        (args.export / f"{name}.tflite", export.open_tflite(args.export / f"{name}.tflite")),
-    ):
-        print(f"{what}: {100 * np.mean(opened(images) == classes):.3f} % of pixels equal")
+    folder, file = args.export / f"{name}_saved_model", args.export / f"{name}.tflite"
+    export.saved_model(model, folder)
+    export.tflite(model, file, image_size=args.image_size)
+    for path in (folder, file):
+        equal = np.mean(export.open_export(path)(images) == classes)
+        print(f"{path}: {100 * equal:.3f} % of pixels equal")
 
 
 if __name__ == "__main__":
