@@ -1,4 +1,4 @@
-"""Two virtual CPU devices for the distribution tests, before TensorFlow starts; one seed; memory."""
+"""Two virtual CPU devices, before TensorFlow starts; one seed; memory that goes back."""
 
 import contextlib
 import ctypes

@@ -1,4 +1,7 @@
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -163,3 +166,25 @@ def test_weights_that_are_no_numbers_make_no_file(tmp_path):
     with pytest.raises(RuntimeError, match="Check the network for NaN"):
         export.onnx(model, tmp_path / "m.onnx", output="logits", progress=False)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_other_backends_without_tensorflow(backend, tmp_path):
+    pytest.importorskip(backend)
+    program = f"""
+import sys
+sys.modules["tensorflow"] = None  # as where it isn't installed
+import keras, numpy as np
+from keras_psp import DilatedResNet, PSPNet, export
+model = PSPNet(4, backbone=DilatedResNet(18, stem_filters=(8,)))
+export.onnx(model, {str(tmp_path / "m.onnx")!r}, output="logits", progress=False)
+images = np.random.default_rng(0).integers(0, 256, (1, 49, 57, 3)).astype("uint8")
+expected = keras.ops.convert_to_numpy(model(images))
+found = export.open_export({str(tmp_path / "m.onnx")!r})(images)
+np.testing.assert_allclose(found, expected, atol=2e-5 * np.ptp(expected))
+"""
+    environment = {**os.environ, "KERAS_BACKEND": backend}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
