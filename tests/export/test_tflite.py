@@ -8,7 +8,7 @@ from PIL import Image
 
 from keras_psp import DilatedResNet, PSPNet, export
 from keras_psp.data import ImageFolder, Split
-from keras_psp.export.tflite import _representative_images
+from keras_psp.export.representative import representative_images
 
 interpreter = pytest.importorskip("ai_edge_litert.interpreter")
 
@@ -195,13 +195,13 @@ def test_representative_images_of_all_kinds(images, tmp_path):
     path = tmp_path / "train" / "images" / "a.png"
     split = Split(ImageFolder(tmp_path, class_names=list("abcd")), "train")
     for given in ([path], [str(path)], images[:1], iter(images[:1].astype("float32"))):
-        (found,) = _representative_images(given, SIZE)
+        (found,) = representative_images(given, SIZE)
         np.testing.assert_array_equal(found, images[0])
-    (found,) = _representative_images(split, SIZE)
+    (found,) = representative_images(split, SIZE)
     np.testing.assert_array_equal(found, images[0])
     # 1000 images: 100 from the first to the last.
     many = np.arange(1000).repeat(3 * 4).reshape(1000, 2, 2, 3) % 251
-    found = _representative_images(many.astype("uint8"), (2, 2))
+    found = representative_images(many.astype("uint8"), (2, 2))
     assert len(found) == 100 and found[-1][0, 0, 0] == 999 % 251
 
 
