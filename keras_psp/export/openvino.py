@@ -1,5 +1,8 @@
 """OpenVINO models (.xml and .bin)."""
 
+import contextlib
+import io
+import logging
 import os
 import sys
 import tempfile
@@ -106,13 +109,16 @@ def _quantised(converted, images, progress):
     except ImportError as error:
         raise ImportError(f"8 bits in OpenVINO need nncf: {INSTALL}") from error
 
+    nncf.set_log_level(logging.ERROR)
     images = [image[None] for image in images]
-    return nncf.quantize(
-        converted,
-        nncf.Dataset(images),
-        subset_size=len(images),
-        preset=nncf.QuantizationPreset.MIXED,
-    )
+    # Its bar goes to stdout, which is for results.
+    with contextlib.redirect_stdout(sys.stderr if progress else io.StringIO()):
+        return nncf.quantize(
+            converted,
+            nncf.Dataset(images),
+            subset_size=len(images),
+            preset=nncf.QuantizationPreset.MIXED,
+        )
 
 
 def open_openvino(
