@@ -59,7 +59,7 @@ class CheckedExports(list[Checked]):
         for row in self:
             lost = row.mean_iou - self[0].mean_iou
             table.add_row(
-                row.name,
+                Path(row.name).name,
                 f"{100 * row.mean_iou:.2f} %",
                 "" if row is self[0] else f"{100 * lost:+.2f}",
                 "" if row is self[0] else f"{100 * row.equal:.3f} %",
