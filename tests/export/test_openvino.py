@@ -42,11 +42,12 @@ def test_bfloat16_and_metadata(model, tmp_path):
     assert about["licence"] == "MIT" and about["num_classes"] == 4
 
 
-def test_8_bits(model, tmp_path):
+def test_8_bits(model, tmp_path, capsys):
     pytest.importorskip("nncf", reason="needs the extra openvino")
     given = images(65, 81, count=3)
     options = {"image_size": (65, 81), "precision": "int8", "progress": False}
     export.openvino(model, tmp_path / "m", representative=given, **options)
+    assert "%" not in "".join(capsys.readouterr())  # NNCF's bars
     expected = model.predict_classes(given.astype("float32"), verbose=0)
     assert np.mean(export.open_openvino(tmp_path / "m")(given) == expected) > 0.9
 
