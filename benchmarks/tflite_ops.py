@@ -4,8 +4,8 @@
 
 Exports PSPNet-50 and PSPNet-18 (150 classes, random weights, 473x473) in every precision and
 runs them in the LiteRT runtime with two threads, by turns. Random weights change neither
-operations nor sizes; accuracy is measured by `keras-psp export --check`. "int8, plain" is the graph of
-the model's own call, whose matrix products XNNPACK doesn't take in 8 bits.
+operations nor sizes; accuracy is measured by `keras-psp export --check`. "int8, plain" is the graph
+of the model's own call, whose matrix products XNNPACK doesn't take in 8 bits.
 """
 
 import argparse
