@@ -10,13 +10,27 @@ from typing import Any, Literal
 import numpy as np
 
 from keras_psp.data.progress import with_bar
-from keras_psp.export.graph import InputType, Output, Signature, check_size, class_dtype
-from keras_psp.export.inference import as_input, export_target, float32_model, in_batches
+from keras_psp.export.graph import (
+    InputType,
+    Output,
+    Signature,
+    check_size,
+    class_dtype,
+    inference_function,
+)
+from keras_psp.export.inference import (
+    as_input,
+    export_target,
+    float32_model,
+    in_batches,
+    require_tensorflow_backend,
+)
 from keras_psp.export.metadata import metadata, metadata_json
-from keras_psp.export.onnx_network import IR_VERSION, OPSET, TYPES, network
+from keras_psp.export.onnx_network import IR_VERSION, OPSET, TYPES, Graph, network
 from keras_psp.export.representative import check_representative, representative_images
 from keras_psp.export.trial import check_output
 from keras_psp.files import written_aside
+from keras_psp.layers.resnet import DilatedResNet
 from keras_psp.models.pspnet import PSPNet
 
 INSTALL = 'pip install "keras-psp[onnx]"'
@@ -43,7 +57,8 @@ def onnx(
     place.
 
     Args:
-        model: a `PSPNet` with a `DilatedResNet`.
+        model: a `PSPNet`. Those of a `DilatedResNet` are written directly; others, on
+            Keras' TensorFlow backend, by tf2onnx.
         path: file to write; an existing one is replaced once the new one is whole.
         image_size: (height, width); None for any size, which is slower.
         batch_size: images at a time; None for any number.
@@ -101,6 +116,11 @@ def _require():
 def onnx_model(model, signature, *, winograd, planes=False, preset=None, licence=None):
     """An `onnx.ModelProto` of the network, and the `Graph` it was made of."""
     helper = _require().helper
+    if not isinstance(model.backbone, DilatedResNet):
+        proto, graph = _traced(model, signature)
+        about = metadata(model, signature, preset=preset, licence=licence)
+        helper.set_model_props(proto, {"keras_psp": metadata_json(about)})
+        return proto, graph
     graph = network(float32_model(model), signature, use_winograd=winograd, planes=planes)
     batch, height, width, _ = signature.shape
     shape = [batch or "batch", height or "height", width or "width"]
@@ -117,6 +137,31 @@ def onnx_model(model, signature, *, winograd, planes=False, preset=None, licence
     )
     about = metadata(model, signature, preset=preset, licence=licence)
     helper.set_model_props(proto, {"keras_psp": metadata_json(about)})
+    return proto, graph
+
+
+def _traced(model, signature):
+    """The graph of a network with a backbone that only TensorFlow can walk through."""
+    require_tensorflow_backend(f"An ONNX file with a {type(model.backbone).__name__}")
+    try:
+        import tf2onnx
+    except ImportError as error:
+        raise ImportError(
+            f"ONNX files of backbones other than DilatedResNet need tf2onnx: {INSTALL}"
+        ) from error
+    import tensorflow as tf
+    from onnx import helper
+
+    function = tf.function(inference_function(model, signature, in_blocks=False), autograph=False)
+    given = [tf.TensorSpec(signature.shape, signature.input_dtype, name="image")]
+    proto, _ = tf2onnx.convert.from_function(function, given, opset=OPSET)
+    proto.ir_version = IR_VERSION
+    result = proto.graph.output[0]
+    if result.name != signature.output:  # versions of tf2onnx differ in this
+        proto.graph.node.append(helper.make_node("Identity", [result.name], [signature.output]))
+        result.name = signature.output
+    graph = Graph()
+    graph.quantisable += [node.name for node in proto.graph.node if node.op_type == "Conv"]
     return proto, graph
 
 

@@ -6,7 +6,6 @@ from keras_psp.export.graph import Signature, class_dtype
 from keras_psp.layers import winograd
 from keras_psp.layers.folding import fold
 from keras_psp.layers.resampling import interpolation_matrix, pooling_matrix
-from keras_psp.layers.resnet import DilatedResNet
 
 OPSET = 17
 IR_VERSION = 8
@@ -63,7 +62,7 @@ def network(
     Channels come first, as the runtimes want them in convolutions, but for Winograd's.
 
     Args:
-        model: a `PSPNet`, on any backend.
+        model: a `PSPNet` with a `DilatedResNet`, on any backend.
         signature: what goes in and comes out.
         use_winograd: whether 3x3 convolutions of many channels are computed by fewer
             multiplications, where the image's size is known: fastest in float32, but too
@@ -72,11 +71,6 @@ def network(
             plane a class: OpenVINO finds the best class in a twentieth of the time it takes
             with the classes last. ONNX Runtime has that faster.
     """
-    if not isinstance(model.backbone, DilatedResNet):
-        raise ValueError(
-            f"the backbone is a {type(model.backbone).__name__}; ONNX graphs are written of "
-            "DilatedResNet backbones, export a SavedModel or TFLite file of this network."
-        )
     return _Writer(model, signature, use_winograd, planes).graph
 
 

@@ -42,7 +42,7 @@ def openvino(
     """Write an OpenVINO model, made for inference; on any backend of Keras.
 
     Args:
-        model: a `PSPNet` with a `DilatedResNet`.
+        model: a `PSPNet`, see `onnx`.
         path: the folder to write, of `model.xml` and `model.bin`; an existing one is replaced
             once the new one is whole.
         image_size: (height, width); None for any size, which is slower.

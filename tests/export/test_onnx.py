@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
 
@@ -97,6 +98,25 @@ def test_every_kind_of_network(options, tmp_path):
         path = tmp_path / "m.onnx"
         export.onnx(model, path, image_size=image_size, output="logits", progress=False)
         agrees(export.open_onnx(path)(images(*size)), model, images(*size))
+
+
+@pytest.mark.parametrize("size", [None, (97, 113)])
+def test_a_backbone_of_keras_applications(size, tmp_path):
+    pytest.importorskip("tf2onnx", reason="needs the extra onnx")
+    mobile = keras.applications.MobileNetV2(include_top=False, weights=None, alpha=0.35)
+    model = PSPNet(4, backbone=mobile, class_names=NAMES)
+    given = images(97, 113)
+    for output in ("logits", "classes"):
+        path = tmp_path / f"{output}.onnx"
+        export.onnx(model, path, image_size=size, output=output, progress=False)
+    found = export.open_onnx(tmp_path / "logits.onnx")(given)
+    expected = model.predict(given.astype("float32"), verbose=0)
+    np.testing.assert_allclose(found, expected, atol=1e-4 * np.ptp(expected))
+    proto = onnx.load(tmp_path / "classes.onnx")
+    assert [result.name for result in proto.graph.output] == ["classes"]
+    assert json.loads(proto.metadata_props[0].value)["class_names"] == list(NAMES)
+    found = export.open_onnx(tmp_path / "classes.onnx")(given)
+    assert found.dtype == np.uint8 and np.mean(found == expected.argmax(-1)) > 0.999
 
 
 def test_outputs_and_inputs(model, tmp_path):
