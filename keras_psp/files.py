@@ -45,9 +45,19 @@ def written_aside(path: str | os.PathLike) -> Iterator[Path]:
 
 def put_in_place(draft: Path, path: Path) -> None:
     """Let a finished draft take the place of `path`, on the same file system, in one step."""
-    if draft.is_file():
-        to_disk(draft)
+    to_disk(draft)
     os.replace(draft, path)
+
+
+# Of TensorFlow's errors; its others are about what it computes.
+_OF_FILES = (
+    "FailedPreconditionError",
+    "NotFoundError",
+    "PermissionDeniedError",
+    "ResourceExhaustedError",
+    "UnavailableError",
+    "UnknownError",
+)
 
 
 @contextlib.contextmanager
@@ -57,7 +67,8 @@ def writing(path: str | os.PathLike) -> Iterator[None]:
         yield
     except Exception as error:
         # TensorFlow's file system has errors of its own.
-        if not isinstance(error, OSError) and not type(error).__module__.startswith("tensorflow"):
+        theirs = type(error).__module__.startswith("tensorflow")
+        if not isinstance(error, OSError) and not (theirs and type(error).__name__ in _OF_FILES):
             raise
         reason = getattr(error, "strerror", None) or str(error).split("\n")[0]
         raise OSError(

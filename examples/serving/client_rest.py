@@ -78,7 +78,10 @@ def main():
     parser.add_argument("--timeout", type=float, default=60.0, help="seconds")
     parser.add_argument("--about", type=Path, help="keras_psp.json, for colours")
     options = parser.parse_args()
-    palette = options.about and json.loads(options.about.read_text("utf-8"))["palette"]
+    try:
+        palette = options.about and json.loads(options.about.read_text("utf-8"))["palette"]
+    except (OSError, ValueError, KeyError) as error:
+        raise SystemExit(f"--about {options.about} is no keras_psp.json: {error}") from None
     failed = 0
     for path in options.photographs:
         try:  # one request each: an error is then of that photograph
@@ -89,7 +92,7 @@ def main():
             print(f"{path}: {error}", file=sys.stderr)
             failed += 1
             continue
-        target = path.with_suffix(".classes.png")
+        target = path.with_name(f"{path.name}.classes.png")
         target.write_bytes(coloured(png, palette) if palette else png)
         print(target)
     return int(failed > 0)

@@ -338,6 +338,8 @@ function saveOverlay() {
 
 // Class indices as grey, as large as the photo.
 function saveClasses() {
+  if (found.classes.some(index => index > 255))
+    return fail("Classes beyond 255 don't fit the grey PNG of a browser; save the overlay.");
   const image = new ImageData(found.width, found.height);
   found.classes.forEach((index, place) => image.data.set([index, index, index, 255], 4 * place));
   const small = new OffscreenCanvas(found.width, found.height);

@@ -77,6 +77,11 @@ def run(options: argparse.Namespace) -> int:
         raise ValueError(
             "int8 measures its ranges on images; name a data set: --check DATASET --data FOLDER."
         )
+    if options.check and options.batch_size not in (None, 1):
+        raise ValueError(
+            f"--batch-size {options.batch_size}: --check gives one image at a time; export without "
+            "it, or check an export for any number of images."
+        )
     from keras_psp.evaluation.prediction import open_model
 
     source = None
@@ -122,7 +127,7 @@ def _wanted(text):
 
 
 def _name(model):
-    path = Path(model)
+    path = Path(model).resolve()
     return path.stem if path.suffix == ".keras" else path.name
 
 

@@ -118,12 +118,13 @@ def check_exports(
         `CheckedExports`.
     """
     examples = Examples(dataset, split, model, limit)
-    runners = {"network": _network(model)}
+    # None is the network: an export may have any name.
+    runners: dict[str | None, Callable] = {None: _network(model)}
     for path in exports:
         runners[str(path)] = open_export(path)
     confusion = dict.fromkeys(runners, 0)
     equal = dict.fromkeys(runners, 0)
-    times: dict[str, list[float]] = {name: [] for name in runners}
+    times: dict[str | None, list[float]] = {name: [] for name in runners}
     pixels = 0
     read = examples.read(range(examples.end) if examples.count is None else range(examples.count))
     count = 0
@@ -134,7 +135,7 @@ def check_exports(
             found = run(image[None])[0]
             times[name].append(1e3 * (time.perf_counter() - start))
             classes = found.argmax(-1) if found.ndim == 3 else found
-            if name == "network":
+            if name is None:
                 expected = classes
             equal[name] += np.count_nonzero(classes == expected)
             confusion[name] += confusion_matrix(
@@ -146,10 +147,10 @@ def check_exports(
         raise ValueError(f"split {split!r} holds no images; check exports on one that does.")
     found = CheckedExports(
         Checked(
-            name,
+            name or "network",
             mean_of_present(per_class_iou(confusion[name])),
             equal[name] / pixels,
-            None if name == "network" else _size(Path(name)),
+            None if name is None else _size(Path(name)),
             statistics.median(times[name][1:] or times[name]),
         )
         for name in runners

@@ -5,6 +5,9 @@ import operator
 from collections.abc import Callable
 from typing import Any, Literal
 
+import keras
+import numpy as np
+
 from keras_psp.export.inference import float32_model
 from keras_psp.layers.chunks import upsampled_classes
 from keras_psp.layers.folding import foldable_layers, folded_into
@@ -47,7 +50,7 @@ class Signature:
             object.__setattr__(self, "image_size", (height, width))
         if self.batch_size is not None and (
             isinstance(self.batch_size, bool)
-            or not isinstance(self.batch_size, int)
+            or not isinstance(self.batch_size, int | np.integer)
             or self.batch_size < 1
         ):
             raise ValueError(
@@ -73,10 +76,24 @@ def class_dtype(num_classes: int) -> str:
     return "uint8" if num_classes <= 256 else "uint16"
 
 
-def check_size(model: PSPNet, signature: Signature) -> None:
-    """Refuse a size that the network can't take, before anything long begins."""
+def check_network(model: PSPNet, signature: Signature) -> None:
+    """Refuse what makes no export, before anything long begins.
+
+    Raises:
+        TypeError: the model is no `PSPNet`.
+        ValueError: a size that the network can't take, or weights that are no finite numbers.
+    """
+    if not isinstance(model, PSPNet):
+        raise TypeError(f"model is a {type(model).__name__}; exports are of a keras_psp.PSPNet.")
     if signature.image_size is not None:
         model._check_images(_Shaped(signature.shape))
+    for variable in model.weights:
+        # A class map shows nothing of it: every number is a class.
+        if not np.isfinite(np.asarray(keras.ops.convert_to_numpy(variable), "float32")).all():
+            raise ValueError(
+                f"the network's {variable.path} holds numbers that are NaN or infinite; export "
+                "the weights of an earlier step."
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,7 +130,7 @@ def inference_function(
         a function to trace, from a tensor of `signature.shape` to {output's name: tensor}; what
         it was traced with tells the variables that it needs.
     """
-    check_size(model, signature)
+    check_network(model, signature)
     network = folded_network(model, in_blocks=in_blocks)
     return lambda image: network(image, signature.output)
 

@@ -31,7 +31,7 @@ def float32_model(model):
     return rebuilt
 
 
-def as_input(images, dtype, size):
+def as_input(images, dtype, size, smallest=1):
     """Images in an exported graph's own type.
 
     Refuses what the graph would answer with nonsense or the end of the process.
@@ -40,15 +40,16 @@ def as_input(images, dtype, size):
         images: (batch, height, width, 3), RGB 0..255, of any type; rounded for uint8.
         dtype: numpy type of the graph's input.
         size: (height, width), None where it takes any.
+        smallest: pixels of a side, where it takes any.
     """
-    _check_images(images, size)
+    _check_images(images, size, smallest)
     images = np.asarray(images)
     if np.dtype(dtype) == np.uint8 and images.dtype != np.uint8:
         images = np.clip(np.rint(images), 0, 255)
     return images.astype(dtype, copy=False)
 
 
-def _check_images(images, size):
+def _check_images(images, size, smallest):
     shape = np.shape(images)
     expected = tuple(size)
     if len(shape) != 4 or shape[-1] != 3 or shape[0] == 0:
@@ -62,25 +63,34 @@ def _check_images(images, size):
             f"{expected[0]}x{expected[1]}; resize the images or export with "
             f"image_size=({shape[1]}, {shape[2]})."
         )
+    if min(shape[1:3]) < smallest:
+        raise ValueError(
+            f"images are {shape[1]}x{shape[2]}; this network needs {smallest} pixels a side, "
+            "enlarge them."
+        )
 
 
-def export_target(path, *, mark=None):
+def export_target(path, *, suffix=None, own=()):
     """The path an export goes to, once it is sure that nothing of the user's is lost.
 
     Args:
         path: where the export goes. What is there already and is no export of this
             kind is refused, so that a forgotten file name costs nobody a folder.
-        mark: the file by which an export that is a folder is known, as "saved_model.pb";
-            None for an export that is a file.
+        suffix: of an export that is a file, as ".onnx".
+        own: what an export that is a folder consists of, first the file it is known by.
     """
     path = Path(path)
-    if path.is_dir() and mark is None:
+    if suffix and path.suffix != suffix:
+        raise ValueError(f"{path}: the name must end in {suffix}.")
+    if path.is_dir() and suffix:
         raise ValueError(f"{path} is a folder; give the name of a file in it.")
-    if path.is_dir() and any(path.iterdir()) and not (path / mark).exists():
-        raise ValueError(
-            f"{path} holds other files and no {mark}; give a new folder, as {path}/pspnet."
-        )
-    if path.is_file() and mark is not None:
+    if path.is_dir():
+        others = sorted({entry.name for entry in path.iterdir()} - set(own))
+        if others:
+            raise ValueError(
+                f"{path} holds other files, as {others[0]}; give a new folder, as {path}/pspnet."
+            )
+    if path.is_file() and own:
         raise ValueError(f"{path} is a file; this export is a folder, give another name.")
     return path
 

@@ -3,7 +3,10 @@
 import json
 from typing import Any
 
+import keras
+
 from keras_psp.export.graph import Signature, class_dtype
+from keras_psp.layers.resnet import DilatedResNet
 from keras_psp.models.pspnet import PSPNet
 from keras_psp.visual.palette import default_palette
 
@@ -70,7 +73,15 @@ def metadata(
 def smallest_side(model):
     """Pixels a side below which the feature map has fewer cells than the largest bin."""
     stride = getattr(model.backbone, "output_stride", 8)
-    return stride * (max(model.bin_sizes, default=1) - 1) + 1
+    largest = max(model.bin_sizes, default=1)
+    side = stride * (largest - 1) + 1
+    # Other backbones may round the size of their maps down.
+    while not isinstance(model.backbone, DilatedResNet) and side < stride * (largest + 4):
+        image = keras.KerasTensor((1, side, side, 3))
+        if min(model.backbone.compute_output_spec(image)[1].shape[1:3]) >= largest:
+            break
+        side += 1
+    return side
 
 
 def metadata_json(found: dict[str, Any]) -> str:

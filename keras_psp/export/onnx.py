@@ -1,5 +1,6 @@
 """ONNX files, for ONNX Runtime and everything else that reads them."""
 
+import json
 import os
 import sys
 import tempfile
@@ -14,7 +15,7 @@ from keras_psp.export.graph import (
     InputType,
     Output,
     Signature,
-    check_size,
+    check_network,
     class_dtype,
     inference_function,
 )
@@ -82,8 +83,8 @@ def onnx(
         raise ValueError(f"precision={precision!r} is unknown; choose 'float32' or 'int8'.")
     signature = Signature(image_size, batch_size, input_dtype, output)
     check_representative(precision, signature, representative, "float32")
-    check_size(model, signature)
-    target = export_target(path)
+    check_network(model, signature)
+    target = export_target(path, suffix=".onnx")
     _require()
     proto, graph = onnx_model(
         model,
@@ -98,7 +99,7 @@ def onnx(
         else:
             images = representative_images(representative, signature.image_size)
             images = np.stack(images).astype(input_dtype)
-            _quantised(proto, graph, aside, images, progress)
+            _quantised(proto, graph, aside, images, signature.batch_size or 1, progress)
         if progress:
             print(f"{target.name}: running it once", file=sys.stderr)
         check_output("ONNX file", lambda: open_onnx(aside), model, signature)
@@ -165,7 +166,7 @@ def _traced(model, signature):
     return proto, graph
 
 
-def _quantised(proto, graph, path, images, progress):
+def _quantised(proto, graph, path, images, batch_size, progress):
     """Let ONNX Runtime put the convolutions into 8 bits and write the file."""
     import logging
 
@@ -179,7 +180,7 @@ def _quantised(proto, graph, path, images, progress):
 
         def get_next(self):
             image = next(self._images, None)
-            return None if image is None else {"image": image[None]}
+            return None if image is None else {"image": np.stack([image] * batch_size)}
 
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "float32.onnx"
@@ -231,9 +232,11 @@ def open_onnx(
     (given,) = session.get_inputs()
     dtype = "uint8" if given.type == "tensor(uint8)" else "float32"
     batch, *size, _ = (n if isinstance(n, int) else None for n in given.shape)
+    about = json.loads(session.get_modelmeta().custom_metadata_map.get("keras_psp", "{}"))
+    smallest = about.get("input", {}).get("smallest_side", 1)
 
     def predict(images):
-        images = as_input(images, dtype, size)
+        images = as_input(images, dtype, size, smallest)
         parts = [images] if batch is None else in_batches(images, batch)
         return np.concatenate([session.run(None, {given.name: part})[0] for part in parts])
 

@@ -2,17 +2,19 @@
 
 import contextlib
 import io
+import json
 import logging
 import os
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from keras_psp.export.graph import InputType, Output, Signature, check_size
+from keras_psp.export.graph import InputType, Output, Signature, check_network
 from keras_psp.export.inference import as_input, export_target, in_batches
 from keras_psp.export.metadata import metadata, metadata_json
 from keras_psp.export.onnx import onnx_model
@@ -67,8 +69,8 @@ def openvino(
         )
     signature = Signature(image_size, batch_size, input_dtype, output)
     check_representative(precision, signature, representative, "bfloat16")
-    check_size(model, signature)
-    target = export_target(path, mark="model.xml")
+    check_network(model, signature)
+    target = export_target(path, own=("model.xml", "model.bin"))
     runtime = _require()
     if precision == "int8":
         images = np.stack(representative_images(representative, signature.image_size))
@@ -84,7 +86,7 @@ def openvino(
         # times as large, which takes a second when the model is opened.
         converted = runtime.Core().read_model(source)
         if precision == "int8":
-            converted = _quantised(converted, images, progress)
+            converted = _quantised(converted, images, signature.batch_size or 1, progress)
         about = metadata(model, signature, preset=preset, licence=licence)
         converted.set_rt_info(metadata_json(about), "keras_psp")
         converted.set_rt_info(precision, "keras_psp_precision")
@@ -103,14 +105,14 @@ def _require():
     return openvino
 
 
-def _quantised(converted, images, progress):
+def _quantised(converted, images, batch_size, progress):
     try:
         import nncf
     except ImportError as error:
         raise ImportError(f"8 bits in OpenVINO need nncf: {INSTALL}") from error
 
     nncf.set_log_level(logging.ERROR)
-    images = [image[None] for image in images]
+    images = [np.stack([image] * batch_size) for image in images]
     # Its bar goes to stdout, which is for results.
     with contextlib.redirect_stdout(sys.stderr if progress else io.StringIO()):
         return nncf.quantize(
@@ -136,8 +138,9 @@ def open_openvino(
     """
     runtime = _require()
     path = Path(path)
-    if not (path / "model.xml").is_file():
-        raise FileNotFoundError(f"{path}: there is no model.xml; give a folder of an export.")
+    for name in ("model.xml", "model.bin"):
+        if not (path / name).is_file():
+            raise FileNotFoundError(f"{path}: there is no {name}; give a folder of an export.")
     core = runtime.Core()
     try:
         model = core.read_model(path / "model.xml")
@@ -145,7 +148,12 @@ def open_openvino(
         raise ValueError(
             f"{path} can't be opened by OpenVINO ({str(error).splitlines()[0]}); export it again."
         ) from error
-    precision = precision or str(model.get_rt_info("keras_psp_precision").astype(str))
+    if not model.has_rt_info("keras_psp"):
+        raise ValueError(
+            f"{path} isn't of keras_psp.export.openvino; open it with openvino itself."
+        )
+    about = json.loads(model.get_rt_info("keras_psp").astype(str))
+    precision = precision or model.get_rt_info("keras_psp_precision").astype(str)
     options = {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32",
@@ -156,9 +164,12 @@ def open_openvino(
     batch, *size, _ = (n.get_length() if n.is_static else None for n in given.partial_shape)
     dtype = given.element_type.to_dtype()
 
+    lock = threading.Lock()  # of the one request, which has the memory of one run
+
     def predict(images):
-        images = as_input(images, dtype, size)
+        images = as_input(images, dtype, size, about["input"]["smallest_side"])
         parts = [images] if batch is None else in_batches(images, batch)
-        return np.concatenate([request.infer([part])[0] for part in parts])
+        with lock:
+            return np.concatenate([request.infer([part])[0] for part in parts])
 
     return predict

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
@@ -9,7 +10,7 @@ from keras_psp.export.graph import (
     InputType,
     Output,
     Signature,
-    check_size,
+    check_network,
     folded_network,
     inference_function,
 )
@@ -19,10 +20,25 @@ from keras_psp.export.image_bytes import (
     bytes_function,
     checked_images,
 )
-from keras_psp.export.inference import as_input, export_target, require_tensorflow_backend
+from keras_psp.export.inference import (
+    as_input,
+    export_target,
+    in_batches,
+    require_tensorflow_backend,
+)
 from keras_psp.export.metadata import NAME, metadata, metadata_json, smallest_side
+from keras_psp.export.trial import check_output
 from keras_psp.files import written_aside
 from keras_psp.models.pspnet import PSPNet
+
+PARTS = (
+    "saved_model.pb",
+    "variables",
+    "assets",
+    "assets.extra",
+    "fingerprint.pb",
+)
+"""What a SavedModel of ours consists of."""
 
 
 def saved_model(
@@ -60,7 +76,8 @@ def saved_model(
         raise ValueError(
             f"max_pixels={max_pixels!r} must be a positive integer, as {MAX_PIXELS:,}."
         )
-    with written_aside(export_target(path, mark="saved_model.pb")) as aside:
+    check_network(model, signature)
+    with written_aside(export_target(path, own=PARTS)) as aside:
         _write(model, aside, signature, max_pixels)
         extra = aside / "assets.extra"
         extra.mkdir()
@@ -72,19 +89,17 @@ def saved_model(
             "max_side": MAX_SIDE,
         }
         (extra / NAME).write_text(metadata_json(about), "utf-8")
+        check_output("SavedModel", lambda: open_saved_model(aside), model, signature)
 
 
 def _write(model, path, signature, max_pixels):
     """Both signatures over the same weights."""
     import tensorflow as tf
 
-    check_size(model, signature)
     network = folded_network(model)
 
     def serving_default(image):
-        if signature.image_size is None:
-            image = checked_images(image, smallest_side(model))
-        return network(image, signature.output)
+        return network(checked_images(image, smallest_side(model)), signature.output)
 
     images = tf.TensorSpec(signature.shape, signature.input_dtype, name="image")
     contents = tf.TensorSpec((None,), "string", name="image_bytes")
@@ -124,15 +139,20 @@ def open_saved_model(path: str | os.PathLike) -> Callable[[np.ndarray], np.ndarr
     """A function from images (batch, height, width, 3) to what was exported, as a numpy array."""
     import tensorflow as tf
 
+    if not (Path(path) / PARTS[0]).is_file():
+        raise FileNotFoundError(f"{path}: there is no {PARTS[0]}; give a folder of an export.")
     module = tf.saved_model.load(str(path))
     serve = module.signatures["serving_default"]
     spec = serve.structured_input_signature[1]["image"]
+    batch = spec.shape[0]
 
     def predict(images):
         # Naming the module keeps it alive; its signature alone does not.
         assert module is not None
         images = as_input(images, spec.dtype.as_numpy_dtype, spec.shape[1:3])
-        (found,) = serve(image=tf.constant(images)).values()
-        return found.numpy()
+        parts = [images] if batch is None else in_batches(images, batch)
+        return np.concatenate(
+            [next(iter(serve(image=tf.constant(part)).values())).numpy() for part in parts]
+        )
 
     return predict

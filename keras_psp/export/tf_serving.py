@@ -134,6 +134,8 @@ def _warmup_sizes(sizes, image_size, smallest, max_pixels):
     if sizes is None:
         sides = dict.fromkeys(max(side, smallest) for side in WARMUP_SIDES)
         sizes = [image_size] if image_size else [(side, side) for side in sides]
+        # A small limit leaves nothing to warm up with, rather than failing for it.
+        sizes = [(h, w) for h, w in sizes if h * w <= max_pixels and max(h, w) <= MAX_SIDE]
     found = []
     for size in sizes:
         height, width = Signature(size).image_size or (0, 0)
@@ -142,7 +144,7 @@ def _warmup_sizes(sizes, image_size, smallest, max_pixels):
                 f"warmup_sizes has {size!r} but image_size={image_size!r}; leave warmup_sizes out."
             )
         most = max(height, width) <= MAX_SIDE and height * width <= max_pixels
-        if not image_size and (min(height, width) < smallest or not most):
+        if min(height, width) < smallest or not most:
             raise ValueError(
                 f"warmup_sizes has {size!r}; give sizes from {smallest} to {MAX_SIDE:,} pixels a "
                 f"side and {max_pixels:,} in all."

@@ -1,8 +1,10 @@
 """TFLite (LiteRT) flatbuffers."""
 
+import contextlib
 import functools
 import os
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -15,12 +17,12 @@ from keras_psp.export.graph import (
     InputType,
     Output,
     Signature,
-    check_size,
+    check_network,
     inference_function,
 )
 from keras_psp.export.inference import as_input, export_target, require_tensorflow_backend
 from keras_psp.export.metadata import metadata
-from keras_psp.export.packing import packed
+from keras_psp.export.packing import packed, tflite_metadata
 from keras_psp.export.representative import check_representative, representative_images
 from keras_psp.export.static_graph import static_function
 from keras_psp.export.trial import check_output
@@ -72,8 +74,8 @@ def tflite(
     require_tensorflow_backend("A TFLite file")
     signature = Signature(image_size, 1, input_dtype, output)
     _check_precision(precision, signature, representative)
-    check_size(model, signature)
-    target = export_target(path)
+    check_network(model, signature)
+    target = export_target(path, suffix=".tflite")
     images = None
     if precision == "int8":
         images = representative_images(representative, signature.image_size)
@@ -93,6 +95,11 @@ def _check_precision(precision, signature, representative):
         raise ValueError(
             f"precision={precision!r} is unknown; choose 'float32', 'float16', 'dynamic_int8' or "
             "'int8'."
+        )
+    if precision == "int8" and signature.output == "probabilities":
+        raise ValueError(
+            "output='probabilities' has steps of 1/256 with precision='int8', too coarse to tell "
+            "classes apart; take 'logits' or 'classes'."
         )
     check_representative(precision, signature, representative, "dynamic_int8")
 
@@ -174,15 +181,21 @@ def open_tflite(
     # (1, 0) is the image itself, and float inputs say (0, 0).
     quantised = scale != 0 and (scale, zero_point) != (1, 0)
 
+    smallest = 1
+    with contextlib.suppress(ValueError, KeyError):  # a file of others
+        smallest = tflite_metadata(path)["input"]["smallest_side"]
+    lock = threading.Lock()  # of the one interpreter, which has the memory of one run
+
     def predict(images):
         if not quantised:
-            images = as_input(images, given["dtype"], size)
+            images = as_input(images, given["dtype"], size, smallest)
         else:
             bounds = np.iinfo(given["dtype"])
-            images = np.rint(as_input(images, "float32", size) / scale) + zero_point
+            images = np.rint(as_input(images, "float32", size, smallest) / scale) + zero_point
             images = np.clip(images, bounds.min, bounds.max).astype(given["dtype"])
-        return np.concatenate(
-            [next(iter(runner(**{name: image[None]}).values())) for image in images]
-        )
+        with lock:
+            return np.concatenate(
+                [next(iter(runner(**{name: image[None]}).values())).copy() for image in images]
+            )
 
     return predict

@@ -46,6 +46,10 @@ def test_exports_and_their_check(run, tmp_path, capsys):
         (["--format", "onnx:int4"], "onnx can be float32, int8, not int4"),
         (["--format", "onnx:int8"], "name a data set: --check DATASET --data FOLDER"),
         (["--format", "tflite", "--batch-size", "2"], "a TFLite file takes one image"),
+        (
+            ["--format", "onnx", "--batch-size", "2", "--check", "camvid"],
+            "gives one image at a time",
+        ),
         (["--format", "onnx", "--image-size", "3", "4"], "images of 3x4 give a feature map"),
     ],
 )

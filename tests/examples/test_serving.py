@@ -96,10 +96,10 @@ def test_rest_client_writes_a_coloured_class_map(folder, tmp_path, monkeypatch, 
         monkeypatch.setattr(sys, "argv", ["client", *files, "--url", url, "--about", str(about)])
         assert module.main() == 1
     assert "b.png: " in capsys.readouterr().err
-    image = Image.open(tmp_path / "a.classes.png")
+    image = Image.open(tmp_path / "a.png.classes.png")
     expected = model.predict_classes(picture[None], verbose=0)[0]
     assert image.mode == "P" and np.mean(np.array(image) == expected) > 0.999
-    assert not (tmp_path / "b.classes.png").exists()
+    assert not (tmp_path / "b.png.classes.png").exists()
 
 
 @pytest.mark.skipif("TFS_URL" not in os.environ, reason="TFS_URL names no TensorFlow Serving")

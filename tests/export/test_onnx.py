@@ -48,6 +48,8 @@ def test_any_size(model, tmp_path):
         agrees(opened(images(*size)), model, images(*size))
     with pytest.raises(ValueError, match=r"images have shape \(49, 57, 3\); give RGB batches"):
         opened(images(49, 57)[0])
+    with pytest.raises(ValueError, match="images are 16x50; this network needs 41 pixels a side"):
+        opened(images(16, 50))
 
 
 @pytest.mark.parametrize("winograd", [False, True])
@@ -130,6 +132,7 @@ def test_outputs_and_inputs(model, tmp_path):
     np.testing.assert_allclose(found.sum(-1), 1, atol=1e-5)
     assert np.mean(found.argmax(-1) == logits.argmax(-1)) > 0.999
     export.onnx(model, tmp_path / "b.onnx", batch_size=2, progress=False)
+    assert export.open_onnx(tmp_path / "b.onnx")(images(49, 57, count=4)).shape == (4, 49, 57)
     with pytest.raises(ValueError, match="3 images but this file was exported for batches of 2"):
         export.open_onnx(tmp_path / "b.onnx")(images(49, 57, count=3))
 
@@ -147,7 +150,10 @@ def test_8_bits(model, tmp_path):
     given = images(65, 81, count=3)
     options = {"image_size": (65, 81), "progress": False}
     export.onnx(model, tmp_path / "f.onnx", **options)
-    export.onnx(model, tmp_path / "q.onnx", precision="int8", representative=given, **options)
+    quantised = {"precision": "int8", "representative": given, **options}
+    export.onnx(model, tmp_path / "b.onnx", batch_size=2, **quantised)
+    assert export.open_onnx(tmp_path / "b.onnx")(given[:2]).shape == (2, 65, 81)
+    export.onnx(model, tmp_path / "q.onnx", **quantised)
     assert (tmp_path / "q.onnx").stat().st_size < 0.35 * (tmp_path / "f.onnx").stat().st_size
     expected = model.predict_classes(given.astype("float32"), verbose=0)
     assert np.mean(export.open_onnx(tmp_path / "q.onnx")(given) == expected) > 0.9
@@ -166,8 +172,10 @@ def test_errors(model, tmp_path):
         export.onnx(model, tmp_path / "m.onnx", precision="int8", image_size=(65, 65))
     with pytest.raises(ValueError, match="images of 17x65 give a feature map smaller"):
         export.onnx(model, tmp_path / "m.onnx", image_size=(17, 65))
-    with pytest.raises(ValueError, match="is a folder; give the name of a file in it"):
-        export.onnx(model, tmp_path)
+    with pytest.raises(ValueError, match=r"best\.keras: the name must end in \.onnx"):
+        export.onnx(model, tmp_path / "best.keras")
+    with pytest.raises(TypeError, match="model is a Functional; exports are of"):
+        export.onnx(keras.applications.MobileNetV2(weights=None), tmp_path / "m.onnx")
     with pytest.raises(ValueError, match="exported at one size only"):
         export.onnx(network(pooling="max"), tmp_path / "m.onnx")
     with pytest.raises(FileNotFoundError, match="there is no such file"):
@@ -183,7 +191,7 @@ def test_weights_that_are_no_numbers_make_no_file(tmp_path):
     weights = model.get_weights()
     weights[0][:] = np.nan
     model.set_weights(weights)
-    with pytest.raises(RuntimeError, match="Check the network for NaN"):
+    with pytest.raises(ValueError, match="that are NaN or infinite; export the weights"):
         export.onnx(model, tmp_path / "m.onnx", output="logits", progress=False)
     assert not list(tmp_path.iterdir())
 

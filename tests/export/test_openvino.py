@@ -58,5 +58,15 @@ def test_errors(model, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"there is no model\.xml; give a folder"):
         export.open_openvino(tmp_path / "m")
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(ValueError, match=r"holds other files and no model\.xml"):
+    with pytest.raises(ValueError, match=r"holds other files, as notes\.txt"):
         export.openvino(model, tmp_path)
+    (tmp_path / "notes.txt").unlink()
+    export.openvino(model, tmp_path / "m", precision="bfloat16", progress=False)
+    (tmp_path / "m" / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match=r"holds other files, as notes\.txt"):
+        export.openvino(model, tmp_path / "m")
+    with pytest.raises(ValueError, match="images are 16x64; this network needs 41 pixels a side"):
+        export.open_openvino(tmp_path / "m")(images(16, 64))
+    (tmp_path / "m" / "model.bin").unlink()
+    with pytest.raises(FileNotFoundError, match=r"there is no model\.bin"):
+        export.open_openvino(tmp_path / "m")

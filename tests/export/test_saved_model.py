@@ -83,7 +83,7 @@ def test_saved_model_takes_any_size(model, tmp_path):
 
 def test_saved_models_replace_nothing_but_saved_models(model, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(ValueError, match=r"holds other files and no saved_model\.pb"):
+    with pytest.raises(ValueError, match=r"holds other files, as notes\.txt; give a new folder"):
         export.saved_model(model, tmp_path)
     with pytest.raises(ValueError, match="is a file; this export is a folder"):
         export.saved_model(model, tmp_path / "notes.txt")

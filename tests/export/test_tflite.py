@@ -255,5 +255,5 @@ def test_a_network_with_nan_is_refused(tmp_path):
     model = network()
     classifier = model.get_layer("classifier")
     classifier.bias.assign(np.full(4, np.nan, "float32"))
-    with pytest.raises(RuntimeError, match="Check the network for NaN in its weights"):
+    with pytest.raises(ValueError, match="that are NaN or infinite; export the weights"):
         export.tflite(model, tmp_path / "a.tflite", image_size=SIZE, output="logits")
