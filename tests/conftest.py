@@ -28,6 +28,14 @@ def seed():
 def freed():
     """Compiled functions and graphs of a file's tests go with it: gigabytes by the end."""
     yield
+    if keras.backend.backend() == "tensorflow":
+        # TensorFlow keeps every graph with a custom gradient (that of our loss), and through
+        # it the weights of every model that was trained.
+        from tensorflow.python.framework import ops
+
+        kept = ops.gradient_registry._registry
+        for name in [name for name in kept if name.startswith("CustomGradient-")]:
+            del kept[name]
     keras.utils.clear_session()
     if "jax" in sys.modules:
         sys.modules["jax"].clear_caches()

@@ -1,10 +1,32 @@
 """Convolutions padded symmetrically, as Caffe and torch pad, and their BatchNorm."""
 
+import functools
+
 import keras
 import numpy as np
 from keras import ops
 
 from keras_psp.layers.folding import fold, folded_tensors
+
+
+@functools.cache
+def _has_dilated_gradient(dtype):
+    """Whether TensorFlow's CPU has the gradient of a dilated conv2d, as with oneDNN in float32."""
+    import tensorflow as tf
+
+    with tf.init_scope(), tf.device("CPU"):
+        try:
+            tf.raw_ops.Conv2DBackpropInput(
+                input_sizes=(1, 9, 9, 8),
+                filter=tf.ones((3, 3, 8, 8), dtype),
+                out_backprop=tf.ones((1, 9, 9, 8), dtype),
+                strides=[1, 1, 1, 1],
+                padding="SAME",
+                dilations=[1, 2, 2, 1],
+            )
+        except tf.errors.OpError:
+            return False
+    return True
 
 
 def _tensorflow_convolution(x, kernel, strides, dilation_rate, padding):
@@ -20,11 +42,15 @@ def _tensorflow_convolution(x, kernel, strides, dilation_rate, padding):
     kernel = tf.convert_to_tensor(kernel)
     # "SAME" is already symmetric at stride 1, and is what every kernel supports.
     pads = "SAME" if max(strides) == 1 else [[0, 0], [padding[0]] * 2, [padding[1]] * 2, [0, 0]]
-    if max(dilation_rate) == 1 or tf.config.list_physical_devices("GPU"):
+    if (
+        max(dilation_rate) == 1
+        or tf.config.list_physical_devices("GPU")
+        or _has_dilated_gradient(x.dtype.name)
+    ):
         return tf.nn.conv2d(x, kernel, strides, pads, dilations=dilation_rate)
 
-    # On the CPU the gradient of a dilated conv2d exists only with oneDNN and not in
-    # float16; tf.nn.convolution's gradient exists always and is equal.
+    # tf.nn.convolution's gradient exists always and is equal. Not everywhere: TensorFlow
+    # keeps every graph that was traced with a custom gradient, and its weights, for good.
     @tf.custom_gradient
     def dilated(x, kernel):
         def gradient(upstream):
