@@ -6,7 +6,7 @@ from typing import Any
 import keras
 
 from keras_psp.export.graph import Signature, class_dtype
-from keras_psp.layers.resnet import DilatedResNet
+from keras_psp.layers.backbone import DilatedBackbone
 from keras_psp.models.pspnet import PSPNet
 from keras_psp.visual.palette import default_palette
 
@@ -76,7 +76,7 @@ def smallest_side(model):
     largest = max(model.bin_sizes, default=1)
     side = stride * (largest - 1) + 1
     # Other backbones may round the size of their maps down.
-    while not isinstance(model.backbone, DilatedResNet) and side < stride * (largest + 4):
+    while isinstance(model.backbone, DilatedBackbone) and side < stride * (largest + 4):
         image = keras.KerasTensor((1, side, side, 3))
         if min(model.backbone.compute_output_spec(image)[1].shape[1:3]) >= largest:
             break

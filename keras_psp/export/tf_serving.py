@@ -144,7 +144,7 @@ def _warmup_sizes(sizes, image_size, smallest, max_pixels):
                 f"warmup_sizes has {size!r} but image_size={image_size!r}; leave warmup_sizes out."
             )
         most = max(height, width) <= MAX_SIDE and height * width <= max_pixels
-        if min(height, width) < smallest or not most:
+        if (not image_size and min(height, width) < smallest) or not most:
             raise ValueError(
                 f"warmup_sizes has {size!r}; give sizes from {smallest} to {MAX_SIDE:,} pixels a "
                 f"side and {max_pixels:,} in all."
