@@ -122,8 +122,8 @@ def check_exports(
     runners: dict[str | None, Callable] = {None: _network(model)}
     for path in exports:
         runners[str(path)] = open_export(path)
-    confusion = dict.fromkeys(runners, 0)
-    equal = dict.fromkeys(runners, 0)
+    confusion: dict[str | None, Any] = dict.fromkeys(runners, 0)
+    equal: dict[str | None, Any] = dict.fromkeys(runners, 0)
     times: dict[str | None, list[float]] = {name: [] for name in runners}
     pixels = 0
     read = examples.read(range(examples.end) if examples.count is None else range(examples.count))

@@ -97,8 +97,8 @@ def onnx(
         if precision == "float32":
             aside.write_bytes(proto.SerializeToString())
         else:
-            images = representative_images(representative, signature.image_size)
-            images = np.stack(images).astype(input_dtype)
+            found = representative_images(representative, signature.image_size)
+            images = np.stack(found).astype(input_dtype)
             _quantised(proto, graph, aside, images, signature.batch_size or 1, progress)
         if progress:
             print(f"{target.name}: running it once", file=sys.stderr)

@@ -2,7 +2,7 @@
 
 import itertools
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sized
 from typing import Any
 
 import numpy as np
@@ -45,7 +45,7 @@ def check_representative(
         )
 
 
-def representative_images(representative: Iterable[Any], size: tuple[int, int]) -> list[np.ndarray]:
+def representative_images(representative: Any, size: tuple[int, int] | None) -> list[np.ndarray]:
     """At most 100 of the images, evenly spread where they have a length, at one size.
 
     Args:
@@ -56,6 +56,7 @@ def representative_images(representative: Iterable[Any], size: tuple[int, int]) 
     Returns:
         (height, width, 3) uint8 each.
     """
+    assert size is not None  # see check_representative
     kind = type(representative).__name__
     if isinstance(representative, str | os.PathLike) or getattr(representative, "ndim", 4) != 4:
         raise ValueError(f"representative is one {kind}; give several images, as a list.")
@@ -63,8 +64,9 @@ def representative_images(representative: Iterable[Any], size: tuple[int, int]) 
         raise ValueError(
             f"representative is a {kind}; give its images, as data.Split(source, 'train')."
         )
-    if hasattr(representative, "__getitem__") and len(representative) > MOST:
-        chosen = np.linspace(0, len(representative) - 1, MOST).round()
+    count = len(representative) if isinstance(representative, Sized) else 0
+    if hasattr(representative, "__getitem__") and count > MOST:
+        chosen = np.linspace(0, count - 1, MOST).round()
         representative = map(representative.__getitem__, chosen.astype(int).tolist())
     images = []
     for index, item in enumerate(itertools.islice(representative, MOST)):

@@ -39,7 +39,7 @@ def transforms() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     outputs = [
         [*(point**row for point in points), Fraction(row == OUTPUTS - 1)] for row in range(OUTPUTS)
     ]
-    return tuple(np.array(matrix, "float64") for matrix in (inputs, weights, outputs))
+    return np.array(inputs, "float64"), np.array(weights, "float64"), np.array(outputs, "float64")
 
 
 def _coefficients(roots):
