@@ -1,9 +1,12 @@
+import gc
+import weakref
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_psp.layers.convolution import ConvNorm, SymmetricConv2D
+from keras_psp.layers.convolution import ConvNorm, SymmetricConv2D, _has_dilated_gradient
 
 
 def reference(x, kernel, stride, dilation):
@@ -92,3 +95,17 @@ def test_inference_is_the_convolution_and_its_batchnorm(use_bias):
     expected = (plain - mean) / np.sqrt(variance + norm.epsilon) * gamma + beta
     np.testing.assert_allclose(layer(x, training=False), expected, rtol=1e-5, atol=1e-4)
     np.testing.assert_allclose(layer(x), layer(x, training=False))
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="of TensorFlow")
+def test_a_traced_convolution_leaves_no_graph_behind():
+    if not _has_dilated_gradient("float32"):
+        pytest.skip("TensorFlow has no gradient of its own for dilated convolutions here")
+    layer = SymmetricConv2D(2, 3, dilation_rate=2)
+    layer.build((None, None, None, 2))
+    traced = tf.function(layer).get_concrete_function(tf.TensorSpec((1, 9, 9, 2)))
+    graph = weakref.ref(traced.graph)
+    del traced
+    gc.collect()
+    # A custom gradient would keep it, and the weights that it reads, for good.
+    assert graph() is None
