@@ -28,7 +28,7 @@ from keras_psp.export.inference import (
 )
 from keras_psp.export.metadata import metadata, metadata_json
 from keras_psp.export.onnx_network import IR_VERSION, OPSET, TYPES, Graph, network
-from keras_psp.export.representative import check_representative, representative_images
+from keras_psp.export.representative import calibration_batches, check_representative
 from keras_psp.export.trial import check_output
 from keras_psp.files import written_aside
 from keras_psp.layers.resnet import DilatedResNet
@@ -85,7 +85,7 @@ def onnx(
     check_representative(precision, signature, representative, "float32")
     check_network(model, signature)
     target = export_target(path, suffix=".onnx")
-    _require()
+    _require_runtime()
     proto, graph = onnx_model(
         model,
         signature,
@@ -97,26 +97,27 @@ def onnx(
         if precision == "float32":
             aside.write_bytes(proto.SerializeToString())
         else:
-            found = representative_images(representative, signature.image_size)
-            images = np.stack(found).astype(input_dtype)
-            _quantised(proto, graph, aside, images, signature.batch_size or 1, progress)
+            batches = calibration_batches(representative, signature)
+            _quantised(proto, graph, aside, batches, progress)
         if progress:
             print(f"{target.name}: running it once", file=sys.stderr)
         check_output("ONNX file", lambda: open_onnx(aside), model, signature)
 
 
-def _require():
+def _require_runtime():
     try:
-        import onnx
-        import onnxruntime  # noqa: F401
+        import onnxruntime
     except ImportError as error:
-        raise ImportError(f"ONNX files need onnx and onnxruntime: {INSTALL}") from error
-    return onnx
+        raise ImportError(f"ONNX files are run by onnxruntime: {INSTALL}") from error
+    return onnxruntime
 
 
 def onnx_model(model, signature, *, winograd, planes=False, preset=None, licence=None):
     """An `onnx.ModelProto` of the network, and the `Graph` it was made of."""
-    helper = _require().helper
+    try:
+        from onnx import helper
+    except ImportError as error:
+        raise ImportError(f"ONNX graphs are written by onnx: {INSTALL}") from error
     if not isinstance(model.backbone, DilatedResNet):
         proto, graph = _traced(model, signature)
         about = metadata(model, signature, preset=preset, licence=licence)
@@ -166,7 +167,7 @@ def _traced(model, signature):
     return proto, graph
 
 
-def _quantised(proto, graph, path, images, batch_size, progress):
+def _quantised(proto, graph, path, batches, progress):
     """Let ONNX Runtime put the convolutions into 8 bits and write the file."""
     import logging
 
@@ -174,13 +175,12 @@ def _quantised(proto, graph, path, images, batch_size, progress):
 
     class Reader(quantization.CalibrationDataReader):
         def __init__(self):
-            self._images = iter(
-                with_bar(images, "Measuring ranges", len(images)) if progress else images
-            )
+            shown = with_bar(batches, "Measuring ranges", len(batches)) if progress else batches
+            self._batches = iter(shown)
 
         def get_next(self):
-            image = next(self._images, None)
-            return None if image is None else {"image": np.stack([image] * batch_size)}
+            batch = next(self._batches, None)
+            return None if batch is None else {"image": batch}
 
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "float32.onnx"
@@ -214,10 +214,7 @@ def open_onnx(
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: there is no such file.")
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise ImportError(f"ONNX files are run by onnxruntime: {INSTALL}") from error
+    onnxruntime = _require_runtime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = num_threads or os.cpu_count() or 1
     try:

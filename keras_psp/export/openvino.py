@@ -18,7 +18,7 @@ from keras_psp.export.graph import InputType, Output, Signature, check_network
 from keras_psp.export.inference import as_input, export_target, in_batches
 from keras_psp.export.metadata import metadata, metadata_json
 from keras_psp.export.onnx import onnx_model
-from keras_psp.export.representative import check_representative, representative_images
+from keras_psp.export.representative import calibration_batches, check_representative
 from keras_psp.export.trial import check_output
 from keras_psp.files import written_aside
 from keras_psp.models.pspnet import PSPNet
@@ -73,8 +73,7 @@ def openvino(
     target = export_target(path, own=("model.xml", "model.bin"))
     runtime = _require()
     if precision == "int8":
-        images = np.stack(representative_images(representative, signature.image_size))
-        images = images.astype(input_dtype)
+        batches = calibration_batches(representative, signature)
     # Winograd's sums and differences lose too many of bfloat16's eight bits.
     fewer = winograd and precision == "float32"
     proto, _ = onnx_model(model, signature, winograd=fewer, planes=True)
@@ -86,7 +85,7 @@ def openvino(
         # times as large, which takes a second when the model is opened.
         converted = runtime.Core().read_model(source)
         if precision == "int8":
-            converted = _quantised(converted, images, signature.batch_size or 1, progress)
+            converted = _quantised(converted, batches, progress)
         about = metadata(model, signature, preset=preset, licence=licence)
         converted.set_rt_info(metadata_json(about), "keras_psp")
         converted.set_rt_info(precision, "keras_psp_precision")
@@ -105,20 +104,19 @@ def _require():
     return openvino
 
 
-def _quantised(converted, images, batch_size, progress):
+def _quantised(converted, batches, progress):
     try:
         import nncf
     except ImportError as error:
         raise ImportError(f"8 bits in OpenVINO need nncf: {INSTALL}") from error
 
     nncf.set_log_level(logging.ERROR)
-    images = [np.stack([image] * batch_size) for image in images]
     # Its bar goes to stdout, which is for results.
     with contextlib.redirect_stdout(sys.stderr if progress else io.StringIO()):
         return nncf.quantize(
             converted,
-            nncf.Dataset(images),
-            subset_size=len(images),
+            nncf.Dataset(batches),
+            subset_size=len(batches),
             preset=nncf.QuantizationPreset.MIXED,
         )
 

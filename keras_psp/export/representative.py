@@ -82,3 +82,11 @@ def representative_images(representative: Any, size: tuple[int, int] | None) -> 
             "representative holds no image; give some 100 like those to come, at least one."
         )
     return images
+
+
+def calibration_batches(representative: Any, signature: Signature) -> list[np.ndarray]:
+    """`representative_images` as the exported graph takes them, each filling a batch."""
+    return [
+        np.stack([image] * (signature.batch_size or 1)).astype(signature.input_dtype)
+        for image in representative_images(representative, signature.image_size)
+    ]
