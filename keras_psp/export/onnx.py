@@ -112,8 +112,10 @@ def _require_runtime():
     return onnxruntime
 
 
-def onnx_model(model, signature, *, winograd, planes=False, preset=None, licence=None):
-    """An `onnx.ModelProto` of the network, and the `Graph` it was made of."""
+def onnx_model(
+    model, signature, *, winograd, planes=False, halves=False, preset=None, licence=None
+):
+    """An `onnx.ModelProto` of the network, and the `Graph` it was made of; see `network`."""
     try:
         from onnx import helper
     except ImportError as error:
@@ -123,7 +125,9 @@ def onnx_model(model, signature, *, winograd, planes=False, preset=None, licence
         about = metadata(model, signature, preset=preset, licence=licence)
         helper.set_model_props(proto, {"keras_psp": metadata_json(about)})
         return proto, graph
-    graph = network(float32_model(model), signature, use_winograd=winograd, planes=planes)
+    graph = network(
+        float32_model(model), signature, use_winograd=winograd, planes=planes, halves=halves
+    )
     batch, height, width, _ = signature.shape
     shape = [batch or "batch", height or "height", width or "width"]
     given = helper.make_tensor_value_info("image", TYPES[signature.input_dtype], [*shape, 3])

@@ -55,7 +55,12 @@ class Graph:
 
 
 def network(
-    model, signature: Signature, *, use_winograd: bool = True, planes: bool = False
+    model,
+    signature: Signature,
+    *,
+    use_winograd: bool = True,
+    planes: bool = False,
+    halves: bool = False,
 ) -> Graph:
     """The whole network from "image" to the signature's output.
 
@@ -70,8 +75,10 @@ def network(
         planes: whether class maps are made of scores (batch, classes, height, width), a
             plane a class: OpenVINO finds the best class in a twentieth of the time it takes
             with the classes last. ONNX Runtime has that faster.
+        halves: whether the fusion convolves half of the features' channels at a time: a fifth
+            faster in OpenVINO's bfloat16, whose kernels then stay in the cache.
     """
-    return _Writer(model, signature, use_winograd, planes).graph
+    return _Writer(model, signature, use_winograd, planes, halves).graph
 
 
 class _Writer:
@@ -82,8 +89,8 @@ class _Writer:
     # Fewer channels gain less than the transformations cost.
     LEAST_CHANNELS = 512
 
-    def __init__(self, model, signature, use_winograd, planes):
-        self.graph, self.model, self.planes = Graph(), model, planes
+    def __init__(self, model, signature, use_winograd, planes, halves):
+        self.graph, self.model, self.planes, self.halves = Graph(), model, planes, halves
         self.use_winograd = use_winograd and signature.image_size is not None
         full = signature.image_size
         if full is None:
@@ -211,7 +218,7 @@ class _Writer:
                 term = (add("Transpose", term[0], perm=[0, 2, 3, 1]), term[1])
             x = self._winograd(x, size, own, 1, term)
             return add("Relu", add("Add", x, constant(bias))), "last"
-        x = self._plain(x, own, bias)
+        x = self._in_halves(x, own, bias) if self.halves else self._plain(x, own, bias)
         if term is not None:
             columns = self._name(self._transposed(term[1]))
             x = add("Add", x, add("MatMul", term[0], columns))
@@ -285,6 +292,15 @@ class _Writer:
         x = self.graph.add("Conv", x, *weights, kernel_shape=[side, side], pads=[side // 2] * 4)
         self.graph.quantisable.append(x)
         return x
+
+    def _in_halves(self, x, kernel, bias):
+        """The same convolution as the sum of two, each of half of the channels."""
+        add, integers = self.graph.add, self.graph.integers
+        channels, sums = kernel.shape[2], []
+        for start, end in ((0, channels // 2), (channels // 2, channels)):
+            part = add("Slice", x, integers(start), integers(end), integers(1))
+            sums.append(self._plain(part, kernel[:, :, start:end], None if start else bias))
+        return add("Add", *sums)
 
     def _classifier(self, x, layout, layer):
         """Logits, and which way their channels lie."""

@@ -76,7 +76,8 @@ def openvino(
         batches = calibration_batches(representative, signature)
     # Winograd's sums and differences lose too many of bfloat16's eight bits.
     fewer = winograd and precision == "float32"
-    proto, _ = onnx_model(model, signature, winograd=fewer, planes=True)
+    halves = precision == "bfloat16"
+    proto, _ = onnx_model(model, signature, winograd=fewer, planes=True, halves=halves)
     with tempfile.TemporaryDirectory() as folder, written_aside(target) as aside:
         source = Path(folder) / "model.onnx"
         source.write_bytes(proto.SerializeToString())

@@ -42,6 +42,16 @@ def test_bfloat16_and_metadata(model, tmp_path):
     assert about["licence"] == "MIT" and about["num_classes"] == 4
 
 
+@pytest.mark.parametrize("size", [None, (65, 81)])
+def test_the_bfloat16_file_is_the_same_network_in_float32(model, tmp_path, size):
+    options = {"image_size": size, "output": "logits", "progress": False}
+    export.openvino(model, tmp_path / "m", precision="bfloat16", **options)
+    given = images(65, 81)
+    expected = model.predict(given.astype("float32"), verbose=0)
+    found = export.open_openvino(tmp_path / "m", precision="float32")(given)
+    assert np.abs(found - expected).max() < 1e-5 * np.ptp(expected)
+
+
 def test_8_bits(model, tmp_path, capsys):
     pytest.importorskip("nncf", reason="needs the extra openvino")
     given = images(65, 81, count=3)
