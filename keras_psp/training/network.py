@@ -71,16 +71,21 @@ def _network(recipe, source):
     arguments: dict[str, Any] = {
         "num_classes": source.num_classes,
         "bin_sizes": recipe.bin_sizes,
+        "pooling": recipe.pooling,
         "dropout": recipe.dropout,
         "aux_weight": recipe.aux_weight,
         "class_names": list(source.class_names),
         "palette": [[int(value) for value in colour] for colour in source.palette],
         "dtype": dtype,
     }
+    if recipe.reduction != "auto":
+        arguments["reduction"] = recipe.reduction
     options: dict[str, Any] = {
         "output_stride": recipe.output_stride,
         "synchronized": recipe.synchronized_batch_norm,
     }
+    if recipe.num_stages < 4:  # else as many as the weights have
+        options["num_stages"] = recipe.num_stages
     if recipe.weights is None:
         if recipe.stem_filters is not None:
             options["stem_filters"] = recipe.stem_filters

@@ -26,11 +26,15 @@ class Recipe:
         output_stride: 8 or 16.
         stem_filters: channels of the stem's convolutions, (64, 64, 128) in semseg, (64,) for
             one of 7x7; None where the weights decide, or semseg's without any.
+        num_stages: residual stages, 2 to 4; the whole network has 4. Fewer see less of the scene.
         weights: start of the backbone or of all of it, see `PSPNet(weights=...)`; None for
             random weights.
         aux_weight: of the auxiliary loss.
         dropout: share of channels dropped before the classifiers.
         bin_sizes: of the pyramid; () is the dilated FCN.
+        pooling: "average" or "max".
+        reduction: channels of each level, "auto" or None for all of them; see
+            `PyramidPoolingModule`.
         epochs: passes over the training split.
         batch_size: examples a step, on all devices of all machines together.
         crop_size: pixels, (height, width) or one number for both.
@@ -66,10 +70,13 @@ class Recipe:
     backbone: str = "resnet50"
     output_stride: int = 8
     stem_filters: tuple[int, ...] | None = None
+    num_stages: int = 4
     weights: str | None = "imagenet"
     aux_weight: float = 0.4
     dropout: float = 0.1
     bin_sizes: tuple[int, ...] = (1, 2, 3, 6)
+    pooling: str = "average"
+    reduction: int | str | None = "auto"
     epochs: int = 100
     batch_size: int = 16
     crop_size: int | tuple[int, int] = 473
@@ -123,6 +130,10 @@ class Recipe:
             raise ValueError(
                 f"backbone={self.backbone!r} is unknown; choose one of {', '.join(names)}."
             )
+        if self.pooling not in ("average", "max"):
+            raise ValueError(f"pooling={self.pooling!r} is unknown; choose 'average' or 'max'.")
+        if self.num_stages not in (2, 3, 4):
+            raise ValueError(f"num_stages={self.num_stages}; choose 2, 3 or 4.")
         dtypes = ("float32", "mixed_bfloat16", "mixed_float16")
         if self.dtype not in dtypes:
             raise ValueError(f"dtype={self.dtype!r} is unknown; choose one of {', '.join(dtypes)}.")

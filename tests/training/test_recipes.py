@@ -51,6 +51,8 @@ def test_every_recipe_survives_json():
         ({"scale": (1.0,)}, "scale=.* must be tuple"),
         ({"backbone": "vgg16"}, "backbone='vgg16' is unknown; choose one of resnet18"),
         ({"ema": 1.0}, "ema=1.0 must lie between 0 and 1"),
+        ({"pooling": "mean"}, "pooling='mean' is unknown; choose 'average' or 'max'"),
+        ({"num_stages": 1}, "num_stages=1; choose 2, 3 or 4"),
         ({"class_weights": "median"}, "class_weights='median' is unknown; give one number"),
         ({"crop": 321}, "a recipe has no field 'crop'; it has .*crop_size"),
     ],

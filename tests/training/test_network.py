@@ -1,0 +1,16 @@
+from keras_psp.data import GeneratedScenes
+from keras_psp.training import recipe
+from keras_psp.training.network import build
+
+
+def test_the_pyramid_and_the_stages_are_the_recipes():
+    source = GeneratedScenes(image_size=(48, 48))
+    fields = {"pooling": "max", "reduction": None, "num_stages": 2, "bin_sizes": (1, 3)}
+    model, _ = build(recipe("scenes", **fields), source, 10)
+    pyramid = model.get_layer("pyramid_pooling")
+    assert pyramid.pooling == "max" and pyramid.bin_sizes == (1, 3)
+    # 128 channels of the second stage, and all of them again for each level.
+    assert pyramid.fusion.kernel.shape[2] == 128 * 3
+    assert model.backbone.num_stages == 2
+    reduced, _ = build(recipe("scenes", **{**fields, "reduction": "auto"}), source, 10)
+    assert reduced.get_layer("pyramid_pooling").fusion.kernel.shape[2] == 128 * 2
