@@ -1,0 +1,70 @@
+"""Trained networks in a quarter of their size, for those that come with the package."""
+
+import json
+import os
+import zipfile
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from keras_psp.files import written_aside
+from keras_psp.models.pspnet import PSPNet
+from keras_psp.weights.files import WeightsFileError
+
+_FORMAT = 1
+
+
+def save_compact(model: PSPNet, path: str | os.PathLike) -> None:
+    """Write a network with its kernels in 8 bits, one scale a filter; all else as it is.
+
+    Args:
+        model: a `PSPNet`; what is trained with it keeps training, but begins from the rounded
+            kernels.
+        path: of the .npz file; replaced once the new one is whole.
+    """
+    config = json.dumps({**model.get_config(), "frozen": []}).encode()
+    arrays = {"format": np.array(_FORMAT), "config": np.frombuffer(config, np.uint8)}
+    for index, weight in enumerate(model.weights):
+        values = keras.ops.convert_to_numpy(weight)
+        if values.ndim == 4:
+            values, arrays[f"scale{index}"] = _in_8_bits(np.float32(values))
+        arrays[f"weight{index}"] = values
+    with written_aside(path) as draft, draft.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+
+
+def _in_8_bits(kernel):
+    """Integers -127 to 127 and the filters' scales, whose product is nearest to the kernel."""
+    scale = np.abs(kernel).max(axis=(0, 1, 2)) / 127
+    scale[scale == 0] = 1.0
+    return np.rint(kernel / scale).astype(np.int8), scale
+
+
+def open_compact(path: str | os.PathLike) -> PSPNet:
+    """The network of `save_compact`.
+
+    Args:
+        path: of the file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        WeightsFileError: the file isn't of `save_compact`, or of a later version of it.
+    """
+    path = Path(path)
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        version = int(arrays["format"])
+        config = json.loads(arrays["config"].tobytes())
+    except (KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise WeightsFileError(f"{path} holds no network of save_compact ({error}).") from error
+    if version > _FORMAT:
+        raise WeightsFileError(f"{path} has format {version}; a later keras_psp opens it.")
+    model = PSPNet.from_config(config)
+    for index, weight in enumerate(model.weights):
+        values = arrays[f"weight{index}"]
+        if f"scale{index}" in arrays:
+            values = np.float32(values) * arrays[f"scale{index}"]
+        weight.assign(values)
+    return model
