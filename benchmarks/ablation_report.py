@@ -1,0 +1,70 @@
+"""A table of ablations and its picture, beside the paper's figures."""
+
+import statistics
+
+FIGURES = ("mean IoU", "pixel accuracy", "context IoU", "told apart")
+
+
+def mean_and_spread(values):
+    """In %, with the sample's standard deviation where there are several."""
+    mean = f"{100 * statistics.mean(values):.2f}"
+    return mean if len(values) < 2 else f"{mean} ± {100 * statistics.stdev(values):.2f}"
+
+
+def print_table(number, rows):
+    """One line a row; gains over the first row are of the same seeds, by pairs.
+
+    Args:
+        number: of the paper's table.
+        rows: name to ((mean IoU, pixel accuracy) of the paper, figures by seed).
+    """
+    shown = [
+        name for name in FIGURES if all(name in f for _, r in rows.values() for f in r.values())
+    ]
+    first_paper, first = next(iter(rows.values()))
+    print(f"\n### Table {number}\n")
+    gains = ["gain in mean IoU"] + (["gain in told apart"] if "told apart" in shown else [])
+    titles = ["", "seeds", *shown, *gains, "paper: mean IoU", "pixel accuracy", "gain"]
+    print("| " + " | ".join(titles) + " |")
+    print("|" + "---|" * len(titles))
+    for name, (paper, runs) in rows.items():
+        cells = [name, str(len(runs))]
+        cells += [mean_and_spread([run[figure] for run in runs.values()]) for figure in shown]
+        common = [seed for seed in runs if seed in first]
+        for figure in ("mean IoU", "told apart")[: len(gains)]:
+            pairs = [runs[seed][figure] - first[seed][figure] for seed in common]
+            cells.append("" if runs is first or not pairs else mean_and_spread(pairs))
+        cells += [f"{paper[0]:.2f}", f"{paper[1]:.2f}"]
+        cells.append("" if runs is first else f"{paper[0] - first_paper[0]:+.2f}")
+        print("| " + " | ".join(cells) + " |")
+
+
+def draw(number, rows, path):
+    """Mean IoU minus the first row's, ours and the paper's, with each seed as a dot."""
+    from matplotlib.figure import Figure
+
+    names = list(rows)
+    first_paper, first = rows[names[0]]
+    figure = Figure(figsize=(8, 0.9 + 0.5 * len(names)), layout="constrained")
+    axes = figure.subplots()
+    for y, name in enumerate(names):
+        paper, runs = rows[name]
+        gains = [
+            100 * (runs[seed]["mean IoU"] - first[seed]["mean IoU"])
+            for seed in runs
+            if seed in first
+        ]
+        label = {"label": "here, mean of the seeds"} if y == 0 else {}
+        axes.barh(y - 0.2, statistics.mean(gains or [0]), 0.36, color="tab:blue", **label)
+        label = {"label": "each seed"} if y == 0 else {}
+        axes.plot(gains, [y - 0.2] * len(gains), "k.", markersize=5, **label)
+        label = {"label": "paper, ADE20K"} if y == 0 else {}
+        axes.barh(y + 0.2, paper[0] - first_paper[0], 0.36, color="0.75", **label)
+    axes.set_yticks(range(len(names)), names)
+    axes.invert_yaxis()
+    axes.axvline(0, color="k", linewidth=0.8)
+    axes.grid(axis="x", alpha=0.3)
+    axes.set_xlabel(f"table {number}: mean IoU minus that of {names[0]}, points")
+    axes.legend(fontsize="small")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
