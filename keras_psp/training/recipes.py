@@ -244,6 +244,7 @@ def _published():
 
 
 RECIPES: dict[str, Recipe] = _published()
+"""The settings by name: of each data set, and of each depth as `ade20k_resnet101`."""
 
 
 def recipe(name: str, **fields) -> Recipe:
