@@ -1,0 +1,104 @@
+import ast
+import html
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
+# What these two have is documented as keras_psp's and keras_psp.weights'.
+ELSEWHERE = {"keras_psp.models", "keras_psp.weights.files"}
+
+
+def public_names():
+    """(package, its __all__), read without importing what may not be installed."""
+    for path in sorted(ROOT.glob("keras_psp/**/__init__.py")):
+        package = ".".join(path.parent.relative_to(ROOT).parts)
+        for node in ast.parse(path.read_text("utf-8")).body:
+            named = isinstance(node, ast.Assign) and node.targets[0].id == "__all__"
+            if named and package not in ELSEWHERE:
+                yield package, ast.literal_eval(node.value)
+
+
+def tool(name):
+    """A module of docs/tools, which is no package."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs/tools" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """Every page of the site, by its address."""
+    for needed in ("mkdocs", "material", "mkdocstrings_handlers"):
+        if importlib.util.find_spec(needed) is None:
+            pytest.skip('needs mkdocs-material and mkdocstrings-python: pip install -e ".[docs]"')
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return {
+        path.relative_to(folder).as_posix(): path.read_text("utf-8")
+        for path in folder.rglob("*.html")
+    }
+
+
+def test_every_preset_is_in_the_zoo(site):
+    presets = json.loads((ROOT / "keras_psp/weights/presets.json").read_text("utf-8"))
+    for preset in presets:
+        assert f"<code>{preset['name']}</code>" in site["zoo/index.html"]
+        assert f'href="{preset["url"]}"' in site["zoo/index.html"]
+
+
+@pytest.mark.parametrize(("package", "names"), public_names())
+def test_every_public_name_is_in_the_reference(site, package, names):
+    reference = "".join(text for page, text in site.items() if page.startswith("reference/"))
+    # Where a function may be documented too: keras_psp.export.onnx.onnx.
+    place = rf'id="{re.escape(package)}\.(\w+\.)*'
+    assert [name for name in names if not re.search(f'{place}{name}"', reference)] == []
+
+
+def test_every_command_is_in_the_reference(site):
+    script = [sys.executable, str(ROOT / "docs/tools/command_line.py")]
+    helps = json.loads(subprocess.run(script, capture_output=True, check=True).stdout)
+    assert {"train", "evaluate", "export"} <= set(helps)
+    page = html.unescape(site["reference/command_line/index.html"])
+    assert [name for name in helps if f"usage: keras-psp {name}".strip() not in page] == []
+
+
+def test_a_page_fetches_nothing_from_elsewhere(site):
+    fetched = r'<(?:script|img|iframe)[^>]+src="(?:https?:)?//|<link[^>]+href="(?:https?:)?//'
+    assert not [page for page, text in site.items() if re.search(fetched, text)]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_lead_to_files_of_the_repository(page):
+    text = re.sub(r"```.*?```", "", page.read_text("utf-8"), flags=re.DOTALL)
+    for target in re.findall(r"\]\(([^()\s:#]+)(?:#[^()\s]*)?\)", text):
+        assert (page.parent / target).exists(), target
+
+
+def test_the_fusion_page_proves_itself():
+    text = (ROOT / "docs/fusion.md").read_text("utf-8")
+    code = re.search(r"^```python\n(import numpy.*?)^```$", text, re.DOTALL | re.MULTILINE)[1]
+    assert "assert " in code
+    exec(code, {})
+
+
+def test_the_drawings_are_those_of_the_script():
+    for name, drawing in tool("diagrams").drawings().items():
+        assert (ROOT / "docs/images" / name).read_text("utf-8") == str(drawing), name
+
+
+def test_the_architecture_is_drawn_with_the_networks_own_shapes():
+    from keras_psp import DilatedResNet
+
+    drawing = (ROOT / "docs/images/architecture.svg").read_text("utf-8")
+    for shape in DilatedResNet(50).compute_output_shape((1, 473, 473, 3)):
+        assert ">{}x{}x{}<".format(*shape[1:]) in drawing
