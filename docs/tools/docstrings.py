@@ -42,7 +42,8 @@ class HouseStyle(griffe.Extension):
     def _linked(self, name, own):
         known = [f"keras_psp.{name}", name]
         target = next((full for full in known if full in self._documented), self._short.get(name))
-        if target is None or name.rpartition(".")[2] in own:
+        itself = target and target.split(".")[:2] == own[:2] and name.rpartition(".")[2] in own
+        if target is None or itself:
             return f"`{name}`"
         return f"[`{name}`][{target}]"
 
