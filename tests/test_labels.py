@@ -18,6 +18,7 @@ COUNTS = {
     "lmo": 33,
     "coco": 133,
     "oxford_iiit_pet": 3,
+    "scenes": 14,
 }
 
 

@@ -7,12 +7,9 @@ Writes street.classes.png, as client_rest.py does.
 """
 
 import argparse
-import json
-import sys
-from pathlib import Path
 
 import grpc
-from client_rest import PNG, ServerError, coloured
+from client_rest import PNG, ServerError, command
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 STRING = 7  # DT_STRING of tensorflow/core/framework/types.proto
@@ -43,31 +40,15 @@ def class_maps(contents, *, address, model, timeout):
 
 
 def main():
-    """Write the class map of each photograph; 1 if one has none."""
+    """By gRPC."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("photographs", type=Path, nargs="+", help="JPEG or PNG files")
     parser.add_argument("--address", default="localhost:8500")
-    parser.add_argument("--model", default="pspnet")
-    parser.add_argument("--timeout", type=float, default=60.0, help="seconds")
-    parser.add_argument("--about", type=Path, help="keras_psp.json, for colours")
-    options = parser.parse_args()
-    try:
-        palette = options.about and json.loads(options.about.read_text("utf-8"))["palette"]
-    except (OSError, ValueError, KeyError) as error:
-        raise SystemExit(f"--about {options.about} is no keras_psp.json: {error}") from None
-    given = {"address": options.address, "model": options.model, "timeout": options.timeout}
-    failed = 0
-    for path in options.photographs:
-        try:  # one request each: an error is then of that photograph
-            (png,) = class_maps([path.read_bytes()], **given)
-        except (ServerError, OSError) as error:
-            print(f"{path}: {error}", file=sys.stderr)
-            failed += 1
-            continue
-        target = path.with_name(f"{path.name}.classes.png")
-        target.write_bytes(coloured(png, palette) if palette else png)
-        print(target)
-    return int(failed > 0)
+
+    def ask(content, options):
+        given = {"address": options.address, "model": options.model, "timeout": options.timeout}
+        return class_maps([content], **given)[0]
+
+    return command(ask, parser)
 
 
 if __name__ == "__main__":

@@ -69,11 +69,14 @@ def _reason(error):
         return error.reason
 
 
-def main():
-    """Write the class map of each photograph; 1 if one has none."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def command(ask, parser):
+    """Write the class map of each photograph; 1 if one has none.
+
+    Args:
+        ask: from a file's bytes and the parsed options to the bytes of its class map.
+        parser: with the options of the way it is asked; the others are added.
+    """
     parser.add_argument("photographs", type=Path, nargs="+", help="JPEG or PNG files")
-    parser.add_argument("--url", default="http://localhost:8501")
     parser.add_argument("--model", default="pspnet")
     parser.add_argument("--timeout", type=float, default=60.0, help="seconds")
     parser.add_argument("--about", type=Path, help="keras_psp.json, for colours")
@@ -85,9 +88,7 @@ def main():
     failed = 0
     for path in options.photographs:
         try:  # one request each: an error is then of that photograph
-            (png,) = class_maps(
-                [path.read_bytes()], url=options.url, model=options.model, timeout=options.timeout
-            )
+            png = ask(path.read_bytes(), options)
         except (ServerError, OSError) as error:
             print(f"{path}: {error}", file=sys.stderr)
             failed += 1
@@ -96,6 +97,18 @@ def main():
         target.write_bytes(coloured(png, palette) if palette else png)
         print(target)
     return int(failed > 0)
+
+
+def main():
+    """By REST."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--url", default="http://localhost:8501")
+
+    def ask(content, options):
+        given = {"url": options.url, "model": options.model, "timeout": options.timeout}
+        return class_maps([content], **given)[0]
+
+    return command(ask, parser)
 
 
 if __name__ == "__main__":

@@ -34,26 +34,12 @@ import numpy as np
 
 from keras_psp.data.arguments import checked_integer
 from keras_psp.data.progress import in_threads
+from keras_psp.labels import labels
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
-CLASS_NAMES = (
-    "sky",
-    "water",
-    "road",
-    "ground",
-    "grass",
-    "tree",
-    "hill",
-    "skyline",
-    "person",
-    "pole",
-    "boat",
-    "car",
-    "building",
-    "skyscraper",
-)
+CLASS_NAMES = labels("scenes").class_names
 (
     SKY,
     WATER,
@@ -78,25 +64,7 @@ IGNORE_CLASS = 255
 
 # No two colours are closer than 66 of 442 in RGB, also as simulated for red-green
 # colour blindness (deuteranopia, Machado et al. 2009).
-PALETTE = np.array(
-    [
-        (166, 216, 250),
-        (0, 140, 170),
-        (106, 102, 106),
-        (214, 196, 160),
-        (158, 206, 84),
-        (0, 74, 36),
-        (150, 92, 30),
-        (190, 150, 208),
-        (250, 60, 120),
-        (0, 0, 0),
-        (20, 40, 200),
-        (240, 120, 0),
-        (250, 234, 60),
-        (112, 20, 120),
-    ],
-    dtype=np.uint8,
-)
+PALETTE = np.array(labels("scenes").palette, np.uint8)
 
 SMALLEST_SIDE, LARGEST_SIDE = 48, 512
 LEAST_SURFACE_SHARE = 0.08  # of the pixels are water or road wherever a hull stands

@@ -1,4 +1,4 @@
-"""The published PSPNets of mmsegmentation by name (configs/pspnet/README.md there)."""
+"""PSPNets by name: those of mmsegmentation (configs/pspnet/README.md there), and our own."""
 
 import dataclasses
 import difflib
@@ -16,6 +16,7 @@ from keras_psp import labels
 from keras_psp.files import put_in_place
 from keras_psp.models.pspnet import PSPNet
 from keras_psp.weights import store
+from keras_psp.weights.compact import open_compact
 from keras_psp.weights.convert import build
 from keras_psp.weights.families.mmsegmentation import (
     MMSEGMENTATION,
@@ -32,10 +33,10 @@ _STRIDES = {8: (1, 2, 1, 1), 32: (1, 2, 2, 2)}
 
 @dataclasses.dataclass(frozen=True)
 class Preset:
-    """One published network.
+    """One trained network.
 
     Attributes:
-        name: mmsegmentation's own.
+        name: mmsegmentation's own, or in its manner.
         backbone: "resnet18", "resnet50" or "resnet101".
         stem: "3x3" for the three convolutions of ResNetV1c, "7x7" for one.
         output_stride: 8 or 32.
@@ -45,7 +46,7 @@ class Preset:
         align_corners: of all its upsampling.
         iterations: steps of training.
         mean_iou, mean_iou_multi_scale: published, in percent; None where not given.
-        url: of the checkpoint.
+        url: of the checkpoint; empty for a network that comes with this package.
     """
 
     name: str
@@ -72,13 +73,18 @@ class Preset:
         return MMSEGMENTATION_PLAIN if self.stem == "7x7" else MMSEGMENTATION
 
     @property
+    def box(self) -> Path | None:
+        """The network's file, if it comes with this package."""
+        return None if self.url else Path(__file__).parent / "boxed" / f"{self.name}.npz"
+
+    @property
     def size(self) -> int | None:
         """Bytes of the checkpoint, None until it is fetched."""
-        path = store.folder() / Path(self.url).name
+        path = self.box or store.folder() / Path(self.url).name
         return path.stat().st_size if path.exists() else None
 
     def build(self, **options) -> PSPNet:
-        """The network with random weights."""
+        """The network of a checkpoint, with random weights."""
         known = labels.labels(self.labels)
         # All these networks keep the dilations of output stride 8, whatever the strides.
         backbone = {
@@ -186,8 +192,10 @@ def find_preset(name: str) -> Preset:
 
 
 def open_preset(name: str) -> PSPNet:
-    """The network with its trained weights; the first time they are fetched and converted."""
+    """The network with its trained weights; others' are fetched and converted the first time."""
     preset = find_preset(name)
+    if preset.box:
+        return open_compact(preset.box)
     source = Path(preset.url).name
     kept = store.folder() / f"{Path(source).stem}.v{_CONVERSION}.keras"
     if kept.exists():
