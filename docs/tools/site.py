@@ -117,7 +117,8 @@ def zoo() -> str:
     for dataset in dict.fromkeys(preset["dataset"] for preset in presets):
         chosen = [preset for preset in presets if preset["dataset"] == dataset]
         classes = len(labels[chosen[0]["labels"]]["classes"])
-        lines += [f"## {dataset}", "", f"{len(chosen)} networks of {classes} classes.", ""]
+        count = "1 network" if len(chosen) == 1 else f"{len(chosen)} networks"
+        lines += [f"## {dataset}", "", f"{count} of {classes} classes.", ""]
         lines += ["| preset | depth | stem | stride | crop | steps | mIoU | scales, flip | file |"]
         lines += ["|---|---:|---|---:|---:|---:|---:|---:|---|"]
         for preset in chosen:
@@ -133,7 +134,7 @@ def zoo() -> str:
                         "{}x{}".format(*preset["crop"]),
                         f"{preset['iterations'] // 1000}k",
                         *("-" if mean is None else f"{mean:.2f}" for mean in means),
-                        f"[.pth]({preset['url']})",
+                        f"[.pth]({preset['url']})" if preset["url"] else "in the package",
                     )
                 )
                 + " |"
