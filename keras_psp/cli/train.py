@@ -17,7 +17,7 @@ def add(commands) -> None:
         help="train a network by a recipe; the same command again goes on with it",
         description="Train a network by a recipe. The same command again goes on where it was "
         "stopped. Every field of the recipe can be given another value; in brackets stands "
-        "that of semseg's ADE20K setting, from which the others differ in a few.",
+        "that of a recipe of one's own: semseg's for ADE20K, but for the data set and the weights.",
     )
     train.add_argument(
         "recipe", help=f"{', '.join(short)}; or with a published depth, as ade20k_resnet101"
