@@ -259,6 +259,10 @@ def _grey(values):
     return Image.fromarray(values).convert("RGB")
 
 
+# Black point compensation: ink's black is no grey. Pillow names it from 10.3 on (ImageCms.Flags).
+_BLACK_POINT = 0x2000
+
+
 def _by_profile(image):
     """CMYK or Lab to sRGB."""
     profile = image.info.get("icc_profile")
@@ -274,7 +278,7 @@ def _by_profile(image):
                 srgb,
                 renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
                 outputMode="RGB",
-                flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,  # ink's black is no grey
+                flags=_BLACK_POINT,
             )
         except (ImageCms.PyCMSError, OSError):  # a broken profile, or another device's
             pass

@@ -171,8 +171,9 @@ def open_tflite(
     try:
         interpreter = Interpreter(model_path=str(path), num_threads=num_threads)
     except ValueError as error:
+        reason = " ".join(str(error).split())  # LiteRT's may end with a line break
         raise ValueError(
-            f"{path} can't be opened by LiteRT ({error}); it is broken or no TFLite file."
+            f"{path} can't be opened by LiteRT ({reason}); it is broken or no TFLite file."
         ) from error
     runner = interpreter.get_signature_runner()
     ((name, given),) = runner.get_input_details().items()

@@ -171,6 +171,10 @@ class DilatedResNet(keras.layers.Layer):
             for i, filters in enumerate(stem_filters)
         ]
         self.stages = self._stages(options)
+        # Keras before 3.15 saves no list in a list, and says nothing. These names are the paths
+        # that 3.15 gives them, so that each opens the other's files.
+        for i, blocks in enumerate(self.stages):
+            setattr(self, f"stages/container_{i}" if i else "stages/container", blocks)
         freeze_inner(self)
 
     def _stages(self, options):

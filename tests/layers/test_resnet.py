@@ -1,3 +1,4 @@
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -97,3 +98,15 @@ def test_configuration_comes_back():
 def test_bad_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
         DilatedResNet(**arguments)
+
+
+def test_a_file_of_any_keras_version_holds_every_weight(tmp_path):
+    # Keras before 3.15 left the blocks, lists in a list, out of it without a word.
+    image = keras.Input((None, None, 3))
+    model = keras.Model(image, DilatedResNet(18, stem_filters=(8,), name="backbone")(image))
+    model.save_weights(tmp_path / "model.weights.h5")
+    sizes = {}
+    with h5py.File(tmp_path / "model.weights.h5") as file:
+        file.visititems(lambda path, item: sizes.update({path: getattr(item, "size", 0)}))
+    assert sum(sizes.values()) == model.count_params()
+    assert "layers/dilated_res_net/stages/container_1/__residual_block/convs" in sizes

@@ -1,0 +1,143 @@
+"""The notebooks run from the first cell to the last, in their small setting."""
+
+import ast
+import json
+import os
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "examples" / "notebooks"
+NAMES = ("export", "finetune", "quickstart")
+
+nbformat = pytest.importorskip("nbformat", reason="nbformat is not installed")
+
+
+def opened(name):
+    return nbformat.read(FOLDER / f"{name}.ipynb", as_version=nbformat.NO_CONVERT)
+
+
+def printed(notebook):
+    """All that the cells printed or showed as text."""
+    texts = []
+    for cell in notebook.cells:
+        for output in cell.get("outputs", ()):
+            if output.output_type == "stream":
+                texts.append(output.text)
+            elif "data" in output:
+                texts.append(output.data.get("text/plain", ""))
+    return "\n".join(texts)
+
+
+def pictures(notebook):
+    return sum(
+        "image/png" in output.get("data", {})
+        for cell in notebook.cells
+        for output in cell.get("outputs", ())
+    )
+
+
+def executed(name, folder, monkeypatch):
+    """The notebook after its run in `folder`, by the interpreter that runs this test."""
+    nbclient = pytest.importorskip("nbclient", reason="nbclient is not installed")
+    pytest.importorskip("ipykernel", reason="ipykernel is not installed")
+    kernel = folder / "jupyter" / "kernels" / "of_this_test"
+    kernel.mkdir(parents=True)
+    specification = {
+        "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+        "display_name": "of this test",
+        "language": "python",
+    }
+    (kernel / "kernel.json").write_text(json.dumps(specification))
+    for variable, value in {
+        "JUPYTER_PATH": str(folder / "jupyter"),
+        "IPYTHONDIR": str(folder / "ipython"),
+        "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
+        "KERAS_BACKEND": "tensorflow",
+        "KERAS_PSP_SMALL": "1",
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+    }.items():
+        monkeypatch.setenv(variable, value)
+    notebook = opened(name)
+    client = nbclient.NotebookClient(
+        notebook,
+        timeout=600,  # of a cell
+        kernel_name="of_this_test",
+        resources={"metadata": {"path": str(folder)}},
+    )
+    client.execute()
+    return notebook
+
+
+def test_these_are_all():
+    assert sorted(path.stem for path in FOLDER.glob("*.ipynb")) == list(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_committed_without_outputs_and_of_valid_format(name):
+    notebook = opened(name)
+    nbformat.validate(notebook)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert len(code) > 5
+    assert all(cell.outputs == [] and cell.execution_count is None for cell in code)
+    # Prose stands before what it explains.
+    assert len(notebook.cells) - len(code) > 5
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_badge_opens_the_notebook_of_the_repository(name):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    repository = project["urls"]["Homepage"].removeprefix("https://github.com/")
+    first = opened(name).cells[0].source.splitlines()[0]
+    (address,) = re.findall(r"^\[!\[Open in Colab\]\(\S+\)\]\((\S+)\)$", first)
+    path = f"blob/main/examples/notebooks/{name}.ipynb"
+    assert address == f"https://colab.research.google.com/github/{repository}/{path}"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_only_colab_installs_and_keeps_its_tensorflow(name):
+    cells = [cell.source for cell in opened(name).cells if cell.cell_type == "code"]
+    installs = [cell for cell in cells if "pip install" in cell]
+    assert installs == cells[:1]
+    *_, guard = ast.parse(installs[0].replace("%pip", "pass  # pip")).body
+    assert ast.unparse(guard.test) == "'google.colab' in sys.modules"
+    assert "--upgrade" not in installs[0] and " -U" not in installs[0]
+
+
+def test_quickstart_trains_judges_and_draws(tmp_path, monkeypatch):
+    notebook = executed("quickstart", tmp_path, monkeypatch)
+    text = printed(notebook)
+    (mean,) = re.findall(r"mean IoU ([\d.]+) %", text)
+    assert 0 < float(mean) < 100
+    assert "scores, at the image size (1, 96, 96, 14)" in text
+    assert "opened again: 100.000 % of pixels equal" in text
+    assert pictures(notebook) == 3
+    assert (tmp_path / "pspnet.keras").stat().st_size > 1e6
+
+
+def test_finetune_makes_a_folder_and_trains_on_it(tmp_path, monkeypatch):
+    notebook = executed("finetune", tmp_path, monkeypatch)
+    text = printed(notebook)
+    (mean,) = re.findall(r"mean IoU ([\d.]+) %", text)
+    assert 0 < float(mean) < 100
+    assert "train: 16 photographs\nval: 2 photographs\ntest: 2 photographs" in text
+    assert "val_mean_iou" in text
+    assert pictures(notebook) == 3
+    assert (tmp_path / "finetuned.keras").stat().st_size > 1e6
+    assert len(list((tmp_path / "generated_photos" / "labels").iterdir())) == 20
+
+
+def test_export_opens_both_again_and_they_agree(tmp_path, monkeypatch):
+    notebook = executed("export", tmp_path, monkeypatch)
+    found = dict(re.findall(r"^(.+): ([\d.]+) % of pixels equal$", printed(notebook), re.MULTILINE))
+    assert found.keys() == {"TFLite", "TFLite, float16", "TF Serving", "serve_bytes"}
+    for name, share in found.items():
+        assert float(share) >= (99.0 if "float16" in name else 99.99), name
+    assert '{"signature_name": "serve_bytes", "instances": [{"b64": "' in printed(notebook)
+    assert pictures(notebook) == 1
+    assert (tmp_path / "exported" / "served" / "pspnet" / "1" / "saved_model.pb").is_file()
+    assert (tmp_path / "exported" / "served" / "models.config").is_file()
