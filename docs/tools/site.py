@@ -63,8 +63,8 @@ def on_page_markdown(markdown, page, config, files):
     # As GitHub has it, a table needs no blank line before it.
     markdown = re.sub(r"^([^|\n].*)\n(\|.*\n\|[-:| ]+$)", r"\1\n\n\2", markdown, flags=re.MULTILINE)
     markdown = re.sub(r"^!\[(.*)\]\((\S+\.svg)\)$", _drawing, markdown, flags=re.MULTILINE)
-    return re.sub(
-        r"(?<!!)\[([^][]+)\]\(([^()\s:#]+)(#[^()\s]*)?\)",
+    return re.sub(  # pictures as well, whose "!" stays before them
+        r"\[([^][]+)\]\(([^()\s:#]+)(#[^()\s]*)?\)",
         lambda match: _linked(home, files, *match.groups()),
         markdown,
     )
