@@ -11,6 +11,11 @@ def mean_and_spread(values):
     return mean if len(values) < 2 else f"{mean} ± {100 * statistics.stdev(values):.2f}"
 
 
+def gains(runs, first, figure):
+    """Of the same seeds, over the first row's."""
+    return [runs[seed][figure] - first[seed][figure] for seed in runs if seed in first]
+
+
 def print_table(number, rows):
     """One line a row; gains over the first row are of the same seeds, by pairs.
 
@@ -23,16 +28,16 @@ def print_table(number, rows):
     ]
     first_paper, first = next(iter(rows.values()))
     print(f"\n### Table {number}\n")
-    gains = ["gain in mean IoU"] + (["gain in told apart"] if "told apart" in shown else [])
-    titles = ["", "seeds", *shown, *gains, "paper: mean IoU", "pixel accuracy", "gain"]
+    gaining = [figure for figure in ("mean IoU", "told apart") if figure in shown]
+    titles = ["", "seeds", *shown, *(f"gain in {figure}" for figure in gaining)]
+    titles += ["paper: mean IoU", "pixel accuracy", "gain"]
     print("| " + " | ".join(titles) + " |")
     print("|" + "---|" * len(titles))
     for name, (paper, runs) in rows.items():
         cells = [name, str(len(runs))]
         cells += [mean_and_spread([run[figure] for run in runs.values()]) for figure in shown]
-        common = [seed for seed in runs if seed in first]
-        for figure in ("mean IoU", "told apart")[: len(gains)]:
-            pairs = [runs[seed][figure] - first[seed][figure] for seed in common]
+        for figure in gaining:
+            pairs = gains(runs, first, figure)
             cells.append("" if runs is first or not pairs else mean_and_spread(pairs))
         cells += [f"{paper[0]:.2f}", f"{paper[1]:.2f}"]
         cells.append("" if runs is first else f"{paper[0] - first_paper[0]:+.2f}")
@@ -49,15 +54,11 @@ def draw(number, rows, path):
     axes = figure.subplots()
     for y, name in enumerate(names):
         paper, runs = rows[name]
-        gains = [
-            100 * (runs[seed]["mean IoU"] - first[seed]["mean IoU"])
-            for seed in runs
-            if seed in first
-        ]
+        points = [100 * gain for gain in gains(runs, first, "mean IoU")]
         label = {"label": "here, mean of the seeds"} if y == 0 else {}
-        axes.barh(y - 0.2, statistics.mean(gains or [0]), 0.36, color="tab:blue", **label)
+        axes.barh(y - 0.2, statistics.mean(points or [0]), 0.36, color="tab:blue", **label)
         label = {"label": "each seed"} if y == 0 else {}
-        axes.plot(gains, [y - 0.2] * len(gains), "k.", markersize=5, **label)
+        axes.plot(points, [y - 0.2] * len(points), "k.", markersize=5, **label)
         label = {"label": "paper, ADE20K"} if y == 0 else {}
         axes.barh(y + 0.2, paper[0] - first_paper[0], 0.36, color="0.75", **label)
     axes.set_yticks(range(len(names)), names)

@@ -21,30 +21,30 @@ from ablation_tables import SETTINGS, TABLES
 from measure import environment, progress
 
 
-def judged(folder, dataset, root, counts, image_size, fields, split, protocol):
+def judged(folder, dataset, root, counts, image_size, fields, protocol):
     """Train what isn't trained yet, judge it, and keep the figures in the folder."""
     import keras_psp
     from keras_psp import data
     from keras_psp.evaluation.protocol import SIX_SCALES
+    from keras_psp.files import written_aside
     from keras_psp.training import recipe
 
-    chosen = recipe(SETTINGS[dataset].recipe, **fields)
+    setting = SETTINGS[dataset]
+    chosen = recipe(setting.recipe, **fields)
     if dataset == "scenes":
         source = data.GeneratedScenes(seed=chosen.seed, image_size=image_size, counts=counts)
     else:
         source = data.load(dataset, root=root)
     keras_psp.train(chosen, data=source, output=folder)  # at once where it is done
     scales = {"scales": SIX_SCALES, "flip": True} if protocol == "multi_scale" else {}
-    found = keras_psp.evaluate(folder / "last.keras", source, split=split, **scales)
+    found = keras_psp.evaluate(folder / "last.keras", source, split=setting.split, **scales)
     confusion = found.measures.confusion
     figures = {"mean IoU": found.mean_iou, "pixel accuracy": found.pixel_accuracy}
     if dataset == "scenes":
         figures |= context_figures(confusion, found.measures.iou)
     figures["classes"] = dict(zip(source.class_names, found.measures.iou.tolist(), strict=True))
-    written = folder / f"{protocol}.json"
-    draft = written.with_suffix(".draft")
-    draft.write_text(json.dumps(figures, indent=1))
-    draft.replace(written)
+    with written_aside(folder / f"{protocol}.json") as draft:
+        draft.write_text(json.dumps(figures, indent=1))
 
 
 def context_figures(confusion, iou):
@@ -125,11 +125,10 @@ def main():
         if not written.exists() and not args.only_print:
             progress(f"{index} of {len(work)}: table {number}, {name}, seed {seed}")
             folder.mkdir(parents=True, exist_ok=True)
-            setting = SETTINGS[args.data]
             size = (args.size, args.size)
             # A process each: what a training leaves in memory goes with it.
             with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-                job = (folder, args.data, args.root, counts, size, fields, setting.split, protocol)
+                job = (folder, args.data, args.root, counts, size, fields, protocol)
                 pool.submit(judged, *job).result()
         if written.exists():
             found.setdefault((number, name, paper), {})[seed] = json.loads(written.read_text())
