@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from keras_psp.console import bar_console
+
 
 def in_threads(function, items, title, *, progress=True, threads=None):
     """Apply the function to each item, results in order.
@@ -57,10 +59,9 @@ def ahead(
 
 def with_bar(items: Iterable, title: str, total: int | None) -> Iterator:
     """The items, with a bar on stderr that tells how many are done and the time left."""
-    from rich.console import Console
     from rich.progress import track
 
-    yield from track(items, title, total, console=Console(stderr=True))
+    yield from track(items, title, total, console=bar_console())
 
 
 def _threads():

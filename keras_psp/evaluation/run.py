@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
+from keras_psp.console import bar_console
 from keras_psp.data.arguments import checked_integer
 from keras_psp.data.cityscapes_labels import label_ids
 from keras_psp.evaluation.boundary import BoundaryIoU
@@ -297,7 +298,6 @@ class _Bar:
         self._tally = tally
         self._bar = None
         if shown:
-            from rich.console import Console
             from rich.progress import (
                 BarColumn,
                 MofNCompleteColumn,
@@ -314,7 +314,7 @@ class _Bar:
                 TextColumn("{task.fields[found]}"),
                 TimeElapsedColumn(),
                 TimeRemainingColumn(),
-                console=Console(stderr=True),
+                console=bar_console(),
             )
             self._task = self._bar.add_task(
                 "evaluating", total=count, completed=tally.done, found=""

@@ -15,6 +15,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_psp.console import bar_console
 from keras_psp.files import writing, written_aside
 from keras_psp.training.checkpoints import Checkpoints, NotFiniteError
 from keras_psp.training.folder import RunFolder, Table
@@ -451,10 +452,8 @@ class Progress(keras.callbacks.Callback):
 
     def __init__(self, clock: Clock):
         super().__init__()
-        from rich.console import Console
-
         self._clock = clock
-        self._console = Console(stderr=True)
+        self._console = bar_console()
         self._bar: Any = None
         self._spoke = 0.0
 

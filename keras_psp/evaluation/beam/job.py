@@ -17,6 +17,7 @@ import numpy as np
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 
+from keras_psp.console import bar_console
 from keras_psp.data.arguments import checked_integer
 from keras_psp.data.pairs import ImagePairs
 from keras_psp.evaluation.beam import results
@@ -273,11 +274,10 @@ def _watched(folder, format, total, *, shown) -> Iterator[str | None]:
 
 def _view(path, before, total, stopped):
     """Images done, images a second and time left: a bar, or for a log a line now and then."""
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
     from rich.progress import TimeRemainingColumn as Remaining
 
-    console = Console(stderr=True)
+    console = bar_console()
     columns: tuple[Any, ...] = (
         TextColumn("predicting"),
         BarColumn(),
