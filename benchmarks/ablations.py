@@ -10,7 +10,6 @@ draws them. Rows that two tables share are trained once.
 """
 
 import argparse
-import ast
 import json
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
@@ -19,6 +18,8 @@ from pathlib import Path
 from ablation_report import draw, print_table
 from ablation_tables import SETTINGS, TABLES
 from measure import environment, progress
+
+from keras_psp.training.recipes import typed
 
 
 def judged(folder, dataset, root, counts, image_size, fields, protocol):
@@ -91,12 +92,9 @@ def slug(fields, args):
 
 
 def assignment(text):
-    """FIELD=VALUE of a recipe, the value as Python writes it."""
+    """FIELD=VALUE of a recipe, or FIELD=VALUE,VALUE."""
     key, _, value = text.partition("=")
-    try:
-        return key, ast.literal_eval(value)
-    except (SyntaxError, ValueError):
-        return key, value
+    return key, typed(key, value.split(",") if value else [])
 
 
 def main():

@@ -1,5 +1,7 @@
 """PSPNet, the Pyramid Scene Parsing Network, in Keras 3."""
 
+import importlib
+
 from keras_psp.layers import AuxiliaryHead, DilatedBackbone, DilatedResNet, PyramidPoolingModule
 from keras_psp.losses import UpsampledCrossentropy
 from keras_psp.metrics import MeanIoU
@@ -27,8 +29,22 @@ __all__ = [
 ]
 
 
+# Imported when first used: they need more than Keras.
+_EDGES = ("data", "evaluation", "export", "labels", "training", "visual", "weights")
+
+
+def __getattr__(name):
+    if name in _EDGES:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted({*globals(), *_EDGES})
+
+
 def list_presets(dataset: str | None = None):
-    """The published networks that `PSPNet.from_preset` knows; prints as a table.
+    """The trained networks that `PSPNet.from_preset` knows; prints as a table.
 
     Args:
         dataset: only those of one data set, as "ade20k" or "cityscapes".

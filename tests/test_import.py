@@ -39,6 +39,17 @@ def test_the_core_works_without_tensorflow():
     assert found.stdout.strip() == "(1, 48, 48, 2)", found.stderr[-2000:]
 
 
+def test_the_edges_come_when_they_are_used():
+    code = (
+        "import keras_psp, sys; assert 'keras_psp.data' not in sys.modules; "
+        "print(*dir(keras_psp)); print(keras_psp.export.onnx.__name__, "
+        "keras_psp.training.recipe('scenes').crop_size, hasattr(keras_psp, 'nothing'))"
+    )
+    names, found = run(code).stdout.strip().splitlines()
+    assert found == "onnx 96 False"
+    assert {"data", "evaluation", "export", "training", "visual", "weights"} < set(names.split())
+
+
 def test_import_pulls_in_nothing_but_keras_and_numpy():
     code = (
         "import keras, sys; before = set(sys.modules); import keras_psp; "

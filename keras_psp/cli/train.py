@@ -48,10 +48,10 @@ def add(commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Train, and say where the results are."""
-    from keras_psp.training.recipes import Recipe, recipe
+    from keras_psp.training.recipes import Recipe, recipe, typed
 
     fields = {
-        field.name: _value(given, field)
+        field.name: typed(field.name, given)
         for field in dataclasses.fields(Recipe)
         if (given := getattr(options, f"field_{field.name}", None)) is not None
     }
@@ -70,26 +70,6 @@ def run(options: argparse.Namespace) -> int:
         print(f"best mean IoU {done.best_mean_iou:.2%}: {done.folder / 'best.keras'}")
     print(done.folder / "last.keras")
     return 0
-
-
-def _value(words, field):
-    """What a user typed as the field's value; `Recipe` checks its type."""
-    from keras_psp.training.recipes import fits
-
-    values = tuple(_parsed(word) for word in words)
-    return values[0] if len(values) == 1 and not fits(values, field.type) else values
-
-
-def _parsed(word):
-    named = {"none": None, "true": True, "false": False}
-    if word.lower() in named:
-        return named[word.lower()]
-    for kind in (int, float):
-        try:
-            return kind(word)
-        except ValueError:
-            continue
-    return word
 
 
 def _help(recipe, field):

@@ -7,6 +7,7 @@ configuration language.
 import dataclasses
 import os
 import typing
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from keras_psp.imagenet import IMAGENET_MEAN
@@ -171,6 +172,30 @@ def fits(value, kind):
     if isinstance(value, bool):
         return kind is bool
     return isinstance(value, (int, float) if kind is float else kind)
+
+
+def typed(name: str, words: Sequence[str]):
+    """What a user typed as a field's value, on a command line; `Recipe` checks its type.
+
+    Args:
+        name: of the field.
+        words: "none", "true", "false", numbers or texts; several are a tuple.
+    """
+    kind = {field.name: field.type for field in dataclasses.fields(Recipe)}.get(name)
+    values = tuple(_value(word) for word in words)
+    return values[0] if len(values) == 1 and not fits(values, kind) else values
+
+
+def _value(word):
+    named = {"none": None, "true": True, "false": False}
+    if word.lower() in named:
+        return named[word.lower()]
+    for number in (int, float):
+        try:
+            return number(word)
+        except ValueError:
+            continue
+    return word
 
 
 def _words(kind):

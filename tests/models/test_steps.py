@@ -32,7 +32,7 @@ from keras_psp import SGD, DilatedResNet, MeanIoU, PSPNet
 
 keras.utils.set_random_seed(0)
 with strategy.scope() if strategy else contextlib.nullcontext():
-    backbone = DilatedResNet(18, stem_filters=(8,), name="backbone")
+    backbone = DilatedResNet(18, stem_filters=(8,), num_stages=2, name="backbone")
     model = PSPNet(3, backbone=backbone, bin_sizes=(1, 2), fusion_filters=8, dropout=0.0)
     model.compile(SGD(0.01), metrics=[MeanIoU(3)], gradient_accumulation_steps=parts)
 rng = np.random.default_rng(0)

@@ -4,8 +4,8 @@ import pathlib
 
 import pytest
 
-from keras_psp.cli.train import _value
 from keras_psp.training import RECIPES, Recipe, recipe
+from keras_psp.training.recipes import typed
 
 
 def test_published_settings():
@@ -82,8 +82,7 @@ def test_unknown_recipe():
     ],
 )
 def test_values_of_the_command_line(name, words, value):
-    field = next(f for f in dataclasses.fields(Recipe) if f.name == name)
-    assert _value(words, field) == value
+    assert typed(name, words) == value
     recipe("camvid", **{name: value})
 
 
