@@ -75,12 +75,14 @@ class Setting:
     """How a data set's rows are trained.
 
     Attributes:
+        dataset: of `keras_psp.data`.
         recipe: the name it starts from.
         split: judged.
         depths: networks, for the rows of table 3 and the last of table 4; others take the first.
         fields: of the recipe.
     """
 
+    dataset: str
     recipe: str
     split: str
     depths: tuple[str, ...]
@@ -92,10 +94,24 @@ PAPER_DEPTHS = ("resnet50", "resnet101", "resnet152", "resnet269")
 # than the scene, as the paper finds of ResNet-50 in its pictures (section 3.2). All four stages see
 # 435 and tell the context without a pyramid (results/context.md).
 SEES_LITTLE = {"num_stages": 2, "output_stride": 8}
+# For two CPU cores: half of the size, and no ImageNet weights.
+HALF = {
+    "image_size": (180, 240),
+    "crop_size": (177, 233),
+    "output_stride": 16,
+    "stem_filters": (64,),
+    "weights": None,
+    "head_multiplier": 1.0,
+    "learning_rate": 0.02,
+    "warmup_steps": 50,
+    "batch_size": 8,
+    "epochs": 15,
+}
+DEPTHS = ("resnet18", "resnet34")
+WITHOUT = {"validation_epochs": 0}
 SETTINGS = {
-    "scenes": Setting(
-        "scenes", "test", ("resnet18", "resnet34"), {"validation_epochs": 0} | SEES_LITTLE
-    ),
-    "camvid": Setting("camvid", "test", PAPER_DEPTHS, {"validation_epochs": 0}),
-    "ade20k": Setting("ade20k", "val", PAPER_DEPTHS, {"validation_epochs": 0}),
+    "scenes": Setting("scenes", "scenes", "test", DEPTHS, WITHOUT | SEES_LITTLE),
+    "camvid": Setting("camvid", "camvid", "test", PAPER_DEPTHS, WITHOUT),
+    "camvid_half": Setting("camvid", "camvid", "test", DEPTHS, WITHOUT | HALF),
+    "ade20k": Setting("ade20k", "ade20k", "val", PAPER_DEPTHS, WITHOUT),
 }

@@ -2,6 +2,7 @@
 
     python benchmarks/ablations.py --table 1 --seeds 0 1 2              # generated scenes
     python benchmarks/ablations.py --table 1 2 --data camvid --root CamVid
+    python benchmarks/ablations.py --table 1 2 --data camvid_half --root CamVid --seeds 0
 
 Every row is trained by the package's recipe of the data set and judged by `keras_psp.evaluate`,
 in a process of its own. A training that is stopped goes on where it was, and what is done isn't
@@ -22,7 +23,7 @@ from measure import environment, progress
 from keras_psp.training.recipes import typed
 
 
-def judged(folder, dataset, root, counts, image_size, fields, protocol):
+def judged(folder, name, root, counts, image_size, fields, protocol):
     """Train what isn't trained yet, judge it, and keep the figures in the folder."""
     import keras_psp
     from keras_psp import data
@@ -30,15 +31,17 @@ def judged(folder, dataset, root, counts, image_size, fields, protocol):
     from keras_psp.files import written_aside
     from keras_psp.training import recipe
 
-    setting = SETTINGS[dataset]
+    setting = SETTINGS[name]
+    dataset = setting.dataset
     chosen = recipe(setting.recipe, **fields)
     if dataset == "scenes":
         source = data.GeneratedScenes(seed=chosen.seed, image_size=image_size, counts=counts)
     else:
         source = data.load(dataset, root=root)
     keras_psp.train(chosen, data=source, output=folder)  # at once where it is done
-    scales = {"scales": SIX_SCALES, "flip": True} if protocol == "multi_scale" else {}
-    found = keras_psp.evaluate(folder / "last.keras", source, split=setting.split, **scales)
+    views = {"scales": SIX_SCALES, "flip": True} if protocol == "multi_scale" else {}
+    views["base_size"] = max(chosen.image_size) if chosen.image_size else None
+    found = keras_psp.evaluate(folder / "last.keras", source, split=setting.split, **views)
     confusion = found.measures.confusion
     figures = {"mean IoU": found.mean_iou, "pixel accuracy": found.pixel_accuracy}
     if dataset == "scenes":

@@ -13,7 +13,7 @@ class Absent:
 sys.meta_path.insert(0, Absent())
 import numpy as np
 import keras_psp
-model = keras_psp.PSPNet(2, backbone=keras_psp.DilatedResNet(18, stem_filters=(8,)))
+model = keras_psp.PSPNet(2, backbone=keras_psp.DilatedResNet(18, stem_filters=(8,), num_stages=2))
 print(model(np.zeros((1, 48, 48, 3), "float32")).shape)
 """
 
