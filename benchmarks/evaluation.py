@@ -12,14 +12,13 @@ import argparse
 import json
 import resource
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
-from measure import environment, progress
+from measure import Worker, environment, progress
 
 sys.path.insert(0, str(Path(__file__).parent / "parity"))
 from protocol import BASE_SIZE, SIX, Authors
@@ -66,30 +65,6 @@ def work(kind, folder, repository):
         print(json.dumps([seconds, most]), flush=True)
 
 
-class Worker:
-    """One of these processes."""
-
-    def __init__(self, kind, folder, repository):
-        command = [sys.executable, __file__, "--work", kind, "--folder", str(folder)]
-        command += ["--semseg", str(repository)]
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        self._answer()
-
-    def __call__(self, number):
-        """Seconds for an image, and the process' largest memory so far in MB."""
-        self._process.stdin.write(f"{number}\n")
-        self._process.stdin.flush()
-        return self._answer()
-
-    def _answer(self):
-        line = self._process.stdout.readline()
-        if not line:
-            raise SystemExit("a process ended before its answer")
-        return json.loads(line)
-
-
 def main():
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -103,7 +78,8 @@ def main():
         return
     numbers = range(min(options.images, len(SIZES)))
     with tempfile.TemporaryDirectory() as folder:
-        workers = {kind: Worker(kind, folder, options.semseg) for kind in KINDS}
+        common = ("--folder", folder, "--semseg", str(options.semseg))
+        workers = {kind: Worker("--work", kind, *common) for kind in KINDS}
         found = {kind: [] for kind in KINDS}
         for number in numbers:
             for kind in KINDS:

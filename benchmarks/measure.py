@@ -2,10 +2,12 @@
 
 import datetime
 import importlib.metadata
+import json
 import os
 import platform
 import re
 import statistics
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -24,6 +26,38 @@ def rows_written(output):
     """Steps that a training has written into its folder so far."""
     path = output / "steps.csv"
     return max(0, len(path.read_text().splitlines()) - 1) if path.exists() else 0
+
+
+class Worker:
+    """The script that is running, in a process of its own that answers each line with a line.
+
+    Args:
+        arguments: of its command line.
+
+    Attributes:
+        greeting: what it says once it is ready, from JSON.
+    """
+
+    def __init__(self, *arguments):
+        self._process = subprocess.Popen(
+            [sys.executable, sys.argv[0], *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.greeting = self._answer()
+
+    def __call__(self, question=""):
+        """The answer, from JSON."""
+        self._process.stdin.write(f"{question}\n")
+        self._process.stdin.flush()
+        return self._answer()
+
+    def _answer(self):
+        line = self._process.stdout.readline()
+        if not line:
+            raise SystemExit("a process ended before its answer")
+        return json.loads(line)
 
 
 def compiled(function, inputs, trained=(), *, mode):

@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from measure import environment, progress
+from measure import Worker, environment, progress
 
 SIZE, CLASSES, THREADS = (473, 473), 150, 2
 MEAN, STD = np.array([123.675, 116.28, 103.53]), np.array([58.395, 57.12, 57.375])
@@ -184,29 +184,6 @@ def work(name, options):
         print(json.dumps([1e3 * seconds, most]), flush=True)
 
 
-class Worker:
-    """One of these processes."""
-
-    def __init__(self, name, arguments):
-        command = [sys.executable, __file__, *arguments, "--work", name]
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        self.size = self._answer()
-
-    def __call__(self):
-        """Milliseconds of one image, and the process' largest memory so far in MB."""
-        self._process.stdin.write("\n")
-        self._process.stdin.flush()
-        return self._answer()
-
-    def _answer(self):
-        line = self._process.stdout.readline()
-        if not line:
-            raise SystemExit("a process ended before its answer")
-        return json.loads(line)
-
-
 def main():
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -233,7 +210,7 @@ def main():
     workers = {}
     for name in names:
         progress(f"starting {name}")
-        workers[name] = Worker(name, arguments)
+        workers[name] = Worker(*arguments, "--work", name)
     times, memory = {name: [] for name in names}, {}
     for turn in range(options.rounds + 1):
         for name in names:
@@ -257,7 +234,7 @@ def main():
         print(
             f"| {name} | {median[name]:.0f} ({min(found):.0f} to {max(found):.0f}) "
             f"| {statistics.median(ratios):.2f} | {median[name] / plain:.2f} "
-            f"| {workers[name].size / 1e6:.0f} | {memory[name]:.0f} MB | {100 * equal:.2f} % |"
+            f"| {workers[name].greeting / 1e6:.0f} | {memory[name]:.0f} MB | {100 * equal:.2f} % |"
         )
 
 
