@@ -32,7 +32,6 @@ def main():
     counts = {"train": args.pictures, "val": 200, "test": 500}
     source = data.GeneratedScenes(image_size=(128, 128), counts=counts)
     run = keras_psp.train("boxed", data=source, output=args.output)
-    run.model.name = NAME
     save_compact(run.model, args.file)
 
     print(environment(("tensorflow",)))
@@ -43,6 +42,7 @@ def main():
     for title, model, protocol in (
         ("trained, float32", run.model, {}),
         ("in the box, kernels in 8 bits", boxed, {}),
+        ("in the box, pictures enlarged to 192", boxed, {"base_size": 192}),
         ("in the box, six scales and flip", boxed, multi_scale),
     ):
         found = keras_psp.evaluate(model, source, split="test", **protocol)

@@ -1,8 +1,8 @@
 """A web demo: a photo in, its classes out. Ready for Hugging Face Spaces.
 
     pip install "keras-psp[demo]"
-    python examples/gradio_app.py                          # PSPNet-50 of ADE20K
-    python examples/gradio_app.py runs/camvid              # a training, a .keras file or a preset
+    python examples/gradio_app.py                # the model in the box, which needs no network
+    python examples/gradio_app.py runs/camvid    # a training, a .keras file or a preset
     KERAS_PSP_MODEL=runs/camvid python examples/gradio_app.py
 
 Photos in the folder "photos" beside this file, or in --photos, are shown as examples.
@@ -17,7 +17,12 @@ from PIL import Image
 
 import keras_psp
 from keras_psp import visual
-from keras_psp.evaluation.prediction import DEFAULT_MODEL, open_model, out_of_memory
+from keras_psp.evaluation.prediction import (
+    DEFAULT_MODEL,
+    open_model,
+    out_of_memory,
+    usual_size,
+)
 
 MAX_PIXELS = int(float(os.environ.get("KERAS_PSP_MAX_MEGAPIXELS", 25)) * 1e6)
 SCALES = {
@@ -57,12 +62,13 @@ def overlay(prediction, opacity):
     return picture
 
 
-def demo(model, *, photos=()):
+def demo(model, *, photos=(), side=512):
     """The app of a network, to be launched.
 
     Args:
         model: a `PSPNet`.
         photos: paths of examples.
+        side: pixels of the longer side for the network, at first.
     """
     try:
         import gradio as gr
@@ -108,8 +114,12 @@ def demo(model, *, photos=()):
                 with gr.Accordion("Options", open=False):
                     scales = gr.Radio(list(SCALES), value="1", label="Scales, averaged")
                     flip = gr.Checkbox(label="Average with the mirror image")
-                    side = gr.Slider(
-                        256, 1024, 512, step=64, label="Longer side for the network, pixels"
+                    longer = gr.Slider(
+                        128,
+                        1024,
+                        side,
+                        step=64,
+                        label="Longer side for the network, pixels",
                     )
                 run = gr.Button("Segment", variant="primary")
             with gr.Column():
@@ -120,7 +130,7 @@ def demo(model, *, photos=()):
             gr.Examples([str(path) for path in photos], inputs=photo, cache_examples=False)
         run.click(
             segment,
-            [photo, scales, flip, side, opacity],
+            [photo, scales, flip, longer, opacity],
             [result, classes, kept],
             api_name="segment",
             concurrency_limit=1,  # one network, one photo at a time; others wait in the queue
@@ -149,7 +159,8 @@ def main():
         for path in (options.photos.iterdir() if options.photos.is_dir() else ())
         if path.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp")
     )
-    demo(model, photos=examples).launch(
+    side = usual_size(options.model) or 512
+    demo(model, photos=examples, side=side).launch(
         server_port=options.port, max_file_size="50mb", footer_links=["api"]
     )
 

@@ -132,7 +132,7 @@ def zoo() -> str:
                         preset["stem"],
                         str(preset["output_stride"]),
                         "{}x{}".format(*preset["crop"]),
-                        f"{preset['iterations'] // 1000}k",
+                        f"{preset['iterations'] / 1000:g}k",
                         *("-" if mean is None else f"{mean:.2f}" for mean in means),
                         f"[.pth]({preset['url']})" if preset["url"] else "in the package",
                     )

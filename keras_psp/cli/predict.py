@@ -28,14 +28,16 @@ def add(commands) -> None:
     )
     predict.add_argument(
         "--model",
-        help="a preset's name, a .keras file or the folder of a training "
-        "[pspnet_r50-d8_512x512_160k_ade20k]",
+        help="a preset's name, as pspnet_r50-d8_512x512_160k_ade20k, a .keras file or the folder "
+        "of a training [pspnet_r18-d8_128x128_scenes, which needs no network]",
     )
     predict.add_argument("--output", type=Path, required=True, help="folder of the results")
     add_scales(predict)
     predict.add_argument("--crop", type=int, help="side of a sliding window [the whole picture]")
     predict.add_argument("--overlap", type=float, default=1 / 3, help="of windows [1/3]")
-    predict.add_argument("--base-size", type=int, help="longer side at scale 1 [its own]")
+    predict.add_argument(
+        "--base-size", type=int, help="longer side at scale 1 [its own; 192 for the default model]"
+    )
     predict.add_argument("--batch-size", type=int, default=4, help="pictures at a time [4]")
     predict.add_argument(
         "--probabilities", action="store_true", help="write them too, as float16: large files"

@@ -25,6 +25,7 @@ from keras_psp.evaluation.prediction import (
     outcomes,
     palette_of,
     result_files,
+    usual_size,
 )
 from keras_psp.evaluation.segmenter import Segmenter
 from keras_psp.evaluation.video import predict_video
@@ -119,6 +120,7 @@ def predict_files(
     if not items:
         raise ValueError("photos is empty; give at least one.")
     network = open_model(model)
+    base_size = base_size or usual_size(model)
     segmenter = Segmenter(
         network,
         scales=scales,

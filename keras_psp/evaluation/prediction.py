@@ -22,7 +22,10 @@ from keras_psp.models.pspnet import PSPNet
 from keras_psp.visual.palette import default_palette
 from keras_psp.visual.picture import overlay_with_legend, save_picture
 
-DEFAULT_MODEL = "pspnet_r50-d8_512x512_160k_ade20k"
+DEFAULT_MODEL = "pspnet_r18-d8_128x128_scenes"
+"""What comes with the package and needs no network."""
+_DEFAULT_SIZE = 192  # where it is best on its scenes of 128, and on photographs
+_PHOTOGRAPHS = "pspnet_r50-d8_512x512_160k_ade20k"
 _PIXELS = 2**24  # of the photographs that go to the network together
 _DECODERS = 4  # threads; twice as many photographs wait at most
 _NOTEBOOK = 1000  # pixels of the longer side
@@ -203,11 +206,15 @@ def predict(
             width, 3) of 0 to 255: see `keras_psp.data.photos.read_photo`. Or several: a
             folder, with all below it, a pattern as "*.jpg", an array (n, height, width, 3),
             or an iterable of any of these.
-        model: None for "pspnet_r50-d8_512x512_160k_ade20k", PSPNet-50 of ADE20K; another
-            preset's name (`keras_psp.list_presets()`), a `PSPNet`, a `.keras` or other
-            file that `keras_psp.weights.convert` knows, or the folder of a training. The
-            last one opened by name is kept for the next call.
-        scales, flip, crop, overlap, base_size, batch_size: see `Segmenter`.
+        model: None for "pspnet_r18-d8_128x128_scenes", which comes with this package and
+            knows the few classes of its generated scenes; a preset's name
+            (`keras_psp.list_presets()`; "pspnet_r50-d8_512x512_160k_ade20k" is for
+            photographs), a `PSPNet`, a `.keras` or other file that
+            `keras_psp.weights.convert` knows, or the folder of a training. The last one
+            opened by name is kept for the next call.
+        scales, flip, crop, overlap, batch_size: see `Segmenter`.
+        base_size: longer side of the photograph at scale 1, in pixels. None is its own; for
+            the network that comes with this package, by its name, 192.
         probabilities: keep them as well; they take 4 bytes a class and pixel.
         max_pixels: larger photographs are refused.
 
@@ -226,7 +233,7 @@ def predict(
         flip=flip,
         crop=crop,
         overlap=overlap,
-        base_size=base_size,
+        base_size=base_size or usual_size(model),
         batch_size=batch_size,
     )
     found = outcomes(
@@ -362,6 +369,7 @@ def open_model(model: Any) -> PSPNet:
     if isinstance(model, PSPNet):
         return model
     if model is None:
+        _say_which()
         model = DEFAULT_MODEL
     if not isinstance(model, str | os.PathLike):
         raise TypeError(
@@ -383,6 +391,24 @@ def open_model(model: Any) -> PSPNet:
         # A preset's name may hold neither.
         raise FileNotFoundError(f"model {str(model)!r}: there is no such file or folder.")
     return _opened(str(model), None)
+
+
+def usual_size(model: Any) -> int | None:
+    """Longer side for photographs where none is given, by the model that `predict` was given.
+
+    None, their own, but for what comes with this package: that was trained on small pictures,
+    and takes large ones for something else.
+    """
+    return _DEFAULT_SIZE if model is None or str(model) == DEFAULT_MODEL else None
+
+
+@functools.cache
+def _say_which():
+    print(
+        f"model: {DEFAULT_MODEL}, which comes with keras_psp and knows generated scenes only; for "
+        f"photographs give a preset that is fetched once, as {_PHOTOGRAPHS}",
+        file=sys.stderr,
+    )
 
 
 @functools.lru_cache(maxsize=1)

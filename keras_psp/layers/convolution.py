@@ -102,22 +102,22 @@ class SymmetricConv2D(keras.layers.Conv2D):
                 f"kernel_size={kernel_size} is even; symmetric padding needs an odd size."
             )
 
-    def convolution_op(self, inputs, kernel):
+    def convolution_op(self, inputs, kernel, product=False):
         if self._subsampling > 1:
             inputs = inputs[:, :: self._subsampling, :: self._subsampling]
         padding = [
             dilation * (size - 1) // 2
             for dilation, size in zip(self.dilation_rate, self.kernel_size, strict=True)
         ]
+        if max(self.kernel_size) == 1 and (product or keras.backend.backend() == "jax"):
+            # The same in exact arithmetic, and XLA's gradient of the convolution's kernel is six
+            # times slower on the CPU.
+            rows, columns = self.strides
+            return ops.matmul(inputs[:, ::rows, ::columns], ops.convert_to_tensor(kernel)[0, 0])
         if keras.backend.backend() == "tensorflow":
             return _tensorflow_convolution(
                 inputs, kernel, self.strides, self.dilation_rate, padding
             )
-        if max(self.kernel_size) == 1 and keras.backend.backend() == "jax":
-            # A matrix product: the same in exact arithmetic, and XLA's gradient of the
-            # convolution's kernel is six times slower on the CPU.
-            rows, columns = self.strides
-            return ops.matmul(inputs[:, ::rows, ::columns], kernel[0, 0])
         same = max(self.strides) == 1
         if not same and max(padding) > 0:
             inputs = ops.pad(inputs, [[0, 0], [padding[0]] * 2, [padding[1]] * 2, [0, 0]])
@@ -261,10 +261,27 @@ class ConvNorm(keras.layers.Layer):
         elif self.norm is not None and not training:
             x = self._folded(x)
         else:
-            x = self.conv(x)
+            x = self._product(x) if training and self._trains_by_product() else self.conv(x)
             if self.norm is not None:
                 x = self.norm(x, training=training)
         return ops.relu(x) if self.activation else x
+
+    def _trains_by_product(self):
+        """Whether a 1x1 convolution is a matrix product in training.
+
+        On TensorFlow's CPU a whole step takes a seventh less by that under XLA, and the same in
+        graph mode. For inference it stays what exporters and graph optimisation look for, and on
+        a GPU it keeps the layout of its neighbours.
+        """
+        if max(self.conv.kernel_size) > 1 or keras.backend.backend() != "tensorflow":
+            return False
+        import tensorflow as tf
+
+        return not tf.config.list_physical_devices("GPU")
+
+    def _product(self, x):
+        x = self.conv.convolution_op(x, self.conv.kernel, product=True)
+        return x if self.conv.bias is None else _with_bias(x, self.conv.bias)
 
     def _folded(self, x):
         """Both as one convolution, as is possible once the statistics stand still.

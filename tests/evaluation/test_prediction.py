@@ -262,8 +262,27 @@ def test_presets_are_opened_once(model, monkeypatch):
     keras_psp.predict(photo(), name)
     keras_psp.predict(photo(), name)
     keras_psp.predict(photo())
-    assert asked == [name, "pspnet_r50-d8_512x512_160k_ade20k"]
+    assert asked == [name, "pspnet_r18-d8_128x128_scenes"]
     module._opened.cache_clear()
+
+
+def test_without_a_model_that_in_the_box_sees_photographs_small(capsys):
+    module._say_which.cache_clear()
+    large = np.asarray(Image.fromarray(photo()).resize((560, 400)))
+    found = keras_psp.predict(large)
+    assert found.classes.shape == (400, 560) and "water" in found.class_names
+    err = capsys.readouterr().err
+    assert "knows generated scenes only; for photographs give a preset" in err
+    assert "pspnet_r50-d8_512x512_160k_ade20k" in err
+    boxed = open_model("pspnet_r18-d8_128x128_scenes")
+    small_size = Segmenter(boxed, base_size=192).classes([large])[0]
+    np.testing.assert_array_equal(found.classes, small_size)
+    own_size = keras_psp.predict(large, base_size=560).classes
+    assert (own_size != small_size).any()
+    assert "model" not in capsys.readouterr().err  # said once
+    named = keras_psp.predict(large, "pspnet_r18-d8_128x128_scenes")
+    np.testing.assert_array_equal(named.classes, small_size)
+    np.testing.assert_array_equal(keras_psp.predict(large, boxed).classes, own_size)
 
 
 @pytest.mark.parametrize(

@@ -109,3 +109,35 @@ def test_a_traced_convolution_leaves_no_graph_behind():
     gc.collect()
     # A custom gradient would keep it, and the weights that it reads, for good.
     assert graph() is None
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="about TensorFlow's graphs")
+@pytest.mark.parametrize("strides", [1, 2])
+@pytest.mark.parametrize("use_bias", [False, True])
+def test_a_pointwise_convolution_trains_as_a_product(strides, use_bias, monkeypatch):
+    import tensorflow as tf
+
+    layer = ConvNorm(3, 1, strides=strides, use_bias=use_bias)
+    x = tf.constant(np.random.default_rng(0).standard_normal((2, 7, 6, 4)), "float32")
+    layer.build(x.shape)
+    layer.conv.kernel.assign(np.random.default_rng(1).standard_normal((1, 1, 4, 3)))
+    if use_bias:
+        layer.conv.bias.assign([0.5, -1.0, 2.0])
+
+    def trained():
+        with tf.GradientTape() as tape:
+            y = layer(x, training=True)
+            energy = tf.reduce_sum(y**2)
+        return y, tape.gradient(energy, [v.value for v in layer.trainable_variables])
+
+    def operations(training):
+        function = tf.function(lambda: layer(x, training=training), autograph=False)
+        return {op.type for op in function.get_concrete_function().graph.get_operations()}
+
+    assert "Conv2D" not in operations(training=True)
+    assert "Conv2D" in operations(training=False)
+    found = tf.nest.flatten(trained())
+    monkeypatch.setattr(ConvNorm, "_trains_by_product", lambda self: False)
+    assert "Conv2D" in operations(training=True)
+    for value, expected in zip(found, tf.nest.flatten(trained()), strict=True):
+        np.testing.assert_allclose(value, expected, rtol=1e-4, atol=1e-4)

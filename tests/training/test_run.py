@@ -16,6 +16,7 @@ from keras_psp.training import callbacks, checkpoints
 from keras_psp.training.folder import Table
 
 SMALL = {
+    "num_stages": 2,
     "stem_filters": (8,),
     "bin_sizes": (1, 2),
     "crop_size": 49,

@@ -18,11 +18,12 @@ import pytest
 import writers
 
 import keras_psp
-from keras_psp import PSPNet, labels
+from keras_psp import PSPNet, data, labels
 from keras_psp.weights import WeightsFileError, presets, store
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (1, 65, 57, 3)).astype("float32")
-NAMES = [preset.name for preset in keras_psp.list_presets()]
+PUBLISHED = [preset for preset in keras_psp.list_presets() if preset.url]
+BOXED = "pspnet_r18-d8_128x128_scenes"
 
 
 def checkpoint_of(preset):
@@ -32,8 +33,8 @@ def checkpoint_of(preset):
 
 
 def test_all_published_networks_are_listed():
-    assert len(NAMES) == len(set(NAMES)) == 54
-    for preset in keras_psp.list_presets():
+    assert len({preset.name for preset in PUBLISHED}) == len(PUBLISHED) == 54
+    for preset in PUBLISHED:
         assert len(store.digest(preset.url)) == 8
         assert Path(preset.url).name.startswith(preset.name)
         assert ("769x769" in preset.name) == preset.align_corners
@@ -53,9 +54,7 @@ def test_the_list_is_a_table_of_a_data_set():
 
 
 # One preset of every architecture; benchmarks/parity/presets.py does all 54.
-ARCHITECTURES = {
-    (p.backbone, p.stem, p.output_stride, p.align_corners): p for p in keras_psp.list_presets()
-}
+ARCHITECTURES = {(p.backbone, p.stem, p.output_stride, p.align_corners): p for p in PUBLISHED}
 
 
 @pytest.mark.parametrize("preset", ARCHITECTURES.values(), ids=lambda preset: preset.name)
@@ -72,6 +71,25 @@ def test_every_architecture_takes_its_tensors_and_refuses_others(preset, tmp_pat
     for wrong in ({}, {f"{key}s": kernel}, {key: kernel[:-1]}):
         with pytest.raises(WeightsFileError, match=key):
             preset.family.load(model, tensors | wrong)
+
+
+# --- In the box ---
+
+
+def test_the_network_in_the_box_knows_its_scenes_without_a_network(monkeypatch):
+    monkeypatch.setenv("KERAS_PSP_MIRROR", "http://127.0.0.1:1")
+    preset = presets.find_preset(BOXED)
+    assert preset.size < 15e6
+    model = PSPNet.from_preset(BOXED)
+    known = labels.labels("scenes")
+    assert tuple(model.class_names) == tuple(known.class_names)
+    assert tuple(map(tuple, model.palette)) == known.palette
+    assert model.backbone.depth == 18 and model.backbone.output_stride == preset.output_stride
+    source = data.GeneratedScenes(image_size=preset.crop, counts={"val": 16})
+    assert keras_psp.evaluate(model, source, split="val", progress=False).pixel_accuracy > 0.85
+    tuned = PSPNet(num_classes=3, weights=BOXED, backbone="resnet18")
+    kernels = (model.backbone.weights[0], tuned.backbone.weights[0])
+    np.testing.assert_array_equal(*map(keras.ops.convert_to_numpy, kernels))
 
 
 # --- Fetching -------------------------------------------------------------------
