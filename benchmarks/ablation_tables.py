@@ -75,14 +75,12 @@ class Setting:
     """How a data set's rows are trained.
 
     Attributes:
-        dataset: of `keras_psp.data`.
-        recipe: the name it starts from.
+        recipe: the name it starts from, which is that of the data set too.
         split: judged.
         depths: networks, for the rows of table 3 and the last of table 4; others take the first.
         fields: of the recipe.
     """
 
-    dataset: str
     recipe: str
     split: str
     depths: tuple[str, ...]
@@ -110,8 +108,8 @@ HALF = {
 DEPTHS = ("resnet18", "resnet34")
 WITHOUT = {"validation_epochs": 0}
 SETTINGS = {
-    "scenes": Setting("scenes", "scenes", "test", DEPTHS, WITHOUT | SEES_LITTLE),
-    "camvid": Setting("camvid", "camvid", "test", PAPER_DEPTHS, WITHOUT),
-    "camvid_half": Setting("camvid", "camvid", "test", DEPTHS, WITHOUT | HALF),
-    "ade20k": Setting("ade20k", "ade20k", "val", PAPER_DEPTHS, WITHOUT),
+    "scenes": Setting("scenes", "test", DEPTHS, WITHOUT | SEES_LITTLE),
+    "camvid": Setting("camvid", "test", PAPER_DEPTHS, WITHOUT),
+    "camvid_half": Setting("camvid", "test", DEPTHS, WITHOUT | HALF),
+    "ade20k": Setting("ade20k", "val", PAPER_DEPTHS, WITHOUT),
 }

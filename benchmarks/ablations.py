@@ -32,19 +32,17 @@ def judged(folder, name, root, counts, image_size, fields, protocol):
     from keras_psp.training import recipe
 
     setting = SETTINGS[name]
-    dataset = setting.dataset
     chosen = recipe(setting.recipe, **fields)
-    if dataset == "scenes":
+    if setting.recipe == "scenes":
         source = data.GeneratedScenes(seed=chosen.seed, image_size=image_size, counts=counts)
     else:
-        source = data.load(dataset, root=root)
+        source = data.load(setting.recipe, root=root)
     keras_psp.train(chosen, data=source, output=folder)  # at once where it is done
     views = {"scales": SIX_SCALES, "flip": True} if protocol == "multi_scale" else {}
-    views["base_size"] = max(chosen.image_size) if chosen.image_size else None
-    found = keras_psp.evaluate(folder / "last.keras", source, split=setting.split, **views)
+    found = keras_psp.evaluate(folder, source, split=setting.split, **views)
     confusion = found.measures.confusion
     figures = {"mean IoU": found.mean_iou, "pixel accuracy": found.pixel_accuracy}
-    if dataset == "scenes":
+    if setting.recipe == "scenes":
         figures |= context_figures(confusion, found.measures.iou)
     figures["classes"] = dict(zip(source.class_names, found.measures.iou.tolist(), strict=True))
     with written_aside(folder / f"{protocol}.json") as draft:

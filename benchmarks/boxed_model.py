@@ -2,7 +2,7 @@
 
     python benchmarks/boxed_model.py --output runs/boxed
 
-A PSPNet of ResNet-18 on generated scenes (recipe "boxed"), which have no licence to ask for. About
+A PSPNet of ResNet-18 on generated scenes (recipe "boxed"), which have no licence to ask for. Under
 an hour on two CPU cores; a training that is stopped goes on where it was. The file takes its
 place in `keras_psp/weights/boxed`, for `PSPNet.from_preset("pspnet_r18-d8_128x128_scenes")`.
 """

@@ -17,12 +17,8 @@ from PIL import Image
 
 import keras_psp
 from keras_psp import visual
-from keras_psp.evaluation.prediction import (
-    DEFAULT_MODEL,
-    open_model,
-    out_of_memory,
-    usual_size,
-)
+from keras_psp.evaluation.prediction import DEFAULT_MODEL, open_model, out_of_memory
+from keras_psp.evaluation.protocol import chosen_base_size
 
 MAX_PIXELS = int(float(os.environ.get("KERAS_PSP_MAX_MEGAPIXELS", 25)) * 1e6)
 SCALES = {
@@ -62,11 +58,12 @@ def overlay(prediction, opacity):
     return picture
 
 
-def demo(model, *, photos=(), side=512):
+def demo(model, *, name="", photos=(), side=512):
     """The app of a network, to be launched.
 
     Args:
         model: a `PSPNet`.
+        name: told on the page.
         photos: paths of examples.
         side: pixels of the longer side for the network, at first.
     """
@@ -100,13 +97,18 @@ def demo(model, *, photos=(), side=512):
         return None if found is None else overlay(found, opacity)
 
     names = model.class_names or ()
-    about = f"{model.num_classes} classes" + (f": {', '.join(names[:12])}" if names else "")
+    about = f"{name}: " if name else ""
+    about += f"{model.num_classes} classes" + (f": {', '.join(names[:12])}" if names else "")
     with gr.Blocks(title="PSPNet") as app:
         gr.Markdown(
             "# PSPNet\nThe class of every pixel of a photo, by the "
             "[Pyramid Scene Parsing Network](https://arxiv.org/abs/1612.01105) in Keras 3."
         )
         gr.Markdown(about + (" ..." if len(names) > 12 else ""))
+        if name == DEFAULT_MODEL:
+            gr.Markdown(
+                "It was trained on drawn scenes, to try this page out: not for photographs."
+            )
         kept = gr.State(time_to_live=600)
         with gr.Row():
             with gr.Column():
@@ -144,8 +146,8 @@ def main():
     parser.add_argument(
         "model",
         nargs="?",
-        default=os.environ.get("KERAS_PSP_MODEL", DEFAULT_MODEL),
-        help="a preset's name, a .keras file or a training's folder",
+        default=os.environ.get("KERAS_PSP_MODEL"),
+        help="a preset's name, a .keras file or a training's folder [the model in the box]",
     )
     parser.add_argument("--photos", type=Path, default=Path(__file__).parent / "photos")
     parser.add_argument("--port", type=int, help="default: 7860, or the next that is free")
@@ -159,8 +161,9 @@ def main():
         for path in (options.photos.iterdir() if options.photos.is_dir() else ())
         if path.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp")
     )
-    side = usual_size(options.model) or 512
-    demo(model, photos=examples, side=side).launch(
+    name = options.model or DEFAULT_MODEL
+    side = chosen_base_size(name, "auto") or 512
+    demo(model, name=name, photos=examples, side=side).launch(
         server_port=options.port, max_file_size="50mb", footer_links=["api"]
     )
 

@@ -1,6 +1,6 @@
 """PSPNet, the Pyramid Scene Parsing Network, in Keras 3."""
 
-import importlib
+from typing import TYPE_CHECKING
 
 from keras_psp.layers import AuxiliaryHead, DilatedBackbone, DilatedResNet, PyramidPoolingModule
 from keras_psp.losses import UpsampledCrossentropy
@@ -31,12 +31,16 @@ __all__ = [
 
 # Imported when first used: they need more than Keras.
 _EDGES = ("data", "evaluation", "export", "labels", "training", "visual", "weights")
+if TYPE_CHECKING:
+    from keras_psp import data, evaluation, export, labels, training, visual, weights  # noqa: F401
+else:
 
+    def __getattr__(name):
+        if name in _EDGES:
+            from importlib import import_module
 
-def __getattr__(name):
-    if name in _EDGES:
-        return importlib.import_module(f"{__name__}.{name}")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+            return import_module(f"{__name__}.{name}")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__():

@@ -12,10 +12,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="keras-psp", description="PSPNet in Keras 3")
     commands = parser.add_subparsers(dest="command", required=True)
 
-    presets = commands.add_parser("presets", help="list the published networks")
+    presets = commands.add_parser("presets", help="list the trained networks")
     presets.add_argument("--dataset", help="only those of one data set, as ade20k")
 
-    fetch = commands.add_parser("fetch", help="fetch and convert published networks ahead of use")
+    fetch = commands.add_parser("fetch", help="fetch and convert trained networks ahead of use")
     fetch.add_argument("presets", nargs="+", metavar="PRESET")
 
     convert = commands.add_parser("convert", help="make a .keras file of another project's")

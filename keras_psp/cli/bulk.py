@@ -14,8 +14,8 @@ def add(commands) -> None:
         help="predict or evaluate many images with Apache Beam; the same command goes on",
         description="Predict the classes of many images, and with labels evaluate. The same "
         "command again goes on where it was stopped. Without labels images are seen as `predict` "
-        "does, upright by their EXIF; with labels as stored, as in training. What stands after -- "
-        "goes to Beam: "
+        "does, upright by their EXIF, with labels as stored, as in training; both at their own "
+        "size unless --base-size says otherwise. What stands after -- goes to Beam: "
         "-- --runner=DataflowRunner --project=... The exit status is "
         f"{SOME_FAILED} where some images have no result and others have, 1 where none has.",
     )

@@ -58,14 +58,20 @@ def _add_protocol(parser):
         "--crop", type=int, help="side of a sliding window, as 473 [the whole image]"
     )
     group.add_argument("--overlap", type=float, default=1 / 3, help="of windows [1/3]")
-    group.add_argument(
+    add_base_size(group)
+    group.add_argument("--batch-size", type=int, default=4, help="windows at a time [4]")
+    group.add_argument("--quiet", action="store_true", help="no progress bars")
+
+
+def add_base_size(parser) -> None:
+    """Add --base-size, "auto", or a number whose 0 stands for None."""
+    parser.add_argument(
         "--base-size",
         type=lambda text: text if text == "auto" else int(text),
         default="auto",
-        help="longer side at scale 1; 0: its own [auto: the training's, where its folder says]",
+        help="longer side at scale 1; 0: its own [auto: the training's, where its folder says, 192 "
+        "for the network in the package, else its own]",
     )
-    group.add_argument("--batch-size", type=int, default=4, help="windows at a time [4]")
-    group.add_argument("--quiet", action="store_true", help="no progress bars")
 
 
 def add_scales(parser) -> None:

@@ -5,7 +5,7 @@ import sys
 import warnings
 from pathlib import Path
 
-from keras_psp.cli.evaluate import add_scales, scales_and_flip
+from keras_psp.cli.evaluate import add_base_size, add_scales, scales_and_flip
 
 SOME_FAILED = 3
 """The exit status where some photographs have no results and the others have."""
@@ -35,9 +35,7 @@ def add(commands) -> None:
     add_scales(predict)
     predict.add_argument("--crop", type=int, help="side of a sliding window [the whole picture]")
     predict.add_argument("--overlap", type=float, default=1 / 3, help="of windows [1/3]")
-    predict.add_argument(
-        "--base-size", type=int, help="longer side at scale 1 [its own; 192 for the default model]"
-    )
+    add_base_size(predict)
     predict.add_argument("--batch-size", type=int, default=4, help="pictures at a time [4]")
     predict.add_argument(
         "--probabilities", action="store_true", help="write them too, as float16: large files"
@@ -73,7 +71,7 @@ def run(options: argparse.Namespace) -> int:
         **views,
         crop=options.crop,
         overlap=options.overlap,
-        base_size=options.base_size,
+        base_size=options.base_size or None,
         batch_size=options.batch_size,
         probabilities=options.probabilities,
         suffix=f".{options.format}",

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from keras_psp.console import bar_console
+from keras_psp.console import Lines, bar_console
 
 
 def in_threads(function, items, title, *, progress=True, threads=None):
@@ -61,7 +61,14 @@ def with_bar(items: Iterable, title: str, total: int | None) -> Iterator:
     """The items, with a bar on stderr that tells how many are done and the time left."""
     from rich.progress import track
 
-    yield from track(items, title, total, console=bar_console())
+    console = bar_console()
+    yield from track(_told(items, title, total, Lines(console)), title, total, console=console)
+
+
+def _told(items, title, total, lines):
+    for number, item in enumerate(items, 1):
+        yield item
+        lines.say(f"{title}: {number}" + ("" if total is None else f" of {total}"))
 
 
 def _threads():

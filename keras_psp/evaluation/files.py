@@ -10,7 +10,7 @@ import shutil
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from keras_psp.data.photos import MAX_PIXELS, is_address
 from keras_psp.data.progress import ahead, with_bar
@@ -25,8 +25,8 @@ from keras_psp.evaluation.prediction import (
     outcomes,
     palette_of,
     result_files,
-    usual_size,
 )
+from keras_psp.evaluation.protocol import chosen_base_size
 from keras_psp.evaluation.segmenter import Segmenter
 from keras_psp.evaluation.video import predict_video
 from keras_psp.files import written_aside
@@ -73,7 +73,7 @@ def predict_files(
     flip: bool = False,
     crop: int | None = None,
     overlap: float = 1 / 3,
-    base_size: int | None = None,
+    base_size: int | Literal["auto"] | None = "auto",
     batch_size: int = 4,
     probabilities: bool = False,
     suffix: str = ".png",
@@ -120,7 +120,7 @@ def predict_files(
     if not items:
         raise ValueError("photos is empty; give at least one.")
     network = open_model(model)
-    base_size = base_size or usual_size(model)
+    base_size = chosen_base_size(DEFAULT_MODEL if model is None else model, base_size)
     segmenter = Segmenter(
         network,
         scales=scales,
@@ -276,7 +276,9 @@ class _Record:
             key for key in settings if there is not None and there.get(key) != settings[key]
         ]
         if differing and differing != ["model"] and not force:
-            key = next(key for key in differing if key != "model")
+            # Another model is told by its name, the same one trained on by its weights.
+            asked = differing if "weights" in differing else [k for k in differing if k != "model"]
+            key = asked[0]
             raise ValueError(
                 f"{folder} holds predictions with {key}={there.get(key)!r}, not "
                 f"{settings[key]!r}; choose another output, or force their replacement."

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
@@ -16,6 +16,7 @@ from PIL import Image
 from keras_psp.data.photos import MAX_PIXELS, read_photo
 from keras_psp.data.progress import ahead
 from keras_psp.evaluation.inputs import Input, find_inputs, is_one
+from keras_psp.evaluation.protocol import chosen_base_size
 from keras_psp.evaluation.segmenter import Segmenter
 from keras_psp.files import written_aside
 from keras_psp.models.pspnet import PSPNet
@@ -24,7 +25,6 @@ from keras_psp.visual.picture import overlay_with_legend, save_picture
 
 DEFAULT_MODEL = "pspnet_r18-d8_128x128_scenes"
 """What comes with the package and needs no network."""
-_DEFAULT_SIZE = 192  # where it is best on its scenes of 128, and on photographs
 _PHOTOGRAPHS = "pspnet_r50-d8_512x512_160k_ade20k"
 _PIXELS = 2**24  # of the photographs that go to the network together
 _DECODERS = 4  # threads; twice as many photographs wait at most
@@ -190,14 +190,15 @@ def predict(
     flip: bool = False,
     crop: int | None = None,
     overlap: float = 1 / 3,
-    base_size: int | None = None,
+    base_size: int | Literal["auto"] | None = "auto",
     batch_size: int = 4,
     probabilities: bool = False,
     max_pixels: int = MAX_PIXELS,
 ) -> Prediction | Predictions:
     """The class of every pixel of photographs.
 
-        keras_psp.predict("street.jpg").save("results")
+        ade20k = "pspnet_r50-d8_512x512_160k_ade20k"
+        keras_psp.predict("street.jpg", ade20k).save("results")
         for prediction in keras_psp.predict("holiday/", "runs/mine"):
             print(prediction.source, prediction.shares)
 
@@ -213,8 +214,8 @@ def predict(
             `keras_psp.weights.convert` knows, or the folder of a training. The last one
             opened by name is kept for the next call.
         scales, flip, crop, overlap, batch_size: see `Segmenter`.
-        base_size: longer side of the photograph at scale 1, in pixels. None is its own; for
-            the network that comes with this package, by its name, 192.
+        base_size: longer side of the photograph at scale 1, in pixels, None for its own; "auto"
+            as in `keras_psp.evaluate`.
         probabilities: keep them as well; they take 4 bytes a class and pixel.
         max_pixels: larger photographs are refused.
 
@@ -233,7 +234,7 @@ def predict(
         flip=flip,
         crop=crop,
         overlap=overlap,
-        base_size=base_size or usual_size(model),
+        base_size=chosen_base_size(DEFAULT_MODEL if model is None else model, base_size),
         batch_size=batch_size,
     )
     found = outcomes(
@@ -290,6 +291,9 @@ def outcomes(
             result = next(found)
             if isinstance(result, Exception):
                 reason = str(result).split("\n")[0]
+                if segmenter.base_size:
+                    remedy = f"base_size is {segmenter.base_size}, a larger one may help."
+                    reason = f"{reason.rstrip('.')}; {remedy}"
                 yield item, ValueError(f"{item.origin}: the network can't take it: {reason}")
                 continue
             classes, chances = result
@@ -391,15 +395,6 @@ def open_model(model: Any) -> PSPNet:
         # A preset's name may hold neither.
         raise FileNotFoundError(f"model {str(model)!r}: there is no such file or folder.")
     return _opened(str(model), None)
-
-
-def usual_size(model: Any) -> int | None:
-    """Longer side for photographs where none is given, by the model that `predict` was given.
-
-    None, their own, but for what comes with this package: that was trained on small pictures,
-    and takes large ones for something else.
-    """
-    return _DEFAULT_SIZE if model is None or str(model) == DEFAULT_MODEL else None
 
 
 @functools.cache

@@ -18,7 +18,7 @@ def run_folder(model: Any) -> Path | None:
 
 
 def chosen_base_size(model: Any, base_size: int | Literal["auto"] | None) -> int | None:
-    """The base size; for "auto" that of the training whose folder `model` is.
+    """The base size; for "auto" that of the training whose folder `model` is, or of the preset.
 
     A training with `image_size` has seen no larger images, so its network is tested at that size.
 
@@ -28,6 +28,10 @@ def chosen_base_size(model: Any, base_size: int | Literal["auto"] | None) -> int
     if base_size != "auto":
         return base_size
     folder = run_folder(model)
+    if folder is None and isinstance(model, str | os.PathLike):
+        from keras_psp.weights.presets import find_preset, preset_names
+
+        return find_preset(str(model)).base_size if str(model) in preset_names() else None
     if folder is None or not (folder / "recipe.json").is_file():
         return None
     size = json.loads((folder / "recipe.json").read_text("utf-8")).get("image_size")

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
-from keras_psp.console import bar_console
+from keras_psp.console import Lines, bar_console
 from keras_psp.data.arguments import checked_integer
 from keras_psp.data.cityscapes_labels import label_ids
 from keras_psp.evaluation.boundary import BoundaryIoU
@@ -69,7 +69,7 @@ def evaluate(
         scales, flip, crop, overlap, batch_size: see `Segmenter`. The default is one view of the
             whole picture.
         base_size: length that an image's longer side has at scale 1, None for its own; "auto" is
-            that of the training whose folder `model` is, else its own.
+            that of the training whose folder `model` is, or of the preset, else its own.
         output: folder for the results and, every 20 seconds, what there is so far; the same call
             again goes on from there. Without it nothing is written.
         save_predictions: also write a PNG of class indices for each picture, into
@@ -296,6 +296,7 @@ class _Bar:
 
     def __init__(self, shown, tally, count):
         self._tally = tally
+        self._count = count
         self._bar = None
         if shown:
             from rich.progress import (
@@ -307,6 +308,7 @@ class _Bar:
                 TimeRemainingColumn,
             )
 
+            console = bar_console()
             self._bar = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(),
@@ -314,8 +316,9 @@ class _Bar:
                 TextColumn("{task.fields[found]}"),
                 TimeElapsedColumn(),
                 TimeRemainingColumn(),
-                console=bar_console(),
+                console=console,
             )
+            self._lines = Lines(console)
             self._task = self._bar.add_task(
                 "evaluating", total=count, completed=tally.done, found=""
             )
@@ -329,6 +332,7 @@ class _Bar:
         if self._bar is not None:
             found = f"mean IoU {100 * self._tally.mean_iou:.2f} %"
             self._bar.update(self._task, completed=self._tally.done, found=found)
+            self._lines.say(f"evaluating: {self._tally.done} of {self._count}, {found}")
 
     def __exit__(self, *error):
         if self._bar is not None:

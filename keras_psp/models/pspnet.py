@@ -253,9 +253,10 @@ class PSPNet(keras.Model):
 
     @classmethod
     def from_preset(cls, name: str, **arguments) -> "PSPNet":
-        """A published PSPNet by its name, with its trained weights; every layer trainable.
+        """A trained PSPNet by its name; every layer trainable.
 
-        The file is fetched and converted once; see `keras_psp.list_presets()`.
+        A published file is fetched and converted once, and one comes with this package; see
+        `keras_psp.list_presets()`.
 
         Args:
             name: of the preset, as "pspnet_r50-d8_512x512_160k_ade20k".

@@ -265,7 +265,7 @@ def _published():
         warmup_steps=20,
         head_multiplier=1.0,
     )
-    # Of the network that comes with the package: an hour on two CPU cores.
+    # Of the network that comes with the package: under an hour on two CPU cores.
     found["boxed"] = dataclasses.replace(
         found["scenes"],
         name="boxed",

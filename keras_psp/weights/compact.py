@@ -4,6 +4,7 @@ import json
 import os
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -24,7 +25,10 @@ def save_compact(model: PSPNet, path: str | os.PathLike) -> None:
         path: of the .npz file; replaced once the new one is whole.
     """
     config = json.dumps({**model.get_config(), "frozen": []}).encode()
-    arrays = {"format": np.array(_FORMAT), "config": np.frombuffer(config, np.uint8)}
+    arrays: dict[str, Any] = {
+        "format": np.array(_FORMAT),
+        "config": np.frombuffer(config, np.uint8),
+    }
     for index, weight in enumerate(model.weights):
         values = keras.ops.convert_to_numpy(weight)
         if values.ndim == 4:

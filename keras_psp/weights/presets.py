@@ -45,8 +45,10 @@ class Preset:
         labels: of `keras_psp.labels`.
         align_corners: of all its upsampling.
         iterations: steps of training.
-        mean_iou, mean_iou_multi_scale: published, in percent; None where not given.
+        mean_iou, mean_iou_multi_scale: published, in percent; None where not given. Of a network
+            that comes with this package measured here (benchmarks/results/boxed_model.md).
         url: of the checkpoint; empty for a network that comes with this package.
+        base_size: longer side that it sees pictures best at, in pixels; None for any.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Preset:
     mean_iou: float | None
     mean_iou_multi_scale: float | None
     url: str
+    base_size: int | None = None
 
     @property
     def num_classes(self) -> int:
@@ -110,7 +113,9 @@ class PresetTable(tuple):
         """For `rich.print`."""
         import rich.table
 
-        table = rich.table.Table(title=f"{len(self)} presets", title_justify="left")
+        table = rich.table.Table(
+            title=f"{len(self)} preset{'s' * (len(self) != 1)}", title_justify="left"
+        )
         # A name is there to be copied: never folded.
         for column in ("name", "backbone", "data set"):
             table.add_column(column, no_wrap=True)

@@ -103,3 +103,30 @@ def test_errors_are_one_line(arguments, message, tmp_path, monkeypatch, capsys):
     err = capsys.readouterr().err
     assert err.startswith("keras-psp: ") and message in err and err.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_without_a_model_it_is_the_one_in_the_package(run, tmp_path, capsys):
+    photo, output = tmp_path / "photo.png", tmp_path / "out"
+    picture = np.random.default_rng(3).integers(0, 256, (90, 120, 3), np.uint8)
+    Image.fromarray(picture).resize((480, 360)).save(photo)
+    common = ["predict", str(photo), "--output", str(output), "--quiet"]
+    assert main(common) == 0
+    settings = json.loads((output / "predictions.json").read_text())
+    name = "pspnet_r18-d8_128x128_scenes"
+    assert (settings["model"], settings["base_size"]) == (name, 192)
+    boxed = keras_psp.PSPNet.from_preset(name)
+    (expected,) = Segmenter(boxed, base_size=192).classes([np.asarray(Image.open(photo))])
+    np.testing.assert_array_equal(np.asarray(Image.open(output / "photo_classes.png")), expected)
+    assert main([*common, "--model", name]) == 0
+    assert "1 done before" in capsys.readouterr().out
+    # Another network is told by its name, not by a digest of its weights.
+    assert main([*common, "--model", str(run), "--base-size", "192"]) == 1
+    err = capsys.readouterr().err
+    assert f"with model='{name}', not '{run}'" in err
+    # At its own size, and too flat for the usual one.
+    assert main([*common, "--base-size", "0", "--force"]) == 0
+    settings = json.loads((output / "predictions.json").read_text())
+    assert settings["base_size"] is None
+    Image.fromarray(picture[:20]).resize((900, 120)).save(photo)
+    assert main([*common, "--force"]) == 3
+    assert "base_size is 192, a larger one may help." in capsys.readouterr().err

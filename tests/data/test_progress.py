@@ -3,6 +3,7 @@ import time
 
 import pytest
 
+from keras_psp.console import Lines
 from keras_psp.data.progress import ahead, with_bar
 
 
@@ -46,3 +47,9 @@ def test_a_bar_passes_everything_on(capsys):
     assert list(with_bar(iter("abc"), "Reading", 3)) == ["a", "b", "c"]
     out, err = capsys.readouterr()
     assert out == "" and "Reading" in err
+
+
+def test_a_log_is_told_now_and_then(monkeypatch, capsys):
+    monkeypatch.setattr(Lines, "EVERY", -1.0)
+    assert list(with_bar(iter("ab"), "Reading", 2)) == ["a", "b"]
+    assert capsys.readouterr().err.splitlines()[:2] == ["Reading: 1 of 2", "Reading: 2 of 2"]

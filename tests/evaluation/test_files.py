@@ -379,7 +379,7 @@ def test_overlap_goes_to_the_windows_and_counts_where_there_are_some(photos, mod
 def test_damaged_settings_are_no_reason_to_mix(photos, model, quick):
     predict_files("in", "out", model, progress=False)
     (photos / "out" / "predictions.json").write_text("{")
-    with pytest.raises(ValueError, match="out holds predictions with weights=None"):
+    with pytest.raises(ValueError, match="out holds predictions with model=None"):
         predict_files("in", "out", model, progress=False)
 
 

@@ -112,6 +112,7 @@ def test_a_traced_convolution_leaves_no_graph_behind():
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="about TensorFlow's graphs")
+@pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="of the CPU")
 @pytest.mark.parametrize("strides", [1, 2])
 @pytest.mark.parametrize("use_bias", [False, True])
 def test_a_pointwise_convolution_trains_as_a_product(strides, use_bias, monkeypatch):
