@@ -1,6 +1,6 @@
 """Make the network that comes with the package: train, judge, write it in 8 bits, judge again.
 
-    python benchmarks/boxed_model.py --output runs/boxed
+    python benchmarks/boxed_model.py --output runs/boxed --plots docs/images
 
 A PSPNet of ResNet-18 on generated scenes (recipe "boxed"), which have no licence to ask for. Under
 an hour on two CPU cores; a training that is stopped goes on where it was. The file takes its
@@ -8,12 +8,16 @@ place in `keras_psp/weights/boxed`, for `PSPNet.from_preset("pspnet_r18-d8_128x1
 """
 
 import argparse
+import shutil
 from pathlib import Path
 
+import numpy as np
 from measure import environment
 
 import keras_psp
-from keras_psp import data
+from keras_psp import data, visual
+from keras_psp.data.scenes import CONTEXT_CLASSES
+from keras_psp.evaluation import Segmenter
 from keras_psp.evaluation.protocol import SIX_SCALES
 from keras_psp.weights.compact import open_compact, save_compact
 
@@ -28,6 +32,7 @@ def main():
     parser.add_argument("--pictures", type=int, default=4800, help="generated for training")
     default = Path(keras_psp.__file__).parent / "weights" / "boxed" / f"{NAME}.npz"
     parser.add_argument("--file", type=Path, default=default)
+    parser.add_argument("--plots", type=Path, help="folder for the curve and a few predictions")
     args = parser.parse_args()
     counts = {"train": args.pictures, "val": 200, "test": 500}
     source = data.GeneratedScenes(image_size=(128, 128), counts=counts)
@@ -51,6 +56,25 @@ def main():
             single = found
     print()
     single.print()
+    if args.plots:
+        args.plots.mkdir(parents=True, exist_ok=True)
+        shutil.copy(run.folder / "curve.png", args.plots / "boxed_curve.png")
+        draw(boxed, source, args.plots / "boxed_scenes.png")
+
+
+def draw(model, source, path, shown=48):
+    """Of the first test pictures that with the largest boat, car, building and skyscraper each."""
+    drawn = data.evaluation_batches(source, split="test", batch_size=shown)
+    images, masks = (np.asarray(part) for part in next(iter(drawn)))
+    chosen: list[int] = []
+    for name in CONTEXT_CLASSES:
+        share = (masks == source.class_names.index(name)).mean(axis=(1, 2))
+        share[chosen] = 0
+        chosen.append(int(share.argmax()))
+    found = Segmenter(model, base_size=192).classes(images[chosen].astype("uint8"))
+    visual.comparison(
+        images[chosen], masks[chosen], found, source.class_names, source.palette, path=path
+    )
 
 
 if __name__ == "__main__":
