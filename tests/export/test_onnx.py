@@ -105,8 +105,10 @@ def test_every_kind_of_network(options, tmp_path):
 @pytest.mark.parametrize("size", [None, (97, 113)])
 def test_a_backbone_of_keras_applications(size, tmp_path):
     pytest.importorskip("tf2onnx", reason="needs the extra onnx")
-    mobile = keras.applications.MobileNetV2(include_top=False, weights=None, alpha=0.35)
-    model = PSPNet(4, backbone=mobile, class_names=NAMES)
+    whole = keras.applications.MobileNetV2(include_top=False, weights=None, alpha=0.35)
+    mobile = keras.Model(whole.input, whole.get_layer("block_7_add").output)
+    half = [127.5] * 3
+    model = PSPNet(4, backbone=mobile, class_names=NAMES, mean=half, std=half)
     given = images(97, 113)
     for output in ("logits", "classes"):
         path = tmp_path / f"{output}.onnx"
