@@ -270,8 +270,8 @@ class ConvNorm(keras.layers.Layer):
         """Whether a 1x1 convolution is a matrix product in training.
 
         On TensorFlow's CPU a whole step is faster by that under XLA, and unchanged in graph mode
-        (benchmarks/results/fusion.md). For inference it stays what exporters and graph optimisation look for, and on
-        a GPU it keeps the layout of its neighbours.
+        (benchmarks/results/fusion.md). For inference it stays what exporters and graph
+        optimisation look for, and on a GPU it keeps the layout of its neighbours.
         """
         if max(self.conv.kernel_size) > 1 or keras.backend.backend() != "tensorflow":
             return False
