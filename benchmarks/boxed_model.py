@@ -20,8 +20,10 @@ from keras_psp.data.scenes import CONTEXT_CLASSES
 from keras_psp.evaluation import Segmenter
 from keras_psp.evaluation.protocol import SIX_SCALES
 from keras_psp.weights.compact import open_compact, save_compact
+from keras_psp.weights.presets import find_preset
 
 NAME = "pspnet_r18-d8_128x128_scenes"
+LARGE = find_preset(NAME).base_size
 
 
 def main():
@@ -47,7 +49,7 @@ def main():
     for title, model, protocol in (
         ("trained, float32", run.model, {}),
         ("in the box, kernels in 8 bits", boxed, {}),
-        ("in the box, pictures enlarged to 192", boxed, {"base_size": 192}),
+        (f"in the box, pictures enlarged to {LARGE}", boxed, {"base_size": LARGE}),
         ("in the box, six scales and flip", boxed, multi_scale),
     ):
         found = keras_psp.evaluate(model, source, split="test", **protocol)
@@ -71,7 +73,7 @@ def draw(model, source, path, shown=48):
         share = (masks == source.class_names.index(name)).mean(axis=(1, 2))
         share[chosen] = 0
         chosen.append(int(share.argmax()))
-    found = Segmenter(model, base_size=192).classes(images[chosen].astype("uint8"))
+    found = Segmenter(model, base_size=LARGE).classes(images[chosen].astype("uint8"))
     visual.comparison(
         images[chosen], masks[chosen], found, source.class_names, source.palette, path=path
     )

@@ -17,7 +17,12 @@ from PIL import Image
 
 import keras_psp
 from keras_psp import visual
-from keras_psp.evaluation.prediction import DEFAULT_MODEL, open_model, out_of_memory
+from keras_psp.evaluation.prediction import (
+    DEFAULT_MODEL,
+    chosen_model,
+    open_model,
+    out_of_memory,
+)
 from keras_psp.evaluation.protocol import chosen_base_size
 
 MAX_PIXELS = int(float(os.environ.get("KERAS_PSP_MAX_MEGAPIXELS", 25)) * 1e6)
@@ -153,7 +158,8 @@ def main():
     parser.add_argument("--port", type=int, help="default: 7860, or the next that is free")
     options = parser.parse_args()
     try:
-        model = open_model(options.model)
+        name = chosen_model(options.model)
+        model = open_model(name)
     except (ValueError, OSError) as error:
         raise SystemExit(str(error)) from None
     examples = sorted(
@@ -161,7 +167,6 @@ def main():
         for path in (options.photos.iterdir() if options.photos.is_dir() else ())
         if path.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp")
     )
-    name = options.model or DEFAULT_MODEL
     side = chosen_base_size(name, "auto") or 512
     demo(model, name=name, photos=examples, side=side).launch(
         server_port=options.port, max_file_size="50mb", footer_links=["api"]

@@ -1,6 +1,5 @@
 """Where progress is told."""
 
-import sys
 import time
 from importlib.util import find_spec
 
@@ -16,21 +15,26 @@ def bar_console():
     return Console(stderr=True, force_jupyter=None if find_spec("ipywidgets") else False)
 
 
+def draws_bars(console) -> bool:
+    """Whether rich moves a bar there: in logs and plain notebooks it draws one at the end."""
+    return console.is_terminal or console.is_jupyter
+
+
 class Lines:
-    """A line on stderr now and then, where rich draws a bar at the end only: logs, plain notebooks.
+    """Lines now and then, for where no bar moves.
 
     Args:
-        console: of the bar.
+        console: see `bar_console`.
     """
 
     EVERY = 30.0  # seconds
 
     def __init__(self, console):
-        self._wanted = not (console.is_terminal or console.is_jupyter)
+        self._console = console
         self._spoke = time.monotonic()
 
-    def say(self, text: str) -> None:
-        """Print it, if the last line was long enough ago."""
-        if self._wanted and time.monotonic() - self._spoke > self.EVERY:
+    def say(self, text: str, *, at_once: bool = False) -> None:
+        """Print it, if the last line was long enough ago or it can't wait."""
+        if at_once or time.monotonic() - self._spoke > self.EVERY:
             self._spoke = time.monotonic()
-            print(text, file=sys.stderr, flush=True)
+            self._console.print(text, highlight=False, soft_wrap=True)

@@ -6,10 +6,8 @@
 Writes street.classes.png, as client_rest.py does.
 """
 
-import argparse
-
 import grpc
-from client_rest import PNG, ServerError, command
+from client_rest import ServerError, command, one_each
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 STRING = 7  # DT_STRING of tensorflow/core/framework/types.proto
@@ -33,22 +31,12 @@ def class_maps(contents, *, address, model, timeout):
         except grpc.RpcError as error:
             reason = f"{error.code().name}, {error.details()}"
             raise ServerError(f"{address}: {reason}") from None
-    maps = list(answer.outputs["classes_png_bytes"].string_val)
-    if len(maps) != len(contents) or not all(content.startswith(PNG) for content in maps):
-        raise ServerError(f"{address}: the answer isn't one PNG a photograph.")
-    return maps
+    return one_each(list(answer.outputs["classes_png_bytes"].string_val), contents, address)
 
 
 def main():
     """By gRPC."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--address", default="localhost:8500")
-
-    def ask(content, options):
-        given = {"address": options.address, "model": options.model, "timeout": options.timeout}
-        return class_maps([content], **given)[0]
-
-    return command(ask, parser)
+    return command(class_maps, __doc__.splitlines()[0], "address", "localhost:8500")
 
 
 if __name__ == "__main__":

@@ -42,6 +42,11 @@ def class_maps(contents, *, url, model, timeout):
         raise ServerError(f"{address}: {reason}; is the server there?") from None
     except (ValueError, KeyError, TypeError):
         raise ServerError(f"{address}: the answer is no list of predictions.") from None
+    return one_each(maps, contents, address)
+
+
+def one_each(maps, contents, address):
+    """The class maps, if they are one PNG a photograph."""
     if len(maps) != len(contents) or not all(content.startswith(PNG) for content in maps):
         raise ServerError(f"{address}: the answer isn't one PNG a photograph.")
     return maps
@@ -69,13 +74,17 @@ def _reason(error):
         return error.reason
 
 
-def command(ask, parser):
+def command(class_maps, description, where, server):
     """Write the class map of each photograph; 1 if one has none.
 
     Args:
-        ask: from a file's bytes and the parsed options to the bytes of its class map.
-        parser: with the options of the way it is asked; the others are added.
+        class_maps: see above.
+        description: of the command.
+        where: name of the argument that says where the server is.
+        server: its default.
     """
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument(f"--{where}", default=server)
     parser.add_argument("photographs", type=Path, nargs="+", help="JPEG or PNG files")
     parser.add_argument("--model", default="pspnet")
     parser.add_argument("--timeout", type=float, default=60.0, help="seconds")
@@ -85,10 +94,11 @@ def command(ask, parser):
         palette = options.about and json.loads(options.about.read_text("utf-8"))["palette"]
     except (OSError, ValueError, KeyError) as error:
         raise SystemExit(f"--about {options.about} is no keras_psp.json: {error}") from None
+    given = {key: getattr(options, key) for key in (where, "model", "timeout")}
     failed = 0
     for path in options.photographs:
         try:  # one request each: an error is then of that photograph
-            png = ask(path.read_bytes(), options)
+            (png,) = class_maps([path.read_bytes()], **given)
         except (ServerError, OSError) as error:
             print(f"{path}: {error}", file=sys.stderr)
             failed += 1
@@ -101,14 +111,7 @@ def command(ask, parser):
 
 def main():
     """By REST."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--url", default="http://localhost:8501")
-
-    def ask(content, options):
-        given = {"url": options.url, "model": options.model, "timeout": options.timeout}
-        return class_maps([content], **given)[0]
-
-    return command(ask, parser)
+    return command(class_maps, __doc__.splitlines()[0], "url", "http://localhost:8501")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from keras_psp.console import Lines, bar_console
+from keras_psp.console import Lines, bar_console, draws_bars
 
 
 def in_threads(function, items, title, *, progress=True, threads=None):
@@ -62,7 +62,9 @@ def with_bar(items: Iterable, title: str, total: int | None) -> Iterator:
     from rich.progress import track
 
     console = bar_console()
-    yield from track(_told(items, title, total, Lines(console)), title, total, console=console)
+    if not draws_bars(console):
+        items = _told(items, title, total, Lines(console))
+    yield from track(items, title, total, console=console)
 
 
 def _told(items, title, total, lines):

@@ -16,8 +16,8 @@ from keras_psp.data.photos import MAX_PIXELS, is_address
 from keras_psp.data.progress import ahead, with_bar
 from keras_psp.evaluation.inputs import Input, find_inputs
 from keras_psp.evaluation.prediction import (
-    DEFAULT_MODEL,
     Prediction,
+    chosen_model,
     class_names_of,
     digest,
     open_model,
@@ -119,8 +119,9 @@ def predict_files(
     items = _without_twins(find_inputs(photos, without=output))
     if not items:
         raise ValueError("photos is empty; give at least one.")
+    model = chosen_model(model)
     network = open_model(model)
-    base_size = chosen_base_size(DEFAULT_MODEL if model is None else model, base_size)
+    base_size = chosen_base_size(model, base_size)
     segmenter = Segmenter(
         network,
         scales=scales,
@@ -131,7 +132,7 @@ def predict_files(
         batch_size=batch_size,
     )
     settings = {
-        "model": str(getattr(model, "name", model or DEFAULT_MODEL)),
+        "model": str(getattr(model, "name", model)),
         "weights": digest(network),
         "scales": list(segmenter.scales),
         "flip": flip,

@@ -227,6 +227,7 @@ def predict(
         ValueError, OSError: of one photograph that can't be read, or for a model that isn't
             there. Of several, those that can't be read are left out; see `Predictions`.
     """
+    model = chosen_model(model)
     network = open_model(model)
     segmenter = Segmenter(
         network,
@@ -234,7 +235,7 @@ def predict(
         flip=flip,
         crop=crop,
         overlap=overlap,
-        base_size=chosen_base_size(DEFAULT_MODEL if model is None else model, base_size),
+        base_size=chosen_base_size(model, base_size),
         batch_size=batch_size,
     )
     found = outcomes(
@@ -362,6 +363,14 @@ def palette_of(model: PSPNet) -> np.ndarray:
     return np.resize(colours, (model.num_classes, 3))
 
 
+def chosen_model(model: Any) -> Any:
+    """The model that is asked for; where that is None, what comes with the package, and says so."""
+    if model is None:
+        _say_which()
+        return DEFAULT_MODEL
+    return model
+
+
 def open_model(model: Any) -> PSPNet:
     """The network that is meant; see `predict`.
 
@@ -372,9 +381,7 @@ def open_model(model: Any) -> PSPNet:
     """
     if isinstance(model, PSPNet):
         return model
-    if model is None:
-        _say_which()
-        model = DEFAULT_MODEL
+    model = chosen_model(model)
     if not isinstance(model, str | os.PathLike):
         raise TypeError(
             f"model is an object of type {type(model).__name__}; it must be a PSPNet, a preset's "

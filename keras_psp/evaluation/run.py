@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
-from keras_psp.console import Lines, bar_console
+from keras_psp.console import Lines, bar_console, draws_bars
 from keras_psp.data.arguments import checked_integer
 from keras_psp.data.cityscapes_labels import label_ids
 from keras_psp.evaluation.boundary import BoundaryIoU
@@ -318,7 +318,7 @@ class _Bar:
                 TimeRemainingColumn(),
                 console=console,
             )
-            self._lines = Lines(console)
+            self._lines = None if draws_bars(console) else Lines(console)
             self._task = self._bar.add_task(
                 "evaluating", total=count, completed=tally.done, found=""
             )
@@ -332,7 +332,8 @@ class _Bar:
         if self._bar is not None:
             found = f"mean IoU {100 * self._tally.mean_iou:.2f} %"
             self._bar.update(self._task, completed=self._tally.done, found=found)
-            self._lines.say(f"evaluating: {self._tally.done} of {self._count}, {found}")
+            if self._lines is not None:
+                self._lines.say(f"evaluating: {self._tally.done} of {self._count}, {found}")
 
     def __exit__(self, *error):
         if self._bar is not None:

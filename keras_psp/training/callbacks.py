@@ -15,7 +15,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_psp.console import bar_console
+from keras_psp.console import Lines, bar_console
 from keras_psp.files import writing, written_aside
 from keras_psp.training.checkpoints import Checkpoints, NotFiniteError
 from keras_psp.training.folder import RunFolder, Table
@@ -448,17 +448,15 @@ class Progress(keras.callbacks.Callback):
         clock: see `Clock`.
     """
 
-    EVERY = 30.0  # seconds between lines
-
     def __init__(self, clock: Clock):
         super().__init__()
         self._clock = clock
         self._console = bar_console()
+        self._lines = Lines(self._console)
         self._bar: Any = None
-        self._spoke = 0.0
 
     def on_train_begin(self, logs=None):
-        self._spoke = time.monotonic()
+        self._lines = Lines(self._console)
         if self._bar is not None or not self._console.is_terminal:
             return
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
@@ -484,8 +482,8 @@ class Progress(keras.callbacks.Callback):
                 description=self._epoch(),
                 state=self._state(),
             )
-        elif time.monotonic() - self._spoke > self.EVERY:
-            self._say(f"{self._epoch()}, step {self._clock.step}: {self._state()}")
+        else:
+            self._lines.say(f"{self._epoch()}, step {self._clock.step}: {self._state()}")
 
     def judged(self, epochs: int, row: dict[str, Any]) -> None:
         """Say what a validation found, or that an epoch is over."""
@@ -498,17 +496,13 @@ class Progress(keras.callbacks.Callback):
         ):
             if row.get(name) is not None:
                 parts.append(f"{title} {format.format(row[name])}")
-        self._say(", ".join(parts))
+        self._lines.say(", ".join(parts), at_once=True)
 
     def close(self) -> None:
         """Take the bar away, also after an error."""
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
-
-    def _say(self, text):
-        self._spoke = time.monotonic()
-        self._console.print(text, highlight=False, soft_wrap=True)
 
     def _epoch(self):
         return f"epoch {self._clock.epoch + 1}/{self._clock.epochs}"
