@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 DRAFT_NAME = 40
 """So many characters of a path's name begin its draft's, between "." and "-"."""
@@ -91,3 +92,23 @@ def to_disk(path: str | os.PathLike) -> None:
         pass
     finally:
         os.close(handle)
+
+
+def try_lock(file: IO) -> bool | None:
+    """Lock an open file for this process, until the file is closed or the process ends.
+
+    Returns:
+        True: it's ours. False: another has it. None: there are no locks here (Windows, some
+        file systems).
+    """
+    try:
+        import fcntl
+    except ImportError:
+        return None
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True

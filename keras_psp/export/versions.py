@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from keras_psp.files import to_disk, writing
+from keras_psp.files import to_disk, try_lock, writing
 
 DRAFT = ".draft-"
 """So the names of drafts begin."""
@@ -92,7 +92,7 @@ def clear_dead_drafts(folder: str | os.PathLike) -> None:
     """Remove what killed exports left."""
     for draft in Path(folder).glob(f"{DRAFT}*"):
         with contextlib.suppress(OSError), (draft / "lock").open("a") as file:
-            locked = _lock(file)
+            locked = try_lock(file)
             if locked or (locked is None and time.time() - draft.stat().st_mtime > STALE):
                 shutil.rmtree(draft, ignore_errors=True)
 
@@ -105,7 +105,7 @@ def _locked_draft(folder) -> Iterator[Path]:
             file = (draft / "lock").open("a")
         except FileNotFoundError:
             continue  # cleared between two lines by another export
-        if _lock(file) is not False and (draft / "lock").exists():
+        if try_lock(file) is not False and (draft / "lock").exists():
             break
         file.close()
     try:
@@ -113,21 +113,6 @@ def _locked_draft(folder) -> Iterator[Path]:
             yield draft
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-
-
-def _lock(file):
-    """True: it's ours. False: another process has it. None: there are no locks here."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        return None
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return None
-    return True
 
 
 def _moved(written, folder):

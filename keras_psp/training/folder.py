@@ -1,5 +1,6 @@
 """The folder of a training: all that it takes to repeat it, and what came of it."""
 
+import contextlib
 import csv
 import datetime
 import importlib.metadata
@@ -10,12 +11,13 @@ import platform
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import keras
 
-from keras_psp.files import writing, written_aside
+from keras_psp.files import try_lock, writing, written_aside
 from keras_psp.training.recipes import Recipe
 
 _PACKAGES = ("keras-psp", "keras", "tensorflow", "jax", "torch", "numpy", "pillow")
@@ -49,12 +51,37 @@ class RunFolder:
         if writes:
             with writing(self.path):
                 self.path.mkdir(parents=True, exist_ok=True)
-            for name in ("recipe.json", "starts.json", "best.keras", "last.keras", "curve.png"):
-                for leftover in self.path.glob(f".{name}-*"):  # of a killed process
-                    shutil.rmtree(leftover, ignore_errors=True)
 
     def __truediv__(self, name: str) -> Path:
         return self.path / name
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep the folder for this training; two at once would overwrite each other's files.
+
+        Raises:
+            ValueError: another training has it.
+        """
+        if not self.writes:
+            yield
+            return
+        # The file stays behind: once removed, two could be held, the removed one and a new one.
+        with writing(self.path):
+            file = (self / ".lock").open("a+", encoding="utf-8")
+        with file:
+            if try_lock(file) is False:
+                file.seek(0)
+                raise ValueError(
+                    f"{self.path} is being trained into by {file.read() or 'another process'}; "
+                    "let that end or stop it, or choose another --output."
+                )
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {platform.node()}")
+            file.flush()
+            for name in ("recipe.json", "starts.json", "best.keras", "last.keras", "curve.png"):
+                for leftover in self.path.glob(f".{name}-*"):  # of a killed process
+                    shutil.rmtree(leftover, ignore_errors=True)
+            yield
 
     def begin(self, recipe: Recipe, data: str) -> bool:
         """Write the recipe of a new run, or check that an old one has the same.

@@ -23,6 +23,18 @@ def schedule(recipe: Recipe, steps_per_epoch: int) -> PolyLearningRate:
     )
 
 
+def check_weights(recipe: Recipe) -> None:
+    """Whether there are ImageNet weights of its depth: said before all files are read.
+
+    Raises:
+        ValueError: there are none.
+    """
+    from keras_psp.weights.sources import IMAGENET, imagenet_address
+
+    if recipe.weights in IMAGENET:
+        imagenet_address(recipe.weights, int(recipe.backbone.removeprefix("resnet")))
+
+
 def build(recipe: Recipe, source, steps_per_epoch: int, class_weights=None):
     """The compiled model of a recipe, and its `MeanIoU`.
 

@@ -29,7 +29,7 @@ from keras_psp.training.callbacks import (
 from keras_psp.training.checkpoints import Checkpoints
 from keras_psp.training.devices import find_devices
 from keras_psp.training.folder import RunFolder, Table
-from keras_psp.training.network import build, schedule
+from keras_psp.training.network import build, check_weights, schedule
 from keras_psp.training.recipes import Recipe, with_fields
 from keras_psp.training.recipes import recipe as recipe_named
 
@@ -103,20 +103,22 @@ def train(
     chosen = with_fields(chosen, fields)
     if unreadable not in ("stop", "skip", "trust"):
         raise ValueError(f"unreadable={unreadable!r} is unknown; choose stop, skip or trust.")
+    check_weights(chosen)
     devices = find_devices(strategy)
     devices.check(chosen)
     source, origin = _source(chosen, data, complete)
     _check_splits(source, chosen)
     folder = RunFolder(output, writes=devices.first)
-    folder.begin(chosen, origin)
-    folder.record_start(devices.names)
-    if unreadable != "trust" and hasattr(source, "check"):
-        for split in _splits(chosen):
-            shown = progress and devices.first
-            source.check(split, progress=shown, skip=unreadable == "skip")
-    # With other examples the order would be another, and a resumed run not the same.
-    folder.settle("examples", source.count(chosen.train_split))
-    return _Training(chosen, source, folder, devices, progress).run()
+    with folder.held():
+        folder.begin(chosen, origin)
+        folder.record_start(devices.names)
+        if unreadable != "trust" and hasattr(source, "check"):
+            for split in _splits(chosen):
+                shown = progress and devices.first
+                source.check(split, progress=shown, skip=unreadable == "skip")
+        # With other examples the order would be another, and a resumed run not the same.
+        folder.settle("examples", source.count(chosen.train_split))
+        return _Training(chosen, source, folder, devices, progress).run()
 
 
 class _Training:

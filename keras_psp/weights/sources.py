@@ -91,6 +91,21 @@ def open_weights(weights: Any, given: Mapping[str, Any]) -> "WholeNetwork | Back
     return Backbone(family, checkpoint.tensors, path.name, given)
 
 
+def imagenet_address(name: str, depth: int) -> str:
+    """Where ImageNet weights of a ResNet are.
+
+    Raises:
+        ValueError: there are none of this depth.
+    """
+    addresses = IMAGENET[name]
+    if depth not in addresses:
+        raise ValueError(
+            f"weights={name!r} exist for depths {', '.join(map(str, addresses))}, not {depth}; "
+            "give the path of a checkpoint, or None to start at random."
+        )
+    return addresses[depth]
+
+
 def _imagenet(name, given):
     asked = given.get("backbone", "resnet50")
     if isinstance(asked, DilatedResNet):
@@ -102,12 +117,7 @@ def _imagenet(name, given):
             f"weights={name!r} are a ResNet's; a backbone of another kind brings its own, as "
             "keras.applications.MobileNetV3Small(include_top=False, weights='imagenet')."
         )
-    addresses = IMAGENET[name]
-    if depth not in addresses:
-        raise ValueError(
-            f"weights={name!r} exist for depths {', '.join(map(str, addresses))}, not {depth}."
-        )
-    address = addresses[depth]
+    address = imagenet_address(name, depth)
     if address.startswith("https"):
         checkpoint = read_checkpoint(store.fetched(address))
         family = recognized(checkpoint.tensors, BACKBONES)

@@ -110,7 +110,7 @@ def test_killed_exports_leave_no_version_and_the_next_clears_their_drafts(tmp_pa
 
 
 def test_without_locks_only_old_drafts_are_cleared(tmp_path, monkeypatch):
-    monkeypatch.setattr(versions, "_lock", lambda file: None)
+    monkeypatch.setattr(versions, "try_lock", lambda file: None)
     (tmp_path / f"{versions.DRAFT}young").mkdir()
     old = tmp_path / f"{versions.DRAFT}old"
     old.mkdir()

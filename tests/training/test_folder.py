@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 from keras_psp.training import recipe
@@ -40,6 +42,22 @@ def test_a_folder_holds_one_run(tmp_path):
     (tmp_path / "run" / "log.csv").write_text("step\n1\n")
     with pytest.raises(ValueError, match="holds the log of a run but no checkpoint"):
         folder.begin(recipe("camvid", epochs=4), "data")
+
+
+def test_a_folder_takes_one_training_at_a_time(tmp_path):
+    draft = tmp_path / "run" / ".last.keras-draft"
+    with RunFolder(tmp_path / "run").held():
+        draft.mkdir()
+        for _ in range(2):  # the second message names the first training too
+            with pytest.raises(ValueError, match=rf"trained into by process {os.getpid()} on"):
+                RunFolder(tmp_path / "run").held().__enter__()
+        with RunFolder(tmp_path / "run", writes=False).held():  # another machine of it
+            pass
+        assert draft.exists()
+    with RunFolder(tmp_path / "run").held():
+        assert not draft.exists()  # a killed training's
+    # What a folder was held by is no run in it.
+    assert not RunFolder(tmp_path / "run").begin(recipe("camvid"), "data")
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path):

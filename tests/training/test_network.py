@@ -1,5 +1,7 @@
+import pytest
+
 from keras_psp.data import GeneratedScenes
-from keras_psp.training import recipe
+from keras_psp.training import recipe, train
 from keras_psp.training.network import build
 
 
@@ -14,3 +16,9 @@ def test_the_pyramid_and_the_stages_are_the_recipes():
     assert model.backbone.num_stages == 2
     reduced, _ = build(recipe("scenes", **{**fields, "reduction": "auto"}), source, 10)
     assert reduced.get_layer("pyramid_pooling").fusion.kernel.shape[2] == 128 * 2
+
+
+def test_a_depth_without_imagenet_weights_is_told_at_once(tmp_path):
+    with pytest.raises(ValueError, match="not 269; give the path of a checkpoint, or None"):
+        train("ade20k_resnet269", data=GeneratedScenes(), output=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
