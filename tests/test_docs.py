@@ -49,6 +49,11 @@ def site(tmp_path_factory):
     }
 
 
+def test_the_zoo_has_the_presets_as_they_are():
+    zoo = tool("zoo")
+    assert (ROOT / "docs/zoo.md").read_text("utf-8") == zoo.page(), "python docs/tools/zoo.py"
+
+
 def test_every_preset_is_in_the_zoo(site):
     presets = json.loads((ROOT / "keras_psp/weights/presets.json").read_text("utf-8"))
     for preset in presets:

@@ -7,8 +7,8 @@ The pages in docs/ are plain Markdown that reads well in a repository. For the s
   becomes its text;
 - a drawing is put into its page, so that it has the page's colours, light or dark;
 - a comment `<!-- table: benchmarks/results/fusion.md 1 -->` becomes that file's first table,
-  `<!-- zoo -->` the tables of all presets, `<!-- command: train -->` what `keras-psp train --help`
-  prints and `<!-- results -->` the list of the files in benchmarks/results. None can go stale.
+  `<!-- command: train -->` what `keras-psp train --help` prints and `<!-- results -->` the list of
+  the files in benchmarks/results. None can go stale.
 """
 
 import functools
@@ -91,7 +91,7 @@ def _drawing(match):
 
 
 def _generated(home, kind, *arguments):
-    makers = {"table": table, "zoo": zoo, "command": command, "results": results}
+    makers = {"table": table, "command": command, "results": results}
     if kind not in makers:
         raise PluginError(f"{home}: <!-- {kind} --> is unknown; there are {', '.join(makers)}.")
     lines = makers[kind](*arguments)
@@ -107,40 +107,6 @@ def table(path: str, number: str) -> str:
     # Links in it are from its own folder.
     chosen = re.sub(r"\]\((?!https?:)", f"]({posixpath.dirname(path)}/", found[int(number) - 1])
     return f'<div class="figures" markdown>\n\n{chosen.rstrip()}\n\n</div>'
-
-
-def zoo() -> str:
-    """A section a data set, with a table of its presets."""
-    presets = json.loads((ROOT / "keras_psp/weights/presets.json").read_text("utf-8"))
-    labels = json.loads((ROOT / "keras_psp/labels.json").read_text("utf-8"))
-    lines = []
-    for dataset in dict.fromkeys(preset["dataset"] for preset in presets):
-        chosen = [preset for preset in presets if preset["dataset"] == dataset]
-        classes = len(labels[chosen[0]["labels"]]["classes"])
-        count = "1 network" if len(chosen) == 1 else f"{len(chosen)} networks"
-        lines += [f"## {dataset}", "", f"{count} of {classes} classes.", ""]
-        lines += ["| preset | depth | stem | stride | crop | steps | mIoU | scales, flip | file |"]
-        lines += ["|---|---:|---|---:|---:|---:|---:|---:|---|"]
-        for preset in chosen:
-            means = (preset["mean_iou"], preset["mean_iou_multi_scale"])
-            lines.append(
-                "| "
-                + " | ".join(
-                    (
-                        f"`{preset['name']}`",
-                        preset["backbone"].removeprefix("resnet"),
-                        preset["stem"],
-                        str(preset["output_stride"]),
-                        "{}x{}".format(*preset["crop"]),
-                        f"{preset['iterations'] / 1000:g}k",
-                        *("-" if mean is None else f"{mean:.2f}" for mean in means),
-                        f"[.pth]({preset['url']})" if preset["url"] else "in the package",
-                    )
-                )
-                + " |"
-            )
-        lines.append("")
-    return "\n".join(lines)
 
 
 @functools.cache
