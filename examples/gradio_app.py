@@ -23,13 +23,13 @@ from keras_psp.evaluation.prediction import (
     open_model,
     out_of_memory,
 )
-from keras_psp.evaluation.protocol import chosen_base_size
+from keras_psp.evaluation.protocol import SIX_SCALES, chosen_base_size
 
 MAX_PIXELS = int(float(os.environ.get("KERAS_PSP_MAX_MEGAPIXELS", 25)) * 1e6)
 SCALES = {
     "1": (1.0,),
     "0.75, 1, 1.25": (0.75, 1.0, 1.25),
-    "0.5 to 1.75, as in the paper": (0.5, 0.75, 1.0, 1.25, 1.5, 1.75),
+    "0.5 to 1.75, as in the paper": SIX_SCALES,
 }
 SHOWN = 1600  # pixels of the longer side of the overlay
 LEGEND = """<style>.psp {{ list-style: none; padding: 0; margin: 0; columns: 15em; }}
@@ -151,7 +151,7 @@ def main():
     parser.add_argument(
         "model",
         nargs="?",
-        default=os.environ.get("KERAS_PSP_MODEL"),
+        default=os.environ.get("KERAS_PSP_MODEL") or None,
         help="a preset's name, a .keras file or a training's folder [the model in the box]",
     )
     parser.add_argument("--photos", type=Path, default=Path(__file__).parent / "photos")

@@ -37,4 +37,4 @@ class Lines:
         """Print it, if the last line was long enough ago or it can't wait."""
         if at_once or time.monotonic() - self._spoke > self.EVERY:
             self._spoke = time.monotonic()
-            self._console.print(text, highlight=False, soft_wrap=True)
+            self._console.print(text, highlight=False, markup=False, emoji=False, soft_wrap=True)

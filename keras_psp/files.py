@@ -4,12 +4,24 @@ import contextlib
 import os
 import shutil
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
 DRAFT_NAME = 40
 """So many characters of a path's name begin its draft's, between "." and "-"."""
+
+UNREADABLE_NPZ = (
+    EOFError,
+    KeyError,
+    RuntimeError,  # a bit that says "encrypted", or another version of zip
+    ValueError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What NumPy raises for a damaged .npz file, or one that lacks an array."""
 
 
 @contextlib.contextmanager

@@ -63,11 +63,22 @@ def _add_protocol(parser):
     group.add_argument("--quiet", action="store_true", help="no progress bars")
 
 
+def _base_size(text):
+    if text == "auto":
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is neither auto nor a number of pixels"
+        ) from None
+
+
 def add_base_size(parser) -> None:
     """Add --base-size, "auto", or a number whose 0 stands for None."""
     parser.add_argument(
         "--base-size",
-        type=lambda text: text if text == "auto" else int(text),
+        type=_base_size,
         default="auto",
         help="longer side at scale 1; 0: its own [auto: the training's, where its folder says, 192 "
         "for the network in the package, else its own]",

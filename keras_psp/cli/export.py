@@ -139,7 +139,7 @@ def _export(model, options, source, name, kind, precision):
         "image_size": options.image_size and tuple(options.image_size),
         "input_dtype": options.input,
         "output": options.result,
-        "preset": options.model if not Path(options.model).exists() else None,
+        "preset": options.model if not Path(options.model).expanduser().exists() else None,
         "licence": options.licence,
     }
     if kind != "tflite":

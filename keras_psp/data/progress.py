@@ -59,12 +59,13 @@ def ahead(
 
 def with_bar(items: Iterable, title: str, total: int | None) -> Iterator:
     """The items, with a bar on stderr that tells how many are done and the time left."""
+    from rich.markup import escape
     from rich.progress import track
 
     console = bar_console()
     if not draws_bars(console):
         items = _told(items, title, total, Lines(console))
-    yield from track(items, title, total, console=console)
+    yield from track(items, escape(title), total, console=console)
 
 
 def _told(items, title, total, lines):

@@ -12,9 +12,10 @@ SIX_SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
 
 def run_folder(model: Any) -> Path | None:
     """The folder of a training, if that is what `model` is."""
-    if not isinstance(model, str | os.PathLike) or not Path(model).is_dir():
+    if not isinstance(model, str | os.PathLike):
         return None
-    return Path(model)
+    folder = Path(model).expanduser()
+    return folder if folder.is_dir() else None
 
 
 def chosen_base_size(model: Any, base_size: int | Literal["auto"] | None) -> int | None:

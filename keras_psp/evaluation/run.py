@@ -21,7 +21,7 @@ from keras_psp.evaluation.cityscapes import CityscapesMeasures
 from keras_psp.evaluation.errors import ErrorGroups
 from keras_psp.evaluation.examples import Examples
 from keras_psp.evaluation.measures import Measures
-from keras_psp.evaluation.prediction import digest, open_model
+from keras_psp.evaluation.prediction import chosen_model, digest, open_model
 from keras_psp.evaluation.protocol import chosen_base_size, run_folder
 from keras_psp.evaluation.result import Evaluation
 from keras_psp.evaluation.segmenter import Segmenter
@@ -83,6 +83,7 @@ def evaluate(
         ValueError: the arguments make no evaluation, a mask has another size than its picture
             or a class that the network hasn't, or `output` holds another evaluation.
     """
+    model = chosen_model(model)
     base_size = chosen_base_size(model, base_size)
     folder = run_folder(model)
     model = open_model(model)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from keras_psp.data.progress import ahead, with_bar
-from keras_psp.evaluation.prediction import digest, open_model
+from keras_psp.evaluation.prediction import chosen_model, digest, open_model
 from keras_psp.evaluation.protocol import chosen_base_size
 from keras_psp.evaluation.segmenter import Segmenter
 from keras_psp.evaluation.submissions import (
@@ -71,6 +71,7 @@ def submit(
         raise ValueError(f"server={server!r} is unknown; choose {', '.join(sorted(SERVERS))}.")
     if archive is not None:
         checked_archive(archive)
+    model = chosen_model(model)
     base_size = chosen_base_size(model, base_size)
     network = open_model(model)
     if network.num_classes != SERVERS[server].num_classes:

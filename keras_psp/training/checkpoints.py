@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 import sys
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_psp.files import written_aside
+from keras_psp.files import UNREADABLE_NPZ, written_aside
 
 _KEPT = 2  # the newest and, should that not open, the one before
 _NAME = re.compile(r"step-(\d+)\.npz")
@@ -132,7 +131,7 @@ class Checkpoints:
             path = self.path(step)
             try:
                 meta, arrays = _read(path)
-            except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            except (OSError, *UNREADABLE_NPZ) as error:
                 faults.append(f"{path.name}: {error or type(error).__name__}")
                 print(f"{path} can't be read ({error}); trying the one before", file=sys.stderr)
                 continue

@@ -21,6 +21,9 @@ from keras_psp.files import try_lock, writing, written_aside
 from keras_psp.training.recipes import Recipe
 
 _PACKAGES = ("keras-psp", "keras", "tensorflow", "jax", "torch", "numpy", "pillow")
+_FILES = "recipe.json starts.json log.csv steps.csv best.keras last.keras curve.png augmented.png"
+# Of `written_aside`.
+_DRAFTS = [*(f".{name}-*" for name in _FILES.split()), "pictures/.epoch-*"]
 
 
 class RunFolder:
@@ -65,6 +68,7 @@ class RunFolder:
         if not self.writes:
             yield
             return
+        self._check_ours()
         # The file stays behind: once removed, two could be held, the removed one and a new one.
         with writing(self.path):
             file = (self / ".lock").open("a+", encoding="utf-8")
@@ -78,8 +82,8 @@ class RunFolder:
             file.truncate(0)
             file.write(f"process {os.getpid()} on {platform.node()}")
             file.flush()
-            for name in ("recipe.json", "starts.json", "best.keras", "last.keras", "curve.png"):
-                for leftover in self.path.glob(f".{name}-*"):  # of a killed process
+            for pattern in _DRAFTS:
+                for leftover in self.path.glob(pattern):  # of a killed process
                     shutil.rmtree(leftover, ignore_errors=True)
             yield
 
@@ -112,13 +116,16 @@ class RunFolder:
                 f"{self.path} holds the log of a run but no checkpoint to go on from; choose "
                 "another --output, or remove the folder to start anew."
             )
+        self._check_ours()
+        self.write_json("recipe.json", written)
+        return False
+
+    def _check_ours(self):
         others = [p.name for p in self.path.iterdir() if not p.name.startswith(".")]
-        if others and not file.exists():
+        if others and not (self / "recipe.json").exists():
             raise ValueError(
                 f"{self.path} isn't empty ({others[0]}) and holds no run; choose another --output."
             )
-        self.write_json("recipe.json", written)
-        return False
 
     def settle(self, key: str, value: Any) -> None:
         """Write what only became known after `begin`, or check that it is as it was."""

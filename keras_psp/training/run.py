@@ -24,6 +24,7 @@ from keras_psp.training.callbacks import (
     Progress,
     Record,
     Signals,
+    Stopped,
     TensorBoard,
 )
 from keras_psp.training.checkpoints import Checkpoints
@@ -93,6 +94,7 @@ def train(
 
     Raises:
         ValueError: for a recipe, data set or output that can't be.
+        TypeError: for data of another kind.
         FloatingPointError: at a loss that is not finite, with its step and files; the last
             good checkpoint is kept.
         OSError: where the output can't be written; the last good checkpoint is kept.
@@ -269,6 +271,8 @@ class _Training:
                     steps_per_epoch=self.steps_per_epoch,
                     **options,
                 )
+        if signals is not None and signals.came:  # in the last validation; a script ends here too
+            raise Stopped("stopped after the last step; the training is done")
 
     def _batches(self, epoch, step, epochs):
         from keras_psp.data import training_batches
@@ -376,7 +380,12 @@ class _Training:
 
 def _source(recipe, data, complete):
     """The examples, and what to call them in recipe.json."""
-    if hasattr(data, "count"):
+    if data is not None and not isinstance(data, str | os.PathLike):
+        if not hasattr(data, "splits"):
+            raise TypeError(
+                f"data is an object of type {type(data).__name__}; it must be a folder or a source "
+                "of examples, as keras_psp.data.ImageFolder."
+            )
         return data, f"a {type(data).__name__}"
     if recipe.dataset == "scenes":
         if data is not None:

@@ -2,14 +2,13 @@
 
 import json
 import os
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
-from keras_psp.files import written_aside
+from keras_psp.files import UNREADABLE_NPZ, written_aside
 from keras_psp.models.pspnet import PSPNet
 from keras_psp.weights.files import WeightsFileError
 
@@ -60,15 +59,16 @@ def open_compact(path: str | os.PathLike) -> PSPNet:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         version = int(arrays["format"])
-        config = json.loads(arrays["config"].tobytes())
-    except (KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        if version > _FORMAT:
+            raise WeightsFileError(f"{path} has format {version}; a later keras_psp opens it.")
+        model = PSPNet.from_config(json.loads(arrays["config"].tobytes()))
+        for index, weight in enumerate(model.weights):
+            values = arrays[f"weight{index}"]
+            if f"scale{index}" in arrays:
+                values = np.float32(values) * arrays[f"scale{index}"]
+            weight.assign(values)
+    except WeightsFileError:
+        raise
+    except (*UNREADABLE_NPZ, TypeError) as error:  # a .npy is no archive
         raise WeightsFileError(f"{path} holds no network of save_compact ({error}).") from error
-    if version > _FORMAT:
-        raise WeightsFileError(f"{path} has format {version}; a later keras_psp opens it.")
-    model = PSPNet.from_config(config)
-    for index, weight in enumerate(model.weights):
-        values = arrays[f"weight{index}"]
-        if f"scale{index}" in arrays:
-            values = np.float32(values) * arrays[f"scale{index}"]
-        weight.assign(values)
     return model

@@ -236,6 +236,12 @@ def test_data_of_other_classes_or_without_labels(model, tmp_path):
         keras_psp.evaluate(network(21), voc, split="test")
 
 
+def test_without_a_model_it_is_the_one_in_the_package_at_its_size():
+    source = data.GeneratedScenes(counts={"test": 1})
+    found = keras_psp.evaluate(None, source, split="test", progress=False)
+    assert found.settings["base_size"] == 192
+
+
 def test_a_submission_for_a_server(tmp_path, capsys):
     datasets.voc2012(tmp_path / "voc")
     judge = network(21)

@@ -78,6 +78,18 @@ def test_a_broken_file_falls_back_to_the_one_before(tmp_path, capsys):
         checkpoints.restore()
 
 
+def test_a_file_that_says_it_is_encrypted_falls_back_as_well(tmp_path, capsys):
+    model = small_model()
+    checkpoints = opened(tmp_path, model)
+    for step in (1, 2):
+        checkpoints.save(step, {"step": step})
+    data = bytearray(checkpoints.path(2).read_bytes())
+    data[data.rindex(b"PK\x01\x02", 0, data.index(b"PK\x01\x02") + 4) + 8] |= 1  # a flag of zip
+    checkpoints.path(2).write_bytes(data)
+    assert checkpoints.restore() == {"step": 1}
+    assert "step-00000002.npz can't be read" in capsys.readouterr().err
+
+
 def test_no_checkpoint_is_no_position(tmp_path):
     assert opened(tmp_path, small_model()).restore() is None
 

@@ -77,6 +77,14 @@ def test_a_training_leaves_all_it_takes_to_repeat_it(tmp_path, capsys):
         train("scenes", data=scenes(), output=tmp_path / "run", **{**SMALL, "epochs": 9})
 
 
+def test_data_is_a_folder_in_either_form_or_a_source(tmp_path):
+    for folder in (tmp_path, str(tmp_path)):
+        with pytest.raises(ValueError, match="train isn't here"):
+            train("camvid", data=folder, output=tmp_path / "run")
+    with pytest.raises(TypeError, match="data is an object of type list; it must be a folder"):
+        train("camvid", data=["CamVid"], output=tmp_path / "run")
+
+
 SCRIPT = """
 import os, signal, sys
 sys.path.insert(0, sys.argv[1])

@@ -68,3 +68,22 @@ def test_other_files_are_refused_by_name(path, tmp_path):
             open_compact(wrong)
     with pytest.raises(FileNotFoundError):
         open_compact(tmp_path / "none.npz")
+
+
+def test_damaged_files_are_refused_by_name(path, tmp_path):
+    with np.load(path) as file:
+        arrays = dict(file)
+    arrays.pop("weight5")
+    np.savez(tmp_path / "lacks.npz", **arrays)
+    with pytest.raises(WeightsFileError, match=r"lacks.npz holds no network .*weight5"):
+        open_compact(tmp_path / "lacks.npz")
+    with open(tmp_path / "alone.npz", "wb") as file:
+        np.save(file, np.arange(3))
+    with pytest.raises(WeightsFileError, match=r"alone.npz holds no network of save_compact"):
+        open_compact(tmp_path / "alone.npz")
+    data = bytearray(path.read_bytes())
+    middle = len(data) // 2  # of a compressed array
+    data[middle : middle + 99] = bytes(99)
+    (tmp_path / "spoiled.npz").write_bytes(data)
+    with pytest.raises(WeightsFileError, match=r"spoiled.npz holds no network of save_compact"):
+        open_compact(tmp_path / "spoiled.npz")
