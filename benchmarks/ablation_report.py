@@ -21,7 +21,8 @@ def print_table(number, rows):
 
     Args:
         number: of the paper's table.
-        rows: name to ((mean IoU, pixel accuracy) of the paper, figures by seed).
+        rows: name to ((mean IoU, pixel accuracy) of the paper, figures by seed), all of the table;
+            those without figures are left out.
     """
     shown = [
         name for name in FIGURES if all(name in f for _, r in rows.values() for f in r.values())
@@ -34,6 +35,8 @@ def print_table(number, rows):
     print("| " + " | ".join(titles) + " |")
     print("|" + "---|" * len(titles))
     for name, (paper, runs) in rows.items():
+        if not runs:
+            continue
         cells = [name, str(len(runs))]
         cells += [mean_and_spread([run[figure] for run in runs.values()]) for figure in shown]
         for figure in gaining:
@@ -45,18 +48,24 @@ def print_table(number, rows):
 
 
 def draw(number, rows, path):
-    """Mean IoU minus the first row's, ours and the paper's, with each seed as a dot."""
+    """Mean IoU minus the first row's, ours and the paper's, with each seed as a dot.
+
+    Without a figure of the first row there is nothing to draw.
+    """
     from matplotlib.figure import Figure
 
-    names = list(rows)
-    first_paper, first = rows[names[0]]
+    first_paper, first = next(iter(rows.values()))
+    base = next(iter(rows))
+    names = [name for name, (_, runs) in rows.items() if gains(runs, first, "mean IoU")]
+    if not names:
+        return
     figure = Figure(figsize=(8, 0.9 + 0.5 * len(names)), layout="constrained")
     axes = figure.subplots()
     for y, name in enumerate(names):
         paper, runs = rows[name]
         points = [100 * gain for gain in gains(runs, first, "mean IoU")]
         label = {"label": "here, mean of the seeds"} if y == 0 else {}
-        axes.barh(y - 0.2, statistics.mean(points or [0]), 0.36, color="tab:blue", **label)
+        axes.barh(y - 0.2, statistics.mean(points), 0.36, color="tab:blue", **label)
         label = {"label": "each seed"} if y == 0 else {}
         axes.plot(points, [y - 0.2] * len(points), "k.", markersize=5, **label)
         label = {"label": "paper, ADE20K"} if y == 0 else {}
@@ -65,7 +74,7 @@ def draw(number, rows, path):
     axes.invert_yaxis()
     axes.axvline(0, color="k", linewidth=0.8)
     axes.grid(axis="x", alpha=0.3)
-    axes.set_xlabel(f"table {number}: mean IoU minus that of {names[0]}, points")
+    axes.set_xlabel(f"table {number}: mean IoU minus that of {base}, points")
     axes.legend(fontsize="small")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)

@@ -12,40 +12,39 @@ draws them. Rows that two tables share are trained once.
 
 import argparse
 import json
-import multiprocessing
-from concurrent.futures import ProcessPoolExecutor
+import signal
+import sys
 from pathlib import Path
 
+from ablation_jobs import jobs
 from ablation_report import draw, print_table
 from ablation_tables import SETTINGS, TABLES
-from measure import environment, progress
+from measure import environment, in_a_process, progress
 
 from keras_psp.training.recipes import typed
 
 
-def judged(folder, name, root, counts, image_size, fields, protocol):
+def judged(job, split, root, image_size, counts):
     """Train what isn't trained yet, judge it, and keep the figures in the folder."""
     import keras_psp
     from keras_psp import data
     from keras_psp.evaluation.protocol import SIX_SCALES
     from keras_psp.files import written_aside
-    from keras_psp.training import recipe
 
-    setting = SETTINGS[name]
-    chosen = recipe(setting.recipe, **fields)
-    if setting.recipe == "scenes":
-        source = data.GeneratedScenes(seed=chosen.seed, image_size=image_size, counts=counts)
+    scenes = job.recipe.dataset == "scenes"
+    if scenes:
+        source = data.GeneratedScenes(seed=job.recipe.seed, image_size=image_size, counts=counts)
     else:
-        source = data.load(setting.recipe, root=root)
-    keras_psp.train(chosen, data=source, output=folder)  # at once where it is done
-    views = {"scales": SIX_SCALES, "flip": True} if protocol == "multi_scale" else {}
-    found = keras_psp.evaluate(folder, source, split=setting.split, **views)
+        source = data.load(job.recipe.dataset, root=root)
+    keras_psp.train(job.recipe, data=source, output=job.folder)  # at once where it is done
+    views = {"scales": SIX_SCALES, "flip": True} if job.row.multi_scale else {}
+    found = keras_psp.evaluate(job.folder, source, split=split, **views)
     confusion = found.measures.confusion
     figures = {"mean IoU": found.mean_iou, "pixel accuracy": found.pixel_accuracy}
-    if setting.recipe == "scenes":
+    if scenes:
         figures |= context_figures(confusion, found.measures.iou)
     figures["classes"] = dict(zip(source.class_names, found.measures.iou.tolist(), strict=True))
-    with written_aside(folder / f"{protocol}.json") as draft:
+    with written_aside(job.figures) as draft:
         draft.write_text(json.dumps(figures, indent=1))
 
 
@@ -65,31 +64,21 @@ def context_figures(confusion, iou):
     return {"context IoU": float(iou[index].mean()), "told apart": float(sum(told) / 2)}
 
 
-def jobs(args):
-    """(table, row's name, paper's figures, seed, folder, fields, protocol) in order of work."""
-    setting = SETTINGS[args.data]
-    depths = tuple(args.depths or setting.depths)
-    for seed in args.seeds:
-        for number in args.table:
-            for row in TABLES[number]:
-                if row.depth >= len(depths):
-                    continue
-                fields = setting.fields | dict(args.set) | row.fields
-                fields |= {"backbone": depths[row.depth], "seed": seed}
-                name = f"{fields['backbone'].replace('resnet', 'ResNet')} {row.name}"
-                folder = args.output / args.data / slug(fields, args)
-                protocol = "multi_scale" if row.multi_scale else "single_scale"
-                yield number, name, row.paper, seed, folder, fields, protocol
-
-
-def slug(fields, args):
-    """A folder's name, the same for the same training."""
-    text = {key: value for key, value in fields.items() if key != "seed"}
-    if args.data == "scenes":
-        text |= {"pictures": args.pictures, "size": args.size}
-    words = [f"{key}={value}" for key, value in sorted(text.items())]
-    line = ",".join(words).replace(" ", "").replace("'", "").replace("resnet", "")
-    return f"{line}/seed{fields['seed']}"
+def check(parser, args):
+    """No argument is taken and then ignored."""
+    taken = {"seed": "--seeds", "backbone": "--depths"}
+    rows = {field for number in args.table for row in TABLES[number] for field in row.fields}
+    for field, _ in args.set:
+        if field in taken:
+            parser.error(f"--set {field}: give {taken[field]}.")
+        if field in rows:
+            parser.error(f"--set {field}: the rows of the table differ in it.")
+    if args.data == "scenes" and args.root is not None:
+        parser.error("--root: generated scenes are read from nowhere.")
+    for name in ("size", "pictures"):
+        if args.data != "scenes" and getattr(args, name) is not None:
+            parser.error(f"--{name} is of generated scenes, not of {args.data}.")
+    args.size, args.pictures = args.size or 96, args.pictures or 1200
 
 
 def assignment(text):
@@ -110,34 +99,37 @@ def main():
     parser.add_argument(
         "--set", nargs="+", type=assignment, default=[], metavar="FIELD=VALUE", help="of the recipe"
     )
-    parser.add_argument("--size", type=int, default=96, help="of generated scenes, pixels")
-    parser.add_argument("--pictures", type=int, default=1200, help="generated for training")
+    parser.add_argument("--size", type=int, help="of generated scenes, pixels [96]")
+    parser.add_argument("--pictures", type=int, help="generated for training [1200]")
     parser.add_argument("--output", type=Path, default=Path("runs/ablations"))
     parser.add_argument("--plots", type=Path, help="folder for a picture of each table")
     parser.add_argument("--only-print", action="store_true", help="what is done, train nothing")
     args = parser.parse_args()
+    check(parser, args)
+    try:
+        work = list(jobs(args))
+    except ValueError as error:
+        parser.error(str(error))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     counts = {"train": args.pictures, "val": 200, "test": 300}
+    given = (SETTINGS[args.data].split, args.root, (args.size, args.size), counts)
     found = {}
-    work = list(jobs(args))
-    for index, (number, name, paper, seed, folder, fields, protocol) in enumerate(work, 1):
-        written = folder / f"{protocol}.json"
-        if not written.exists() and not args.only_print:
-            progress(f"{index} of {len(work)}: table {number}, {name}, seed {seed}")
-            folder.mkdir(parents=True, exist_ok=True)
-            size = (args.size, args.size)
-            # A process each: what a training leaves in memory goes with it.
-            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-                job = (folder, args.data, args.root, counts, size, fields, protocol)
-                pool.submit(judged, *job).result()
-        if written.exists():
-            found.setdefault((number, name, paper), {})[seed] = json.loads(written.read_text())
+    for index, job in enumerate(work, 1):
+        if not job.figures.exists() and not args.only_print:
+            seed = job.recipe.seed
+            progress(f"{index} of {len(work)}: table {job.table}, {job.name}, seed {seed}")
+            job.folder.mkdir(parents=True, exist_ok=True)
+            # What a training leaves in memory goes with its process.
+            in_a_process(judged, job, *given)
+        runs = found.setdefault(job.table, {}).setdefault(job.name, (job.row.paper, {}))[1]
+        if job.figures.exists():
+            runs[job.recipe.seed] = json.loads(job.figures.read_text("utf-8"))
     print(environment(("tensorflow",)))
-    for number in args.table:
-        rows = {name: (paper, runs) for (n, name, paper), runs in found.items() if n == number}
-        if rows:
+    for number, rows in found.items():
+        if any(runs for _, runs in rows.values()):
             print_table(number, rows)
-        if rows and args.plots:
-            draw(number, rows, args.plots / f"ablations_table{number}_{args.data}.png")
+            if args.plots:
+                draw(number, rows, args.plots / f"ablations_table{number}_{args.data}.png")
 
 
 if __name__ == "__main__":

@@ -3,12 +3,15 @@
 import datetime
 import importlib.metadata
 import json
+import multiprocessing
 import os
 import platform
 import re
+import signal
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -26,6 +29,39 @@ def rows_written(output):
     """Steps that a training has written into its folder so far."""
     path = output / "steps.csv"
     return max(0, len(path.read_text().splitlines()) - 1) if path.exists() else 0
+
+
+def in_a_process(function, *arguments):
+    """Call it in a process of its own, which ends when this one does.
+
+    A training in it keeps a checkpoint first, and goes on from there at the next call.
+    """
+    arguments = (function, *arguments)
+    process = multiprocessing.get_context("spawn").Process(target=_called, args=arguments)
+    process.start()
+    try:
+        process.join()
+    except KeyboardInterrupt:  # a terminal tells the process, too; once more would kill it
+        process.join()
+        raise SystemExit(130) from None
+    except SystemExit:  # of a handler of SIGTERM
+        process.terminate()
+        process.join()
+        raise
+    if process.exitcode:
+        raise SystemExit(f"{function.__name__}: the process ended with {process.exitcode}")
+
+
+def _called(function, *arguments):
+    def end_with_parent():
+        multiprocessing.parent_process().join()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    try:
+        function(*arguments)
+    except KeyboardInterrupt as stopped:
+        sys.exit(str(stopped) or 130)
 
 
 class Worker:

@@ -1,0 +1,148 @@
+"""What is trained and printed for the paper's tables, without a training."""
+
+import argparse
+import os
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture(autouse=True)
+def benchmarks(monkeypatch):
+    monkeypatch.syspath_prepend(FOLDER)
+
+
+def work(data="scenes", table=(1, 2, 4), seeds=(0,), size=96, **options):
+    from ablation_jobs import jobs
+
+    given = {"depths": None, "set": [], "output": Path("runs"), "pictures": 1200, **options}
+    return list(jobs(argparse.Namespace(data=data, table=table, seeds=seeds, size=size, **given)))
+
+
+@pytest.mark.parametrize("data", ["scenes", "camvid", "camvid_half", "ade20k"])
+def test_every_row_can_be_trained_and_kept(data):
+    found = work(data, table=(1, 2, 3, 4), seeds=(0, 1))
+    assert {job.table for job in found} == {1, 2, 3, 4}
+    assert all(len(part) < 60 for job in found for part in job.folder.parts)
+
+
+def test_a_folder_is_that_of_one_training():
+    found = work()
+    by_name = {(job.table, job.name.split(" ", 1)[1]): job.folder for job in found}
+    # The same network by the paper's words: with the auxiliary loss of weight 0.4, no pyramid.
+    assert by_name[1, "Baseline"] == by_name[2, "weight 0.4"] == by_name[4, "DA+AL"]
+    assert by_name[4, "DA"] == by_name[2, "without AL"] != by_name[4, "Baseline"]
+    assert by_name[1, "B1236+AVE+DR"] == by_name[4, "DA+AL+PSP"]
+    assert len({job.folder for job in work(table=(1,))}) == 7
+    recipes = {}
+    for job in [*found, *work(seeds=(1,)), *work(set=[("epochs", 9)])]:
+        assert recipes.setdefault(job.folder, job.recipe) == job.recipe
+    before = {job.folder for job in work(table=(1,))}
+    for change in ({"set": [("epochs", 9)]}, {"size": 64}, {"seeds": (1,)}):
+        assert before.isdisjoint(job.folder for job in work(table=(1,), **change))
+
+
+def test_one_row_has_a_figure_at_both_kinds_of_test():
+    one, several = [job for job in work(table=(4,)) if "deepest" in job.name]
+    assert one.folder == several.folder and one.figures != several.figures
+
+
+def test_gains_are_over_the_first_row_of_the_same_seed(capsys, tmp_path):
+    from ablation_report import draw, print_table
+
+    def runs(**by_seed):
+        return {int(seed[1]): {"mean IoU": value} for seed, value in by_seed.items()}
+
+    rows = {
+        "Baseline": ((37.0, 78.0), runs(s0=0.5, s1=0.6)),
+        "B1": ((40.0, 79.0), runs(s1=0.62, s2=0.7)),
+        "B1236": ((41.0, 80.0), {}),
+    }
+    print_table(1, rows)
+    *_, baseline, b1 = capsys.readouterr().out.splitlines()
+    assert baseline == "| Baseline | 2 | 55.00 ± 7.07 |  | 37.00 | 78.00 |  |"
+    assert b1 == "| B1 | 2 | 66.00 ± 5.66 | 2.00 | 40.00 | 79.00 | +3.00 |"
+    draw(1, rows, tmp_path / "table.png")
+    assert (tmp_path / "table.png").exists()
+    # No other row takes the first one's place where that isn't done.
+    rows["Baseline"] = (rows["Baseline"][0], {})
+    print_table(1, rows)
+    assert capsys.readouterr().out.splitlines()[-1].startswith("| B1 | 2 | 66.00 ± 5.66 |  |")
+    draw(1, rows, tmp_path / "nothing.png")
+    assert not (tmp_path / "nothing.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--set", "seed=3"], "--set seed: give --seeds."),
+        (["--set", "backbone=resnet34"], "--set backbone: give --depths."),
+        (["--set", "pooling=max"], "--set pooling: the rows of the table differ in it."),
+        (["--data", "camvid", "--size", "64"], "--size is of generated scenes, not of camvid."),
+        (["--root", "here"], "--root: generated scenes are read from nowhere."),
+        (["--data", "camvid", "--depths", "resnet269"], "exist for depths 18, 34, 50, 101, 152"),
+    ],
+)
+def test_an_argument_that_would_be_ignored_is_refused(arguments, message, monkeypatch, capsys):
+    import ablations
+
+    monkeypatch.setattr(sys, "argv", ["ablations.py", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        ablations.main()
+    assert ended.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGTERM to forward")
+@pytest.mark.parametrize("by", ["terminate", "kill"])
+def test_a_training_ends_with_the_process_that_began_it(by, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        textwrap.dedent(
+            """
+            import os, signal, sys, time
+            from pathlib import Path
+            sys.path.insert(0, sys.argv[1])
+            from measure import in_a_process
+
+            def work(path):
+                path.write_text(str(os.getpid()))
+                time.sleep(600)
+
+            if __name__ == "__main__":
+                signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+                in_a_process(work, Path(sys.argv[2]))
+            """
+        )
+    )
+    begun = tmp_path / "process"
+    process = subprocess.Popen([sys.executable, str(script), str(FOLDER), str(begun)])
+    try:
+        _until(lambda: begun.exists() and begun.read_text())
+        getattr(process, by)()
+        assert process.wait(60) == (143 if by == "terminate" else -9)
+        _until(lambda: not _alive(int(begun.read_text())))
+    finally:
+        process.kill()
+
+
+def _until(true, seconds=120):
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def _alive(number):
+    try:
+        os.kill(number, 0)
+    except ProcessLookupError:
+        return False
+    state = Path(f"/proc/{number}/stat")  # a zombie that nobody waits for has ended, too
+    return not (state.exists() and state.read_text().rpartition(")")[2].split()[0] == "Z")
