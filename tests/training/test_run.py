@@ -149,15 +149,15 @@ class Named(data.GeneratedScenes):
 
 def test_a_loss_that_is_no_number_names_its_files(tmp_path):
     source = Named(image_size=(48, 48), counts={"train": 12, "val": 3})
-    wild = {**SMALL, "learning_rate": 1e30}
+    # No checkpoint within the epoch, which would tell of the weights before the loss does.
+    wild = {**SMALL, "learning_rate": 1e30, "checkpoint_steps": 99}
     with pytest.raises(FloatingPointError) as found:
         train("scenes", data=source, output=tmp_path / "run", progress=False, **wild)
     message = str(found.value)
     assert "lower learning_rate" in message
-    if "is not finite" in message:
-        step = int(re.search(r"the loss of step (\d+) ", message)[1]) - 1
-        used = data.batch_examples(source, batch_size=4, epoch=step // 3, step=step % 3)
-        assert ", ".join(f"train/{index}.jpg" for index in used) in message
+    step = int(re.search(r"the loss of step (\d+) .*is not finite", message)[1]) - 1
+    used = data.batch_examples(source, batch_size=4, epoch=step // 3, step=step % 3)
+    assert ", ".join(f"train/{index}.jpg" for index in used) in message
     # Nothing of it went into a checkpoint.
     for path in (tmp_path / "run" / "checkpoints").glob("step-*.npz"):
         with np.load(path) as file:
