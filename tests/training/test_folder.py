@@ -45,6 +45,7 @@ def test_a_folder_holds_one_run(tmp_path):
 
 
 def test_a_folder_takes_one_training_at_a_time(tmp_path):
+    pytest.importorskip("fcntl", reason="there are no such locks on Windows")
     draft = tmp_path / "run" / ".last.keras-draft"
     with RunFolder(tmp_path / "run").held():
         draft.mkdir()
