@@ -54,8 +54,7 @@ def draw(number, rows, path):
     """
     from matplotlib.figure import Figure
 
-    first_paper, first = next(iter(rows.values()))
-    base = next(iter(rows))
+    base, (first_paper, first) = next(iter(rows.items()))
     names = [name for name, (_, runs) in rows.items() if gains(runs, first, "mean IoU")]
     if not names:
         return

@@ -44,6 +44,9 @@ class RunFolder:
     Args:
         path: made if it doesn't exist.
         writes: whether this process writes; on several machines only the first does.
+
+    Raises:
+        ValueError: it is a file, or holds files that are no run's.
     """
 
     def __init__(self, path: str | os.PathLike, *, writes: bool = True):
@@ -54,6 +57,12 @@ class RunFolder:
         if writes:
             with writing(self.path):
                 self.path.mkdir(parents=True, exist_ok=True)
+            others = [p.name for p in self.path.iterdir() if not p.name.startswith(".")]
+            if others and not (self / "recipe.json").exists():
+                raise ValueError(
+                    f"{self.path} isn't empty ({others[0]}) and holds no run; choose another "
+                    "--output."
+                )
 
     def __truediv__(self, name: str) -> Path:
         return self.path / name
@@ -68,7 +77,6 @@ class RunFolder:
         if not self.writes:
             yield
             return
-        self._check_ours()
         # The file stays behind: once removed, two could be held, the removed one and a new one.
         with writing(self.path):
             file = (self / ".lock").open("a+", encoding="utf-8")
@@ -94,7 +102,7 @@ class RunFolder:
             Whether the run was begun before.
 
         Raises:
-            ValueError: where the folder holds another run, or files that are none.
+            ValueError: where the folder holds another run, or the log of one without a checkpoint.
         """
         file = self / "recipe.json"
         written = {**recipe.to_dict(), "data": data}
@@ -116,16 +124,8 @@ class RunFolder:
                 f"{self.path} holds the log of a run but no checkpoint to go on from; choose "
                 "another --output, or remove the folder to start anew."
             )
-        self._check_ours()
         self.write_json("recipe.json", written)
         return False
-
-    def _check_ours(self):
-        others = [p.name for p in self.path.iterdir() if not p.name.startswith(".")]
-        if others and not (self / "recipe.json").exists():
-            raise ValueError(
-                f"{self.path} isn't empty ({others[0]}) and holds no run; choose another --output."
-            )
 
     def settle(self, key: str, value: Any) -> None:
         """Write what only became known after `begin`, or check that it is as it was."""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import keras
 
-from keras_psp.files import put_in_place
+from keras_psp.files import put_in_place, try_lock
 from keras_psp.weights.files import WeightsFileError, file_format
 
 _INCOMPLETE, _LOCK = ".incomplete-", "lock"
@@ -79,7 +79,7 @@ def workspace() -> Iterator[Path]:
     work = store / new.name.replace("new-", "")
     try:
         with (new / _LOCK).open("w") as lock:
-            _locked(lock)
+            try_lock(lock)
             new.rename(work)
             yield work
     finally:
@@ -130,22 +130,9 @@ def _dead(entry):
         return False
     try:
         with (entry / _LOCK).open("r+") as lock:
-            return _locked(lock)
+            return try_lock(lock) is True  # without locks only age tells
     except OSError:  # removed by another
         return False
-
-
-def _locked(file):
-    """Whether this process has now locked the file."""
-    try:
-        import fcntl
-    except ImportError:  # Windows: only age tells
-        return False
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
 
 
 def _age(path):
