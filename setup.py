@@ -12,7 +12,7 @@ HERE = Path(__file__).parent
 def readme():
     """README.md, its links and pictures those of this version's tag in the repository."""
     project = tomllib.loads((HERE / "pyproject.toml").read_text("utf-8"))["project"]
-    source = (HERE / "keras_psp" / "__init__.py").read_text("utf-8")
+    source = (HERE / "keras_psp" / "version.py").read_text("utf-8")
     (version,) = re.findall(r'^__version__ = "(.+)"$', source, re.MULTILINE)
     address = project["urls"]["Homepage"]
 

@@ -28,8 +28,8 @@ def judged(job, split, root, image_size, counts):
     """Train what isn't trained yet, judge it, and keep the figures in the folder."""
     import keras_psp
     from keras_psp import data
-    from keras_psp.evaluation.protocol import SIX_SCALES
     from keras_psp.files import written_aside
+    from keras_psp.prediction.protocol import SIX_SCALES
 
     scenes = job.recipe.dataset == "scenes"
     if scenes:
@@ -54,7 +54,7 @@ def context_figures(confusion, iou):
     "context IoU" is their mean; "told apart" the share of their pixels with the right name, among
     those that were given a name of the pair: a half is chance.
     """
-    from keras_psp.data.scenes import CLASS_NAMES, CONTEXT_CLASSES
+    from keras_psp.data.scenes.classes import CLASS_NAMES, CONTEXT_CLASSES
 
     index = [CLASS_NAMES.index(name) for name in CONTEXT_CLASSES]
     told = []

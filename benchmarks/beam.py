@@ -80,8 +80,8 @@ def loop(folder, names):
     """Classes by name and their confusion matrix, by one image after the other."""
     import keras
 
-    from keras_psp.data.pairs import read_image, read_mask
-    from keras_psp.evaluation import Segmenter
+    from keras_psp.data.label_files import read_image, read_mask
+    from keras_psp.prediction import Segmenter
 
     model = keras.models.load_model(folder / "small.keras")
     segmenter, found = Segmenter(model), {}

@@ -16,9 +16,9 @@ from measure import environment
 
 import keras_psp
 from keras_psp import data, visual
-from keras_psp.data.scenes import CONTEXT_CLASSES
-from keras_psp.evaluation import Segmenter
-from keras_psp.evaluation.protocol import SIX_SCALES
+from keras_psp.data.scenes.classes import CONTEXT_CLASSES
+from keras_psp.prediction import Segmenter
+from keras_psp.prediction.protocol import SIX_SCALES
 from keras_psp.weights.compact import open_compact, save_compact
 from keras_psp.weights.presets import find_preset
 

@@ -19,7 +19,7 @@ import numpy as np
 
 import keras_psp
 from keras_psp import data
-from keras_psp.data.scenes import CONTEXT_CLASSES
+from keras_psp.data.scenes.classes import CONTEXT_CLASSES
 
 
 def train_and_judge(source, *, pyramid, seed, args):

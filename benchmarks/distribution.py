@@ -28,8 +28,7 @@ from pathlib import Path
 import numpy as np
 from measure import environment, progress, rows_written
 
-from keras_psp.training.callbacks import STEP_COLUMNS
-from keras_psp.training.folder import Table
+from keras_psp.training.log import STEP_COLUMNS, Table
 
 BATCH, STEPS = 8, 20
 BOUND = 1e-3
@@ -42,7 +41,7 @@ def write_weights(path):
     keras.config.set_floatx("float64")
     keras.utils.set_random_seed(0)
     from keras_psp import DilatedResNet, PSPNet
-    from keras_psp.data.scenes import CLASS_NAMES
+    from keras_psp.data.scenes.classes import CLASS_NAMES
 
     backbone = DilatedResNet(18, stem_filters=(64,), output_stride=16, name="backbone")
     model = PSPNet(num_classes=len(CLASS_NAMES), backbone=backbone, dropout=0.0)

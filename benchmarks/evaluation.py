@@ -24,8 +24,8 @@ sys.path.insert(0, str(Path(__file__).parent / "parity"))
 from protocol import BASE_SIZE, SIX, Authors
 
 from keras_psp import PSPNet
-from keras_psp.data.scenes import scene
-from keras_psp.evaluation import Segmenter
+from keras_psp.data.scenes.generated import scene
+from keras_psp.prediction import Segmenter
 from keras_psp.weights import convert
 
 CROP = 473

@@ -5,7 +5,7 @@
 A small network with random weights is exported and opened by TensorFlow's C++ loader in a
 process of its own, without TensorFlow's Python, as a server does. Fails if a payload is answered,
 the error isn't the one that is due, the process ends, or the next good picture isn't answered
-with the same classes. tests/export/test_saved_model.py asserts the same.
+with the same classes. tests/export/test_to_saved_model.py asserts the same.
 """
 
 import argparse

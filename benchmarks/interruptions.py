@@ -23,8 +23,7 @@ from pathlib import Path
 import numpy as np
 from measure import environment, progress, rows_written
 
-from keras_psp.training.callbacks import EPOCH_COLUMNS, STEP_COLUMNS
-from keras_psp.training.folder import Table
+from keras_psp.training.log import EPOCH_COLUMNS, STEP_COLUMNS, Table
 
 
 def small_training(output):

@@ -39,7 +39,7 @@ OURS = {
 
 
 def image():
-    from keras_psp.data.scenes import scene
+    from keras_psp.data.scenes.generated import scene
 
     return scene(0, image_size=SIZE)[0]
 
@@ -55,7 +55,7 @@ def authors_network(options):
     network = PSPNet(layers=50, classes=CLASSES, zoom_factor=8, pretrained=False)
     torch.nn.init.normal_(network.cls[4].weight, std=0.1)
     # As in a network that has seen the images: without it the numbers overflow 8 bits.
-    from keras_psp.data.scenes import scene
+    from keras_psp.data.scenes.generated import scene
 
     seen = np.stack([scene(seed, image_size=(185, 185))[0] for seed in range(8)])
     for module in network.modules():
@@ -77,7 +77,7 @@ def prepare(options):
     import torch
 
     from keras_psp import export
-    from keras_psp.data.scenes import scene
+    from keras_psp.data.scenes.generated import scene
     from keras_psp.weights import convert
 
     network = authors_network(options)

@@ -29,7 +29,7 @@ def export(folder, in_place, most):
     from keras_psp import DilatedResNet, PSPNet
     from keras_psp import export as exports
     from keras_psp.export.graph import Signature
-    from keras_psp.export.saved_model import write_saved_model
+    from keras_psp.export.to_saved_model import write_saved_model
     from keras_psp.export.versions import versions
 
     network = PSPNet(4, backbone=DilatedResNet(18, stem_filters=(8,), name="backbone"))

@@ -17,13 +17,9 @@ from PIL import Image
 
 import keras_psp
 from keras_psp import visual
-from keras_psp.evaluation.prediction import (
-    DEFAULT_MODEL,
-    chosen_model,
-    open_model,
-    out_of_memory,
-)
-from keras_psp.evaluation.protocol import SIX_SCALES, chosen_base_size
+from keras_psp.prediction.outcomes import out_of_memory
+from keras_psp.prediction.protocol import SIX_SCALES, chosen_base_size
+from keras_psp.weights.opening import DEFAULT_MODEL, chosen_model, open_model
 
 MAX_PIXELS = int(float(os.environ.get("KERAS_PSP_MAX_MEGAPIXELS", 25)) * 1e6)
 SCALES = {

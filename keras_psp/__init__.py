@@ -9,8 +9,7 @@ from keras_psp.models import PSPNet
 from keras_psp.models.pspnet import weights_opener as _weights_opener
 from keras_psp.optimizers import SGD
 from keras_psp.schedules import PolyLearningRate
-
-__version__ = "0.1.0"
+from keras_psp.version import __version__
 
 __all__ = [
     "SGD",
@@ -22,6 +21,7 @@ __all__ = [
     "PolyLearningRate",
     "PyramidPoolingModule",
     "UpsampledCrossentropy",
+    "__version__",
     "evaluate",
     "list_presets",
     "predict",
@@ -30,9 +30,29 @@ __all__ = [
 
 
 # Imported when first used: they need more than Keras.
-_EDGES = ("data", "evaluation", "export", "labels", "training", "visual", "weights")
+_EDGES = (
+    "beam",
+    "data",
+    "evaluation",
+    "export",
+    "labels",
+    "prediction",
+    "training",
+    "visual",
+    "weights",
+)
 if TYPE_CHECKING:
-    from keras_psp import data, evaluation, export, labels, training, visual, weights  # noqa: F401
+    from keras_psp import (  # noqa: F401
+        beam,
+        data,
+        evaluation,
+        export,
+        labels,
+        prediction,
+        training,
+        visual,
+        weights,
+    )
 else:
 
     def __getattr__(name):
@@ -59,8 +79,8 @@ def list_presets(dataset: str | None = None):
 
 
 def predict(photos, model=None, **arguments):
-    """The class of every pixel of photographs; see `keras_psp.evaluation.predict`."""
-    from keras_psp.evaluation.prediction import predict
+    """The class of every pixel of photographs; see `keras_psp.prediction.predict`."""
+    from keras_psp.prediction.images import predict
 
     return predict(photos, model, **arguments)
 
@@ -80,7 +100,7 @@ def evaluate(model, dataset, **arguments):
 
 
 def _open_weights(weights, given):
-    from keras_psp.weights.sources import open_weights
+    from keras_psp.weights.opening import open_weights
 
     return open_weights(weights, given)
 

@@ -64,7 +64,7 @@ def test_every_preset_is_in_the_zoo(site):
 @pytest.mark.parametrize(("package", "names"), public_names())
 def test_every_public_name_is_in_the_reference(site, package, names):
     reference = "".join(text for page, text in site.items() if page.startswith("reference/"))
-    # Where a function may be documented too: keras_psp.export.onnx.onnx.
+    # Where a function may be documented too: keras_psp.export.to_onnx.onnx.
     place = rf'id="{re.escape(package)}\.(\w+\.)*'
     assert [name for name in names if not re.search(f'{place}{name}"', reference)] == []
 

@@ -23,10 +23,10 @@ import numpy as np
 from PIL import Image
 
 from keras_psp import MeanIoU, data
-from keras_psp.data.cityscapes_labels import CLASSES, LABELS, label_ids
+from keras_psp.data.sets.cityscapes_labels import CLASSES, LABELS, label_ids
 from keras_psp.evaluation.cityscapes import CityscapesMeasures
 from keras_psp.evaluation.measures import Measures
-from keras_psp.evaluation.submissions import CityscapesSubmission, image_sizes
+from keras_psp.prediction.submissions import CityscapesSubmission, image_sizes
 
 BOUND = 1e-12
 # Two classes more than the scenes have: semseg counts them as 0.

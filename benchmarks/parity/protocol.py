@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from keras_psp.data.scenes import scene
-from keras_psp.evaluation import Segmenter
+from keras_psp.data.scenes.generated import scene
 from keras_psp.imagenet import IMAGENET_MEAN, IMAGENET_STD
+from keras_psp.prediction import Segmenter
 from keras_psp.weights import convert
 
 SIZES = ((375, 500), (512, 384), (341, 512), (200, 300), (97, 64))

@@ -71,8 +71,8 @@ def without_beam_options(arguments: list[str]) -> tuple[list[str], list[str]]:
 def run(options: argparse.Namespace) -> int:
     """Predict, and say what came of it."""
     source = _source(options)  # also says it where Beam isn't installed
+    from keras_psp.beam import JobError
     from keras_psp.evaluation import Measures
-    from keras_psp.evaluation.beam import JobError
 
     try:
         done = _predicted(options, source)
@@ -97,8 +97,8 @@ def run(options: argparse.Namespace) -> int:
 
 def _predicted(options, source):
     views = scales_and_flip(options)
-    from keras_psp.evaluation.beam import predict_many
-    from keras_psp.evaluation.beam.handler import model_facts
+    from keras_psp.beam import predict_many
+    from keras_psp.beam.handler import model_facts
 
     lookup = None
     if options.reduce_zero_label:
@@ -126,7 +126,7 @@ def _predicted(options, source):
 
 
 def _source(options):
-    from keras_psp.evaluation.beam import ImageFiles, ImageList, TFRecords
+    from keras_psp.beam import ImageFiles, ImageList, TFRecords
 
     if options.labels and not options.images:
         raise ValueError("--labels goes with --images; a list or TFRecords have their own.")

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from keras_psp.evaluation.protocol import SIX_SCALES
+from keras_psp.prediction.protocol import SIX_SCALES
 
 
 def add(commands) -> None:
@@ -132,7 +132,7 @@ def run_submit(options: argparse.Namespace) -> int:
     if chosen and options.dataset != "voc2012":
         raise ValueError(f"--competition is for voc2012; {options.dataset} has none.")
     source, protocol = _opened(options)
-    from keras_psp.evaluation.submit import submit
+    from keras_psp.prediction.server import submit
 
     submission = submit(
         options.model,

@@ -82,7 +82,7 @@ def run(options: argparse.Namespace) -> int:
             f"--batch-size {options.batch_size}: --check gives one image at a time; export without "
             "it, or check an export for any number of images."
         )
-    from keras_psp.evaluation.prediction import open_model
+    from keras_psp.weights.opening import open_model
 
     source = None
     if needs_data:

@@ -59,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
     """Predict, and say where the results are and what failed."""
     views = scales_and_flip(options)
     from keras_psp.data.photos import MAX_PIXELS
-    from keras_psp.evaluation.files import predict_files
+    from keras_psp.prediction.files import predict_files
 
     most = options.max_megapixels
     # What Pillow warns of is told with the file's name.

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
         evaluation_batches,
         training_batches,
     )
-    from keras_psp.data.scenes import GeneratedScenes
+    from keras_psp.data.scenes.generated import GeneratedScenes
     from keras_psp.data.tfds import TFDSSource
 
 _HOMES = {
     "FileList": "keras_psp.data.lists",
-    "GeneratedScenes": "keras_psp.data.scenes",
+    "GeneratedScenes": "keras_psp.data.scenes.generated",
     "ImageFolder": "keras_psp.data.folder",
     "ImagePairs": "keras_psp.data.pairs",
     "Split": "keras_psp.data.pairs",

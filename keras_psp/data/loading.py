@@ -7,7 +7,7 @@ from typing import Any
 from keras_psp.data.folder import ImageFolder
 from keras_psp.data.lists import FileList
 from keras_psp.data.pairs import Split
-from keras_psp.data.sets import SETS
+from keras_psp.data.sets.registry import SETS
 from keras_psp.data.tfds import TFDSSource
 
 _OTHERS = {
@@ -79,7 +79,7 @@ def _opened(name, root, complete, options):
             f"{name} takes no argument {option!r}; "
             + (f"it takes {', '.join(entry.options)}." if entry.options else "it takes none.")
         )
-    return entry.open(_folder(name, root), complete=complete, **options)
+    return entry.open(entry, _folder(name, root), complete=complete, **options)
 
 
 def _folder(name, root):

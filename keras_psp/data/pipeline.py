@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from keras_psp.data.arguments import checked_integer
+from keras_psp.arguments import checked_integer
 from keras_psp.data.augmentation import augmented
 from keras_psp.data.memory import free_memory
 from keras_psp.data.python_calls import until_exit

@@ -9,7 +9,8 @@ import numpy as np
 
 from keras_psp.data.pairs import ImagePairs
 from keras_psp.data.python_calls import until_exit
-from keras_psp.data.sets import CITYSCAPES_IDS, VOID
+from keras_psp.data.sets.cityscapes import CITYSCAPES_IDS
+from keras_psp.data.sets.published import VOID
 from keras_psp.labels import labels
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import numpy as np
 import rich.console
 import rich.table
 
-from keras_psp.data.cityscapes_labels import CLASSES, LABELS
+from keras_psp.data.sets.cityscapes_labels import CLASSES, LABELS
 from keras_psp.evaluation.figures import percent_table, show, write_csv, write_json
 from keras_psp.metrics.confusion import confusion_matrix, mean_of_present, ratio
 
@@ -53,7 +53,7 @@ class CityscapesMeasures:
             measures.update(label_ids(truth), label_ids(classes), instances)
         measures.print()
 
-    with `label_ids` of `keras_psp.data.cityscapes_labels`.
+    with `label_ids` of `keras_psp.data.sets.cityscapes_labels`.
 
     IoU is TP / (TP + FP + FN) over the pixels of all images. iIoU weights each pixel in TP
     and FN by the average size of its class' instances over the size of its own instance,

@@ -13,8 +13,9 @@ from keras_psp.evaluation.cityscapes import CityscapesMeasures
 from keras_psp.evaluation.errors import SIZE_EDGES, ErrorGroups
 from keras_psp.evaluation.figures import percent, write_csv, write_json
 from keras_psp.evaluation.measures import Measures
+from keras_psp.evaluation.report.example import Example
+from keras_psp.evaluation.report.page import report_page
 from keras_psp.files import writing
-from keras_psp.visual.report import Example, report_page
 
 
 @dataclass
@@ -146,7 +147,7 @@ class Evaluation:
         palette: Any = None,
         ignore_class: int = 255,
     ) -> Path:
-        """Write everything on one HTML page; see `keras_psp.visual.report.report_page`."""
+        """Write everything on one HTML page; see `keras_psp.evaluation.report.page.report_page`."""
         means: dict[str, Any] = {"images": len(self.names), "seconds": round(self.seconds, 1)}
         if self.cityscapes is not None:
             means |= {

@@ -1,12 +1,12 @@
 """Models out of Python: SavedModel, TF Serving, TFLite, ONNX, OpenVINO, and opening them again."""
 
 from keras_psp.export.check import CheckedExports, check_exports, open_export
-from keras_psp.export.onnx import onnx, open_onnx
-from keras_psp.export.openvino import open_openvino, openvino
 from keras_psp.export.packing import tflite_metadata
-from keras_psp.export.saved_model import open_saved_model, saved_model
-from keras_psp.export.tf_serving import server_files, tf_serving
-from keras_psp.export.tflite import open_tflite, tflite
+from keras_psp.export.to_onnx import onnx, open_onnx
+from keras_psp.export.to_openvino import open_openvino, openvino
+from keras_psp.export.to_saved_model import open_saved_model, saved_model
+from keras_psp.export.to_tf_serving import server_files, tf_serving
+from keras_psp.export.to_tflite import open_tflite, tflite
 
 __all__ = [
     "CheckedExports",

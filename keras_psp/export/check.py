@@ -12,15 +12,15 @@ import numpy as np
 import rich.console
 import rich.table
 
-from keras_psp.data.progress import with_bar
-from keras_psp.evaluation.examples import Examples
-from keras_psp.evaluation.windows import resized
-from keras_psp.export.onnx import open_onnx
-from keras_psp.export.openvino import open_openvino
-from keras_psp.export.saved_model import open_saved_model
-from keras_psp.export.tflite import open_tflite
+from keras_psp.export.to_onnx import open_onnx
+from keras_psp.export.to_openvino import open_openvino
+from keras_psp.export.to_saved_model import open_saved_model
+from keras_psp.export.to_tflite import open_tflite
 from keras_psp.metrics.confusion import confusion_matrix, mean_of_present, per_class_iou
 from keras_psp.models.pspnet import PSPNet
+from keras_psp.prediction.examples import Examples
+from keras_psp.prediction.windows import resized
+from keras_psp.progress import with_bar
 
 
 @dataclasses.dataclass(frozen=True)

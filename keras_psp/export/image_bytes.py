@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from keras_psp.export.graph import Signature, class_dtype
-from keras_psp.export.metadata import smallest_side
+from keras_psp.models.checks import smallest_side
 from keras_psp.models.pspnet import PSPNet
 
 MAX_PIXELS = 2**24

@@ -3,12 +3,10 @@
 import json
 from typing import Any
 
-import keras
-
 from keras_psp.export.graph import Signature, class_dtype
-from keras_psp.layers.backbone import DilatedBackbone
+from keras_psp.models.checks import smallest_side
 from keras_psp.models.pspnet import PSPNet
-from keras_psp.visual.palette import default_palette
+from keras_psp.palette import default_palette
 
 NAME = "keras_psp.json"
 """The file beside or inside an export; in ONNX and OpenVINO the key without ".json"."""
@@ -34,7 +32,7 @@ def metadata(
         "class_names" and "palette" (one a class; "class 0" ... and colours of
         `visual.default_palette` where the network has none), "input" and "output".
     """
-    from keras_psp import __version__
+    from keras_psp.version import __version__
 
     count = model.num_classes
     palette = model.palette
@@ -68,20 +66,6 @@ def metadata(
             }[signature.output],
         },
     }
-
-
-def smallest_side(model):
-    """Pixels a side below which the feature map has fewer cells than the largest bin."""
-    stride = getattr(model.backbone, "output_stride", 8)
-    largest = max(model.bin_sizes, default=1)
-    side = stride * (largest - 1) + 1
-    # Other backbones may round the size of their maps down.
-    while isinstance(model.backbone, DilatedBackbone) and side < stride * (largest + 4):
-        image = keras.KerasTensor((1, side, side, 3))
-        if min(model.backbone.compute_output_spec(image)[1].shape[1:3]) >= largest:
-            break
-        side += 1
-    return side
 
 
 def metadata_json(found: dict[str, Any]) -> str:

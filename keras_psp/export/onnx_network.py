@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from keras_psp.export import winograd
 from keras_psp.export.graph import Signature, class_dtype
-from keras_psp.layers import winograd
 from keras_psp.layers.folding import fold
 from keras_psp.layers.resampling import interpolation_matrix, pooling_matrix
 

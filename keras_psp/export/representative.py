@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from keras_psp.data.photos import read_photo
-from keras_psp.evaluation.windows import resized
 from keras_psp.export.graph import Signature
+from keras_psp.prediction.windows import resized
 
 MOST = 100
 """Ranges are measured on so many images at most."""

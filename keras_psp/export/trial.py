@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from keras_psp.export.graph import Signature, class_dtype
-from keras_psp.export.metadata import smallest_side
+from keras_psp.models.checks import smallest_side
 from keras_psp.models.pspnet import PSPNet
 
 

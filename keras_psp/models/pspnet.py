@@ -26,12 +26,8 @@ from keras_psp.layers.resampling import BilinearResize, resize_bilinear, spatial
 from keras_psp.layers.resnet import BLOCKS, DilatedResNet
 from keras_psp.losses.crossentropy import UpsampledCrossentropy
 from keras_psp.metrics.mean_iou import MeanIoU
-from keras_psp.models.steps import (
-    accumulated_step,
-    local_values,
-    on_several_machines,
-    stepwise_function,
-)
+from keras_psp.models.accumulation import accumulated_step
+from keras_psp.models.machines import local_values, on_several_machines, stepwise_function
 from keras_psp.optimizers.sgd import SGD
 
 # What a call without training returns: "logits", "low_resolution" or "classes". Replicas

@@ -1,10 +1,8 @@
 """The folder of a training: all that it takes to repeat it, and what came of it."""
 
 import contextlib
-import csv
 import datetime
 import importlib.metadata
-import io
 import json
 import os
 import platform
@@ -18,6 +16,7 @@ from typing import Any
 import keras
 
 from keras_psp.files import try_lock, writing, written_aside
+from keras_psp.training.log import Table
 from keras_psp.training.recipes import Recipe
 
 _PACKAGES = ("keras-psp", "keras", "tensorflow", "jax", "torch", "numpy", "pillow")
@@ -171,58 +170,6 @@ class RunFolder:
         """Write a JSON file that is whole at any moment."""
         with writing(self / name), written_aside(self / name) as draft:
             draft.write_text(json.dumps(value, indent=1, default=str) + "\n", "utf-8")
-
-
-class Table:
-    """A CSV file that grows by rows and can be cut back to a step.
-
-    Args:
-        path: of the file.
-        columns: names in order; "step" among them.
-        writes: whether this process writes.
-    """
-
-    def __init__(self, path: Path, columns: tuple[str, ...], *, writes: bool = True):
-        self.path = path
-        self.columns = columns
-        self.writes = writes
-        self.rows = self._read()
-
-    def _read(self):
-        if not self.path.exists():
-            return []
-        with open(self.path, newline="", encoding="utf-8") as file:
-            # A killed process may have left half a row.
-            return [row for row in csv.DictReader(file) if row.get(self.columns[-1]) is not None]
-
-    def cut(self, step: int) -> None:
-        """Forget rows of later steps, which will be made again."""
-        self.rows = [row for row in self.rows if int(row["step"]) <= step]
-        if self.writes:
-            text = io.StringIO(newline="")
-            writer = csv.DictWriter(text, self.columns)
-            writer.writeheader()
-            writer.writerows(self.rows)
-            with writing(self.path), written_aside(self.path) as draft:
-                draft.write_text(text.getvalue(), "utf-8", newline="")
-
-    def add(self, row: dict[str, Any]) -> None:
-        """Add a row; columns that it lacks stay empty."""
-        text = {name: _text(row.get(name)) for name in self.columns}
-        self.rows.append(text)
-        if self.writes:
-            with writing(self.path), open(self.path, "a", newline="", encoding="utf-8") as file:
-                csv.DictWriter(file, self.columns).writerow(text)
-
-    def column(self, name: str) -> list[float]:
-        """A column's numbers; NaN where empty."""
-        return [float(row[name] or "nan") for row in self.rows]
-
-
-def _text(value):
-    if value is None:
-        return ""
-    return repr(value) if isinstance(value, float) else str(value)
 
 
 def _versions():

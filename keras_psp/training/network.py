@@ -29,7 +29,7 @@ def check_weights(recipe: Recipe) -> None:
     Raises:
         ValueError: there are none.
     """
-    from keras_psp.weights.sources import IMAGENET, imagenet_address
+    from keras_psp.weights.opening import IMAGENET, imagenet_address
 
     if recipe.weights in IMAGENET:
         imagenet_address(recipe.weights, int(recipe.backbone.removeprefix("resnet")))
@@ -104,7 +104,7 @@ def _network(recipe, source):
         depth = int(recipe.backbone.removeprefix("resnet"))
         backbone = DilatedResNet(depth, **options, dtype=dtype, name="backbone")
         return PSPNet(**arguments, backbone=backbone)
-    from keras_psp.weights.sources import open_weights
+    from keras_psp.weights.opening import open_weights
 
     # The weights decide what kind of ResNet it is.
     started = open_weights(recipe.weights, {**arguments, "backbone": recipe.backbone})

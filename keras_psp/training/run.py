@@ -10,29 +10,22 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_psp.data.progress import in_threads
 from keras_psp.files import writing, written_aside
 from keras_psp.models import PSPNet
 from keras_psp.models.pspnet import returning
-from keras_psp.training.callbacks import (
-    EPOCH_COLUMNS,
-    STEP_COLUMNS,
-    Clock,
-    Guard,
-    Judge,
-    KeepState,
-    Progress,
-    Record,
-    Signals,
-    Stopped,
-    TensorBoard,
-)
+from keras_psp.progress import in_threads
+from keras_psp.training.bar import Progress
+from keras_psp.training.callbacks import Guard, KeepState, Signals, Stopped
 from keras_psp.training.checkpoints import Checkpoints
+from keras_psp.training.clock import Clock
 from keras_psp.training.devices import find_devices
-from keras_psp.training.folder import RunFolder, Table
+from keras_psp.training.folder import RunFolder
+from keras_psp.training.log import EPOCH_COLUMNS, STEP_COLUMNS, Table
 from keras_psp.training.network import build, check_weights, schedule
 from keras_psp.training.recipes import Recipe, with_fields
 from keras_psp.training.recipes import recipe as recipe_named
+from keras_psp.training.record import Record, TensorBoard
+from keras_psp.training.validation import Judge
 
 # Pictures drawn after each validation.
 _DRAWN = 6
@@ -296,11 +289,11 @@ class _Training:
 
     def _draw_input(self):
         """A picture of 16 crops, so that a wrong label or colour is seen at the start."""
-        from keras_psp import visual
+        from keras_psp.training.samples import augmented_samples
 
         path = self.folder / "augmented.png"
         if self.devices.first and not path.exists():
-            picture = visual.augmented_samples(self.source, **self._augmentation())
+            picture = augmented_samples(self.source, **self._augmentation())
             with writing(path), written_aside(path) as draft:
                 picture.save(draft)
 

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from keras_psp.files import written_aside
-from keras_psp.visual.palette import VOID_COLOUR, checked_palette
+from keras_psp.palette import VOID_COLOUR, checked_palette
 
 PAPER, INK, _EDGE = (255, 255, 255), (30, 30, 30), (150, 150, 150)
 _COLUMN = 240  # pixels; narrower pictures are enlarged

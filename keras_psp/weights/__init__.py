@@ -1,6 +1,6 @@
 """Trained weights: of the published PSPNets, of ImageNet, from any project's files."""
 
-from keras_psp.weights.convert import convert
+from keras_psp.weights.conversion import convert
 from keras_psp.weights.files import WeightsFileError, read_checkpoint
 from keras_psp.weights.presets import Preset, list_presets
 

@@ -17,7 +17,7 @@ from keras_psp.files import put_in_place
 from keras_psp.models.pspnet import PSPNet
 from keras_psp.weights import store
 from keras_psp.weights.compact import open_compact
-from keras_psp.weights.convert import build
+from keras_psp.weights.conversion import build
 from keras_psp.weights.families.mmsegmentation import (
     MMSEGMENTATION,
     MMSEGMENTATION_PLAIN,

@@ -132,7 +132,7 @@ def test_errors_are_one_line(arguments, message, capsys, tmp_path, monkeypatch):
     ],
 )
 def test_scales(arguments, scales, flip, monkeypatch):
-    from keras_psp.evaluation import beam
+    from keras_psp import beam
 
     given = {}
     monkeypatch.setattr(beam, "predict_many", lambda *_, **options: given.update(options))

@@ -7,7 +7,7 @@ from PIL import Image
 
 import keras_psp
 from keras_psp.cli import main
-from keras_psp.evaluation import Segmenter
+from keras_psp.prediction import Segmenter
 
 
 @pytest.fixture(scope="module")

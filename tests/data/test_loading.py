@@ -2,7 +2,7 @@ import datasets as miniatures
 import pytest
 
 from keras_psp import data
-from keras_psp.data.sets import SETS
+from keras_psp.data.sets.registry import SETS
 
 
 def test_every_name_has_a_line():

@@ -3,7 +3,8 @@ import pytest
 from PIL import Image
 
 from keras_psp.data import training_batches
-from keras_psp.data.pairs import ImagePairs, Split, by_stem, read_mat
+from keras_psp.data.label_files import by_stem, read_mat
+from keras_psp.data.pairs import ImagePairs, Split
 
 SIZE = (6, 4)  # width, height
 

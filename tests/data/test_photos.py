@@ -166,7 +166,7 @@ def test_a_server_that_never_ends_is_given_up(server, monkeypatch):
 
 def test_a_photograph_of_a_pair_of_training_data_is_read_as_stored(tmp_path):
     # Masks belong to the stored picture: training doesn't turn it.
-    from keras_psp.data.pairs import read_image
+    from keras_psp.data.label_files import read_image
 
     path = tmp_path / "a.jpg"
     odd_images.oriented(6)(path)

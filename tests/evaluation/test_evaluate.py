@@ -12,9 +12,10 @@ from PIL import Image
 import keras_psp
 from keras_psp import PSPNet, data
 from keras_psp.cli import main
-from keras_psp.data.cityscapes_labels import label_ids
-from keras_psp.evaluation import CityscapesMeasures, Segmenter, run, submit
-from keras_psp.evaluation.examples import _names
+from keras_psp.data.sets.cityscapes_labels import label_ids
+from keras_psp.evaluation import CityscapesMeasures, run, tally
+from keras_psp.prediction import Segmenter, submit
+from keras_psp.prediction.examples import _names
 
 
 def network(num_classes, **arguments):
@@ -150,7 +151,7 @@ def test_an_image_cut_short_is_counted_once(tmp_path, monkeypatch):
     source = data.GeneratedScenes(image_size=(48, 64), counts={"train": 1, "val": 3})
     judge = network(source.num_classes)
     options = {"output": tmp_path / "found", "progress": False, "batch_size": 1, "report": False}
-    monkeypatch.setattr(run, "_SAVE_EVERY", 0.0)
+    monkeypatch.setattr(tally, "_SAVE_EVERY", 0.0)
     update, updated = run.ErrorGroups.update, []
 
     def interrupted(groups, *arguments):

@@ -1,6 +1,6 @@
 """What strangers send in place of a picture: broken, huge and hostile bytes.
 
-`tests/export/test_saved_model.py` asserts that each is an error and the next good picture
+`tests/export/test_to_saved_model.py` asserts that each is an error and the next good picture
 answered; `benchmarks/hostile_payloads.py` prints the table.
 """
 

@@ -3,7 +3,8 @@ import os
 import pytest
 
 from keras_psp.training import recipe
-from keras_psp.training.folder import RunFolder, Table
+from keras_psp.training.folder import RunFolder
+from keras_psp.training.log import Table
 
 
 def test_rows_after_the_checkpoint_are_forgotten(tmp_path):

@@ -13,7 +13,7 @@ import pytest
 
 from keras_psp import data, train
 from keras_psp.training import callbacks, checkpoints
-from keras_psp.training.folder import Table
+from keras_psp.training.log import Table
 
 SMALL = {
     "num_stages": 2,

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from keras_psp.palette import VOID_COLOUR
 from keras_psp.visual import (
     colorize,
     comparison,
@@ -9,7 +10,6 @@ from keras_psp.visual import (
     overlay,
     overlay_with_legend,
 )
-from keras_psp.visual.palette import VOID_COLOUR
 
 PALETTE = [[250, 0, 0], [0, 200, 0], [0, 0, 150]]
 NAMES = ("sky", "road", "car")

@@ -1,0 +1,18 @@
+"""Generated scenes of boats on water and cars on roads, where only the context tells them apart."""
+
+from keras_psp.data.scenes.classes import (
+    CLASS_NAMES,
+    CONTEXT_CLASSES,
+    IGNORE_CLASS,
+    PALETTE,
+)
+from keras_psp.data.scenes.generated import GeneratedScenes, scene
+
+__all__ = [
+    "CLASS_NAMES",
+    "CONTEXT_CLASSES",
+    "IGNORE_CLASS",
+    "PALETTE",
+    "GeneratedScenes",
+    "scene",
+]

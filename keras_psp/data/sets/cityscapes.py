@@ -1,0 +1,140 @@
+"""TODO."""
+
+import numpy as np
+from PIL import Image
+
+from keras_psp.data.label_files import (
+    read_mask,
+    unreadable,
+)
+from keras_psp.data.pairs import Pair, matched
+from keras_psp.data.sets import cityscapes_labels
+from keras_psp.data.sets.published import VOID, DataSet, PublishedSet, _home
+
+# The label id of each class.
+CITYSCAPES_IDS = tuple(label.id for label in cityscapes_labels.CLASSES)
+
+
+# An all-black picture, and one that many delete, as a notice on the download page advised.
+_BLACK = "troisdorf/troisdorf_000000_000073"
+
+
+class Cityscapes(PublishedSet):
+    """Cityscapes, whose labels also exist by instance."""
+
+    def instances(self, split: str, index: int) -> np.ndarray:
+        """Instance ids for the instance-level IoU, (height, width) int32.
+
+        1000 * label id + number for pixels of instances, else the label id: as in
+        `*_instanceIds.png` and cityscapesScripts' evaluation.
+        """
+        label = self.paths(split)[index][1]
+        if label is None:
+            raise ValueError(f"Split {split!r} of {self._title} has no labels of instances.")
+        path = label.with_name(label.name.rsplit("_", 1)[0] + "_instanceIds.png")
+        if not path.is_file():
+            raise ValueError(
+                f"{path}: no such file; unpack gtFine_trainvaltest.zip (gtCoarse.zip for "
+                "train_extra) again."
+            )
+        try:
+            with Image.open(path) as picture:
+                values = np.asarray(picture)
+        except Exception as error:  # Pillow raises a dozen types on broken files
+            raise unreadable(path, error) from error
+        if values.ndim != 2:
+            raise ValueError(f"{path}: has colours instead of instance ids; unpack it again.")
+        return values.astype(np.int32)
+
+
+def _cityscapes(entry, root, *, complete):
+    home = _home(entry, root, "leftImg8bit", "cityscapes")
+    pairs: dict[str, list[Pair]] = {}
+    lacking = {}
+    for split in ("train", "val", "test", "train_extra"):
+        folder = home / "leftImg8bit" / split
+        if not folder.is_dir():
+            continue
+        images = _by_city(folder, "_leftImg8bit.png")
+        if split == "test":  # its published labels are void but for the car's own bonnet
+            pairs[split] = [(images[name], None) for name in sorted(images)]
+            continue
+        kind = "gtCoarse" if split == "train_extra" else "gtFine"
+        annotations = home / kind / split
+        if not annotations.is_dir():
+            raise ValueError(
+                f"{annotations}: no such folder; unpack "
+                f"{'gtCoarse.zip' if kind == 'gtCoarse' else 'gtFine_trainvaltest.zip'} there, "
+                f"or move {folder} away."
+            )
+        labels = _by_city(annotations, f"_{kind}_labelIds.png")
+        labels = labels or _by_city(annotations, f"_{kind}_labelTrainIds.png")
+        if split == "train_extra" and _BLACK not in images:
+            labels.pop(_BLACK, None)
+            lacking[split] = 1
+        pairs[split] = matched(
+            images,
+            labels,
+            image_home=folder,
+            label_at=_at(annotations, f"_{kind}_labelIds.png"),
+            complete=complete,
+        )
+    lookup = dict.fromkeys(range(len(cityscapes_labels.LABELS)), VOID)
+    lookup.update({value: index for index, value in enumerate(CITYSCAPES_IDS)})
+    return Cityscapes(
+        entry,
+        home,
+        pairs,
+        complete=complete,
+        lookup=lookup,
+        read_label=_read_cityscapes,
+        lacking=lacking,
+    )
+
+
+def _at(folder, ending):
+    return lambda name: folder / f"{name}{ending}"
+
+
+def _by_city(folder, ending):
+    """`CITY/NAME` to path, for the files with this ending in the folders of cities."""
+    return {
+        f"{city.name}/{path.name[: -len(ending)]}": path
+        for city in sorted(folder.iterdir())
+        if city.is_dir()
+        for path in sorted(city.iterdir())
+        if path.name.endswith(ending) and not path.name.startswith(".")
+    }
+
+
+def _read_cityscapes(path):
+    """Label ids, also from a file of trainIds, so that there is one table for both."""
+    values = read_mask(path)
+    if not path.name.endswith("_labelTrainIds.png"):
+        return values
+    wrong = values[(values >= len(CITYSCAPES_IDS)) & (values != VOID)]
+    if wrong.size:
+        raise ValueError(
+            f"{path}: label value {wrong[0]} is no trainId (0 to 18, 255); write the file again "
+            "with csCreateTrainIdLabelImgs, or remove the _labelTrainIds.png beside _labelIds.png."
+        )
+    return cityscapes_labels.label_ids(values)
+
+
+CITYSCAPES = DataSet(
+    key="cityscapes",
+    title="Cityscapes",
+    summary="19 classes of street scenes, 2048x1024; coarse labels in train_extra",
+    open=_cityscapes,
+    counts={"train": 2_975, "val": 500, "test": 1_525, "train_extra": 19_998},
+    optional=("test", "train_extra"),
+    where=(
+        "https://www.cityscapes-dataset.com/downloads/ (leftImg8bit_trainvaltest.zip, "
+        "gtFine_trainvaltest.zip; for train_extra leftImg8bit_trainextra.zip, gtCoarse.zip)"
+    ),
+    layout="""
+leftImg8bit/{train,val,test,train_extra}/CITY/CITY_000000_000019_leftImg8bit.png
+gtFine/{train,val}/CITY/CITY_000000_000019_gtFine_labelIds.png (and _instanceIds.png)
+gtCoarse/train_extra/CITY/CITY_000000_000019_gtCoarse_labelIds.png
+""",
+)

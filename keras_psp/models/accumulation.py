@@ -1,0 +1,134 @@
+"""What Keras' own training step lacks: a batch in parts, and several machines."""
+
+import keras
+from keras import ops
+
+
+def accumulated_step(model, arguments, parts):
+    """One step on a batch that is computed part by part, with the mean of the parts' gradients.
+
+    Every `parts`-th example is one part, so that on several devices each holds an equal
+    share of all of them. BatchNorm sees one part at a time, and its moving statistics move
+    with each.
+
+    Args:
+        model: a compiled `PSPNet`.
+        arguments: of `train_step`: (data,), or (state, data) on JAX.
+        parts: number of parts; the batch of each device must divide by it.
+
+    Returns:
+        What the backend's own `train_step` returns.
+    """
+    step = {"tensorflow": _tensorflow_step, "jax": _jax_step, "torch": _torch_step}
+    return step[keras.backend.backend()](model, *arguments, parts)
+
+
+def _mapped(function, data):
+    """The images, masks and weights, of which the last may be None, through a function."""
+    return [None if values is None else function(values) for values in data]
+
+
+def _check_divides(count, parts):
+    if count is not None and count % parts:
+        raise ValueError(
+            f"a batch of {count} examples can't be computed in {parts} equal parts; choose "
+            "gradient_accumulation_steps so that it divides the batch of each device."
+        )
+
+
+def _tensorflow_step(model, data, parts):
+    import tensorflow as tf
+
+    x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
+    _check_divides(x.shape[0], parts)
+    size = tf.shape(x)[0]
+    # Of unknown size: an uneven part would weigh more than its share.
+    tf.debugging.assert_equal(size % parts, 0, "the batch isn't divisible into equal parts")
+    variables = model.trainable_weights
+    total = None
+    # Not a loop in the graph: replicas that exchange BatchNorm's statistics can't in one.
+    for index in range(parts):
+        # One part after the other, or they would be in memory together.
+        with tf.control_dependencies(total or []):
+            images, masks, weights = _mapped(
+                lambda values, index=index: tf.identity(values[index::parts]), (x, y, weight)
+            )
+            with tf.GradientTape() as tape:
+                outputs = model(images, training=True)
+                loss = model._compute_loss(images, masks, outputs, weights, training=True)
+                model._loss_tracker.update_state(
+                    _unscaled_for_distribution(loss), sample_weight=size // parts
+                )
+                loss = model.optimizer.scale_loss(loss)
+            gradients = tape.gradient(loss, variables)
+            logs = model.compute_metrics(images, masks, outputs, sample_weight=weights)
+        if total is None:
+            total = gradients
+        else:
+            total = [a + b for a, b in zip(total, gradients, strict=True)]
+    mean = [gradient / parts for gradient in total]
+    model.optimizer.apply_gradients(list(zip(mean, variables, strict=True)))
+    return logs
+
+
+def _unscaled_for_distribution(loss):
+    """Keras divides losses by the number of replicas, whose gradients it then adds up."""
+    import tensorflow as tf
+
+    return loss * tf.distribute.get_strategy().num_replicas_in_sync
+
+
+def _jax_step(model, state, data, parts):
+    import jax
+
+    trainable, others, optimizer, metrics = state
+    x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
+    _check_divides(x.shape[0], parts)
+    gradient_of = jax.value_and_grad(model.compute_loss_and_updates, has_aux=True)
+
+    def folded(values):
+        # (batch, ...) to (parts, batch / parts, ...), every `parts`-th example together.
+        return ops.swapaxes(ops.reshape(values, (-1, parts, *values.shape[1:])), 0, 1)
+
+    def one_part(carry, part):
+        total, others, metrics = carry
+        (_, updated), gradients = gradient_of(
+            trainable, others, metrics, *part, training=True, optimizer_variables=optimizer
+        )
+        loss, outputs, others, metrics = updated
+        _, metrics = model._update_metrics_variables(
+            metrics, loss, part[0], part[1], outputs, part[2]
+        )
+        total = [a + b for a, b in zip(total, gradients, strict=True)]
+        return (total, others, metrics), None
+
+    zeros = [ops.zeros_like(variable) for variable in trainable]
+    batch = _mapped(folded, (x, y, weight))
+    (total, others, metrics), _ = jax.lax.scan(one_part, (zeros, others, metrics), batch)
+    mean = [gradient / parts for gradient in total]
+    trainable, optimizer = model.optimizer.stateless_apply(optimizer, mean, trainable)
+    mapping = list(zip(model.metrics_variables, metrics, strict=True))
+    with keras.StatelessScope(state_mapping=mapping):
+        logs = model.get_metrics_result()
+    return logs, (trainable, others, optimizer, metrics)
+
+
+def _torch_step(model, data, parts):
+    import torch
+
+    x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
+    _check_divides(x.shape[0], parts)
+    model.zero_grad()
+    for index in range(parts):
+        images, masks, weights = _mapped(
+            lambda values, index=index: values[index::parts], (x, y, weight)
+        )
+        outputs = model(images, training=True)
+        loss = model._compute_loss(images, masks, outputs, weights, training=True)
+        model._loss_tracker.update_state(loss, sample_weight=len(images))
+        (model.optimizer.scale_loss(loss) / parts).backward()
+        logs = model.compute_metrics(images, masks, outputs, sample_weight=weights)
+    variables = model.trainable_weights
+    with torch.no_grad():
+        model.optimizer.apply([variable.value.grad for variable in variables], variables)
+    return logs

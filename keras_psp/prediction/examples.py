@@ -1,0 +1,144 @@
+"""Labelled examples of any kind, by number and name."""
+
+import itertools
+import os
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_psp.data.sets.cityscapes import Cityscapes
+from keras_psp.models.classes import class_names_of, palette_of
+from keras_psp.progress import ahead
+
+
+class Examples:
+    """Names, pictures and masks in order, from any of the kinds that `evaluate` takes.
+
+    Attributes:
+        end: number of the last example and one, or more where that isn't known.
+    """
+
+    def __init__(self, dataset, split, model, limit):
+        source, self.split = getattr(dataset, "source", None), getattr(dataset, "name", None)
+        if hasattr(dataset, "splits"):
+            source, self.split = dataset, split
+        self._source, self._pairs = source, dataset
+        self.ignore_class = 255 if source is None else source.ignore_class
+        self.num_classes = model.num_classes
+        self.class_names, self.palette = class_names_of(model), palette_of(model)
+        self.count = _length(dataset) if source is None else source.count(self.split)
+        if limit is not None:
+            self.count = limit if self.count is None else min(limit, self.count)
+        self.end = 2**62 if self.count is None else self.count
+        if source is not None:
+            self._adopt(source)
+        self.description = {
+            "name": getattr(source, "title", None) or type(source or dataset).__name__,
+            "split": self.split,
+            "images": self.count,
+        }
+        self._names = None
+        if hasattr(source, "paths"):
+            self._names = _names([pair[0] for pair in source.paths(self.split)])
+        # What tells data of one kind and number apart.
+        for key in ("root", "image_size", "seed"):
+            if hasattr(source, key):
+                self.description[key] = str(getattr(source, key))
+        if self._names is not None:
+            self.description["names"] = zlib.crc32("\n".join(self._names).encode())
+        if self.count and self.in_any_order:
+            first = (np.ascontiguousarray(part) for part in self._at(0))
+            self.description["first"] = [zlib.crc32(part) for part in first]
+
+    def _adopt(self, source):
+        if source.num_classes != self.num_classes:
+            raise ValueError(
+                f"the network has {self.num_classes} classes and the data "
+                f"{source.num_classes}; judge it on data of its own classes."
+            )
+        if hasattr(source, "labelled") and not source.labelled(self.split):
+            raise ValueError(
+                f"split {self.split!r} has no labels to judge by; use keras_psp.predict for "
+                "pictures alone, or choose another split."
+            )
+        self.class_names = tuple(source.class_names)
+        self.palette = np.asarray(source.palette)
+
+    @property
+    def in_any_order(self) -> bool:
+        """Whether single examples can be read again."""
+        if self._source is None:
+            return hasattr(self._pairs, "__getitem__") and hasattr(self._pairs, "__len__")
+        return hasattr(self._source, "example")
+
+    def _at(self, index):
+        if self._source is None:
+            return self._pairs[index]
+        return self._source.example(self.split, index)
+
+    def read(self, indices: Sequence[int]) -> Iterator[tuple[int, str, np.ndarray, np.ndarray]]:
+        """(number, name, image, mask), decoded ahead in threads.
+
+        Args:
+            indices: in growing order; all from one on where they can't be read in any order.
+        """
+        if not indices:
+            return
+        if self.in_any_order:
+            pairs: Any = ahead(lambda i: (i, self._at(i)), indices)
+        else:
+            source = self._source
+            pairs = self._pairs if source is None else source.examples(self.split)
+            if hasattr(pairs, "as_numpy_iterator"):
+                pairs = pairs.as_numpy_iterator()
+            pairs = enumerate(itertools.islice(pairs, indices[0], self.end), indices[0])
+        for index, (image, mask) in pairs:
+            name = f"{index:06d}" if self._names is None else self._names[index]
+            yield index, name, image, self._checked(name, image, mask)
+
+    def _checked(self, name, image, mask):
+        mask = np.asarray(mask)
+        if mask.ndim == 3 and mask.shape[-1] == 1:
+            mask = mask[..., 0]
+        if mask.shape != np.shape(image)[:2]:
+            raise ValueError(
+                f"{name}: the mask is {mask.shape} but the image {np.shape(image)[:2]} (height, "
+                "width); they must be alike."
+            )
+        wrong = (mask >= self.num_classes) | (mask < 0)
+        wrong &= mask != self.ignore_class
+        if wrong.any():
+            raise ValueError(
+                f"{name}: the mask has the value {mask[wrong][0]}, but there are "
+                f"{self.num_classes} classes and the ignored one is {self.ignore_class}."
+            )
+        return mask
+
+    @property
+    def has_instances(self) -> bool:
+        """Whether these are Cityscapes' fine labels."""
+        return isinstance(self._source, Cityscapes) and self.split in ("train", "val")
+
+    def instances(self, index: int) -> np.ndarray | None:
+        """Instance ids of an image of Cityscapes, else None."""
+        return self._source.instances(self.split, index) if self.has_instances else None
+
+
+def _names(paths):
+    """Names of images by which their results can be told apart: of the file, or its path."""
+    paths = [Path(path) for path in paths]
+    stems = [path.stem for path in paths]
+    if len(set(stems)) == len(stems):
+        return stems
+    common = Path(os.path.commonpath([path.parent for path in paths]))
+    return [path.relative_to(common).with_suffix("").as_posix() for path in paths]
+
+
+def _length(pairs: Any) -> int | None:
+    if hasattr(pairs, "cardinality"):
+        count = int(pairs.cardinality())
+        return count if count >= 0 else None
+    return len(pairs) if hasattr(pairs, "__len__") else None

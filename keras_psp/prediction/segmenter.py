@@ -1,0 +1,424 @@
+"""A network and a protocol that turn images of any size into classes."""
+
+import functools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_psp.arguments import checked_integer
+from keras_psp.layers.resampling import interpolation_matrix
+from keras_psp.prediction.windows import Axis, resize_taps, resized, scaled_size
+from keras_psp.progress import ahead
+
+# Probabilities held at a time: 32 MB of float32, and a few temporaries of that size.
+_BLOCK_ELEMENTS = 2**23
+_WIDTH_STEP = 64  # JAX compiles for each width; widths are rounded up to this
+
+
+def checked_protocol(
+    scales: Sequence[float] = (1.0,),
+    flip: bool = False,
+    crop: int | None = None,
+    overlap: float = 1 / 3,
+    base_size: int | None = None,
+    batch_size: int = 4,
+) -> dict[str, Any]:
+    """The arguments of `Segmenter` by name, in Python's own types, all of them.
+
+    Raises:
+        ValueError: for one that can't be.
+    """
+    factors = tuple(float(scale) for scale in np.atleast_1d(scales))
+    if not factors or not all(0 < scale < 100 for scale in factors):
+        raise ValueError(f"scales={scales!r}; give one or more factors above 0.")
+    if not 0 <= overlap < 1:
+        raise ValueError(f"overlap={overlap!r}; it must be from 0 to below 1.")
+    sizes = {"crop": crop, "base_size": base_size, "batch_size": batch_size}
+    for name, value in sizes.items():
+        if value is not None or name == "batch_size":
+            sizes[name] = checked_integer(name, value, least=1)
+    return {"scales": factors, "flip": bool(flip), "overlap": float(overlap), **sizes}
+
+
+class Segmenter:
+    """Classes of every pixel of images of any size, by the authors' test protocol.
+
+    The image is resized to each scale, padded with the mean where it's smaller than the window,
+    and covered by windows. The softmax of each window's upsampled logits (with `flip`, the mean
+    of it and the mirror image's) is averaged where windows overlap, resized to the image and
+    averaged over the scales (semseg/tool/test.py). With crop=None the one window is the image.
+
+    What lies between the network's logits at output stride 8 and the classes is made a few rows
+    at a time: neither probabilities at full size are held, nor those of padding computed. This
+    is exact, the order of float32 sums apart.
+
+    Args:
+        model: a `keras_psp.PSPNet`.
+        scales: factors of the images' size.
+        flip: average each window with its mirror image.
+        crop: side of a window; None to see the whole image at once. Which the network was
+            trained with: 473, 713 for Cityscapes.
+        overlap: share of a window that its neighbour covers again, 0 to below 1.
+        base_size: length that an image's longer side has at scale 1 (semseg: 512 for ADE20K and
+            VOC, 2048 for Cityscapes); None for its own.
+        batch_size: windows that the network sees at a time; windows of several images are put
+            together, whole images only where their sizes are alike.
+    """
+
+    def __init__(
+        self,
+        model,
+        *,
+        scales: Sequence[float] = (1.0,),
+        flip: bool = False,
+        crop: int | None = None,
+        overlap: float = 1 / 3,
+        base_size: int | None = None,
+        batch_size: int = 4,
+    ):
+        self.model = model
+        checked = checked_protocol(scales, flip, crop, overlap, base_size, batch_size)
+        self.scales: tuple[float, ...] = checked["scales"]
+        self.flip: bool = checked["flip"]
+        self.crop: int | None = checked["crop"]
+        self.overlap: float = checked["overlap"]
+        self.base_size: int | None = checked["base_size"]
+        self.batch_size: int = checked["batch_size"]
+        normalization = model.get_layer("normalization")
+        step = 1 if normalization.channel_order == "rgb" else -1
+        self._mean = np.array(normalization.mean[::step], np.float32)
+        self._functions: dict[tuple, Callable] = {}
+
+    def classes(self, images: Iterable[np.ndarray]) -> list[np.ndarray]:
+        """Class of every pixel.
+
+        Args:
+            images: each (height, width, 3), RGB 0 to 255, of any size.
+
+        Returns:
+            Per image (height, width) integers, uint8, or uint16 for more than 256 classes.
+        """
+        return list(self.stream(images))
+
+    def stream(self, images: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """As `classes`, one after the other as they come.
+
+        No more images are read ahead than a batch of windows takes, and two: these are resized
+        while the network works. (All scales of a 2048x1024 image up to 1.75 take 0.2 GB.)
+        """
+        kind = np.uint8 if self.model.num_classes <= 256 else np.uint16
+        for image, found in self._scored(images):
+            classes: np.ndarray = np.empty((image.height, image.width), kind)
+            for first, block in self._blocks(image, found):
+                rows = self._compiled(_best)(block)
+                image.put(ops.convert_to_numpy(rows), first, classes)
+            yield classes
+
+    def probabilities(self, image: np.ndarray) -> np.ndarray:
+        """Probability of every class at every pixel.
+
+        Args:
+            image: (height, width, 3), RGB 0 to 255.
+
+        Returns:
+            (height, width, num_classes) float32.
+        """
+        ((found_image, found),) = self._scored([image])
+        shape = found_image.height, found_image.width, self.model.num_classes
+        result = np.empty(shape, np.float32)
+        for first, block in self._blocks(found_image, found, normalize=True):
+            found_image.put(ops.convert_to_numpy(block), first, result)
+        return result
+
+    # Windows through the network.
+
+    def _scored(self, images) -> "Iterator[tuple[_Image, Any]]":
+        """(image, logits of its windows) in order; logits[scale][row of windows] is an array
+        (columns of windows, mirrored or not, h, w, classes).
+        """
+        waiting: list[_Image] = []
+        pending: list[tuple[_Window, np.ndarray]] = []
+        for image in ahead(self._prepared, images, threads=1):
+            waiting.append(image)
+            for window in image.windows(self.flip):
+                pixels = image.cut(window)
+                if pending and pending[0][1].shape != pixels.shape:
+                    self._run(pending)
+                pending.append((window, pixels))
+                if len(pending) >= self.batch_size:
+                    self._run(pending)
+            while waiting and waiting[0].missing == 0:
+                yield waiting[0], waiting.pop(0).logits
+        self._run(pending)
+        for image in waiting:
+            yield image, image.logits
+
+    def _prepared(self, image):
+        image = np.asarray(image)
+        if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+            raise ValueError(f"image has shape {image.shape}; it must be (height, width, 3), RGB.")
+        return _Image(image, self)
+
+    def _run(self, pending):
+        """The network on the pending windows, which are then no longer pending."""
+        if not pending:
+            return
+        batch = np.stack([pixels for _, pixels in pending])
+        count = len(batch)
+        if keras.backend.backend() == "jax" and count < self.batch_size and self.crop:
+            # A smaller batch would be compiled for.
+            batch = np.concatenate(
+                [batch, np.zeros_like(batch[:1]).repeat(self.batch_size - count, 0)]
+            )
+        logits = self.model.predict_low_resolution(batch)[:count]
+        for (window, _), found in zip(pending, logits, strict=True):
+            # Mirrored back here, where a map is small.
+            window.image.take(window, found[:, ::-1] if window.mirrored else found)
+        pending.clear()
+
+    # From logits to probabilities.
+
+    def _blocks(self, image, logits, *, normalize=False):
+        """(first row, probabilities of rows (rows, width, classes)); rows and width may run over.
+
+        Without `normalize` scores of the same order may come instead.
+        """
+        classes = self.model.num_classes
+        parts = [scale.grid for scale in image.scales]
+        # A single window at the image's own size: its logits have the probabilities' order.
+        one = len(parts) == 1 and not self.flip and image.scales[0].plain
+        normalize = normalize or not one
+        most = max(
+            len(columns.starts)
+            * (1 + self.flip)
+            * columns.crop
+            * classes
+            * rows.length
+            / image.height
+            for rows, columns in parts
+        )
+        step = int(np.clip(_BLOCK_ELEMENTS // most, 4, max(4, image.height)))
+        padded = keras.backend.backend() == "jax"
+        width = -(-image.width // _WIDTH_STEP) * _WIDTH_STEP if padded else image.width
+        column_parts = [_column_taps(columns, image.width, width) for _, columns in parts]
+        upsampling = [
+            [
+                interpolation_matrix(
+                    size, axis.crop, align_corners=self.model.align_corners
+                ).astype(np.float32)
+                for axis, size in zip(grid, maps[0].shape[2:4], strict=True)
+            ]
+            for grid, maps in zip(parts, logits, strict=True)
+        ]
+        share = 1 / (len(parts) * (1 + self.flip))
+        for first in range(0, image.height, step):
+            total = 0.0
+            for (rows, _), (index, weight), (down, across), maps in zip(
+                parts, column_parts, upsampling, logits, strict=True
+            ):
+                target = np.minimum(np.arange(first, first + step), image.height - 1)
+                if not padded:
+                    target = target[: image.height - first]
+                for place, upper, lower in _row_parts(rows, image.height, target, padded, step):
+                    total = total + self._compiled(_combined, len(index), normalize)(
+                        maps[place],
+                        down[upper],
+                        across,
+                        (share * lower).astype(np.float32),
+                        index,
+                        weight,
+                    )
+            yield first, total
+
+    def _compiled(self, function, taps=None, normalize=True):
+        """The function as fast as the backend runs it, for any sizes."""
+        key = function, taps, normalize
+        if key not in self._functions:
+            signature = [(None, None, self.model.num_classes)]
+            if function is _combined:
+                function = functools.partial(_combined, normalize=normalize)
+                signature = [
+                    (None, 1 + self.flip, None, None, self.model.num_classes),
+                    *[(None, None)] * 3,
+                ]
+            self._functions[key] = _compiled(function, signature, taps)
+        return self._functions[key]
+
+
+@dataclass
+class _Window:
+    """One view of the network."""
+
+    image: "_Image"
+    scale: int
+    row: int
+    column: int
+    mirrored: bool
+
+
+class _Scale:
+    """An image at one scale, padded, and its windows."""
+
+    def __init__(self, image, scale, settings, mean):
+        height, width = image.shape[:2]
+        size = scaled_size(height, width, scale, settings.base_size)
+        self.plain = size == (height, width)
+        crop = (settings.crop, settings.crop) if settings.crop else size
+        self.grid = tuple(
+            Axis(length, side, settings.overlap) for length, side in zip(size, crop, strict=True)
+        )
+        rows, columns = self.grid
+        self.plain = self.plain and len(rows.starts) == len(columns.starts) == 1
+        self.pixels = np.empty((rows.padded, columns.padded, 3), np.float32)
+        self.pixels[:] = mean
+        self.pixels[
+            rows.before : rows.before + size[0], columns.before : columns.before + size[1]
+        ] = resized(np.asarray(image, np.float32), size)
+
+
+class _Image:
+    """An image on its way: its scales, and the logits of its windows as they come."""
+
+    def __init__(self, image, settings):
+        self.height, self.width = image.shape[:2]
+        self.scales = [_Scale(image, s, settings, settings._mean) for s in settings.scales]
+        views = 1 + settings.flip
+        self.missing = sum(
+            views * len(scale.grid[0].starts) * len(scale.grid[1].starts) for scale in self.scales
+        )
+        self.logits = [[None] * len(scale.grid[0].starts) for scale in self.scales]
+        self._views = views
+
+    def put(self, rows, first, result):
+        """Rows of a block, which may run over, into their place."""
+        rows = rows[: self.height - first, : self.width]
+        result[first : first + len(rows)] = rows
+
+    def windows(self, flip):
+        for number, scale in enumerate(self.scales):
+            for row in range(len(scale.grid[0].starts)):
+                for column in range(len(scale.grid[1].starts)):
+                    for mirrored in (False, True)[: 1 + flip]:
+                        yield _Window(self, number, row, column, mirrored)
+
+    def cut(self, window):
+        scale = self.scales[window.scale]
+        rows, columns = scale.grid
+        top, left = rows.starts[window.row], columns.starts[window.column]
+        pixels = scale.pixels[top : top + rows.crop, left : left + columns.crop]
+        return pixels[:, ::-1] if window.mirrored else pixels
+
+    def take(self, window, logits):
+        maps = self.logits[window.scale]
+        if maps[window.row] is None:
+            columns = len(self.scales[window.scale].grid[1].starts)
+            maps[window.row] = np.empty((columns, self._views, *logits.shape), np.float32)
+        maps[window.row][window.column, int(window.mirrored)] = logits
+        self.missing -= 1
+        if self.missing == 0:
+            for scale in self.scales:
+                del scale.pixels
+
+
+def _row_parts(rows, height, target, padded, step):
+    """For target rows: (row of windows, rows of it, matrix to the target rows), where any."""
+    first, second, share = resize_taps(rows.length, height)
+    matrix_of: dict[int, list] = {}
+    for positions, weights in ((first, 1 - share), (second, share)):
+        window, pixel, part = rows.windows_of(positions[target])
+        for k in range(len(window)):
+            for out in range(len(target)):
+                weight = part[k, out] * weights[target[out]]
+                if weight > 0:
+                    matrix_of.setdefault(int(window[k, out]), []).append(
+                        (out, int(pixel[k, out]), weight)
+                    )
+    for place in sorted(matrix_of):
+        taps = matrix_of[place]
+        low = min(pixel for _, pixel, _ in taps)
+        high = max(pixel for _, pixel, _ in taps) + 1
+        if padded:  # one size for all blocks of a scale
+            most = min(rows.crop, int(np.ceil(step * rows.length / height)) + 2)
+            low = max(0, min(low, rows.crop - most))
+            high = max(high, low + most)
+        lower = np.zeros((len(target), high - low))
+        for out, pixel, weight in taps:
+            lower[out, pixel - low] += weight
+        yield place, slice(low, high), lower
+
+
+def _column_taps(columns, target, width):
+    """Taps of (width,) positions among all columns of a row of windows, and their weights."""
+    first, second, share = resize_taps(columns.length, target)
+    index, weight = [], []
+    for positions, weights in ((first, 1 - share), (second, share)):
+        window, pixel, part = columns.windows_of(positions)
+        index.append(window * columns.crop + pixel)
+        weight.append(part * weights)
+    index, weight = np.concatenate(index), np.concatenate(weight)
+    kept = weight.any(axis=1)
+    beyond = [[0, 0], [0, width - target]]
+    return (
+        tuple(np.pad(index[kept], beyond).astype(np.int32)),
+        tuple(np.pad(weight[kept], beyond).astype(np.float32)),
+    )
+
+
+def _combined(logits, down, across, lower, index, weight, *, normalize):
+    """Probabilities that a row of windows adds to some rows of the image.
+
+    Args:
+        logits: (windows, views, h, w, classes).
+        down: (rows, h), interpolation to the rows that are needed.
+        across: (crop, w), interpolation to all columns of a window.
+        lower: (target rows, rows), resizing and averaging.
+        index, weight: taps of (target width,), the same along the columns of all windows.
+        normalize: whether to take the softmax.
+
+    Returns:
+        (target rows, target width, classes).
+    """
+    windows, views, high, wide, classes = ops.shape(logits)
+    rows, crop = ops.shape(down)[0], ops.shape(across)[0]
+    targets = ops.shape(lower)[0]
+    x = ops.reshape(ops.transpose(logits, (2, 0, 1, 3, 4)), (high, -1))
+    x = ops.reshape(ops.matmul(down, x), (rows * windows * views, wide, classes))
+    x = ops.matmul(across, x)
+    if normalize:
+        x = ops.softmax(x, axis=-1)
+    x = ops.reshape(x, (rows, windows, views, crop * classes))
+    x = x[:, :, 0] if logits.shape[1] == 1 else x[:, :, 0] + x[:, :, 1]
+    x = ops.reshape(
+        ops.matmul(lower, ops.reshape(x, (rows, -1))), (targets, windows * crop, classes)
+    )
+    result = 0.0
+    for place, share in zip(index, weight, strict=True):
+        result = result + ops.take(x, place, axis=1) * share[:, None]
+    return result
+
+
+def _best(scores):
+    return ops.cast(ops.argmax(scores, axis=-1), "int32")
+
+
+def _compiled(function, shapes, taps):
+    """One function for float32 arrays of the shapes and, with taps, the taps of the columns."""
+    backend = keras.backend.backend()
+    if backend == "jax":
+        import jax
+
+        return jax.jit(function)
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        signature = [tf.TensorSpec(shape, "float32") for shape in shapes]
+        if taps is not None:
+            signature += [(tf.TensorSpec((None,), kind),) * taps for kind in ("int32", "float32")]
+        return tf.function(function, input_signature=signature, autograph=False)
+    import torch
+
+    return torch.no_grad()(function)

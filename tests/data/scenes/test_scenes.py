@@ -1,0 +1,231 @@
+import numpy as np
+import pytest
+
+from keras_psp.data import scenes
+from keras_psp.data.scenes import generated
+
+SIZES = [(48, 48), (48, 512), (512, 48), (96, 160), (131, 77)]
+SURFACE_PAIR, SKYLINE_PAIR = ("boat", "car"), ("building", "skyscraper")
+
+
+def class_id(name):
+    return scenes.CLASS_NAMES.index(name)
+
+
+@pytest.fixture(scope="module")
+def many():
+    return [scenes.scene(seed) for seed in range(200)]
+
+
+def forced(seed, surface, skyline, image_size=(128, 128)):
+    image, mask = scenes._compose(seed, image_size=image_size, surface=surface, skyline=skyline)
+    return image.astype(int), mask
+
+
+def dilated(where, pixels):
+    """True within a square of 2 * pixels + 1 about each True."""
+    padded = np.pad(where, pixels)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (2 * pixels + 1,) * 2)
+    return windows.any((-1, -2))
+
+
+def test_a_scene_is_a_pure_function_of_seed_and_size():
+    image, mask = scenes.scene(5)
+    scenes.scene(6)
+    again, mask_again = scenes.scene(5)
+    np.testing.assert_array_equal(image, again)
+    np.testing.assert_array_equal(mask, mask_again)
+    assert not np.array_equal(image, scenes.scene(6)[0])
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_any_size_from_48_to_512_gives_valid_labels(size):
+    for seed in range(6):
+        image, mask = scenes.scene(seed, image_size=size)
+        assert image.shape == (*size, 3) and image.dtype == np.uint8
+        assert mask.shape == size and mask.dtype == np.uint8
+        labels = set(np.unique(mask))
+        assert labels <= {*range(len(scenes.CLASS_NAMES)), scenes.IGNORE_CLASS}
+        assert len(labels) > 2 and image.std() > 5
+
+
+def test_every_class_occurs_and_the_pairs_are_balanced(many):
+    seen = np.array([[(mask == label).any() for label in range(14)] for _, mask in many])
+    share = dict(zip(scenes.CLASS_NAMES, seen.mean(0), strict=True))
+    assert min(share.values()) > 0.15, share
+    for one, other in (SURFACE_PAIR, SKYLINE_PAIR):
+        # Of about 120 fair coins, 30 to 70 % heads is 4 deviations each way.
+        assert 0.3 < share[one] / (share[one] + share[other]) < 0.7
+
+
+def test_objects_from_a_few_pixels_to_half_the_picture(many):
+    person = [np.sum(mask == class_id("person")) for _, mask in many]
+    assert 0 < min(pixels for pixels in person if pixels) < 30
+    assert max(np.mean(mask == class_id("water")) for _, mask in many) > 0.45
+    assert max(np.mean(mask == class_id("skyscraper")) for _, mask in many) > 0.12
+
+
+def test_a_border_between_labels_is_void(many):
+    for _, mask in many[:30]:
+        for one, other in ((mask[1:], mask[:-1]), (mask[:, 1:], mask[:, :-1])):
+            touching = (one != other) & (one != 255) & (other != 255)
+            assert not touching.any()
+        assert 0.005 < np.mean(mask == 255) < 0.25
+
+
+def test_a_picture_with_a_hull_shows_its_surface_and_never_the_other(many):
+    for _, mask in many:
+        for hull, surface, wrong in (
+            ("boat", "water", "road"),
+            ("car", "road", "water"),
+        ):
+            if (mask == class_id(hull)).any():
+                assert np.mean(mask == class_id(surface)) >= 0.08
+                assert not (mask == class_id(wrong)).any()
+
+
+def test_a_picture_with_a_tower_shows_a_skyline(many):
+    for _, mask in many:
+        if np.isin(mask, [class_id(name) for name in SKYLINE_PAIR]).any():
+            assert np.mean(mask == class_id("skyline")) > 0.004
+
+
+@pytest.mark.parametrize("size", [(128, 128), (64, 96), (200, 256)])
+def test_a_hull_and_its_neighbourhood_are_equal_in_both_contexts(size):
+    margin = round(0.1 * min(size))
+    compared = 0
+    for seed in range(12):
+        image, mask = forced(seed, "water", "city", size)
+        other_image, other_mask = forced(seed, "road", "city", size)
+        hull = mask == class_id("boat")
+        np.testing.assert_array_equal(hull, other_mask == class_id("car"))
+        assert not (mask == class_id("car")).any()
+        assert not (other_mask == class_id("boat")).any()
+        near = dilated(hull, margin)
+        np.testing.assert_array_equal(image[near], other_image[near])
+        np.testing.assert_array_equal(mask[near & ~hull], other_mask[near & ~hull])
+        if hull.any():
+            compared += 1
+            assert np.mean(np.any(image != other_image, -1)) > 0.08
+    assert compared >= 4
+
+
+@pytest.mark.parametrize("size", [(128, 128), (64, 96), (200, 256)])
+def test_a_tower_and_its_neighbourhood_are_equal_in_both_contexts(size):
+    margin = round(0.15 * min(size))
+    compared = 0
+    for seed in range(12):
+        image, mask = forced(seed, "road", "village", size)
+        other_image, other_mask = forced(seed, "road", "city", size)
+        tower = mask == class_id("building")
+        np.testing.assert_array_equal(tower, other_mask == class_id("skyscraper"))
+        assert not (mask == class_id("skyscraper")).any()
+        near = dilated(tower, margin)
+        np.testing.assert_array_equal(image[near], other_image[near])
+        np.testing.assert_array_equal(mask[near & ~tower], other_mask[near & ~tower])
+        if tower.any():
+            compared += 1
+            assert np.mean(np.any(image != other_image, -1)) > 0.01
+    assert compared >= 3
+
+
+def test_only_the_surface_differs_between_the_kinds():
+    for seed in range(8):
+        image, mask = forced(seed, "water", "city")
+        other_image, other_mask = forced(seed, "road", "city")
+        surface = np.isin(mask, (class_id("water"), class_id("road"), 255))
+        # Slivers of surface may be all border, and the blur spreads one pixel.
+        changed = np.any(image != other_image, -1)
+        assert not (changed & ~dilated(surface, 1)).any()
+
+
+def test_palette_colours_are_distinct():
+    colours = scenes.PALETTE.astype(int)
+    assert colours.shape == (len(scenes.CLASS_NAMES), 3)
+    distance = np.abs(colours[:, None] - colours[None]).sum(-1)
+    assert distance[~np.eye(len(colours), dtype=bool)].min() >= 60
+
+
+def test_source_describes_itself():
+    source = scenes.GeneratedScenes()
+    assert source.class_names == scenes.CLASS_NAMES and source.num_classes == 14
+    assert source.palette is scenes.PALETTE and source.ignore_class == 255
+    assert source.splits == ("train", "val", "test")
+    assert [source.count(split) for split in source.splits] == [1200, 200, 300]
+    assert set(scenes.CONTEXT_CLASSES) == {*SURFACE_PAIR, *SKYLINE_PAIR}
+
+
+def test_splits_and_sources_never_share_a_seed():
+    sources = [scenes.GeneratedScenes(seed=seed) for seed in (0, 1, 10, 11)]
+    seeds = [
+        source.scene_seed(split, index)
+        for source in sources
+        for split in source.splits
+        for index in range(source.count(split))
+    ]
+    assert len(set(seeds)) == len(seeds)
+
+
+def test_arrays_hold_the_scenes_of_the_split_in_order(capfd):
+    # Both the threaded and the plain way.
+    for size in ((48, 64), (128, 96)):
+        source = scenes.GeneratedScenes(seed=3, image_size=size, counts={"some": 5})
+        images, masks = source.arrays("some")
+        assert images.shape == (5, *size, 3) and masks.shape == (5, *size)
+        for index in range(5):
+            seed = source.scene_seed("some", index)
+            image, mask = scenes.scene(seed, image_size=size)
+            np.testing.assert_array_equal(images[index], image)
+            np.testing.assert_array_equal(masks[index], mask)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_long_work_shows_progress_on_stderr_unless_told_not_to(capfd, monkeypatch):
+    monkeypatch.setattr(generated, "_LONG_WORK", 1)
+    source = scenes.GeneratedScenes(image_size=(48, 48), counts={"val": 3})
+    source.arrays("val", progress=False)
+    assert capfd.readouterr() == ("", "")
+    source.arrays("val")
+    out, err = capfd.readouterr()
+    assert out == "" and "Generating val" in err
+
+
+def test_examples_are_the_arrays_as_a_dataset():
+    pytest.importorskip("tensorflow")
+    source = scenes.GeneratedScenes(image_size=(48, 64), counts={"val": 3})
+    images, masks = source.arrays("val")
+    elements = list(source.examples("val").as_numpy_iterator())
+    assert len(elements) == 3
+    for (image, mask), expected, expected_mask in zip(elements, images, masks, strict=True):
+        assert image.dtype == mask.dtype == np.uint8
+        np.testing.assert_array_equal(image, expected)
+        np.testing.assert_array_equal(mask, expected_mask)
+
+
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda: scenes.scene(-1), "seed is -1; it must be an integer >= 0"),
+        (lambda: scenes.scene(1.5), "seed is 1.5"),
+        (lambda: scenes.scene(1, image_size=(32, 64)), "32x64.*from 48 to 512"),
+        (lambda: scenes.scene(1, image_size=(64, 513)), "64x513.*from 48 to 512"),
+        (lambda: scenes.scene(1, image_size=64), "64; it must be two integers"),
+        (lambda: scenes.scene(1, image_size=(64.0, 64)), "must be two integers"),
+        (lambda: scenes.GeneratedScenes(seed=-2), "seed is -2"),
+        (lambda: scenes.GeneratedScenes(image_size=(8, 8)), "8x8"),
+        (
+            lambda: scenes.GeneratedScenes(counts={"val": 0}),
+            r"counts\['val'\] is 0; it must be an integer >= 1",
+        ),
+        (lambda: scenes.GeneratedScenes(counts={}), "at least one split"),
+        (
+            lambda: scenes.GeneratedScenes().count("dev"),
+            "Split 'dev' is unknown; this source has train, val, test",
+        ),
+        (lambda: scenes.GeneratedScenes().arrays("dev"), "Split 'dev' is unknown"),
+        (lambda: scenes.GeneratedScenes().examples("dev"), "Split 'dev' is unknown"),
+    ],
+)
+def test_bad_arguments_are_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

@@ -1,0 +1,251 @@
+"""The protocol written out in numpy, one pixel's window after the other, is what comes out."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+from keras_psp import PSPNet
+from keras_psp.prediction import Segmenter
+from keras_psp.prediction.windows import Axis, resize_taps, resized, scaled_size
+
+CLASSES = 5
+
+
+@pytest.fixture(scope="module")
+def model():
+    keras.utils.set_random_seed(3)
+    network = PSPNet(
+        num_classes=CLASSES, backbone="resnet18", bin_sizes=(1, 2), fusion_filters=16, aux_weight=0
+    )
+    classifier = network.get_layer("classifier")
+    classifier.kernel.assign(np.random.default_rng(0).normal(size=classifier.kernel.shape))
+    return network
+
+
+def picture(height, width, seed=0):
+    coarse = np.random.default_rng(seed).integers(0, 256, (5, 7, 3)).astype("float32")
+    return np.rint(resized(coarse, (height, width))).astype("uint8")
+
+
+def softmax(logits):
+    exponentials = np.exp(logits - logits.max(-1, keepdims=True))
+    return exponentials / exponentials.sum(-1, keepdims=True)
+
+
+def matrix(size, target):
+    """Bilinear interpolation between centres of pixels, as OpenCV's INTER_LINEAR."""
+    position = np.clip((np.arange(target) + 0.5) * size / target - 0.5, 0, size - 1)
+    return np.stack([np.interp(position, np.arange(size), row) for row in np.eye(size)], 1)
+
+
+def resize(image, size):
+    rows, columns = matrix(image.shape[0], size[0]), matrix(image.shape[1], size[1])
+    return np.einsum("yh,xw,hwc->yxc", rows, columns, image.astype("float64"))
+
+
+def plain(model, image, scales, flip, crop, base_size=None, stride=None):
+    """The whole protocol with everything at full size."""
+    height, width = image.shape[:2]
+    mean = np.array(model.get_layer("normalization").mean)
+    total = 0
+    for scale in scales:
+        longer = round(scale * (base_size or max(height, width)))
+        size = [round(longer / max(height, width) * n) for n in (height, width)]
+        scaled = resize(image, size)
+        side = (crop, crop) if crop else tuple(size)
+        before = [max(c - n, 0) // 2 for c, n in zip(side, size, strict=True)]
+        whole = [max(c, n) for c, n in zip(side, size, strict=True)]
+        padded = np.tile(mean, (*whole, 1))
+        inside = tuple(slice(b, b + n) for b, n in zip(before, size, strict=True))
+        padded[inside] = scaled
+        sums, counts = np.zeros((*whole, CLASSES)), np.zeros((*whole, 1))
+        tops, lefts = (
+            sorted({min(k * stride, n - c) for k in range(99)}) if crop else [0]
+            for n, c in zip(whole, side, strict=True)
+        )
+        for top in tops:
+            for left in lefts:
+                place = slice(top, top + side[0]), slice(left, left + side[1])
+                view = padded[place][None].astype("float32")
+                found = softmax(model.predict(view, verbose=0)[0])
+                if flip:
+                    mirrored = softmax(model.predict(view[:, :, ::-1], verbose=0)[0])
+                    found = (found + mirrored[:, ::-1]) / 2
+                sums[place] += found
+                counts[place] += 1
+        total = total + resize((sums / counts)[inside], (height, width))
+    return total / len(scales)
+
+
+@pytest.mark.parametrize(
+    ("size", "scales", "flip", "crop", "base_size", "stride"),
+    [
+        ((60, 81), (1.0,), True, 49, None, 33),  # windows that overlap in both directions
+        ((60, 41), (1.0,), True, 49, None, 33),  # narrower than a window
+        ((30, 41), (0.5, 1.0, 1.75), True, 49, 80, 33),
+        ((60, 81), (0.75, 1.5), False, None, None, None),  # whole pictures
+        ((81, 60), (1.0,), True, None, None, None),
+        ((97, 50), (1.25,), False, 65, None, 44),
+    ],
+)
+def test_probabilities_and_classes(model, size, scales, flip, crop, base_size, stride):
+    image = picture(*size)
+    expected = plain(model, image, scales, flip, crop, base_size, stride)
+    segmenter = Segmenter(model, scales=scales, flip=flip, crop=crop, base_size=base_size)
+    found = segmenter.probabilities(image)
+    np.testing.assert_allclose(found, expected, atol=2e-5)
+    (classes,) = segmenter.classes([image])
+    assert classes.dtype == np.uint8
+    best = np.sort(expected, axis=-1)
+    clear = best[..., -1] - best[..., -2] > 1e-4
+    np.testing.assert_array_equal(classes[clear], expected.argmax(-1)[clear])
+
+
+def test_a_single_view_has_the_networks_own_classes(model):
+    image = picture(50, 70)
+    (found,) = Segmenter(model).classes([image])
+    np.testing.assert_array_equal(found, model.predict_classes(image[None], verbose=0)[0])
+
+
+@pytest.mark.parametrize("crop", [None, 49])
+@pytest.mark.parametrize("batch_size", [1, 3, 64])
+def test_batches_of_several_images_change_nothing(model, crop, batch_size):
+    images = [
+        picture(*size, seed) for seed, size in enumerate([(50, 70)] * 2 + [(60, 40), (30, 30)])
+    ]
+    options = {"scales": (1.0, 0.6), "flip": True, "crop": crop, "base_size": 70}
+    alone = [Segmenter(model, **options).classes([image])[0] for image in images]
+    together = Segmenter(model, **options, batch_size=batch_size).classes(iter(images))
+    for one, other in zip(alone, together, strict=True):
+        assert (one == other).mean() > 0.999
+
+
+def test_few_rows_at_a_time_change_nothing(model, monkeypatch):
+    image = picture(60, 81)
+    options = {"scales": (0.5, 1.5), "flip": True, "crop": 49}
+    whole = Segmenter(model, **options).probabilities(image)
+    monkeypatch.setattr("keras_psp.prediction.segmenter._BLOCK_ELEMENTS", 1)
+    np.testing.assert_allclose(Segmenter(model, **options).probabilities(image), whole, atol=1e-6)
+
+
+def test_results_come_as_soon_as_they_can(model):
+    read = []
+
+    def images():
+        for index in range(9):
+            read.append(index)
+            yield picture(50, 50)
+
+    stream = Segmenter(model, crop=49, batch_size=4).stream(images())
+    next(stream)
+    assert len(read) < 5
+
+
+def test_a_softmax_network_and_bgr_weights(model):
+    config = model.get_config()
+    twin = PSPNet.from_config({**config, "activation": "softmax"})
+    twin.set_weights(model.get_weights())
+    image = picture(40, 60)
+    options = {"crop": 65, "flip": True}
+    np.testing.assert_allclose(
+        Segmenter(twin, **options).probabilities(image),
+        Segmenter(model, **options).probabilities(image),
+        atol=1e-6,
+    )
+    turned = PSPNet.from_config({**config, "mean": (1.0, 2.0, 3.0), "channel_order": "bgr"})
+    assert Segmenter(turned)._mean.tolist() == [3.0, 2.0, 1.0]
+
+
+SCRIPT = """
+import sys
+import keras
+import numpy as np
+import keras_psp
+from keras_psp.prediction import Segmenter
+
+segmenter = Segmenter(
+    keras.models.load_model(sys.argv[1]), scales=(0.6, 1.3), flip=True, crop=49, base_size=80
+)
+image = np.load(sys.argv[2])
+np.save(sys.argv[3], segmenter.probabilities(image))
+classes = segmenter.classes([image, image[:40]])
+assert [found.shape for found in classes] == [(60, 81), (40, 81)]
+print(keras.backend.backend())
+"""
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_other_backends(model, tmp_path, backend):
+    if importlib.util.find_spec(backend) is None:
+        pytest.skip(f"{backend} isn't installed")
+    image = picture(60, 81)
+    model.save(tmp_path / "model.keras")
+    np.save(tmp_path / "image.npy", image)
+    files = [str(tmp_path / name) for name in ("model.keras", "image.npy", "found.npy")]
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, *files],
+        env={**os.environ, "KERAS_BACKEND": backend},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.strip() == backend, done.stderr
+    options = {"scales": (0.6, 1.3), "flip": True, "crop": 49, "base_size": 80}
+    expected = Segmenter(model, **options).probabilities(image)
+    np.testing.assert_allclose(np.load(tmp_path / "found.npy"), expected, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"scales": ()}, r"scales=\(\); give one or more factors above 0"),
+        ({"scales": (1.0, -1.0)}, r"scales=\(1.0, -1.0\); give one or more"),
+        ({"overlap": 1.0}, "overlap=1.0; it must be from 0 to below 1"),
+        ({"crop": 0}, "crop is 0; it must be an integer >= 1"),
+        ({"base_size": 2.5}, "base_size is 2.5; it must be an integer >= 1"),
+        ({"batch_size": None}, "batch_size is None; it must be an integer >= 1"),
+    ],
+)
+def test_wrong_arguments(model, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        Segmenter(model, **arguments)
+
+
+def test_what_is_no_image(model):
+    with pytest.raises(
+        ValueError, match=r"image has shape \(5, 5\); it must be \(height, width, 3\)"
+    ):
+        Segmenter(model).classes([np.zeros((5, 5))])
+
+
+def test_scaled_size_rounds_as_the_authors():
+    assert scaled_size(375, 500, 0.5, 512) == (192, 256)
+    assert scaled_size(500, 375, 1.75, 512) == (896, 672)
+    assert scaled_size(333, 333, 1.0, None) == (333, 333)
+    assert scaled_size(1, 900, 0.5, 512) == (1, 256)
+
+
+def test_windows_cover_the_image():
+    axis = Axis(500, 473, 1 / 3)
+    assert (axis.starts, axis.before, axis.padded) == ([0, 27], 0, 500)
+    axis = Axis(300, 473, 1 / 3)
+    assert (axis.starts, axis.before, axis.padded) == ([0], 86, 473)
+    assert Axis(2048, 713, 1 / 3).starts == [0, 476, 952, 1335]
+    assert Axis(465 + 310, 465, 1 / 3).starts == [0, 310]
+    window, pixel, share = Axis(500, 473, 1 / 3).windows_of(np.array([0, 30, 499]))
+    np.testing.assert_allclose(share.sum(axis=0), 1)
+    np.testing.assert_array_equal(share[:, 1], 0.5)
+    assert {(int(w), int(p)) for w, p in zip(window[:, 1], pixel[:, 1], strict=True)} == {
+        (0, 30),
+        (1, 3),
+    }
+
+
+def test_resize_taps_of_equal_sizes_keep_everything():
+    first, second, share = resize_taps(7, 7)
+    np.testing.assert_allclose(first + share * (second - first), np.arange(7))
+    assert resize_taps(1, 3)[0].tolist() == [0, 0, 0]
