@@ -25,7 +25,7 @@ from apache_beam.testing.util import assert_that, equal_to
 
 import keras_psp
 from keras_psp import beam as bulk
-from keras_psp.beam import files, handler, job, pipeline, records, results, sources
+from keras_psp.beam import handler, job, pipeline, records, results, sources, storage
 from keras_psp.data import GeneratedScenes
 from keras_psp.data.label_files import read_image, read_mask
 from keras_psp.data.pairs import ImagePairs
