@@ -196,7 +196,7 @@ def test_addresses_of_another_file_system(network, by_hand, tmp_path, monkeypatc
         np.testing.assert_array_equal(done.confusion, expected)
         assert (done.output, done.images) == ("memory://bucket/out", 6)
     written = {path for path in Memory.files if path.startswith("memory://bucket/out/")}
-    assert not any(files.is_draft(path) for path in written)
+    assert not any(storage.is_draft(path) for path in written)
     assert set(Memory.renamed) == (set() if objects else written)
     if format == "png":
         assert "memory://bucket/out/classes/folder 1/3.png" in written
@@ -774,18 +774,18 @@ def test_processes_of_one_machine(network, tmp_path):
 
 def test_bytes_are_whole_or_absent(tmp_path):
     path = str(tmp_path / "a/b/c.png")
-    files.write_bytes(path, b"one")
-    files.write_bytes(path, b"two")
-    assert files.read_bytes(path) == b"two" and files.matches(f"{tmp_path}/**.png") == [path]
+    storage.write_bytes(path, b"one")
+    storage.write_bytes(path, b"two")
+    assert storage.read_bytes(path) == b"two" and storage.matches(f"{tmp_path}/**.png") == [path]
     draft = Path(tmp_path / "a/.d.png-abcdefgh/new.png")
     draft.parent.mkdir()
     draft.write_bytes(b"ha")
-    assert files.matches(f"{tmp_path}/**.png") == [path]
+    assert storage.matches(f"{tmp_path}/**.png") == [path]
     cut = tmp_path / f"a/.{'e' * 40}-abcdefgh"  # of a name whose suffix doesn't fit
     cut.mkdir()
     own = tmp_path / "a/.own-abcdefgh"
     own.mkdir()
-    files.sweep(str(tmp_path))
+    storage.sweep(str(tmp_path))
     assert not draft.parent.exists() and not cut.exists()
     assert own.exists() and Path(path).exists()
 
