@@ -1,10 +1,13 @@
-"""What a confusion matrix says: counts of pixels, row the label, column the prediction.
+"""Confusion matrices in NumPy: pixel counts, rows are labels and columns are predictions.
 
-A matrix of `n` classes has n columns, or n + 1: the last one then counts predictions that
-are none of the classes, which are errors of their label.
+A matrix of n classes has n columns, or n + 1 where the last one counts predictions that are
+not one of the classes. These count as errors of their label.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
+from numpy.typing import ArrayLike
 
 
 def confusion_matrix(
@@ -14,30 +17,36 @@ def confusion_matrix(
     *,
     ignore_class: int | None = None,
 ) -> np.ndarray:
-    """Count the pixels of every pair of label and prediction.
+    """Counts the pixels of each pair of label and prediction.
 
     Args:
-        labels: integers of any shape; pixels with none of the classes aren't counted.
-        predictions: integers of the labels' shape.
+        labels: integers of any shape; values outside 0..num_classes - 1 are not counted.
+        predictions: integers of the same shape.
         num_classes: number of classes.
-        ignore_class: label whose pixels aren't counted either, or None.
+        ignore_class: a label to leave out as well, or None.
 
     Returns:
-        (num_classes, num_classes + 1) int64; the last column has the predictions that are
-        none of the classes.
+        (num_classes, num_classes + 1) int64; the last column counts predictions that are
+        not one of the classes.
 
     Raises:
-        ValueError: the shapes differ, or values are no integers.
+        ValueError: if the shapes differ or the values are not integers.
+
+    Example:
+
+        confusion_matrix(np.array([0, 0, 1]), np.array([0, 1, 1]), 2)
+        # [[1, 1, 0],
+        #  [0, 1, 0]]
     """
     labels, predictions = np.asarray(labels), np.asarray(predictions)
     if labels.shape != predictions.shape:
         raise ValueError(
-            f"predictions have shape {predictions.shape} and labels {labels.shape}; give one "
+            f"predictions have shape {predictions.shape} but labels {labels.shape}; give one "
             "prediction per label."
         )
     for name, values in (("labels", labels), ("predictions", predictions)):
         if not np.issubdtype(values.dtype, np.integer):
-            raise ValueError(f"{name} have dtype {values.dtype}; give integers.")
+            raise ValueError(f"{name} have dtype {values.dtype}; they must be integers.")
     counted = (labels >= 0) & (labels < num_classes)
     if ignore_class is not None:
         counted &= labels != ignore_class
@@ -48,40 +57,60 @@ def confusion_matrix(
     return counts.reshape(num_classes, num_classes + 1)
 
 
+def nonzero_cells(confusion: np.ndarray) -> np.ndarray:
+    """(n, 3) int64: row, column and count of each cell that isn't 0, for a compact record.
+
+    `add_cells` is the inverse.
+    """
+    rows, columns = np.nonzero(confusion)
+    return np.stack([rows, columns, confusion[rows, columns]], axis=1).astype(np.int64)
+
+
+def add_cells(confusion: np.ndarray, cells: Sequence[int] | np.ndarray) -> None:
+    """Adds counts to a matrix in place.
+
+    Args:
+        confusion: integer counts.
+        cells: (n, 3) integers as returned by `nonzero_cells`, or the same values flat.
+    """
+    rows, columns, counts = np.reshape(cells, (-1, 3)).astype(np.int64).T
+    np.add.at(confusion, (rows, columns), counts)
+
+
 def per_class_iou(confusion: np.ndarray) -> np.ndarray:
-    """(num_classes,) float64; NaN for a class in neither labels nor predictions."""
+    """(num_classes,) float64; NaN for a class absent from both labels and predictions."""
     intersection = np.diag(confusion)
     return ratio(intersection, _predicted(confusion) + confusion.sum(axis=1) - intersection)
 
 
 def per_class_accuracy(confusion: np.ndarray) -> np.ndarray:
-    """(num_classes,) float64 recall; NaN for a class that is in no label."""
+    """(num_classes,) float64 recall; NaN for a class absent from the labels."""
     return ratio(np.diag(confusion), confusion.sum(axis=1))
 
 
 def per_class_precision(confusion: np.ndarray) -> np.ndarray:
-    """(num_classes,) float64; NaN for a class that was never predicted."""
+    """(num_classes,) float64; NaN for a class that is never predicted."""
     return ratio(np.diag(confusion), _predicted(confusion))
 
 
 def pixel_accuracy(confusion: np.ndarray) -> float:
-    """Share of the counted pixels that are right; NaN where none was counted."""
+    """Fraction of the counted pixels that are correct; NaN if there are none."""
     return float(ratio(np.trace(confusion), confusion.sum()))
 
 
 def mean_of_present(values: np.ndarray) -> float:
-    """Mean of the values that aren't NaN; NaN where there is none."""
+    """Mean of the values that are not NaN; NaN if all are."""
     present = np.asarray(values)[~np.isnan(values)]
     return float(present.mean()) if present.size else float("nan")
 
 
-def ratio(numerator, denominator) -> np.ndarray:
-    """Quotient in float64; NaN where the denominator is 0."""
+def ratio(numerator: ArrayLike, denominator: ArrayLike) -> np.ndarray:
+    """Elementwise quotient in float64; NaN where the denominator is 0."""
     numerator, denominator = np.asarray(numerator, "float64"), np.asarray(denominator, "float64")
     undefined = np.full(np.broadcast(numerator, denominator).shape, np.nan)
     return np.divide(numerator, denominator, out=undefined, where=denominator != 0)
 
 
 def _predicted(confusion):
-    """Pixels that were predicted as each class."""
+    """Pixels predicted as each class."""
     return confusion.sum(axis=0)[: len(confusion)]
