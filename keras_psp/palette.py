@@ -5,7 +5,7 @@ from functools import lru_cache
 
 import numpy as np
 
-VOID_COLOUR = (40, 40, 40)
+VOID_COLOR = (40, 40, 40)
 """Pixels of the ignored class: a dark grey that `default_palette` stays away from."""
 
 
@@ -58,7 +58,7 @@ def _spread_colours():
     rgb = rgb[(lab[:, 0] > 25) & (lab[:, 0] < 92) & (chroma < 85)]
 
     seen = _as_seen(rgb)
-    nearest = _distance(seen, _as_seen(np.array([VOID_COLOUR]))[:, 0])
+    nearest = _distance(seen, _as_seen(np.array([VOID_COLOR]))[:, 0])
     chosen = [int(np.abs(rgb.astype(int) - (75, 120, 210)).sum(1).argmin())]  # a blue
     while len(chosen) < 256:
         nearest = np.minimum(nearest, _distance(seen, seen[:, chosen[-1]]))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from keras_psp.palette import VOID_COLOUR, checked_palette
+from keras_psp.palette import VOID_COLOR, checked_palette
 from keras_psp.visual import default_palette
 
 # Vienot, Brettel, Mollon 1999, on linear RGB, as DaltonLens has them: another simulation than
@@ -32,7 +32,7 @@ def seen(colours, matrix):
 )
 def test_colours_keep_their_distance_for_the_colour_blind_too(num_classes, usual, dichromatic):
     # 2.3 is a just noticeable difference (Mahy 1994).
-    colours = [*default_palette(num_classes), np.array(VOID_COLOUR)]
+    colours = [*default_palette(num_classes), np.array(VOID_COLOR)]
     for matrix, least in (
         (np.eye(3), usual),
         (PROTANOPIA, dichromatic),

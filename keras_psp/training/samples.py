@@ -5,7 +5,7 @@ import os
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from keras_psp.palette import VOID_COLOUR
+from keras_psp.palette import VOID_COLOR
 from keras_psp.visual.picture import PAPER, Legend, legend_entries, overlay, save_picture
 
 _SIDE, _GAP, _FONT_SIZE = 280, 8, 16  # pixels of a sample's longer side, between two, of text
@@ -75,7 +75,7 @@ def _cell(image, mask, source, alpha):
     tinted = overlay(image, mask, source.palette, alpha=alpha, ignore_class=source.ignore_class)
     y, x = np.mgrid[: size[1], : size[0]]
     hatched = (mask == source.ignore_class) & ((x + y) % 8 < 2)
-    tinted[hatched] = VOID_COLOUR
+    tinted[hatched] = VOID_COLOR
     return Image.fromarray(tinted)
 
 

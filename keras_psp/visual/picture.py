@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from keras_psp.files import written_aside
-from keras_psp.palette import VOID_COLOUR, checked_palette
+from keras_psp.palette import VOID_COLOR, checked_palette
 
 PAPER, INK, _EDGE = (255, 255, 255), (30, 30, 30), (150, 150, 150)
 _COLUMN = 240  # pixels; narrower pictures are enlarged
@@ -34,7 +34,7 @@ def colorize(
     mask = _checked_mask(mask, len(palette), ignore_class)
     void = mask == ignore_class
     colours = palette[np.where(void, 0, mask)]
-    colours[void] = VOID_COLOUR
+    colours[void] = VOID_COLOR
     return colours
 
 
@@ -275,7 +275,7 @@ def legend_entries(occurring, class_names, palette, ignore_class):
     classes = sorted(set(occurring) - {ignore_class})
     entries = [(class_names[i], tuple(np.asarray(palette[i]).tolist())) for i in classes]
     if ignore_class in occurring:
-        entries.append(("not labelled", VOID_COLOUR))
+        entries.append(("not labelled", VOID_COLOR))
     return entries
 
 

@@ -15,7 +15,7 @@ from keras_psp.evaluation import Measures
 from keras_psp.evaluation.errors import GROUPS, ErrorGroups
 from keras_psp.evaluation.report.example import Example
 from keras_psp.evaluation.report.page import report_page
-from keras_psp.palette import VOID_COLOUR
+from keras_psp.palette import VOID_COLOR
 from keras_psp.visual import default_palette
 
 NAMES = ("sky", "<script>alert('x')</script> & \"co\"", "car")
@@ -233,7 +233,7 @@ def test_a_given_mean_iou_is_the_order(tmp_path):
 def test_masks_have_the_exact_colours_of_the_legend(tmp_path):
     content = written(tmp_path, images=[example(wrong=3)])
     truth, prediction, wrong = (np.asarray(p.convert("RGBA")) for p in pictures(content)[2:5])
-    assert truth[0, 0].tolist() == [*VOID_COLOUR, 255]
+    assert truth[0, 0].tolist() == [*VOID_COLOR, 255]
     assert truth[5, 5].tolist() == [*PALETTE[0], 255]
     assert prediction[5, :3].tolist() == [[*PALETTE[2], 255]] * 3
     assert (wrong[1:, :3, 3] == 255).all() and not wrong[0, :, 3].any()

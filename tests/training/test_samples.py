@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from keras_psp.data import epoch_order
-from keras_psp.palette import VOID_COLOUR
+from keras_psp.palette import VOID_COLOR
 from keras_psp.training import augmented_samples
 
 
@@ -54,7 +54,7 @@ def test_what_does_not_count_is_hatched_and_in_the_legend():
     arguments = {**ARGUMENTS, "crop_size": (40, 60)}
     inside = np.asarray(augmented_samples(Plain(), **ARGUMENTS))
     padded = np.asarray(augmented_samples(Plain(), **arguments))
-    void = np.array(VOID_COLOUR)
+    void = np.array(VOID_COLOR)
     assert not (inside[:390] == void).all(-1).any()
     corner = (padded[8:48, 8:288] == void).all(-1)
     assert 0.2 < corner.mean() < 0.3  # two of eight diagonals

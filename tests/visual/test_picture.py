@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from keras_psp.palette import VOID_COLOUR
+from keras_psp.palette import VOID_COLOR
 from keras_psp.visual import (
     colorize,
     comparison,
@@ -52,13 +52,13 @@ def test_colorize_by_hand():
     mask = np.array([[0, 2], [255, 1]])
     assert colorize(mask, PALETTE).tolist() == [
         [[250, 0, 0], [0, 0, 150]],
-        [list(VOID_COLOUR), [0, 200, 0]],
+        [list(VOID_COLOR), [0, 200, 0]],
     ]
     assert colorize(mask, PALETTE, ignore_class=255).dtype == np.uint8
 
 
 def test_ignore_class_may_be_one_of_the_classes():
-    assert colorize(np.array([[1]]), PALETTE, ignore_class=1)[0, 0].tolist() == list(VOID_COLOUR)
+    assert colorize(np.array([[1]]), PALETTE, ignore_class=1)[0, 0].tolist() == list(VOID_COLOR)
 
 
 def test_overlay_by_hand():
@@ -168,7 +168,7 @@ def test_outlines_run_along_rows_too_and_round_what_is_ignored():
     image = np.full((8, 1, 3), 100, np.uint8)
     mask = np.array([[0, 0, 0, 0, 255, 255, 255, 255]]).T
     found = overlay(image, mask, PALETTE, outline=1)[:, 0].tolist()
-    assert found[2:5] == [[250, 0, 0], [255] * 3, list(VOID_COLOUR)]
+    assert found[2:5] == [[250, 0, 0], [255] * 3, list(VOID_COLOR)]
     assert found[6] == [100] * 3
 
 
@@ -191,7 +191,7 @@ def test_overlay_with_legend_tells_shares_and_the_largest_first(drawn):
     pixels = np.asarray(picture)
     assert pixels[60, 100].tolist() == [38, 38, 114]  # half of (0, 0, 150) and 77, to even
     # The swatch beside each text has its colour.
-    for text, colour in zip(drawn, ([0, 0, 150], [250, 0, 0], VOID_COLOUR), strict=True):
+    for text, colour in zip(drawn, ([0, 0, 150], [250, 0, 0], VOID_COLOR), strict=True):
         left, top, _, bottom, _ = drawn[text]
         assert pixels[int(top + bottom) // 2, int(left) - 12].tolist() == list(colour)
 

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from keras_psp.evaluation.report import charts as page
-from keras_psp.palette import VOID_COLOUR
+from keras_psp.palette import VOID_COLOR
 
 if TYPE_CHECKING:
     pass
@@ -31,7 +31,7 @@ class _Pictures:
         self.embedded: dict[int, str] = {}
         self.rules: list[str] = []
         self.occurring: set[int] = set()
-        self.colours = np.concatenate([palette, [VOID_COLOUR]]).astype(np.uint8)
+        self.colours = np.concatenate([palette, [VOID_COLOR]]).astype(np.uint8)
 
     def style(self):
         """Rules that put the photographs behind the panels."""
@@ -125,7 +125,7 @@ class _Pictures:
             (self.names[index], self.palette[index]) for index in sorted(self.occurring - {-1})
         ]
         if -1 in self.occurring:
-            entries.append(("not labelled", VOID_COLOUR))
+            entries.append(("not labelled", VOID_COLOR))
         kinds = [("wrong pixels", _WRONG)]
         if self.groups is not None:
             kinds = [(heading, rgb) for heading, rgb, _ in _GROUPS.values()]
