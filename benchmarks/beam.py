@@ -80,14 +80,14 @@ def loop(folder, names):
     """Classes by name and their confusion matrix, by one image after the other."""
     import keras
 
-    from keras_psp.data.label_files import read_image, read_mask
+    from keras_psp.data.label_files import read_mask, read_training_image
     from keras_psp.prediction import Segmenter
 
     model = keras.models.load_model(folder / "small.keras")
     segmenter, found = Segmenter(model), {}
     confusion = np.zeros((model.num_classes, model.num_classes), np.int64)
     for name in names:
-        (found[name],) = segmenter.classes([read_image(folder / "images" / f"{name}.png")])
+        (found[name],) = segmenter.classes([read_training_image(folder / "images" / f"{name}.png")])
         label = read_mask(folder / "labels" / f"{name}.png")
         counted = label != 255
         np.add.at(confusion, (label[counted], found[name][counted]), 1)

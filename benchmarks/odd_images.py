@@ -1,8 +1,8 @@
-"""What `read_photo` makes of image files as they turn up: good, odd and broken.
+"""What `read_input_image` makes of image files as they turn up: good, odd and broken.
 
     python benchmarks/odd_images.py
 
-The files are made anew, in a temporary folder; tests/data/test_photos.py asserts the same.
+The files are made anew, in a temporary folder; tests/data/test_images.py asserts the same.
 Fails if one outcome isn't as it should be.
 """
 
@@ -12,7 +12,7 @@ import tempfile
 import warnings
 from pathlib import Path
 
-from keras_psp.data.photos import read_photo
+from keras_psp.data.images import read_input_image
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 import odd_images
@@ -30,7 +30,7 @@ def main():
         for case in odd_images.CASES:
             path = odd_images.written(case, folder)
             try:
-                photo = read_photo(path)
+                photo = read_input_image(path)
                 good = odd_images.as_expected(case, photo)
                 size = f"{photo.shape[1]}x{photo.shape[0]}"
                 colours = odd_images.found_colours(photo)

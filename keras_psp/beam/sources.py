@@ -15,9 +15,9 @@ from keras_psp.beam import records
 from keras_psp.beam.handler import Failure
 from keras_psp.beam.results import is_result
 from keras_psp.beam.storage import absolute, matches, read_bytes
-from keras_psp.data.label_files import IMAGE_SUFFIXES, read_image, read_mask
+from keras_psp.data.images import MAX_PIXELS, read_input_image, source_name
+from keras_psp.data.label_files import IMAGE_SUFFIXES, read_mask, read_training_image
 from keras_psp.data.pairs import ImagePairs
-from keras_psp.data.photos import MAX_PIXELS, described, read_photo
 
 
 class Item(NamedTuple):
@@ -290,16 +290,16 @@ class _NamedBytes(io.BytesIO):
 
 def decode_image(data: bytes, origin: str) -> np.ndarray:
     """An image file's bytes as (height, width, 3) uint8 RGB, as stored."""
-    return read_image(_NamedBytes(data, origin))  # type: ignore[arg-type]
+    return read_training_image(_NamedBytes(data, origin))  # type: ignore[arg-type]
 
 
 def decode_photo(data: bytes, origin: str) -> np.ndarray:
-    """An image file's bytes as `read_photo` sees them, (height, width, 3) uint8 RGB."""
+    """An image file's bytes as `read_input_image` sees them, (height, width, 3) uint8 RGB."""
     try:
         # Pillow's own limit, as for images with labels: a job has no argument to raise another.
-        return read_photo(data, max_pixels=2 * MAX_PIXELS)
+        return read_input_image(data, max_pixels=2 * MAX_PIXELS)
     except ValueError as error:
-        raise ValueError(origin + str(error).removeprefix(described(data))) from error
+        raise ValueError(origin + str(error).removeprefix(source_name(data))) from error
 
 
 def decode_label(data: bytes, origin: str) -> np.ndarray:

@@ -58,7 +58,7 @@ def add(commands) -> None:
 def run(options: argparse.Namespace) -> int:
     """Predict, and say where the results are and what failed."""
     views = scales_and_flip(options)
-    from keras_psp.data.photos import MAX_PIXELS
+    from keras_psp.data.images import MAX_PIXELS
     from keras_psp.prediction.files import predict_files
 
     most = options.max_megapixels

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from keras_psp.data.folder import ImageFolder
     from keras_psp.data.lists import FileList
-    from keras_psp.data.loading import load, names
+    from keras_psp.data.loading import list_datasets, load
     from keras_psp.data.pairs import ImagePairs, Split
     from keras_psp.data.pipeline import (
         batch_examples,
@@ -32,7 +32,7 @@ _HOMES = {
     "epoch_order": "keras_psp.data.pipeline",
     "evaluation_batches": "keras_psp.data.pipeline",
     "load": "keras_psp.data.loading",
-    "names": "keras_psp.data.loading",
+    "list_datasets": "keras_psp.data.loading",
     "training_batches": "keras_psp.data.pipeline",
 }
 
@@ -46,8 +46,8 @@ __all__ = [
     "batch_examples",
     "epoch_order",
     "evaluation_batches",
+    "list_datasets",
     "load",
-    "names",
     "training_batches",
 ]
 

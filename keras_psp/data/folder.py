@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_psp.data.label_files import IMAGE_SUFFIXES, by_stem, read_image, read_mask
+from keras_psp.data.label_files import IMAGE_SUFFIXES, by_stem, read_mask, read_training_image
 from keras_psp.data.pairs import ImagePairs, matched
 from keras_psp.palette import checked_palette
 from keras_psp.progress import in_threads
 
-__all__ = ["ImageFolder", "NamedByFiles", "read_image", "read_mask", "read_text"]
+__all__ = ["ImageFolder", "NamedByFiles", "read_mask", "read_text", "read_training_image"]
 
 SPLITS = ("train", "val", "test")
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from keras_psp.data.photos import reason_unreadable
+from keras_psp.data.images import error_reason
 
 if TYPE_CHECKING:
     pass
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
 
-def read_image(path: str | os.PathLike) -> np.ndarray:
+def read_training_image(path: str | os.PathLike) -> np.ndarray:
     """An image file as (height, width, 3) uint8 RGB, as stored (EXIF is ignored)."""
     try:
         with Image.open(path) as image:
@@ -109,7 +109,7 @@ def by_stem(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
 
 def unreadable(path, error) -> ValueError:
     return ValueError(
-        f"{path}: can't be read ({reason_unreadable(path, error)}); replace the file or remove it "
+        f"{path}: can't be read ({error_reason(path, error)}); replace the file or remove it "
         "with its partner."
     )
 
@@ -121,7 +121,7 @@ def _raw_mode(picture):
     return args if isinstance(args, str) else args[0]
 
 
-def _image_size(path):
+def stored_size(path):
     try:
         with Image.open(path) as image:
             return image.height, image.width

@@ -17,7 +17,7 @@ _OTHERS = {
 }
 
 
-def names() -> dict[str, str]:
+def list_datasets() -> dict[str, str]:
     """What `load` knows: for each name one line of its classes and splits."""
     known = {}
     for name, entry in sorted(SETS.items()):
@@ -41,7 +41,7 @@ def load(
         image, mask = load("ade20k", "val", root=...)[0]
 
     Args:
-        name: one of `names()`.
+        name: one of `list_datasets()`.
         split: one of the source's `splits`; without it the whole source.
         root: folder of the files; by default the folder `name` in that of the environment
             variable KERAS_PSP_DATA. For "tfds:NAME" the `data_dir` of tensorflow-datasets.
@@ -72,7 +72,7 @@ def _opened(name, root, complete, options):
             raise ValueError(f"load({name!r}) needs root=..., the folder of the files.")
         return (ImageFolder if name == "folder" else FileList)(root, **options)
     if name not in SETS:
-        raise ValueError(f"Data set {name!r} is unknown; load knows {', '.join(names())}.")
+        raise ValueError(f"Data set {name!r} is unknown; load knows {', '.join(list_datasets())}.")
     entry = SETS[name]
     for option in options.keys() - set(entry.options):
         raise ValueError(

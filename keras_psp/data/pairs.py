@@ -16,7 +16,7 @@ from keras_psp.progress import in_threads
 
 if TYPE_CHECKING:
     import tensorflow as tf
-from keras_psp.data.label_files import _image_size, read_image, read_mask
+from keras_psp.data.label_files import read_mask, read_training_image, stored_size
 
 Pair = tuple[Path, Path | None]
 """An image and its label file, or None where the labels aren't published."""
@@ -125,7 +125,7 @@ class ImagePairs:
         """Number of examples in the split."""
         return len(self.paths(split))
 
-    def labelled(self, split: str) -> bool:
+    def labeled(self, split: str) -> bool:
         """Whether the split has labels; a benchmark's test split may have none."""
         return self.paths(split)[0][1] is not None
 
@@ -133,12 +133,12 @@ class ImagePairs:
         """(height, width) of each image of the split, from the file headers."""
         if split not in self._sizes:
             images = [image for image, _ in self.paths(split)]
-            self._sizes[split] = list(in_threads(_image_size, images, "", progress=False))
+            self._sizes[split] = list(in_threads(stored_size, images, "", progress=False))
         return self._sizes[split]
 
     def image(self, split: str, index: int) -> np.ndarray:
         """One image, (height, width, 3) uint8 RGB, with or without labels."""
-        return read_image(self.paths(split)[index][0])
+        return read_training_image(self.paths(split)[index][0])
 
     def example(self, split: str, index: int) -> tuple[np.ndarray, np.ndarray]:
         """One checked example, read from its files.
@@ -251,7 +251,7 @@ class ImagePairs:
         def examined(pair):
             try:
                 if pair[1] is None:
-                    read_image(pair[0])
+                    read_training_image(pair[0])
                     return None, ()
                 _, mask = self._read(*pair)
             except ValueError as error:
@@ -284,7 +284,7 @@ class ImagePairs:
         )
 
     def _read(self, image_path, label_path):
-        image = read_image(image_path)
+        image = read_training_image(image_path)
         values = self._read_label(label_path)
         if values.shape != image.shape[:2]:
             raise ValueError(
@@ -337,7 +337,7 @@ class ImagePairs:
         return "check(skip=True) left out every example; see source.skipped."
 
     def _demand_labels(self, split):
-        if not self.labelled(split):
+        if not self.labeled(split):
             raise ValueError(
                 f"Split {split!r} of {self._title} has no labels, its benchmark keeps them; read "
                 "its pictures with image() or images(), or choose another split."
@@ -384,7 +384,7 @@ class Split(Sequence):
         position = range(len(self))[index]
         if isinstance(position, range):
             return [self[i] for i in position]
-        if not self.labelled:
+        if not self.labeled:
             return self.source.image(self.name, position), None
         if not hasattr(self.source, "example"):
             raise TypeError(
@@ -393,7 +393,7 @@ class Split(Sequence):
         return self.source.example(self.name, position)
 
     def __iter__(self) -> Iterator:
-        if self.labelled and not hasattr(self.source, "example"):
+        if self.labeled and not hasattr(self.source, "example"):
             return iter(self.examples().as_numpy_iterator())
         return super().__iter__()
 
@@ -401,9 +401,9 @@ class Split(Sequence):
         return f"<Split {self.name!r}: {len(self)} examples, {self.num_classes} classes>"
 
     @property
-    def labelled(self) -> bool:
+    def labeled(self) -> bool:
         """Whether there are masks."""
-        return not hasattr(self.source, "labelled") or self.source.labelled(self.name)
+        return not hasattr(self.source, "labeled") or self.source.labeled(self.name)
 
     def count(self, value):
         raise TypeError(

@@ -172,7 +172,7 @@ def jpeg_pixels(content: Any) -> Any:
 
 
 def png_pixels(content: Any) -> Any:
-    """A PNG's (height, width, 3) uint8, transparent pixels on white as `read_photo` lays them."""
+    """Decodes a PNG to (height, width, 3) uint8; transparent pixels become white."""
     import tensorflow as tf
 
     image = tf.io.decode_png(content, channels=4)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_psp.data.photos import read_photo
+from keras_psp.data.images import read_input_image
 from keras_psp.export.graph import Signature
 from keras_psp.prediction.windows import resized
 
@@ -72,7 +72,7 @@ def representative_images(representative: Any, size: tuple[int, int] | None) -> 
     for index, item in enumerate(itertools.islice(representative, MOST)):
         image = item[0] if isinstance(item, tuple) else item
         try:
-            image = read_photo(np.asarray(image) if hasattr(image, "__array__") else image)
+            image = read_input_image(np.asarray(image) if hasattr(image, "__array__") else image)
         except (TypeError, ValueError) as error:
             raise ValueError(f"representative image {index}: {error}") from error
         image = np.rint(resized(image.astype("float32"), size))

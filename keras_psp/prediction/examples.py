@@ -59,7 +59,7 @@ class Examples:
                 f"the network has {self.num_classes} classes and the data "
                 f"{source.num_classes}; judge it on data of its own classes."
             )
-        if hasattr(source, "labelled") and not source.labelled(self.split):
+        if hasattr(source, "labeled") and not source.labeled(self.split):
             raise ValueError(
                 f"split {self.split!r} has no labels to judge by; use keras_psp.predict for "
                 "pictures alone, or choose another split."

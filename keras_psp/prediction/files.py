@@ -7,17 +7,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from keras_psp.data.photos import MAX_PIXELS
+from keras_psp.data.images import MAX_PIXELS
 from keras_psp.models.classes import class_names_of, palette_of
 from keras_psp.prediction.inputs import find_inputs
+from keras_psp.prediction.opening import open_segmenter
 from keras_psp.prediction.outcomes import out_of_memory, outcomes
-from keras_psp.prediction.protocol import chosen_base_size
+from keras_psp.prediction.protocol import Protocol
 from keras_psp.prediction.record import TABLE, _Record, _unwritten
 from keras_psp.prediction.result import Prediction
-from keras_psp.prediction.segmenter import Segmenter
 from keras_psp.prediction.video import predict_video
 from keras_psp.progress import ahead, with_bar
-from keras_psp.weights.opening import chosen_model, digest, open_model
+from keras_psp.weights.opening import chosen_model, digest
 
 SUFFIXES = (".png", ".jpg", ".webp")
 
@@ -104,25 +104,15 @@ def predict_files(
     if not items:
         raise ValueError("photos is empty; give at least one.")
     model = chosen_model(model)
-    network = open_model(model)
-    base_size = chosen_base_size(model, base_size)
-    segmenter = Segmenter(
-        network,
-        scales=scales,
-        flip=flip,
-        crop=crop,
-        overlap=overlap,
-        base_size=base_size,
-        batch_size=batch_size,
+    segmenter = open_segmenter(
+        model, Protocol(scales, flip, crop, overlap, base_size, batch_size)
     )
+    network = segmenter.model
     settings = {
         "model": str(getattr(model, "name", model)),
         "weights": digest(network),
-        "scales": list(segmenter.scales),
-        "flip": flip,
-        "crop": crop,
+        **segmenter.protocol.settings,
         "overlap": overlap if crop else None,  # without windows it changes nothing
-        "base_size": base_size,
         "probabilities": probabilities,
         "suffix": suffix,
         "alpha": alpha,

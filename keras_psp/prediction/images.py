@@ -4,13 +4,12 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
-from keras_psp.data.photos import MAX_PIXELS
+from keras_psp.data.images import MAX_PIXELS
 from keras_psp.prediction.inputs import find_inputs, is_one
 from keras_psp.prediction.outcomes import outcomes
-from keras_psp.prediction.protocol import chosen_base_size
+from keras_psp.prediction.opening import open_segmenter
+from keras_psp.prediction.protocol import Protocol
 from keras_psp.prediction.result import Prediction
-from keras_psp.prediction.segmenter import Segmenter
-from keras_psp.weights.opening import chosen_model, open_model
 
 
 class Predictions(Iterator[Prediction]):
@@ -57,7 +56,7 @@ def predict(
 
     Args:
         photos: a file, an address (http, https), bytes, a PIL image or an array, (height,
-            width, 3) of 0 to 255: see `keras_psp.data.photos.read_photo`. Or several: a
+            width, 3) of 0 to 255: see `keras_psp.data.images.read_input_image`. Or several: a
             folder, with all below it, a pattern as "*.jpg", an array (n, height, width, 3),
             or an iterable of any of these.
         model: None for "pspnet_r18-d8_128x128_scenes", which comes with this package and
@@ -80,16 +79,8 @@ def predict(
         ValueError, OSError: of one photograph that can't be read, or for a model that isn't
             there. Of several, those that can't be read are left out; see `Predictions`.
     """
-    model = chosen_model(model)
-    network = open_model(model)
-    segmenter = Segmenter(
-        network,
-        scales=scales,
-        flip=flip,
-        crop=crop,
-        overlap=overlap,
-        base_size=chosen_base_size(model, base_size),
-        batch_size=batch_size,
+    segmenter = open_segmenter(
+        model, Protocol(scales, flip, crop, overlap, base_size, batch_size)
     )
     found = outcomes(
         find_inputs(photos),

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from keras_psp.data.photos import PHOTO_SUFFIXES, described, is_address
+from keras_psp.data.images import READABLE_SUFFIXES, is_url, source_name
 
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".3gp")
 _LONGEST = 100  # characters of a file's name, so that what is added to it fits everywhere
@@ -23,7 +23,7 @@ class Input:
     """One photograph or video, not read yet.
 
     Attributes:
-        source: for `read_photo`.
+        source: for `read_input_image`.
         origin: what messages and tables call it: the path or address, or "photo 3" of the
             third in memory.
         stem: what its results' names begin with.
@@ -36,13 +36,13 @@ class Input:
     @property
     def path(self) -> Path | None:
         """Of a file."""
-        in_file = isinstance(self.source, str | os.PathLike) and not is_address(self.source)
+        in_file = isinstance(self.source, str | os.PathLike) and not is_url(self.source)
         return Path(self.source) if in_file else None
 
     @property
     def is_video(self) -> bool:
         """Whether its name is a video's."""
-        if is_address(self.source):
+        if is_url(self.source):
             return _suffix(urllib.parse.urlparse(self.source).path) in VIDEO_SUFFIXES
         return self.path is not None and _suffix(self.path) in VIDEO_SUFFIXES
 
@@ -51,7 +51,7 @@ def is_one(photos: Any) -> bool:
     """Whether it's a single photograph: no list, folder or pattern of many."""
     if isinstance(photos, np.ndarray):
         return photos.ndim < 4
-    if isinstance(photos, bytes | bytearray | memoryview | Image.Image) or is_address(photos):
+    if isinstance(photos, bytes | bytearray | memoryview | Image.Image) or is_url(photos):
         return True
     if isinstance(photos, str | os.PathLike):
         path = Path(photos).expanduser()
@@ -85,7 +85,7 @@ def safe_stem(text: str) -> str:
 def _flat(photos, without):
     if isinstance(photos, np.ndarray) and photos.ndim == 4:
         yield from photos
-    elif isinstance(photos, str | os.PathLike) and not is_address(photos):
+    elif isinstance(photos, str | os.PathLike) and not is_url(photos):
         yield from _files(os.fspath(photos), without)
     elif is_one(photos):
         yield photos
@@ -101,7 +101,7 @@ def _files(name, without):
         if not found:
             raise ValueError(
                 f"{name}: no photographs are in this folder or below it; their names must end in "
-                f"{', '.join((*PHOTO_SUFFIXES, *VIDEO_SUFFIXES))}."
+                f"{', '.join((*READABLE_SUFFIXES, *VIDEO_SUFFIXES))}."
             )
         yield from found
     elif _is_pattern(path):
@@ -117,7 +117,7 @@ def _files(name, without):
 def _counts(file, folder, without):
     """Whether a file that was found, not named, is one to be read."""
     if folder is not None:
-        if _suffix(file) not in (*PHOTO_SUFFIXES, *VIDEO_SUFFIXES):
+        if _suffix(file) not in (*READABLE_SUFFIXES, *VIDEO_SUFFIXES):
             return False
         # A leading dot: what macOS leaves next to every file on foreign disks, and drafts.
         if any(part.startswith(".") for part in file.relative_to(folder).parts):
@@ -134,11 +134,11 @@ def _suffix(path):
 
 
 def _input(source, number):
-    if is_address(source):
+    if is_url(source):
         name = Path(urllib.parse.unquote(urllib.parse.urlparse(source).path)).stem
         return Input(source, source, safe_stem(name))
     if isinstance(source, str | os.PathLike):
-        return Input(source, described(source), safe_stem(Path(source).stem))
+        return Input(source, source_name(source), safe_stem(Path(source).stem))
     file = getattr(source, "filename", "")  # of a PIL image
     stem = safe_stem(Path(file).stem) if isinstance(file, str) and file else f"photo_{number:04}"
     return Input(source, f"photo {number}", stem)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from keras_psp.data.photos import read_photo
+from keras_psp.data.images import read_input_image
 from keras_psp.models.classes import class_names_of, palette_of
 from keras_psp.prediction.inputs import Input
 from keras_psp.prediction.result import Prediction
@@ -37,7 +37,7 @@ def outcomes(
                     f"{item.origin}: is a video; give it to keras_psp.prediction.predict_files or "
                     "`keras-psp predict`."
                 )
-            return item, read_photo(item.source, max_pixels=max_pixels)
+            return item, read_input_image(item.source, max_pixels=max_pixels)
         except (ValueError, OSError, TypeError) as error:
             return item, error
         except MemoryError:
@@ -56,8 +56,9 @@ def outcomes(
             result = next(found)
             if isinstance(result, Exception):
                 reason = str(result).split("\n")[0]
-                if segmenter.base_size:
-                    remedy = f"base_size is {segmenter.base_size}, a larger one may help."
+                base_size = segmenter.protocol.base_size
+                if base_size:
+                    remedy = f"base_size is {base_size}, a larger one may help."
                     reason = f"{reason.rstrip('.')}; {remedy}"
                 yield item, ValueError(f"{item.origin}: the network can't take it: {reason}")
                 continue

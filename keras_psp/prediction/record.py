@@ -7,7 +7,7 @@ import json
 import shutil
 import threading
 
-from keras_psp.data.photos import is_address
+from keras_psp.data.images import is_url
 from keras_psp.files import written_aside
 from keras_psp.prediction.inputs import Input
 from keras_psp.prediction.result import result_files
@@ -210,7 +210,7 @@ class _Record:
 
 def _lasting(item: Input) -> bool:
     """Whether its origin means the same photograph in the next call."""
-    return item.path is not None or is_address(item.source)
+    return item.path is not None or is_url(item.source)
 
 
 def _origin(item):

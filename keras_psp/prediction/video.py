@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from keras_psp.data.photos import is_address
+from keras_psp.data.images import is_url
 from keras_psp.files import written_aside
 from keras_psp.prediction.segmenter import Segmenter
 from keras_psp.progress import with_bar
@@ -73,7 +73,7 @@ def predict_video(
         OSError: the new one can't be written.
     """
     av = _av(path)
-    if is_address(path):
+    if is_url(path):
         raise ValueError(f"{path}: videos aren't fetched; download it and give the file.")
     if not os.path.exists(path):  # False also in a folder that can't be read
         raise FileNotFoundError(f"{path}: there is no such file.")

@@ -27,7 +27,7 @@ import keras_psp
 from keras_psp import beam as bulk
 from keras_psp.beam import handler, job, pipeline, records, results, sources, storage
 from keras_psp.data import GeneratedScenes
-from keras_psp.data.label_files import read_image, read_mask
+from keras_psp.data.label_files import read_training_image, read_mask
 from keras_psp.data.pairs import ImagePairs
 from keras_psp.prediction import Segmenter
 
@@ -99,7 +99,7 @@ def test_one_matrix_over_all_and_a_map_for_each(network, by_hand, tmp_path, form
     assert table["iou"]["sea"] == pytest.approx(expected[1, 1] / union[1])
     assert table["mean_iou"] == pytest.approx(np.mean(np.diag(expected) / union))
     assert (table["confusion"], table["ignore_class"]) == (expected.tolist(), 255)
-    image = read_image(tmp_path / "images/folder 1/3.png")[..., 0] // 100
+    image = read_training_image(tmp_path / "images/folder 1/3.png")[..., 0] // 100
     if format == "png":
         np.testing.assert_array_equal(read_mask(out / "classes/folder 1/3.png"), image)
         return

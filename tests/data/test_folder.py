@@ -12,7 +12,7 @@ from PIL import Image
 
 import keras_psp.data
 from keras_psp.data import load
-from keras_psp.data.folder import ImageFolder, read_image, read_mask
+from keras_psp.data.folder import ImageFolder, read_mask, read_training_image
 
 HEIGHT, WIDTH = 4, 6
 
@@ -191,12 +191,14 @@ def test_images_of_other_modes_become_rgb(tmp_path, mode):
     colours = Image.new("RGB", (WIDTH, HEIGHT), (255, 255, 255))
     path = tmp_path / f"image{'.jpg' if mode == 'CMYK' else '.png'}"
     colours.convert(mode).save(path)
-    np.testing.assert_array_equal(read_image(path), np.full((HEIGHT, WIDTH, 3), 255, np.uint8))
+    np.testing.assert_array_equal(
+        read_training_image(path), np.full((HEIGHT, WIDTH, 3), 255, np.uint8)
+    )
 
 
 def test_transparency_is_dropped_and_not_blended(tmp_path):
     Image.new("RGBA", (2, 2), (200, 100, 50, 0)).save(tmp_path / "image.png")
-    assert read_image(tmp_path / "image.png")[0, 0].tolist() == [200, 100, 50]
+    assert read_training_image(tmp_path / "image.png")[0, 0].tolist() == [200, 100, 50]
 
 
 def test_palette_labels_give_indices_not_colours(tmp_path):
@@ -415,7 +417,7 @@ def test_16_bit_colour_is_refused(tmp_path):
         b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixel) + chunk(b"IEND", b"")
     )
     with pytest.raises(ValueError, match="more than 8 bits a channel"):
-        read_image(path)
+        read_training_image(path)
 
 
 @pytest.mark.parametrize("name", ["classes.txt", "palette.txt"])

@@ -48,7 +48,7 @@ def test_tabs_separate_paths_with_spaces(root):
 
 def test_lists_of_images_alone_have_no_labels(root):
     source = FileList(root, {"train": "train.txt", "test": "test.txt"}, class_names=("a", "b", "c"))
-    assert source.labelled("train") and not source.labelled("test")
+    assert source.labeled("train") and not source.labelled("test")
     assert source.image("test", 0).shape == (4, 6, 3)
 
 

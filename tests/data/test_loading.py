@@ -6,7 +6,7 @@ from keras_psp.data.sets.registry import SETS
 
 
 def test_every_name_has_a_line():
-    known = data.names()
+    known = data.list_datasets()
     assert {*SETS, "folder", "list"} < set(known)
     assert all("\n" not in line for line in known.values())
     assert known["cityscapes"].endswith("train 2,975, val 500, test 1,525, train_extra 19,998")

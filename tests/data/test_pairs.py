@@ -138,7 +138,7 @@ def test_check_reads_images_without_labels_too(tmp_path, blind):
 
 
 def test_unlabelled_splits_give_their_images(blind):
-    assert blind.labelled("train") and not blind.labelled("test")
+    assert blind.labeled("train") and not blind.labeled("test")
     assert blind.image("test", 1)[0, 0].tolist() == [1, 20, 30]
     assert [int(image[0, 0, 0]) for image in blind.images("test")] == [0, 1]
 
@@ -192,7 +192,7 @@ def test_split_is_no_source(source):
 
 def test_split_without_labels_has_masks_of_none(blind):
     test = Split(blind, "test")
-    assert not test.labelled
+    assert not test.labeled
     image, mask = test[1]
     assert image.shape == (4, 6, 3) and mask is None
 

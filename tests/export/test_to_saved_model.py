@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from keras_psp import DilatedResNet, PSPNet, export
-from keras_psp.data.photos import read_photo
+from keras_psp.data.images import read_input_image
 from keras_psp.export import image_bytes
 from keras_psp.export.graph import Signature
 
@@ -106,7 +106,7 @@ def test_bytes_of_any_sizes_become_class_maps_of_these_sizes(model, folder):
     ask = bytes_signature(folder)
     first, second = hostile_payloads.picture(57, 61), hostile_payloads.picture(49, 80)
     contents = [hostile_payloads.encoded(first, "PNG"), hostile_payloads.encoded(second, "JPEG")]
-    second = read_photo(contents[1])  # JPEG loses
+    second = read_input_image(contents[1])  # JPEG loses
     for found, picture in zip(ask(*contents), (first, second), strict=True):
         expected = model.predict_classes(picture[None], verbose=0)[0]
         assert found.dtype == np.uint8 and found.shape == picture.shape[:2]
@@ -163,7 +163,7 @@ def test_bytes_are_decoded_as_photographs_are(case, tmp_path):
     content = path.read_bytes()
     jpeg = content.startswith(b"\xff\xd8")
     decode = image_bytes.jpeg_pixels if jpeg else image_bytes.png_pixels
-    np.testing.assert_allclose(decode(content).numpy().astype(int), read_photo(path), atol=1)
+    np.testing.assert_allclose(decode(content).numpy().astype(int), read_input_image(path), atol=1)
 
 
 def test_graph_has_no_python_and_only_known_operations(folder):

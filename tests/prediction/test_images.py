@@ -155,7 +155,7 @@ def test_too_little_memory_is_told_with_its_remedy(model, monkeypatch):
     def read(source, **options):
         raise MemoryError
 
-    monkeypatch.setattr(outcomes, "read_photo", read)
+    monkeypatch.setattr(outcomes, "read_input_image", read)
     with pytest.raises(ValueError, match="is too large for the memory; make it smaller"):
         keras_psp.predict(photo(), model)
 

@@ -1,6 +1,6 @@
 """Image files as they turn up, good, odd and broken, and what is to come of each.
 
-`tests/data/test_photos.py` asserts it; `benchmarks/odd_images.py` prints the table.
+`tests/data/test_images.py` asserts it; `benchmarks/odd_images.py` prints the table.
 """
 
 import dataclasses

@@ -6,7 +6,7 @@ import threading
 import numpy as np
 
 from keras_psp.data.label_files import (
-    read_image,
+    read_training_image,
 )
 from keras_psp.data.pairs import Pair
 from keras_psp.data.sets.published import VOID, DataSet, PublishedSet, _first, _folders, _home
@@ -92,7 +92,7 @@ class _Panoptic:
                 f"{path}: {self._folder / path.parent.name}.json doesn't know this file; unpack "
                 "panoptic_annotations_trainval2017.zip again."
             )
-        colours = read_image(path).astype(np.int32)
+        colours = read_training_image(path).astype(np.int32)
         ids = colours @ np.array([1, 256, 65536], np.int32)
         known, categories = segments
         position = np.minimum(np.searchsorted(known, ids), len(known) - 1)

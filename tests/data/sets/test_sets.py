@@ -41,7 +41,7 @@ def test_splits_and_labels(make, name):
     assert source.ignore_class == 255
     for split in source.splits:
         assert all(image.is_file() for image, _ in source.paths(split))
-        if source.labelled(split):
+        if source.labeled(split):
             image, mask = source.example(split, 0)
             assert image.shape == (*SIZE, 3)
             assert image.dtype == mask.dtype == np.uint8

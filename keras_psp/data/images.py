@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageCms
 
-PHOTO_SUFFIXES = (
+READABLE_SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".bmp", ".dib", ".gif", ".webp"),
     *(".tif", ".tiff", ".jp2", ".ppm", ".pgm", ".pnm", ".avif", ".heic", ".heif"),
 )
@@ -46,7 +46,7 @@ _MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*")
 _WHITE = (255, 255, 255, 255)
 
 
-def read_photo(source: Any, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+def read_input_image(source: Any, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """A photograph as the eye is meant to see it.
 
     Rotated as its EXIF says. Transparent pixels are laid on white. Of animations, and of
@@ -75,11 +75,11 @@ def read_photo(source: Any, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
         return _from_array(source, max_pixels)
     if isinstance(source, Image.Image):
         return _decoded(source, "the PIL image", max_pixels)
-    name = described(source)
+    name = source_name(source)
     if isinstance(source, bytes | bytearray | memoryview):
         content: Any = bytes(source)
-    elif is_address(source):
-        content = fetch_bytes(str(source))
+    elif is_url(source):
+        content = download(str(source))
     elif isinstance(source, str | os.PathLike):
         content = None
     else:
@@ -101,12 +101,12 @@ def read_photo(source: Any, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
         raise ValueError(f"{name}: can't be read ({reason}); check the disk and rights.") from error
 
 
-def is_address(source: Any) -> bool:
+def is_url(source: Any) -> bool:
     """Whether it's an http or https address."""
     return isinstance(source, str) and source.lower().startswith(("http://", "https://"))
 
 
-def described(source: Any) -> str:
+def source_name(source: Any) -> str:
     """What messages and tables call a photograph."""
     if isinstance(source, bytes | bytearray | memoryview):
         return f"{len(source)} bytes"
@@ -115,7 +115,7 @@ def described(source: Any) -> str:
     return f"an object of type {type(source).__name__}"
 
 
-def fetch_bytes(url: str, *, max_bytes: int = MAX_BYTES, timeout: float = TIMEOUT) -> bytes:
+def download(url: str, *, max_bytes: int = MAX_BYTES, timeout: float = TIMEOUT) -> bytes:
     """What an http or https address answers with.
 
     Args:
@@ -159,7 +159,7 @@ def fetch_bytes(url: str, *, max_bytes: int = MAX_BYTES, timeout: float = TIMEOU
     )
 
 
-def reason_unreadable(path: Any, error: Exception) -> str:
+def error_reason(path: Any, error: Exception) -> str:
     """What went wrong, in Pillow's words, without the path that it repeats in some."""
     return str(error).replace(repr(str(path)), "file") or type(error).__name__
 
@@ -199,7 +199,7 @@ def _unknown(beginning, error):
     if beginning.startswith(_MAGIC) and isinstance(error, Image.UnidentifiedImageError):
         return "is broken, or of a kind that Pillow can't read; save it anew as JPEG or PNG."
     if not isinstance(error, Image.UnidentifiedImageError):
-        reason = reason_unreadable("", error)
+        reason = error_reason("", error)
         return f"is broken ({reason}); copy or download it again."
     return (
         f"is no photograph that can be read (it begins with the bytes {beginning[:8].hex(' ')}); "
@@ -217,7 +217,7 @@ def _decoded(image, name, max_pixels):
             image = image.transpose(upright)
         return np.array(image)
     except Exception as error:  # Pillow raises a dozen types on broken files
-        reason = reason_unreadable(name, error)
+        reason = error_reason(name, error)
         raise ValueError(f"{name}: is broken ({reason}); copy or download it again.") from error
 
 
@@ -286,7 +286,7 @@ def _by_profile(image):
 
 
 def _to_8_bits(values):
-    """Grey or colour values of any type and range as uint8; see `read_photo`."""
+    """Grey or colour values of any type and range as uint8; see `read_input_image`."""
     if values.dtype == np.uint8:
         return values
     if values.dtype == bool:

@@ -9,8 +9,8 @@ import odd_images
 import pytest
 from PIL import Image
 
-from keras_psp.data import photos
-from keras_psp.data.photos import fetch_bytes, read_photo
+from keras_psp.data import images
+from keras_psp.data.images import download, read_input_image
 
 FOUR = odd_images.FOUR
 
@@ -20,12 +20,12 @@ FOUR = odd_images.FOUR
 def test_odd_files(case, tmp_path):
     path = odd_images.written(case, tmp_path)
     if not case.refused:
-        photo = read_photo(path)
+        photo = read_input_image(path)
         assert photo.flags.writeable
         assert odd_images.as_expected(case, photo), odd_images.found_colours(photo)
         return
     with pytest.raises((ValueError, FileNotFoundError)) as caught:
-        read_photo(path)
+        read_input_image(path)
     message = str(caught.value)
     assert message.startswith(f"{path}: ") and case.refused in message
     assert message.endswith(".") and "\n" not in message
@@ -38,12 +38,12 @@ def test_there_are_thirty_cases_with_different_names():
 
 def test_bytes_and_pil_images_are_read_as_files_are():
     data = odd_images.encoded(odd_images.picture(), "PNG")
-    assert odd_images.found_colours(read_photo(data)) == list(FOUR)
-    assert odd_images.found_colours(read_photo(odd_images.picture())) == list(FOUR)
+    assert odd_images.found_colours(read_input_image(data)) == list(FOUR)
+    assert odd_images.found_colours(read_input_image(odd_images.picture())) == list(FOUR)
     with pytest.raises(ValueError, match=r"4 bytes: is no photograph .* bytes ff 00 ff 00"):
-        read_photo(b"\xff\0\xff\0")
+        read_input_image(b"\xff\0\xff\0")
     with pytest.raises(ValueError, match="the PIL image: has no pixels"):
-        read_photo(Image.new("RGB", (0, 5)))
+        read_input_image(Image.new("RGB", (0, 5)))
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_bytes_and_pil_images_are_read_as_files_are():
     ],
 )
 def test_arrays_of_all_kinds(array, corner):
-    photo = read_photo(array)
+    photo = read_input_image(array)
     assert photo.shape == (2, 3, 3) and photo.dtype == np.uint8
     assert photo[0, 0].tolist() == [corner] * 3
 
@@ -78,22 +78,22 @@ def test_arrays_of_all_kinds(array, corner):
 )
 def test_wrong_arrays_are_named(array, message):
     with pytest.raises(ValueError, match=message):
-        read_photo(array)
+        read_input_image(array)
 
 
 def test_other_objects_are_named():
     with pytest.raises(TypeError, match="an object of type int is no photograph; give a path"):
-        read_photo(3)
+        read_input_image(3)
 
 
 def test_the_limit_of_pixels_can_be_chosen(tmp_path):
     path = tmp_path / "a.png"
     Image.new("RGB", (20, 10)).save(path)
-    assert read_photo(path, max_pixels=200).shape == (10, 20, 3)
+    assert read_input_image(path, max_pixels=200).shape == (10, 20, 3)
     with pytest.raises(ValueError, match=r"a.png: has 20x10 pixels, more than max_pixels=199"):
-        read_photo(path, max_pixels=199)
+        read_input_image(path, max_pixels=199)
     with pytest.raises(ValueError, match="the array: has 20x10 pixels"):
-        read_photo(np.zeros((10, 20, 3)), max_pixels=199)
+        read_input_image(np.zeros((10, 20, 3)), max_pixels=199)
 
 
 def test_an_unreadable_file_is_named(tmp_path, monkeypatch):
@@ -105,7 +105,7 @@ def test_an_unreadable_file_is_named(tmp_path, monkeypatch):
 
     monkeypatch.setattr(type(path), "open", fail)
     with pytest.raises(ValueError, match=r"a.png: can't be read \(Permission denied\); check"):
-        read_photo(path)
+        read_input_image(path)
 
 
 class Answers(http.server.BaseHTTPRequestHandler):
@@ -138,7 +138,7 @@ def server():
 
 
 def test_addresses(server):
-    photo = read_photo(f"{server}/a photo, with ümlaut.png?size=1")
+    photo = read_input_image(f"{server}/a photo, with ümlaut.png?size=1")
     assert odd_images.found_colours(photo) == list(FOUR)
 
 
@@ -146,35 +146,35 @@ def test_addresses_that_fail_are_named(server):
     with pytest.raises(
         ConnectionError, match=r"missing.png: can't be fetched \(HTTP 404 Not Found"
     ):
-        read_photo(f"{server}/missing.png")
+        read_input_image(f"{server}/missing.png")
     with pytest.raises(ConnectionError, match=r"half.png: .*99 bytes are missing|99 more expected"):
-        read_photo(f"{server}/half.png")
+        read_input_image(f"{server}/half.png")
     with pytest.raises(ConnectionError, match=r"slow.png: can't be fetched \(timed out\)"):
-        fetch_bytes(f"{server}/slow.png", timeout=0.2)
+        download(f"{server}/slow.png", timeout=0.2)
     with pytest.raises(ValueError, match=r"a.png: is larger than 0 MB; download it"):
-        fetch_bytes(f"{server}/a.png", max_bytes=9)
+        download(f"{server}/a.png", max_bytes=9)
     server = "http://127.0.0.1:1"
     with pytest.raises(ConnectionError, match=r"1/a.png: can't be fetched \(Connection refused\)"):
-        read_photo(f"{server}/a.png")
+        read_input_image(f"{server}/a.png")
 
 
 def test_a_server_that_never_ends_is_given_up(server, monkeypatch):
-    monkeypatch.setattr(photos, "_PATIENCE", -1.0)
+    monkeypatch.setattr(images, "_PATIENCE", -1.0)
     with pytest.raises(ConnectionError, match=r"not done after -1 s"):
-        fetch_bytes(f"{server}/a.png")
+        download(f"{server}/a.png")
 
 
 def test_a_photograph_of_a_pair_of_training_data_is_read_as_stored(tmp_path):
     # Masks belong to the stored picture: training doesn't turn it.
-    from keras_psp.data.label_files import read_image
+    from keras_psp.data.label_files import read_training_image
 
     path = tmp_path / "a.jpg"
     odd_images.oriented(6)(path)
-    assert read_image(path).shape == (48, 32, 3)
-    assert read_photo(path).shape == (32, 48, 3)
+    assert read_training_image(path).shape == (48, 32, 3)
+    assert read_input_image(path).shape == (32, 48, 3)
 
 
 def test_the_file_is_closed_and_the_pil_image_left_as_it_was(tmp_path):
     image = Image.open(io.BytesIO(odd_images.encoded(odd_images.picture(), "GIF")))
-    read_photo(image)
+    read_input_image(image)
     assert image.mode == "P"
