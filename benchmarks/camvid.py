@@ -48,7 +48,7 @@ def main():
     run.model.evaluate(batches, verbose=0)
     print(f"{environment(['tensorflow'])}\n\npython benchmarks/camvid.py {' '.join(sys.argv[1:])}")
     print(f"\nthis start took {hours:.2f} hours; test split, {source.count('test')} images:\n")
-    evaluation.report(metric, source.class_names)
+    evaluation.print_class_table(metric, source.class_names)
 
 
 if __name__ == "__main__":

@@ -108,7 +108,7 @@ def judge(model, source, args):
     batches = data.evaluation_batches(source, split=args.test, image_size=args.image_size)
     print(f"\n{args.test} split, {source.count(args.test)} images:")
     model.evaluate(batches)
-    evaluation.report(metric, source.class_names)
+    evaluation.print_class_table(metric, source.class_names)
 
 
 def main():

@@ -6,15 +6,16 @@ import numpy as np
 import pytest
 import rich.console
 
-from keras_psp.evaluation.measures import Measures
+from keras_psp import MeanIoU
+from keras_psp.evaluation.measures import Measures, class_table, print_class_table
 
 NAMES = ("sky", "sea", "boat")
-# Row the label, column the prediction: 4 + 1 pixels of sky, 2 + 3 of sea, none of boat,
-# which no prediction has either.
+# Rows are labels, columns are predictions: 4 + 1 pixels of sky, 2 + 3 of sea; boat is in
+# neither labels nor predictions.
 COUNTS = np.array([[4, 1, 0], [2, 3, 0], [0, 0, 0]])
 
 
-def test_figures_by_hand():
+def test_measures_match_values_computed_by_hand():
     measures = Measures(COUNTS, NAMES)
     np.testing.assert_allclose(measures.iou, [4 / 7, 3 / 6, np.nan])
     np.testing.assert_allclose(measures.accuracy, [4 / 5, 3 / 5, np.nan])
@@ -26,14 +27,14 @@ def test_figures_by_hand():
     assert measures.frequency_weighted_iou == pytest.approx((4 / 7 + 1 / 2) / 2)
 
 
-def test_absent_classes_may_count_as_zero():
+def test_absent_as_zero_counts_absent_classes_as_zero():
     measures = Measures(COUNTS, NAMES, absent_as_zero=True)
     assert measures.mean_iou == pytest.approx((4 / 7 + 1 / 2) / 3)
     assert measures.class_accuracy == pytest.approx(7 / 15)
-    assert np.isnan(measures.iou[2])  # the class itself stays undefined
+    assert np.isnan(measures.iou[2])  # the class's own IoU stays undefined
 
 
-def test_an_extra_column_has_errors_of_the_label():
+def test_extra_column_counts_as_errors_of_the_label():
     measures = Measures([[1, 0, 1], [0, 2, 0]], ("a", "b"))
     np.testing.assert_allclose(measures.iou, [0.5, 1])
     np.testing.assert_allclose(measures.accuracy, [0.5, 1])
@@ -43,7 +44,7 @@ def test_an_extra_column_has_errors_of_the_label():
     assert measures.frequency_weighted_iou == 0.75
 
 
-def test_measures_agree_with_counting_pixel_by_pixel():
+def test_measures_match_counting_pixel_by_pixel():
     random = np.random.default_rng(0)
     labels, predictions = random.integers(0, 4, 500), random.integers(0, 5, 500)
     counts = [[np.sum((labels == i) & (predictions == j)) for j in range(5)] for i in range(4)]
@@ -58,7 +59,7 @@ def test_measures_agree_with_counting_pixel_by_pixel():
     assert measures.frequency_weighted_iou == pytest.approx(weighted, rel=1e-14)
 
 
-def test_parts_add_up():
+def test_addition_sums_the_counts():
     whole = Measures(COUNTS, NAMES) + Measures(np.eye(3, 4, dtype=np.uint8), NAMES)
     assert whole.confusion.tolist() == [[5, 1, 0, 0], [2, 4, 0, 0], [0, 0, 1, 0]]
     assert whole.confusion.dtype == np.int64
@@ -71,7 +72,7 @@ def test_parts_add_up():
 
 
 @pytest.mark.parametrize("absent_as_zero", [False, True])
-def test_nothing_counted_has_no_measures(absent_as_zero):
+def test_measures_are_nan_if_nothing_is_counted(absent_as_zero):
     measures = Measures(np.zeros((2, 2), int), "ab", absent_as_zero=absent_as_zero)
     means = (
         measures.mean_iou,
@@ -82,7 +83,7 @@ def test_nothing_counted_has_no_measures(absent_as_zero):
     assert np.isnan(means).all() and np.isnan(measures.share).all()
 
 
-def test_files_hold_every_figure(tmp_path):
+def test_csv_and_json_contain_every_measure(tmp_path):
     measures = Measures(COUNTS, ("sky, blue", 'sea "x"', "boät"))
     measures.to_csv(tmp_path / "a.csv")
     with open(tmp_path / "a.csv", newline="", encoding="utf-8") as file:
@@ -93,17 +94,17 @@ def test_files_hold_every_figure(tmp_path):
     assert float(rows[2]["share"]) == 0
 
     measures.to_json(str(tmp_path / "a.json"))
-    found = json.loads((tmp_path / "a.json").read_text("utf-8"))
-    assert found["mean_iou"] == measures.mean_iou
-    assert found["frequency_weighted_iou"] == measures.frequency_weighted_iou
-    assert found["classes"][1] == {
+    content = json.loads((tmp_path / "a.json").read_text("utf-8"))
+    assert content["mean_iou"] == measures.mean_iou
+    assert content["frequency_weighted_iou"] == measures.frequency_weighted_iou
+    assert content["classes"][1] == {
         "class": 'sea "x"',
         "iou": 0.5,
         "accuracy": 0.6,
         "precision": 0.75,
         "share": 0.5,
     }
-    assert found["classes"][2]["iou"] is None
+    assert content["classes"][2]["iou"] is None
     assert {path.name for path in tmp_path.iterdir()} == {"a.csv", "a.json"}
 
 
@@ -124,9 +125,39 @@ def test_print_shows_table_and_means():
         (np.zeros(3, int), r"shape \(3,\); it must be"),
         (np.zeros((2, 2)), "dtype float64; give integer counts"),
         (np.array([[1, -3], [0, 0]]), "has the count -3; counts can't be negative"),
-        (np.zeros((3, 3), int), "2 class_names for 3 classes; give one each"),
+        (np.zeros((3, 3), int), "2 class_names for 3 classes; give one per class"),
     ],
 )
-def test_wrong_arguments(confusion, message):
+def test_invalid_arguments_raise(confusion, message):
     with pytest.raises(ValueError, match=message):
         Measures(confusion, "ab")
+
+
+def metric_with_data():
+    metric = MeanIoU(3)
+    metric.update_state(np.array([[[0, 0, 1, 255]]]), np.array([[[0, 1, 1, 2]]]))
+    return metric
+
+
+def test_class_table_shows_measures_and_absent_classes():
+    text = io.StringIO()
+    console = rich.console.Console(file=text, width=80)
+    print_class_table(metric_with_data(), ("sky", "sea", "boat"), console=console)
+    rows = {line.split()[1]: line for line in text.getvalue().splitlines() if "│" in line}
+    assert "50.0 %" in rows["sky"]
+    assert "66.7 %" in rows["sky"]  # 2 of the 3 labeled pixels
+    assert "100.0 %" in rows["sea"]  # recall
+    assert rows["boat"].count("-") == 3  # all but the share
+    assert "mean IoU 50.00 %   pixel accuracy 66.67 %   class accuracy 75.00 %" in text.getvalue()
+
+
+def test_markup_in_class_names_is_printed_literally():
+    text = io.StringIO()
+    console = rich.console.Console(file=text, width=80)
+    print_class_table(metric_with_data(), ("road [paved]", "[/x]", "boat"), console=console)
+    assert "road [paved]" in text.getvalue() and "[/x]" in text.getvalue()
+
+
+def test_class_table_needs_one_name_per_class():
+    with pytest.raises(ValueError, match="2 class_names for 3 classes; give one per class"):
+        class_table(metric_with_data(), ("sky", "sea"))
