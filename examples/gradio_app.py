@@ -18,7 +18,8 @@ from PIL import Image
 import keras_psp
 from keras_psp import visual
 from keras_psp.prediction.outcomes import out_of_memory
-from keras_psp.prediction.protocol import SIX_SCALES, chosen_base_size
+from keras_psp.prediction.opening import choose_base_size
+from keras_psp.prediction.protocol import SIX_SCALES
 from keras_psp.weights.opening import DEFAULT_MODEL, chosen_model, open_model
 
 MAX_PIXELS = int(float(os.environ.get("KERAS_PSP_MAX_MEGAPIXELS", 25)) * 1e6)
@@ -163,7 +164,7 @@ def main():
         for path in (options.photos.iterdir() if options.photos.is_dir() else ())
         if path.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp")
     )
-    side = chosen_base_size(name, "auto") or 512
+    side = choose_base_size(name, "auto") or 512
     demo(model, name=name, photos=examples, side=side).launch(
         server_port=options.port, max_file_size="50mb", footer_links=["api"]
     )

@@ -17,7 +17,8 @@ from apache_beam.io.filesystems import FileSystems
 from apache_beam.ml.inference.base import ModelHandler, PredictionResult
 
 from keras_psp.beam.storage import absolute, read_bytes
-from keras_psp.prediction.segmenter import Segmenter, checked_protocol
+from keras_psp.prediction.protocol import Protocol
+from keras_psp.prediction.segmenter import Segmenter
 
 
 class Failure(NamedTuple):
@@ -53,10 +54,10 @@ class SegmentationHandler(ModelHandler[np.ndarray, PredictionResult, "_OneAtATim
         super().__init__(max_batch_size=batch_size, large_model=share_model)
         self.model = os.fspath(model)
         # A worker would say it too late, and not in a sentence.
-        self.options = checked_protocol(**options, batch_size=batch_size)
+        self.protocol = Protocol(**{"base_size": None, **options}, batch_size=batch_size)
 
     def load_model(self) -> "_OneAtATime":
-        return _OneAtATime(Segmenter(open_model(self.model), **self.options))
+        return _OneAtATime(Segmenter(open_model(self.model), self.protocol))
 
     def run_inference(
         self,

@@ -157,7 +157,7 @@ def predict_many(
             "ignore_class": ignore_class if values else None,
             "label_lookup": lookup if values else None,
             # With the defaults, so that leaving them out or not is the same job.
-            "segmenter": {k: v for k, v in handler.options.items() if k != "batch_size"},
+            "segmenter": handler.protocol.settings,
         },
     )
     sweep(folder)

@@ -3,8 +3,8 @@
 import argparse
 import sys
 
-from keras_psp.cli.evaluate import add_scales, scales_and_flip
 from keras_psp.cli.predict import SOME_FAILED
+from keras_psp.cli.protocol import add_protocol, protocol_arguments
 
 
 def add(commands) -> None:
@@ -48,11 +48,7 @@ def add(commands) -> None:
         action="store_true",
         help="labels count from 1 and 0 is ignored, as ADE20K's files have it",
     )
-    add_scales(bulk)
-    bulk.add_argument("--crop", type=int, help="side of a sliding window [whole images]")
-    bulk.add_argument("--overlap", type=float, help="share of a window seen again [1/3]")
-    bulk.add_argument("--base-size", type=int, help="length of the longer side at scale 1")
-    bulk.add_argument("--batch-size", type=int, default=4, help="images at a time [4]")
+    add_protocol(bulk, auto=False)
     bulk.add_argument("--workers", type=int, default=1, help="processes on this machine [1]")
     bulk.add_argument(
         "--share-model", action="store_true", help="one network for all processes of a machine"
@@ -96,7 +92,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _predicted(options, source):
-    views = scales_and_flip(options)
+    protocol = protocol_arguments(options)
     from keras_psp.beam import predict_many
     from keras_psp.beam.handler import model_facts
 
@@ -104,9 +100,6 @@ def _predicted(options, source):
     if options.reduce_zero_label:
         lookup = {value + 1: value for value in range(model_facts(options.model).num_classes)}
         lookup |= {0: options.ignore_class, options.ignore_class: options.ignore_class}
-    # What isn't given stays the Segmenter's default.
-    names = ("crop", "overlap", "base_size")
-    chosen = {name: getattr(options, name) for name in names}
     return predict_many(
         options.model,
         source,
@@ -115,13 +108,11 @@ def _predicted(options, source):
         shards=options.shards,
         ignore_class=options.ignore_class,
         label_lookup=lookup,
-        batch_size=options.batch_size,
         share_model=options.share_model,
         workers=options.workers,
         beam_options=options.beam,
         progress=not options.quiet,
-        **views,
-        **{name: value for name, value in chosen.items() if value is not None},
+        **protocol,
     )
 
 

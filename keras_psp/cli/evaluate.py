@@ -2,9 +2,8 @@
 
 import argparse
 from pathlib import Path
-from typing import Any
 
-from keras_psp.prediction.protocol import SIX_SCALES
+from keras_psp.cli.protocol import add_protocol, protocol_arguments
 
 
 def add(commands) -> None:
@@ -52,56 +51,8 @@ def _add_data(parser, split):
 
 
 def _add_protocol(parser):
-    group = parser.add_argument_group("protocol")
-    add_scales(group)
-    group.add_argument(
-        "--crop", type=int, help="side of a sliding window, as 473 [the whole image]"
-    )
-    group.add_argument("--overlap", type=float, default=1 / 3, help="of windows [1/3]")
-    add_base_size(group)
-    group.add_argument("--batch-size", type=int, default=4, help="windows at a time [4]")
-    group.add_argument("--quiet", action="store_true", help="no progress bars")
-
-
-def _base_size(text):
-    if text == "auto":
-        return text
-    try:
-        return int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is neither auto nor a number of pixels"
-        ) from None
-
-
-def add_base_size(parser) -> None:
-    """Add --base-size, "auto", or a number whose 0 stands for None."""
-    parser.add_argument(
-        "--base-size",
-        type=_base_size,
-        default="auto",
-        help="longer side at scale 1; 0: its own [auto: the training's, where its folder says, 192 "
-        "for the network in the package, else its own]",
-    )
-
-
-def add_scales(parser) -> None:
-    """Add --scales, --flip and --multi-scale, for `scales_and_flip`."""
-    parser.add_argument("--scales", type=float, nargs="+", help="of the pictures, averaged [1]")
-    parser.add_argument("--flip", action="store_true", help="average with the mirror image")
-    parser.add_argument(
-        "--multi-scale", action="store_true", help="the paper's six scales, with flip"
-    )
-
-
-def scales_and_flip(options: argparse.Namespace) -> dict[str, Any]:
-    """The two arguments of `Segmenter` that `add_scales` has options for."""
-    if options.multi_scale and options.scales:
-        raise ValueError("--multi-scale stands for six scales and flip; leave --scales away.")
-    return {
-        "scales": SIX_SCALES if options.multi_scale else tuple(options.scales or (1.0,)),
-        "flip": options.flip or options.multi_scale,
-    }
+    add_protocol(parser)
+    parser.add_argument("--quiet", action="store_true", help="no progress bars")
 
 
 def run_evaluate(options: argparse.Namespace) -> int:
@@ -151,14 +102,7 @@ def run_submit(options: argparse.Namespace) -> int:
 
 def _opened(options):
     """The data set and the protocol."""
-    views = scales_and_flip(options)
+    protocol = protocol_arguments(options)
     from keras_psp.data import load
 
-    source = load(options.dataset, root=options.data, complete=not options.partial)
-    return source, {
-        **views,
-        "crop": options.crop,
-        "overlap": options.overlap,
-        "base_size": options.base_size or None,
-        "batch_size": options.batch_size,
-    }
+    return load(options.dataset, root=options.data, complete=not options.partial), protocol

@@ -5,7 +5,7 @@ import sys
 import warnings
 from pathlib import Path
 
-from keras_psp.cli.evaluate import add_base_size, add_scales, scales_and_flip
+from keras_psp.cli.protocol import add_protocol, protocol_arguments
 
 SOME_FAILED = 3
 """The exit status where some photographs have no results and the others have."""
@@ -32,11 +32,7 @@ def add(commands) -> None:
         "of a training [pspnet_r18-d8_128x128_scenes, which needs no network]",
     )
     predict.add_argument("--output", type=Path, required=True, help="folder of the results")
-    add_scales(predict)
-    predict.add_argument("--crop", type=int, help="side of a sliding window [the whole picture]")
-    predict.add_argument("--overlap", type=float, default=1 / 3, help="of windows [1/3]")
-    add_base_size(predict)
-    predict.add_argument("--batch-size", type=int, default=4, help="pictures at a time [4]")
+    add_protocol(predict)
     predict.add_argument(
         "--probabilities", action="store_true", help="write them too, as float16: large files"
     )
@@ -57,7 +53,7 @@ def add(commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Predict, and say where the results are and what failed."""
-    views = scales_and_flip(options)
+    protocol = protocol_arguments(options)
     from keras_psp.data.images import MAX_PIXELS
     from keras_psp.prediction.files import predict_files
 
@@ -68,11 +64,7 @@ def run(options: argparse.Namespace) -> int:
         options.photos,
         options.output,
         options.model,
-        **views,
-        crop=options.crop,
-        overlap=options.overlap,
-        base_size=options.base_size or None,
-        batch_size=options.batch_size,
+        **protocol,
         probabilities=options.probabilities,
         suffix=f".{options.format}",
         alpha=options.alpha,

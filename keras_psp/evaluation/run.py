@@ -13,10 +13,10 @@ from keras_psp.evaluation.result import Evaluation
 from keras_psp.evaluation.tally import _Tally
 from keras_psp.files import writing, written_aside
 from keras_psp.prediction.examples import Examples
-from keras_psp.prediction.protocol import chosen_base_size, run_folder
-from keras_psp.prediction.segmenter import Segmenter
+from keras_psp.prediction.opening import open_segmenter, run_folder
+from keras_psp.prediction.protocol import Protocol
 from keras_psp.progress import Lines, bar_console, draws_bars
-from keras_psp.weights.opening import chosen_model, digest, open_model
+from keras_psp.weights.opening import digest
 
 
 def evaluate(
@@ -69,32 +69,20 @@ def evaluate(
         ValueError: the arguments make no evaluation, a mask has another size than its picture
             or a class that the network hasn't, or `output` holds another evaluation.
     """
-    model = chosen_model(model)
-    base_size = chosen_base_size(model, base_size)
     folder = run_folder(model)
-    model = open_model(model)
-    segmenter = Segmenter(
-        model,
-        scales=scales,
-        flip=flip,
-        crop=crop,
-        overlap=overlap,
-        base_size=base_size,
-        batch_size=batch_size,
-    )
+    segmenter = open_segmenter(model, Protocol(scales, flip, crop, overlap, base_size, batch_size))
+    model = segmenter.model
     if save_predictions and output is None:
         raise ValueError("save_predictions=True needs an output folder.")
     if limit is not None:
         limit = checked_integer("limit", limit, least=1)
     examples = Examples(dataset, split, model, limit)
-    protocol = {
-        "scales": list(segmenter.scales),
-        "flip": segmenter.flip,
-        "crop": crop,
-        "overlap": overlap,
-        "base_size": base_size,
+    settings = {
+        "model": model.name,
+        "weights": digest(model),
+        **segmenter.protocol.settings,
+        "boundary": boundary,
     }
-    settings = {"model": model.name, "weights": digest(model), **protocol, "boundary": boundary}
     settings["data"] = examples.description
     tally = _Tally(examples, settings, None if output is None else Path(output))
     tally.resume()

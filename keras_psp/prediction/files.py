@@ -104,9 +104,7 @@ def predict_files(
     if not items:
         raise ValueError("photos is empty; give at least one.")
     model = chosen_model(model)
-    segmenter = open_segmenter(
-        model, Protocol(scales, flip, crop, overlap, base_size, batch_size)
-    )
+    segmenter = open_segmenter(model, Protocol(scales, flip, crop, overlap, base_size, batch_size))
     network = segmenter.model
     settings = {
         "model": str(getattr(model, "name", model)),

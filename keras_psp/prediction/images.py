@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 from keras_psp.data.images import MAX_PIXELS
 from keras_psp.prediction.inputs import find_inputs, is_one
-from keras_psp.prediction.outcomes import outcomes
 from keras_psp.prediction.opening import open_segmenter
+from keras_psp.prediction.outcomes import outcomes
 from keras_psp.prediction.protocol import Protocol
 from keras_psp.prediction.result import Prediction
 
@@ -79,9 +79,7 @@ def predict(
         ValueError, OSError: of one photograph that can't be read, or for a model that isn't
             there. Of several, those that can't be read are left out; see `Predictions`.
     """
-    segmenter = open_segmenter(
-        model, Protocol(scales, flip, crop, overlap, base_size, batch_size)
-    )
+    segmenter = open_segmenter(model, Protocol(scales, flip, crop, overlap, base_size, batch_size))
     found = outcomes(
         find_inputs(photos),
         segmenter,

@@ -1,42 +1,68 @@
-"""What a network is tested by, where it isn't told."""
+"""The settings a network is tested with."""
 
-import json
-import os
-import sys
-from pathlib import Path
+import dataclasses
+from collections.abc import Sequence
 from typing import Any, Literal
 
+import numpy as np
+
+from keras_psp.arguments import checked_integer
+
 SIX_SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
-"""Of the paper's multi-scale figures, with flip; semseg's config/ade20k/*.yaml names them."""
+"""Scales of the paper's multi-scale results, with flip (semseg, config/ade20k/*.yaml)."""
 
 
-def run_folder(model: Any) -> Path | None:
-    """The folder of a training, if that is what `model` is."""
-    if not isinstance(model, str | os.PathLike):
-        return None
-    folder = Path(model).expanduser()
-    return folder if folder.is_dir() else None
+@dataclasses.dataclass(frozen=True)
+class Protocol:
+    """How images are resized, cut into windows and averaged; the default is one whole view.
 
+    Args:
+        scales: factors of the image's size, whose predictions are averaged.
+        flip: average each window with its mirror image.
+        crop: side of a sliding window, e.g. 473, or 713 for Cityscapes: the size the network
+            was trained with. None to see the whole image at once.
+        overlap: share of a window that the next one covers again, from 0 to below 1.
+        base_size: length of the image's longer side at scale 1 (semseg: 512 for ADE20K and
+            VOC, 2048 for Cityscapes); None for the image's own. "auto" takes the size that the
+            training run or the preset was trained with, otherwise the image's own.
+        batch_size: windows per batch. Changes speed and memory, not results.
 
-def chosen_base_size(model: Any, base_size: int | Literal["auto"] | None) -> int | None:
-    """The base size; for "auto" that of the training whose folder `model` is, or of the preset.
+    Raises:
+        ValueError: if a value is out of range.
 
-    A training with `image_size` has seen no larger images, so its network is tested at that size.
-
-    Returns:
-        Length of the longer side at scale 1, None for every image's own.
+    Example:
+        paper = Protocol(scales=SIX_SCALES, flip=True, crop=473, base_size=512)
     """
-    if base_size != "auto":
-        return base_size
-    folder = run_folder(model)
-    if folder is None and isinstance(model, str | os.PathLike):
-        from keras_psp.weights.presets import find_preset, preset_names
 
-        return find_preset(str(model)).base_size if str(model) in preset_names() else None
-    if folder is None or not (folder / "recipe.json").is_file():
-        return None
-    size = json.loads((folder / "recipe.json").read_text("utf-8")).get("image_size")
-    if not size:
-        return None
-    print(f"base_size={max(size)}, as the training had it", file=sys.stderr)
-    return max(size)
+    scales: Sequence[float] = (1.0,)
+    flip: bool = False
+    crop: int | None = None
+    overlap: float = 1 / 3
+    base_size: int | Literal["auto"] | None = "auto"
+    batch_size: int = 4
+
+    def __post_init__(self):
+        scales = tuple(float(scale) for scale in np.atleast_1d(self.scales))
+        if not scales or not all(0 < scale < 100 for scale in scales):
+            raise ValueError(f"scales={self.scales!r}; give one or more factors above 0.")
+        if not 0 <= self.overlap < 1:
+            raise ValueError(f"overlap={self.overlap!r}; it must be from 0 to below 1.")
+        checked = {"scales": scales, "flip": bool(self.flip), "overlap": float(self.overlap)}
+        if self.crop is not None:
+            checked["crop"] = checked_integer("crop", self.crop, least=1)
+        if self.base_size is not None and not isinstance(self.base_size, str):
+            checked["base_size"] = checked_integer("base_size", self.base_size, least=1)
+        elif self.base_size not in (None, "auto"):
+            raise ValueError(
+                f'base_size={self.base_size!r}; give a number of pixels, None or "auto".'
+            )
+        checked["batch_size"] = checked_integer("batch_size", self.batch_size, least=1)
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)  # the class is frozen
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The fields that change results, as plain data for JSON."""
+        settings = {**dataclasses.asdict(self), "scales": list(self.scales)}
+        del settings["batch_size"]
+        return settings

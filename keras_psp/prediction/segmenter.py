@@ -1,47 +1,23 @@
 """A network and a protocol that turn images of any size into classes."""
 
+import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
-from keras_psp.arguments import checked_integer
 from keras_psp.layers.resampling import interpolation_matrix
+from keras_psp.models.pspnet import PSPNet
+from keras_psp.prediction.protocol import Protocol
 from keras_psp.prediction.windows import Axis, resize_taps, resized, scaled_size
 from keras_psp.progress import ahead
 
 # Probabilities held at a time: 32 MB of float32, and a few temporaries of that size.
 _BLOCK_ELEMENTS = 2**23
 _WIDTH_STEP = 64  # JAX compiles for each width; widths are rounded up to this
-
-
-def checked_protocol(
-    scales: Sequence[float] = (1.0,),
-    flip: bool = False,
-    crop: int | None = None,
-    overlap: float = 1 / 3,
-    base_size: int | None = None,
-    batch_size: int = 4,
-) -> dict[str, Any]:
-    """The arguments of `Segmenter` by name, in Python's own types, all of them.
-
-    Raises:
-        ValueError: for one that can't be.
-    """
-    factors = tuple(float(scale) for scale in np.atleast_1d(scales))
-    if not factors or not all(0 < scale < 100 for scale in factors):
-        raise ValueError(f"scales={scales!r}; give one or more factors above 0.")
-    if not 0 <= overlap < 1:
-        raise ValueError(f"overlap={overlap!r}; it must be from 0 to below 1.")
-    sizes = {"crop": crop, "base_size": base_size, "batch_size": batch_size}
-    for name, value in sizes.items():
-        if value is not None or name == "batch_size":
-            sizes[name] = checked_integer(name, value, least=1)
-    return {"scales": factors, "flip": bool(flip), "overlap": float(overlap), **sizes}
 
 
 class Segmenter:
@@ -58,36 +34,20 @@ class Segmenter:
 
     Args:
         model: a `keras_psp.PSPNet`.
-        scales: factors of the images' size.
-        flip: average each window with its mirror image.
-        crop: side of a window; None to see the whole image at once. Which the network was
-            trained with: 473, 713 for Cityscapes.
-        overlap: share of a window that its neighbour covers again, 0 to below 1.
-        base_size: length that an image's longer side has at scale 1 (semseg: 512 for ADE20K and
-            VOC, 2048 for Cityscapes); None for its own.
-        batch_size: windows that the network sees at a time; windows of several images are put
-            together, whole images only where their sizes are alike.
+        protocol: a `Protocol`. Windows of several images share a batch; with `crop=None`, only
+            images of the same size do.
+        settings: fields of a `Protocol`, as keywords instead of one.
+
+    Example:
+        segmenter = Segmenter(keras_psp.PSPNet.from_preset(name), flip=True, base_size=512)
+        (classes,) = segmenter.classes([image])
     """
 
-    def __init__(
-        self,
-        model,
-        *,
-        scales: Sequence[float] = (1.0,),
-        flip: bool = False,
-        crop: int | None = None,
-        overlap: float = 1 / 3,
-        base_size: int | None = None,
-        batch_size: int = 4,
-    ):
+    def __init__(self, model: PSPNet, protocol: Protocol | None = None, **settings: Any):
         self.model = model
-        checked = checked_protocol(scales, flip, crop, overlap, base_size, batch_size)
-        self.scales: tuple[float, ...] = checked["scales"]
-        self.flip: bool = checked["flip"]
-        self.crop: int | None = checked["crop"]
-        self.overlap: float = checked["overlap"]
-        self.base_size: int | None = checked["base_size"]
-        self.batch_size: int = checked["batch_size"]
+        self.protocol = protocol or Protocol(**settings)
+        if self.protocol.base_size == "auto":
+            self.protocol = dataclasses.replace(self.protocol, base_size=None)
         normalization = model.get_layer("normalization")
         step = 1 if normalization.channel_order == "rgb" else -1
         self._mean = np.array(normalization.mean[::step], np.float32)
@@ -144,12 +104,12 @@ class Segmenter:
         pending: list[tuple[_Window, np.ndarray]] = []
         for image in ahead(self._prepared, images, threads=1):
             waiting.append(image)
-            for window in image.windows(self.flip):
+            for window in image.windows(self.protocol.flip):
                 pixels = image.cut(window)
                 if pending and pending[0][1].shape != pixels.shape:
                     self._run(pending)
                 pending.append((window, pixels))
-                if len(pending) >= self.batch_size:
+                if len(pending) >= self.protocol.batch_size:
                     self._run(pending)
             while waiting and waiting[0].missing == 0:
                 yield waiting[0], waiting.pop(0).logits
@@ -161,7 +121,7 @@ class Segmenter:
         image = np.asarray(image)
         if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
             raise ValueError(f"image has shape {image.shape}; it must be (height, width, 3), RGB.")
-        return _Image(image, self)
+        return _Image(image, self.protocol, self._mean)
 
     def _run(self, pending):
         """The network on the pending windows, which are then no longer pending."""
@@ -169,10 +129,14 @@ class Segmenter:
             return
         batch = np.stack([pixels for _, pixels in pending])
         count = len(batch)
-        if keras.backend.backend() == "jax" and count < self.batch_size and self.crop:
+        if (
+            keras.backend.backend() == "jax"
+            and count < self.protocol.batch_size
+            and self.protocol.crop
+        ):
             # A smaller batch would be compiled for.
             batch = np.concatenate(
-                [batch, np.zeros_like(batch[:1]).repeat(self.batch_size - count, 0)]
+                [batch, np.zeros_like(batch[:1]).repeat(self.protocol.batch_size - count, 0)]
             )
         logits = self.model.predict_low_resolution(batch)[:count]
         for (window, _), found in zip(pending, logits, strict=True):
@@ -190,11 +154,11 @@ class Segmenter:
         classes = self.model.num_classes
         parts = [scale.grid for scale in image.scales]
         # A single window at the image's own size: its logits have the probabilities' order.
-        one = len(parts) == 1 and not self.flip and image.scales[0].plain
+        one = len(parts) == 1 and not self.protocol.flip and image.scales[0].plain
         normalize = normalize or not one
         most = max(
             len(columns.starts)
-            * (1 + self.flip)
+            * (1 + self.protocol.flip)
             * columns.crop
             * classes
             * rows.length
@@ -214,7 +178,7 @@ class Segmenter:
             ]
             for grid, maps in zip(parts, logits, strict=True)
         ]
-        share = 1 / (len(parts) * (1 + self.flip))
+        share = 1 / (len(parts) * (1 + self.protocol.flip))
         for first in range(0, image.height, step):
             total = 0.0
             for (rows, _), (index, weight), (down, across), maps in zip(
@@ -242,14 +206,14 @@ class Segmenter:
             if function is _combined:
                 function = functools.partial(_combined, normalize=normalize)
                 signature = [
-                    (None, 1 + self.flip, None, None, self.model.num_classes),
+                    (None, 1 + self.protocol.flip, None, None, self.model.num_classes),
                     *[(None, None)] * 3,
                 ]
             self._functions[key] = _compiled(function, signature, taps)
         return self._functions[key]
 
 
-@dataclass
+@dataclasses.dataclass
 class _Window:
     """One view of the network."""
 
@@ -263,13 +227,13 @@ class _Window:
 class _Scale:
     """An image at one scale, padded, and its windows."""
 
-    def __init__(self, image, scale, settings, mean):
+    def __init__(self, image, scale, protocol, mean):
         height, width = image.shape[:2]
-        size = scaled_size(height, width, scale, settings.base_size)
+        size = scaled_size(height, width, scale, protocol.base_size)
         self.plain = size == (height, width)
-        crop = (settings.crop, settings.crop) if settings.crop else size
+        crop = (protocol.crop, protocol.crop) if protocol.crop else size
         self.grid = tuple(
-            Axis(length, side, settings.overlap) for length, side in zip(size, crop, strict=True)
+            Axis(length, side, protocol.overlap) for length, side in zip(size, crop, strict=True)
         )
         rows, columns = self.grid
         self.plain = self.plain and len(rows.starts) == len(columns.starts) == 1
@@ -283,10 +247,10 @@ class _Scale:
 class _Image:
     """An image on its way: its scales, and the logits of its windows as they come."""
 
-    def __init__(self, image, settings):
+    def __init__(self, image, protocol, mean):
         self.height, self.width = image.shape[:2]
-        self.scales = [_Scale(image, s, settings, settings._mean) for s in settings.scales]
-        views = 1 + settings.flip
+        self.scales = [_Scale(image, scale, protocol, mean) for scale in protocol.scales]
+        views = 1 + protocol.flip
         self.missing = sum(
             views * len(scale.grid[0].starts) * len(scale.grid[1].starts) for scale in self.scales
         )

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from keras_psp.files import writing, written_aside
-from keras_psp.prediction.protocol import chosen_base_size
-from keras_psp.prediction.segmenter import Segmenter
+from keras_psp.prediction.opening import open_segmenter
+from keras_psp.prediction.protocol import Protocol
 from keras_psp.prediction.submissions import (
     ADE20KSubmission,
     CityscapesSubmission,
@@ -19,7 +19,7 @@ from keras_psp.prediction.submissions import (
     image_sizes,
 )
 from keras_psp.progress import ahead, with_bar
-from keras_psp.weights.opening import chosen_model, digest, open_model
+from keras_psp.weights.opening import digest
 
 SERVERS: dict[str, type[Submission]] = {
     "ade20k": ADE20KSubmission,
@@ -71,32 +71,18 @@ def submit(
         raise ValueError(f"server={server!r} is unknown; choose {', '.join(sorted(SERVERS))}.")
     if archive is not None:
         checked_archive(archive)
-    model = chosen_model(model)
-    base_size = chosen_base_size(model, base_size)
-    network = open_model(model)
+    segmenter = open_segmenter(model, Protocol(scales, flip, crop, overlap, base_size, batch_size))
+    network = segmenter.model
     if network.num_classes != SERVERS[server].num_classes:
         raise ValueError(
             f"the network has {network.num_classes} classes but {SERVERS[server].title} "
             f"{SERVERS[server].num_classes}; take one that was trained for it."
         )
-    segmenter = Segmenter(
-        network,
-        scales=scales,
-        flip=flip,
-        crop=crop,
-        overlap=overlap,
-        base_size=base_size,
-        batch_size=batch_size,
-    )
     submission = SERVERS[server](Path(output), image_sizes(source, split), **options)
     settings = {
         "network": digest(network),
         "split": split,
-        "scales": list(segmenter.scales),
-        "flip": segmenter.flip,
-        "crop": crop,
-        "overlap": overlap,
-        "base_size": base_size,
+        **segmenter.protocol.settings,
         **options,
     }
     _settle(Path(output) / "submission.json", settings)

@@ -109,7 +109,7 @@ def test_evaluation_on_the_command_line(tmp_path, capsys):
         (["--images", "*.jpg", "--labels", "gt"], "--labels gt: a rule is OLD=NEW"),
         (
             ["--images", "*.jpg", "--multi-scale", "--scales", "1"],
-            "--multi-scale stands for six scales and flip; leave --scales away.",
+            "--multi-scale sets the six scales and flip; leave out --scales.",
         ),
         (["--images", "none/*.jpg"], "best.keras: can't be read"),
     ],

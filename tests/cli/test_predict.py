@@ -77,7 +77,7 @@ def test_the_protocol(run, tmp_path, capsys):
         (expected,) = segmenter.classes([np.asarray(picture)])
     np.testing.assert_array_equal(found, expected)
     assert main(command(run, tmp_path / "no", "--multi-scale", "--scales", "1", "2")) == 1
-    assert "--multi-scale stands for six scales and flip; leave" in capsys.readouterr().err
+    assert "--multi-scale sets the six scales and flip; leave" in capsys.readouterr().err
     assert not (tmp_path / "no").exists()
 
 

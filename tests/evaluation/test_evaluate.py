@@ -284,12 +284,12 @@ def test_the_command_line(model, camvid, tmp_path, capsys):
     assert main([*arguments, "--multi-scale", "--crop", "33", "--quiet"]) == 0
     out, err = capsys.readouterr()
     assert "bicyclist" in out and "mean IoU" in out and "report.html" in out
-    assert "base_size=48, as the training had it" in err
+    assert "base_size=48, as in training" in err
     summary = json.loads((tmp_path / "found" / "evaluation.json").read_text())
     assert (summary["images"], summary["flip"], len(summary["scales"])) == (1, True, 6)
     assert summary["base_size"] == 48
     assert main([*arguments, "--multi-scale", "--scales", "1"]) == 1
-    assert "leave --scales away" in capsys.readouterr().err
+    assert "leave out --scales" in capsys.readouterr().err
     arguments = ["submit", "cityscapes", "--data", ".", "--model", "m", "--output", "o"]
     assert main([*arguments, "--competition", "comp5"]) == 1
     assert "--competition is for voc2012; cityscapes has none" in capsys.readouterr().err

@@ -7,7 +7,7 @@ from PIL import Image
 
 import keras_psp
 from keras_psp.models.classes import class_names_of, palette_of
-from keras_psp.prediction import Prediction, Segmenter, outcomes
+from keras_psp.prediction import Prediction, Protocol, Segmenter, open_segmenter, outcomes
 from keras_psp.prediction import images as module
 from keras_psp.weights.opening import digest, open_model
 
@@ -183,19 +183,18 @@ def test_probabilities_are_kept_and_saved_as_float16(model, tmp_path):
     assert found[1].probabilities.shape == (40, 56, 3)
 
 
-def test_options_go_to_the_segmenter(model, monkeypatch):
-    given = {}
+def test_options_go_to_the_segmenter_as_a_protocol(model, monkeypatch):
+    given = []
 
-    class Seen(Segmenter):
-        def __init__(self, model, **options):
-            given.update(options)
-            super().__init__(model)
+    def seen(model, protocol):
+        given.append(protocol)
+        return open_segmenter(model, protocol)
 
-    monkeypatch.setattr(module, "Segmenter", Seen)
+    monkeypatch.setattr(module, "open_segmenter", seen)
     options = {"scales": (0.5, 1), "flip": True, "crop": 33, "overlap": 0.5}
     options |= {"base_size": 64, "batch_size": 2}
     keras_psp.predict(photo(), model, **options)
-    assert given == options
+    assert given == [Protocol(**options)]
 
 
 def test_videos_are_sent_to_where_they_are_taken(model):
@@ -273,7 +272,7 @@ def test_without_a_model_that_in_the_box_sees_photographs_small(capsys):
     found = keras_psp.predict(large)
     assert found.classes.shape == (400, 560) and "water" in found.class_names
     err = capsys.readouterr().err
-    assert "knows generated scenes only; for photographs give a preset" in err
+    assert "knows generated scenes only; for photos choose a preset" in err
     assert "pspnet_r50-d8_512x512_160k_ade20k" in err
     boxed = open_model("pspnet_r18-d8_128x128_scenes")
     small_size = Segmenter(boxed, base_size=192).classes([large])[0]

@@ -1,27 +1,39 @@
+import dataclasses
 import json
 
+import numpy as np
 import pytest
 
-from keras_psp.prediction.protocol import chosen_base_size, run_folder
+from keras_psp.prediction.protocol import SIX_SCALES, Protocol
 
 
-def test_a_training_says_its_size_by_any_name_of_its_folder(tmp_path, monkeypatch):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("USERPROFILE", str(tmp_path))
-    run = tmp_path / "run"
-    run.mkdir()
-    (run / "recipe.json").write_text(json.dumps({"image_size": [36, 48]}))
-    for name in (run, str(run), "~/run"):
-        assert run_folder(name) == run
-        assert chosen_base_size(name, "auto") == 48
-        assert chosen_base_size(name, 99) == 99 and chosen_base_size(name, None) is None
+def test_six_scales_are_those_of_the_authors_configuration():
+    assert SIX_SCALES == (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
 
 
-@pytest.mark.parametrize("name", ["~/nothing", "pspnet_r50-d8_512x512_160k_ade20k", None, object()])
-def test_nothing_else_has_one(name):
-    assert run_folder(name) is None
-    assert chosen_base_size(name, "auto") is None
+def test_fields_are_stored_as_plain_python_types():
+    protocol = Protocol(np.ones(1), 0, crop=np.int64(49), base_size=None)
+    assert protocol == Protocol((1.0,), False, crop=49, base_size=None)
+    assert isinstance(protocol.crop, int) and protocol.flip is False
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        protocol.flip = True
 
 
-def test_a_preset_says_its_own():
-    assert chosen_base_size("pspnet_r18-d8_128x128_scenes", "auto") == 192
+def test_settings_are_json_without_the_batch_size():
+    settings = Protocol((0.5, 1.0), flip=True, batch_size=9).settings
+    assert (
+        json.loads(json.dumps(settings))
+        == settings
+        == {
+            "scales": [0.5, 1.0],
+            "flip": True,
+            "crop": None,
+            "overlap": 1 / 3,
+            "base_size": "auto",
+        }
+    )
+
+
+def test_base_size_is_a_number_none_or_auto():
+    with pytest.raises(ValueError, match="base_size='512'; give a number of pixels, None or"):
+        Protocol(base_size="512")

@@ -1,0 +1,60 @@
+"""From a model's name, file or folder to a `Segmenter`."""
+
+import dataclasses
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any, Literal
+
+from keras_psp.prediction.protocol import Protocol
+from keras_psp.prediction.segmenter import Segmenter
+from keras_psp.weights.opening import chosen_model, open_model
+from keras_psp.weights.presets import find_preset, preset_names
+
+
+def open_segmenter(model: Any, protocol: Protocol) -> Segmenter:
+    """Opens a model and chooses its base size.
+
+    Args:
+        model: see `keras_psp.predict`.
+        protocol: the settings; a base size of "auto" is replaced by the model's.
+
+    Raises:
+        ValueError, FileNotFoundError, TypeError: if there is no such model.
+    """
+    model = chosen_model(model)
+    network = open_model(model)
+    base_size = choose_base_size(model, protocol.base_size)
+    return Segmenter(network, dataclasses.replace(protocol, base_size=base_size))
+
+
+def run_folder(model: Any) -> Path | None:
+    """The folder of a training run, if `model` names one."""
+    if not isinstance(model, str | os.PathLike):
+        return None
+    folder = Path(model).expanduser()
+    return folder if folder.is_dir() else None
+
+
+def choose_base_size(model: Any, base_size: int | Literal["auto"] | None) -> int | None:
+    """The base size; for "auto" that of the training run or the preset named by `model`.
+
+    A run whose recipe has `image_size` saw no larger images, so its network is tested at that
+    size.
+
+    Returns:
+        Length of the longer side at scale 1, or None for each image's own.
+    """
+    if base_size != "auto":
+        return base_size
+    folder = run_folder(model)
+    if folder is None and isinstance(model, str | os.PathLike):
+        return find_preset(str(model)).base_size if str(model) in preset_names() else None
+    if folder is None or not (folder / "recipe.json").is_file():
+        return None
+    size = json.loads((folder / "recipe.json").read_text("utf-8")).get("image_size")
+    if not size:
+        return None
+    print(f"base_size={max(size)}, as in training", file=sys.stderr)
+    return max(size)

@@ -1,0 +1,27 @@
+import json
+
+import pytest
+
+from keras_psp.prediction.opening import choose_base_size, run_folder
+
+
+def test_a_training_says_its_size_by_any_name_of_its_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "recipe.json").write_text(json.dumps({"image_size": [36, 48]}))
+    for name in (run, str(run), "~/run"):
+        assert run_folder(name) == run
+        assert choose_base_size(name, "auto") == 48
+        assert choose_base_size(name, 99) == 99 and choose_base_size(name, None) is None
+
+
+@pytest.mark.parametrize("name", ["~/nothing", "pspnet_r50-d8_512x512_160k_ade20k", None, object()])
+def test_nothing_else_has_one(name):
+    assert run_folder(name) is None
+    assert choose_base_size(name, "auto") is None
+
+
+def test_a_preset_says_its_own():
+    assert choose_base_size("pspnet_r18-d8_128x128_scenes", "auto") == 192
