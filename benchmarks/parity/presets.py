@@ -45,8 +45,8 @@ def check(preset, image):
         digest = hashlib.sha256(draft.read_bytes()).hexdigest()[:8]
         url = preset.url.replace(store.digest(preset.url), digest)
         draft.rename(store.folder() / Path(url).name)
-        changed = {**presets._all(), preset.name: dataclasses.replace(preset, url=url)}
-        presets._all = lambda: changed
+        changed = {**presets.all_presets(), preset.name: dataclasses.replace(preset, url=url)}
+        presets.all_presets = lambda: changed
         model = keras_psp.PSPNet.from_preset(preset.name)
     classes = model.predict_classes(image, verbose=0)
     assert classes.shape == image.shape[:3] and len(model.class_names) == preset.num_classes

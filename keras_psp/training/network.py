@@ -29,10 +29,10 @@ def check_weights(recipe: Recipe) -> None:
     Raises:
         ValueError: there are none.
     """
-    from keras_psp.weights.opening import IMAGENET, imagenet_address
+    from keras_psp.weights.imagenet import IMAGENET, imagenet_source
 
     if recipe.weights in IMAGENET:
-        imagenet_address(recipe.weights, int(recipe.backbone.removeprefix("resnet")))
+        imagenet_source(recipe.weights, int(recipe.backbone.removeprefix("resnet")))
 
 
 def build(recipe: Recipe, source, steps_per_epoch: int, class_weights=None):

@@ -1,4 +1,4 @@
-"""Trained weights: of the published PSPNets, of ImageNet, from any project's files."""
+"""Trained weights: published PSPNets, ImageNet backbones, and checkpoints of other projects."""
 
 from keras_psp.weights.conversion import convert
 from keras_psp.weights.files import WeightsFileError, read_checkpoint

@@ -16,12 +16,13 @@ _FORMAT = 1
 
 
 def save_compact(model: PSPNet, path: str | os.PathLike) -> None:
-    """Write a network with its kernels in 8 bits, one scale a filter; all else as it is.
+    """Saves a network with its kernels in 8 bits, one scale per filter; the rest is unchanged.
+
+    The file is written aside and replaces `path` once it is complete.
 
     Args:
-        model: a `PSPNet`; what is trained with it keeps training, but begins from the rounded
-            kernels.
-        path: of the .npz file; replaced once the new one is whole.
+        model: a `PSPNet`. It can be trained further, starting from the rounded kernels.
+        path: of the .npz file.
     """
     config = json.dumps({**model.get_config(), "frozen": []}).encode()
     arrays: dict[str, Any] = {
@@ -38,21 +39,18 @@ def save_compact(model: PSPNet, path: str | os.PathLike) -> None:
 
 
 def _in_8_bits(kernel):
-    """Integers -127 to 127 and the filters' scales, whose product is nearest to the kernel."""
+    """Integers from -127 to 127 and one scale per filter, whose product approximates the kernel."""
     scale = np.abs(kernel).max(axis=(0, 1, 2)) / 127
     scale[scale == 0] = 1.0
     return np.rint(kernel / scale).astype(np.int8), scale
 
 
 def open_compact(path: str | os.PathLike) -> PSPNet:
-    """The network of `save_compact`.
-
-    Args:
-        path: of the file.
+    """Opens a file of `save_compact`.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        WeightsFileError: the file isn't of `save_compact`, or of a later version of it.
+        FileNotFoundError: if there is no such file.
+        WeightsFileError: if the file wasn't written by `save_compact`, or by a later version.
     """
     path = Path(path)
     try:
@@ -60,7 +58,7 @@ def open_compact(path: str | os.PathLike) -> PSPNet:
             arrays = {name: file[name] for name in file.files}
         version = int(arrays["format"])
         if version > _FORMAT:
-            raise WeightsFileError(f"{path} has format {version}; a later keras_psp opens it.")
+            raise WeightsFileError(f"{path} has format {version}, which needs a later keras_psp.")
         model = PSPNet.from_config(json.loads(arrays["config"].tobytes()))
         for index, weight in enumerate(model.weights):
             values = arrays[f"weight{index}"]
@@ -69,6 +67,8 @@ def open_compact(path: str | os.PathLike) -> PSPNet:
             weight.assign(values)
     except WeightsFileError:
         raise
-    except (*UNREADABLE_NPZ, TypeError) as error:  # a .npy is no archive
-        raise WeightsFileError(f"{path} holds no network of save_compact ({error}).") from error
+    except (*UNREADABLE_NPZ, TypeError) as error:  # TypeError: a .npy, which isn't an archive
+        raise WeightsFileError(
+            f"{path} doesn't contain a network saved by save_compact ({error})."
+        ) from error
     return model

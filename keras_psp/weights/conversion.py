@@ -1,4 +1,4 @@
-"""Any published PSPNet checkpoint as a `keras_psp.PSPNet`."""
+"""Converts the PSPNet checkpoints of other projects to `keras_psp.PSPNet`."""
 
 import sys
 from collections.abc import Sequence
@@ -14,34 +14,40 @@ from keras_psp.weights.files import Checkpoint, WeightsFileError, file_format, r
 from keras_psp.weights.files.errors import naming, printable
 from keras_psp.weights.names import Family
 
-# Options of `convert` that are the backbone's.
-_OF_BACKBONE = ("output_stride", "dilations", "contract_dilation", "dilate_second")
+# Options of `convert` that belong to the backbone.
+_BACKBONE_OPTIONS = ("output_stride", "dilations", "contract_dilation", "dilate_second")
 
 
-def convert(path: str | Path | Sequence[str | Path], *, verbose: bool = True, **options) -> PSPNet:
-    """The PSPNet in a checkpoint of any known project; which one is seen from the file.
+def convert(
+    path: str | Path | Sequence[str | Path], *, verbose: bool = True, **options: Any
+) -> PSPNet:
+    """Converts a checkpoint of any supported project, which is recognized from the file.
 
-    mmsegmentation, semseg, CSAILVision, segmentation_models.pytorch, gluon-cv, the Caffe
-    original and keras_psp's own `.keras` files; docs/weights.md lists what differs.
-    Nothing in a file is executed, and PyTorch, MXNet and Caffe aren't needed.
+    Supported are mmsegmentation, semseg, CSAILVision, segmentation_models.pytorch, gluon-cv,
+    the Caffe original and keras_psp's own `.keras` files; docs/weights.md lists how they
+    differ. Nothing in a file is executed, and PyTorch, MXNet and Caffe aren't needed.
 
     Args:
-        path: the file. CSAILVision's networks are two files: give the encoder's, with
-            the decoder's beside it, or both.
-        verbose: whether to say on stderr what was found.
-        options: arguments of `PSPNet` that no weights depend on, where the file doesn't
-            tell them or something else is wanted: align_corners, dropout, mean, std,
-            class_names, palette, activation, input_shape, dtype; output_stride,
-            dilations, contract_dilation, dilate_second of the backbone.
+        path: the file. CSAILVision's networks consist of two files: pass the encoder's, with
+            the decoder's in the same folder, or both.
+        verbose: whether to print a summary of the network on stderr.
+        options: arguments of `PSPNet` that don't change the weights' shapes, to replace
+            those in the file: align_corners, dropout, mean, std, class_names, palette,
+            activation, input_shape, dtype; and of the backbone: output_stride, dilations,
+            contract_dilation, dilate_second.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        keras_psp.weights.WeightsFileError: for a file that is broken, unsafe or unknown,
-            or whose tensors don't fit; the sentence names them.
+        keras_psp.weights.WeightsFileError: for a file that is broken, unsafe or unknown, or
+            whose tensors don't fit; the message names them.
+
+    Example:
+        model = convert("iter_80000.pth")
+        model.save("pspnet.keras")
     """
     if "backbone" in options:
         raise ValueError(
-            "backbone= can't be chosen: the file's network has its own; output_stride, dilations, "
+            "backbone= can't be chosen, since it is in the file; output_stride, dilations, "
             "contract_dilation and dilate_second can."
         )
     paths = [Path(p) for p in ([path] if isinstance(path, str | Path) else path)]
@@ -50,13 +56,13 @@ def convert(path: str | Path | Sequence[str | Path], *, verbose: bool = True, **
     return convert_checkpoint(_read(paths), verbose=verbose, **options)
 
 
-def convert_checkpoint(checkpoint: Checkpoint, *, verbose: bool = True, **options) -> PSPNet:
-    """The PSPNet in a checkpoint that has been read, both halves of it; see `convert`."""
+def convert_checkpoint(checkpoint: Checkpoint, *, verbose: bool = True, **options: Any) -> PSPNet:
+    """Converts a checkpoint in memory; see `convert`."""
     family = _recognize(checkpoint)
     if family in BACKBONES:
         raise WeightsFileError(
-            f"{checkpoint.path} holds {family.title}, no PSPNet; start one from it by "
-            f"PSPNet(num_classes=..., weights={str(checkpoint.path)!r})."
+            f"{checkpoint.path} contains {family.title}, not a PSPNet; use it as the backbone of "
+            f"one with PSPNet(num_classes=..., weights={str(checkpoint.path)!r})."
         )
     with naming(checkpoint.path):
         arguments = family.architecture(checkpoint.tensors)
@@ -71,11 +77,11 @@ def convert_checkpoint(checkpoint: Checkpoint, *, verbose: bool = True, **option
 
 
 def build(arguments: dict[str, Any], options: dict[str, Any]) -> PSPNet:
-    """A PSPNet from a family's arguments and a user's."""
+    """Builds a PSPNet from a family's arguments and the user's, which take precedence."""
     arguments = dict(arguments)
     backbone = dict(arguments.pop("backbone"))
-    backbone |= {key: options[key] for key in _OF_BACKBONE if key in options}
-    options = {key: value for key, value in options.items() if key not in _OF_BACKBONE}
+    backbone |= {key: options[key] for key in _BACKBONE_OPTIONS if key in options}
+    options = {key: value for key, value in options.items() if key not in _BACKBONE_OPTIONS}
     dtype = options.get("dtype")
     return PSPNet(
         backbone=DilatedResNet(**backbone, dtype=dtype, name="backbone"), **{**arguments, **options}
@@ -83,7 +89,7 @@ def build(arguments: dict[str, Any], options: dict[str, Any]) -> PSPNet:
 
 
 def summary(model: PSPNet) -> str:
-    """What a converted network is, in one line."""
+    """Returns a description of a converted network in one line."""
     backbone = model.backbone
     stem = "7x7 stem" if len(backbone.stem_filters) == 1 else f"stem {backbone.stem_filters}"
     head = "with" if model.aux_weight > 0 else "without"
@@ -96,28 +102,30 @@ def summary(model: PSPNet) -> str:
 def _read(paths):
     if len(paths) == 1:
         path = _encoder_in(paths[0]) if paths[0].is_dir() else paths[0]
-        return completed(read_checkpoint(path))
+        return with_other_half(read_checkpoint(path))
     if len(paths) != 2:
-        raise ValueError(f"{len(paths)} files; a network is one file, or an encoder and a decoder.")
+        raise ValueError(f"{len(paths)} files; pass one file, or an encoder's and a decoder's.")
     return _joined([read_checkpoint(path) for path in paths])
 
 
 def _encoder_in(folder):
-    """CSAILVision's encoder in the folder where it was trained."""
-    found = sorted(folder.glob("encoder_epoch_*.pth"))
-    if len(found) != 1:
+    """CSAILVision's encoder in the folder of its training."""
+    encoders = sorted(folder.glob("encoder_epoch_*.pth"))
+    if len(encoders) != 1:
         raise WeightsFileError(
-            f"{folder} is a folder with {len(found)} files encoder_epoch_N.pth; give the "
+            f"{folder} is a folder with {len(encoders)} files encoder_epoch_N.pth; pass the "
             "checkpoint itself."
         )
-    return found[0]
+    return encoders[0]
 
 
-def completed(checkpoint: Checkpoint) -> Checkpoint:
-    """CSAILVision's encoder or decoder with the other, which lies beside it; others as they are.
+def with_other_half(checkpoint: Checkpoint) -> Checkpoint:
+    """Joins CSAILVision's encoder or decoder with the other file, in the same folder.
+
+    Checkpoints of other projects are returned unchanged.
 
     Raises:
-        FileNotFoundError: if the other isn't there.
+        FileNotFoundError: if the other file isn't there.
     """
     path = checkpoint.path
     for own, other in (("encoder", "decoder"), ("decoder", "encoder")):
@@ -125,7 +133,7 @@ def completed(checkpoint: Checkpoint) -> Checkpoint:
             partner = path.with_name(path.name.replace(own, other, 1))
             if not partner.exists():
                 raise FileNotFoundError(
-                    f"{path} is half of a network; put {partner.name} beside it."
+                    f"{path} is half of a network; put {partner.name} in the same folder."
                 )
             halves = [checkpoint, read_checkpoint(partner)]
             return _joined(halves if own == "encoder" else halves[::-1])
@@ -155,31 +163,31 @@ def _recognize(checkpoint) -> Family:
     if len(families[best]) >= 2:
         lacking = [sign for sign in best.signs if sign not in checkpoint.tensors]
         raise WeightsFileError(
-            f"{checkpoint.path}: it looks like {best.title} but misses {', '.join(lacking)}. "
+            f"{checkpoint.path}: it looks like {best.title} but lacks {', '.join(lacking)}. "
             "Nothing was loaded."
         )
     raise WeightsFileError(
-        f"{checkpoint.path}: its {len(names)} tensors ({first} ...) are of no "
-        "project that is known here: " + ", ".join(dict.fromkeys(f.name for f in NETWORKS)) + "."
+        f"{checkpoint.path}: its {len(names)} tensors ({first} ...) aren't those of a supported "
+        "project: " + ", ".join(dict.fromkeys(f.name for f in NETWORKS)) + "."
     )
 
 
 def _open_keras(path, options, verbose):
     try:
         model = keras.models.load_model(path, compile=False, safe_mode=True)
-    except Exception as error:  # Keras' own errors are of many kinds and pages long
+    except Exception as error:  # Keras raises errors of many types, pages long
         first = printable(str(error).strip().split("\n")[0])
         raise WeightsFileError(
-            f"{path}: Keras can't open it ({first}); it is damaged, or no PSPNet of keras_psp."
+            f"{path}: Keras can't open it ({first}); it is damaged, or not a PSPNet of keras_psp."
         ) from error
     if not isinstance(model, PSPNet):
-        raise WeightsFileError(f"{path} holds a {type(model).__name__}, no PSPNet.")
+        raise WeightsFileError(f"{path} contains a {type(model).__name__}, not a PSPNet.")
     if verbose:
         kind = summary(model) if isinstance(model.backbone, DilatedResNet) else model.name
         print(f"{path.name}: a PSPNet of keras_psp, {kind}", file=sys.stderr)
-    changes = {key: options.pop(key) for key in _OF_BACKBONE if key in options}
+    changes = {key: options.pop(key) for key in _BACKBONE_OPTIONS if key in options}
     if changes and not isinstance(model.backbone, DilatedResNet):
-        raise ValueError(f"{', '.join(changes)}: {path} has no ResNet to change.")
+        raise ValueError(f"{', '.join(changes)}: the backbone in {path} isn't a ResNet.")
     if changes:
         config = model.backbone.get_config()
         options["backbone"] = DilatedResNet.from_config({**config, **changes})

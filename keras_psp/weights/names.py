@@ -1,9 +1,9 @@
-"""From other projects' tensor names to the weights of a PSPNet: one table, one loop.
+"""Maps other projects' tensor names to the weights of a PSPNet: one table, one loop.
 
-A family's table names the convolution and the BatchNorm of every part of a PSPNet:
+A family's table names the convolution and the BatchNorm of each part of a PSPNet:
 
-    "stem":        a list, one (convolution, normalization) pair a stem convolution
-    "block":       of a residual block, with {conv} or as a list of one pair a convolution
+    "stem":        a list, one (convolution, normalization) pair per stem convolution
+    "block":       of a residual block, with {conv} or as a list, one pair per convolution
     "shortcut":    its projection
     "level":       of the pyramid, smallest grid first
     "fusion", "classifier", "auxiliary", "auxiliary_classifier"
@@ -16,7 +16,7 @@ blocks of a stage from 0, {block1} from 1; {conv} the convolutions of a block fr
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,12 +30,12 @@ DEFAULT_BINS = (1, 2, 3, 6)
 
 @dataclasses.dataclass(frozen=True)
 class Suffixes:
-    """What a framework appends to a layer's name for each of its variables.
+    """The suffixes that a framework appends to a layer's name for its variables.
 
     Attributes:
-        axes: the order of a stored kernel's axes that gives Keras' (height, width,
-            input channels, output channels).
-        ignored: ends of names that hold nothing a network computes with.
+        axes: permutes a stored kernel's axes to Keras' (height, width, input channels,
+            output channels).
+        ignored: suffixes of tensors that inference doesn't use.
     """
 
     kernel: str
@@ -71,7 +71,7 @@ KERAS = Suffixes(
 
 
 def torch_residual(prefix: str = "") -> dict[str, Any]:
-    """The "block" and "shortcut" of torchvision's ResNet, whose names most projects keep."""
+    """Returns "block" and "shortcut" of torchvision's ResNet, whose names most projects keep."""
     unit = prefix + "layer{stage}.{block}."
     return {
         "block": [(f"{unit}conv{n}", f"{unit}bn{n}") for n in (1, 2, 3)],
@@ -81,21 +81,23 @@ def torch_residual(prefix: str = "") -> dict[str, Any]:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Family:
-    """How one project names, builds and feeds its networks.
+    """How one project names, builds and normalizes its networks.
 
     Attributes:
-        name: as in the documentation's table.
-        title: what a user is told was found.
-        signs: tensor names that only this family has; all must be there.
-        parts: the table, see the module.
+        name: the project's name, as in the documentation.
+        title: description of the network in messages.
+        signs: tensor names by which the family is recognized; all must be present.
+        parts: the table of names; see the module.
         suffixes: of the framework.
-        ignored: regular expressions of tensors that a PSPNet has no use for.
+        ignored: regular expressions of tensors that a PSPNet doesn't use.
         concatenation: order of the fusion kernel's input channels: "features" and the
-            levels by their place in the pyramid. Default: features, then the levels.
+            levels' indices in the pyramid. Default: features, then the levels.
         backbone: arguments of `DilatedResNet`.
-        network: arguments of `PSPNet`; all but the trained shapes, which are read off.
-        describe: from a checkpoint and the arguments so far, those that its other
-            contents tell; for what no shape shows.
+        network: arguments of `PSPNet`, except those that the tensors' shapes determine.
+        describe: returns more arguments, from a checkpoint and the arguments so far; for
+            what no shape shows.
+
+    Example: `keras_psp/weights/families/semseg.py`.
     """
 
     name: str
@@ -110,14 +112,12 @@ class Family:
     describe: Callable[[Checkpoint, dict], dict] | None = None
 
     def matches(self, names: Iterable[str]) -> bool:
-        """Whether tensors of these names are of this family."""
+        """Returns whether tensors of these names belong to this family."""
         names = set(names)
         return all(sign in names for sign in self.signs)
 
-    # Names.
-
-    def pair(self, part: str, **fields) -> tuple[str, str | None]:
-        """Names of the convolution and the BatchNorm of one part; None where it has none."""
+    def pair(self, part: str, **fields: Any) -> tuple[str, str | None]:
+        """Returns the names of one part's convolution and BatchNorm, or None without BatchNorm."""
         entry = self.parts[part]
         if part in ("stem", "block") and not isinstance(entry, tuple):
             entry = entry[fields["conv"] - 1]
@@ -130,17 +130,18 @@ class Family:
         conv, norm = pair
         return conv.format(**fields), None if norm is None else norm.format(**fields)
 
-    def kernel(self, part: str, **fields) -> str:
-        """Name of the kernel of one part."""
+    def kernel(self, part: str, **fields: Any) -> str:
+        """Returns the name of one part's kernel."""
         return self.pair(part, **fields)[0] + self.suffixes.kernel
 
-    # What the shapes tell.
+    def architecture(self, tensors: Mapping[str, Any]) -> dict[str, Any]:
+        """Derives the arguments of `PSPNet` from the tensors' shapes.
 
-    def architecture(self, tensors: Mapping[str, Any]) -> dict:
-        """Arguments of `DilatedResNet` and of `PSPNet`, as {"backbone": {...}, ...}.
+        Returns:
+            {"backbone": arguments of `DilatedResNet`, ...}.
 
         Raises:
-            WeightsFileError: for tensors that make no ResNet.
+            WeightsFileError: if the tensors aren't those of a ResNet.
         """
         arguments = {**self.network, "backbone": self.backbone_architecture(tensors)}
         if "classifier" not in self.parts:
@@ -166,10 +167,10 @@ class Family:
                 arguments["aux_filters"] = self._shape(tensors, names[0])[3]
         return arguments
 
-    def backbone_architecture(self, tensors: Mapping[str, Any]) -> dict:
-        """Arguments of `DilatedResNet`."""
+    def backbone_architecture(self, tensors: Mapping[str, Any]) -> dict[str, Any]:
+        """Derives the arguments of `DilatedResNet` from the tensors' names and shapes."""
         counts = [self._blocks(tensors, stage) for stage in (1, 2, 3, 4)]
-        # A network has all its stages; ImageNet weights may be cut off after one.
+        # A PSPNet has all stages; ImageNet weights may end after an earlier one.
         cut = "classifier" not in self.parts and sum(n > 0 for n in counts)
         stages = self.backbone.get("num_stages") or cut or 4
         bottleneck = any(
@@ -180,12 +181,12 @@ class Family:
             for depth, blocks in BLOCKS.items()
             if list(blocks)[:stages] == counts[:stages] and bottleneck == (depth >= 50)
         ]
-        if len(depths) > 1:  # the first stages of 50 and 101 are alike
+        if len(depths) > 1:  # the first stages of 50 and 101 are equal
             depths = [depth for depth in depths if list(BLOCKS[depth]) == counts] or depths
         if not depths or stages < 2:
             raise WeightsFileError(
                 f"its stages have {counts} {'bottleneck' if bottleneck else 'basic'} blocks, "
-                "which is no ResNet that is known here."
+                "which isn't a known ResNet."
             )
         convs = range(1, len(self.parts["stem"]) + 1)
         stem = [self._shape(tensors, self.kernel("stem", conv=conv))[3] for conv in convs]
@@ -193,18 +194,18 @@ class Family:
         return {**self.backbone, **cut_off, "depth": depths[0], "stem_filters": tuple(stem)}
 
     def _blocks(self, tensors, stage):
-        """Blocks of a stage; a block counts by any of its convolutions."""
+        """Number of blocks of a stage; any of its convolutions shows that a block exists."""
         largest = max(blocks[stage - 1] for blocks in BLOCKS.values())
-        found = [
+        counts = [
             block + 1
             for block in range(largest)
             for conv in (1, 2, 3)
             if self.kernel("block", stage=stage, block=block, conv=conv) in tensors
         ]
-        return max(found, default=0)
+        return max(counts, default=0)
 
     def resemblance(self, tensors: Mapping[str, Any]) -> list[str]:
-        """Of a few names that every file of the family has, those that are there."""
+        """Returns which of a few names that every file of the family has are present."""
         names = [*self.signs, self.kernel("stem", conv=1)]
         names += [self.kernel("block", stage=n, block=0, conv=1) for n in (1, 2)]
         if "classifier" in self.parts:
@@ -212,18 +213,18 @@ class Family:
         return [name for name in dict.fromkeys(names) if name in tensors]
 
     def _shape(self, tensors, name):
-        """Shape of a kernel in Keras' order of axes."""
+        """Shape of a kernel in Keras' axis order."""
         if name not in tensors:
             raise WeightsFileError(f"tensor {name!r} is missing.")
         shape = tensors[name].shape
         if len(shape) != 4:
-            raise WeightsFileError(f"tensor {name!r} has shape {tuple(shape)}, no convolution's.")
+            raise WeightsFileError(
+                f"tensor {name!r} has shape {tuple(shape)}, but a convolution's has 4 axes."
+            )
         return tuple(int(shape[axis]) for axis in self.suffixes.axes)
 
-    # The loop.
-
     def up_to(self, tensors: Mapping[str, Any], stages: int) -> dict[str, Any]:
-        """The tensors without those of residual stages after this many."""
+        """Returns the tensors without those of later residual stages than `stages`."""
         beyond = {
             name
             for stage in range(stages + 1, 5)
@@ -232,20 +233,20 @@ class Family:
             for part in ("block", "shortcut")
             for name in self.pair(part, stage=stage, block=block, conv=conv)
         }
-        mark = self.suffixes.kernel[0]  # before a variable's name
-        return {n: tensor for n, tensor in tensors.items() if n.rpartition(mark)[0] not in beyond}
+        separator = self.suffixes.kernel[0]  # before a variable's name
+        return {n: t for n, t in tensors.items() if n.rpartition(separator)[0] not in beyond}
 
     def load(self, model: Any, tensors: Mapping[str, Any], *, stages: int = 4) -> None:
-        """Give every weight of a PSPNet (or of a built backbone) its tensor.
+        """Loads the tensors into all weights of a PSPNet, or of a built backbone.
 
         Args:
-            model: what `parts_of` takes.
+            model: as for `parts_of`.
             tensors: by this family's names.
-            stages: residual stages that the tensors reach to; later ones stay as they are.
+            stages: number of residual stages in the tensors; later ones are unchanged.
 
         Raises:
-            WeightsFileError: naming the tensors that are missing, of another shape or
-                left over. The model is then unchanged.
+            WeightsFileError: naming the tensors that are missing, unexpected or of another
+                shape. The model is then unchanged.
         """
         plan = []
         for part, fields, conv, norm in parts_of(model):
@@ -259,7 +260,7 @@ class Family:
                     folded = None
                     bias = conv_name + self.suffixes.bias
                     if variable == "moving_mean" and bias in tensors and not _bias(conv):
-                        # A bias before BatchNorm only moves the mean: exact.
+                        # A bias before BatchNorm only shifts the mean: exact.
                         folded = bias
                     plan.append((getattr(norm, variable), name, None, folded))
         self._check(plan, tensors)
@@ -287,20 +288,22 @@ class Family:
         return plan
 
     def _channels(self, channels, tensors):
-        """Where our fusion kernel's input channels lie in theirs."""
+        """Indices of our fusion kernel's input channels in theirs."""
         levels = len(self.concatenation) - 1
         width = self._shape(tensors, self.kernel("level", level=0, bins=1))[3]
         sizes = {"features": channels - levels * width} | dict.fromkeys(range(levels), width)
-        places, start = {}, 0
+        indices, start = {}, 0
         for part in self.concatenation:
-            places[part] = np.arange(start, start + sizes[part])
+            indices[part] = np.arange(start, start + sizes[part])
             start += sizes[part]
-        return np.concatenate([places["features"], *(places[level] for level in range(levels))])
+        return np.concatenate([indices["features"], *(indices[level] for level in range(levels))])
 
     def _check(self, plan, tensors):
         used = {name for _, name, _, folded in plan for name in (name, folded) if name}
         missing = sorted(name for name in used if name not in tensors)
-        surplus = sorted(name for name in tensors if name not in used and not self._ignores(name))
+        unexpected = sorted(
+            name for name in tensors if name not in used and not self._ignores(name)
+        )
         wrong = []
         for variable, name, arrange, _ in plan:
             if name not in tensors:
@@ -309,20 +312,20 @@ class Family:
             if arrange is not None and len(shape) == 4:
                 fits = tuple(shape[axis] for axis in self.suffixes.axes) == tuple(variable.shape)
             else:
-                # Caffe keeps vectors as (1, n, 1, 1).
+                # Caffe stores vectors as (1, n, 1, 1).
                 fits = arrange is None and tuple(n for n in shape if n > 1) == tuple(
                     n for n in variable.shape if n > 1
                 )
             if not fits:
                 wrong.append(
-                    f"{printable(name)} {shape}, which should hold {_wanted(variable, arrange)}"
+                    f"{printable(name)} {shape}, which should be {_wanted(variable, arrange)}"
                 )
         problems = [
             f"{title} {_listed(names)}"
             for title, names in (
-                ("misses", missing),
+                ("lacks", missing),
                 ("has in the wrong shape", wrong),
-                ("has left over", surplus),
+                ("has unexpected", unexpected),
             )
             if names
         ]
@@ -335,8 +338,8 @@ class Family:
         )
 
 
-def parts_of(model: Any):
-    """(part, fields, convolution, BatchNorm or None) of everything trained in a PSPNet.
+def parts_of(model: Any) -> Iterator[tuple[str, dict[str, int], Any, Any]]:
+    """Yields (part, fields, convolution, BatchNorm or None) of every trained layer.
 
     Args:
         model: a `PSPNet` on a `DilatedResNet`, or a built `DilatedResNet` alone.

@@ -1,4 +1,4 @@
-"""PSPNets by name: those of mmsegmentation (configs/pspnet/README.md there), and our own."""
+"""Trained PSPNets by name: mmsegmentation's (its configs/pspnet/README.md), and our own."""
 
 import dataclasses
 import difflib
@@ -25,30 +25,36 @@ from keras_psp.weights.families.mmsegmentation import (
 )
 from keras_psp.weights.files import read_checkpoint
 from keras_psp.weights.files.errors import naming
+from keras_psp.weights.names import Family
 
-# Goes up when a conversion changes, so that files of an older keras_psp aren't taken.
+# Increased when the conversion changes, so that files of an older keras_psp aren't used.
 _CONVERSION = 1
 _STRIDES = {8: (1, 2, 1, 1), 32: (1, 2, 2, 2)}
 
 
 @dataclasses.dataclass(frozen=True)
 class Preset:
-    """One trained network.
+    """A trained network that `PSPNet.from_preset` can open.
 
     Attributes:
-        name: mmsegmentation's own, or in its manner.
+        name: mmsegmentation's name, or one of the same form.
         backbone: "resnet18", "resnet50" or "resnet101".
         stem: "3x3" for the three convolutions of ResNetV1c, "7x7" for one.
         output_stride: 8 or 32.
         crop: (height, width) of the training crops.
-        dataset: what it was trained and judged on.
-        labels: of `keras_psp.labels`.
-        align_corners: of all its upsampling.
-        iterations: steps of training.
-        mean_iou, mean_iou_multi_scale: published, in percent; None where not given. Of a network
-            that comes with this package measured here (benchmarks/results/boxed_model.md).
+        dataset: the data set of training and evaluation.
+        labels: a name of `keras_psp.labels`.
+        align_corners: how the network upsamples.
+        iterations: number of training steps.
+        mean_iou, mean_iou_multi_scale: published, in percent; None if not published. For
+            the bundled network, measured by benchmarks/bundled_model.py.
         url: of the checkpoint; empty for a network that comes with this package.
-        base_size: longer side that it sees pictures best at, in pixels; None for any.
+        base_size: longer side, in pixels, of the images that the network predicts best;
+            None for any.
+
+    Example:
+        preset = keras_psp.list_presets("ade20k")[0]
+        print(preset.name, preset.num_classes, preset.mean_iou)
     """
 
     name: str
@@ -71,25 +77,25 @@ class Preset:
         return len(labels.labels(self.labels).class_names)
 
     @property
-    def family(self):
+    def family(self) -> Family:
         """The table of its tensors' names."""
         return MMSEGMENTATION_PLAIN if self.stem == "7x7" else MMSEGMENTATION
 
     @property
-    def box(self) -> Path | None:
-        """The network's file, if it comes with this package."""
-        return None if self.url else Path(__file__).parent / "boxed" / f"{self.name}.npz"
+    def bundled_file(self) -> Path | None:
+        """The network's file if it comes with this package, else None."""
+        return None if self.url else Path(__file__).parent / "bundled" / f"{self.name}.npz"
 
     @property
     def size(self) -> int | None:
-        """Bytes of the checkpoint, None until it is fetched."""
-        path = self.box or store.folder() / Path(self.url).name
+        """Size of the checkpoint in bytes; None until it is fetched."""
+        path = self.bundled_file or store.folder() / Path(self.url).name
         return path.stat().st_size if path.exists() else None
 
-    def build(self, **options) -> PSPNet:
-        """The network of a checkpoint, with random weights."""
-        known = labels.labels(self.labels)
-        # All these networks keep the dilations of output stride 8, whatever the strides.
+    def build(self, **options: Any) -> PSPNet:
+        """Builds the checkpoint's network with random weights; `options` as in `convert`."""
+        label_set = labels.labels(self.labels)
+        # All these networks keep the dilations of output stride 8, whatever their strides.
         backbone = {
             **self.family.backbone,
             **backbone_options(_STRIDES[self.output_stride], (1, 1, 2, 4)),
@@ -99,43 +105,40 @@ class Preset:
         arguments = {
             "num_classes": self.num_classes,
             "align_corners": self.align_corners,
-            "class_names": known.class_names,
-            "palette": known.palette,
+            "class_names": label_set.class_names,
+            "palette": label_set.palette,
             "backbone": backbone,
         }
         return build(arguments, options)
 
 
-class PresetTable(tuple):
-    """Presets that print as a table."""
+class PresetTable(tuple[Preset, ...]):
+    """A tuple of presets that prints as a table."""
 
     def __rich__(self):
-        """For `rich.print`."""
         import rich.table
 
         table = rich.table.Table(
             title=f"{len(self)} preset{'s' * (len(self) != 1)}", title_justify="left"
         )
-        # A name is there to be copied: never folded.
-        for column in ("name", "backbone", "data set"):
+        for column in ("name", "backbone", "data set"):  # never wrapped, so they can be copied
             table.add_column(column, no_wrap=True)
         for column in ("crop", "classes", "mIoU", "ms+flip", "MB"):
             table.add_column(column, justify="right", no_wrap=True)
         for preset in self:
-            shown = (preset.mean_iou, preset.mean_iou_multi_scale)
+            scores = (preset.mean_iou, preset.mean_iou_multi_scale)
             table.add_row(
                 preset.name,
                 f"{preset.backbone} {preset.stem} /{preset.output_stride}",
                 preset.dataset,
                 f"{preset.crop[0]}x{preset.crop[1]}",
                 str(preset.num_classes),
-                *("-" if value is None else f"{value:.2f}" for value in shown),
+                *("-" if score is None else f"{score:.2f}" for score in scores),
                 "?" if preset.size is None else f"{preset.size / 1e6:.0f}",
             )
         return table
 
     def __repr__(self):
-        """The table as text."""
         import rich.console
 
         text = io.StringIO()
@@ -144,51 +147,52 @@ class PresetTable(tuple):
 
 
 @functools.cache
-def _all() -> dict[str, Preset]:
+def all_presets() -> dict[str, Preset]:
+    """Returns every preset by name."""
     text = resources.files("keras_psp.weights").joinpath("presets.json").read_text("utf-8")
     rows = json.loads(text)
     return {row["name"]: Preset(**{**row, "crop": tuple(row["crop"])}) for row in rows}
 
 
 def list_presets(dataset: str | None = None) -> PresetTable:
-    """The networks that `PSPNet.from_preset` knows; prints as a table.
+    """Lists the networks that `PSPNet.from_preset` knows; prints as a table.
 
     Args:
-        dataset: only those of one data set, as "ade20k" or "Cityscapes".
+        dataset: lists only those of one data set, e.g. "ade20k" or "Cityscapes".
 
     Raises:
-        ValueError: for a data set that none was trained on.
+        ValueError: if there are none for this data set.
     """
-    presets = _all().values()
+    presets = all_presets().values()
     if dataset is None:
         return PresetTable(presets)
-    wanted = dataset.casefold().replace("_", "").replace(" ", "").replace("-", "")
-    chosen = [
-        preset
-        for preset in presets
-        for name in {preset.labels, preset.dataset}
-        if name.casefold().replace("_", "").replace(" ", "").replace("-", "") == wanted
-    ]
+    wanted = _plain(dataset)
+    chosen = [p for p in presets if wanted in (_plain(p.labels), _plain(p.dataset))]
     if not chosen:
         known = dict.fromkeys(preset.labels for preset in presets)
         raise ValueError(f"dataset={dataset!r} has no preset; choose one of {', '.join(known)}.")
-    return PresetTable(dict.fromkeys(chosen))
+    return PresetTable(chosen)
+
+
+def _plain(name):
+    return name.casefold().translate(str.maketrans("", "", "_ -"))
 
 
 def preset_names() -> list[str]:
-    """Names of all presets."""
-    return list(_all())
+    """Returns the names of all presets."""
+    return list(all_presets())
 
 
 def find_preset(name: str) -> Preset:
-    """The preset of a name.
+    """Returns the preset of a name.
 
     Raises:
-        ValueError: naming those that are like it.
+        ValueError: if there is none; the message suggests similar names.
     """
-    if name in _all():
-        return _all()[name]
-    near = difflib.get_close_matches(name, _all(), n=3, cutoff=0.4)
+    presets = all_presets()
+    if name in presets:
+        return presets[name]
+    near = difflib.get_close_matches(name, presets, n=3, cutoff=0.4)
     raise ValueError(
         f"there is no preset {name!r}; the nearest are {', '.join(near)}."
         if near
@@ -197,32 +201,34 @@ def find_preset(name: str) -> Preset:
 
 
 def open_preset(name: str) -> PSPNet:
-    """The network with its trained weights; others' are fetched and converted the first time."""
+    """Opens a preset's trained network; the first time, fetches and converts its checkpoint."""
     preset = find_preset(name)
-    if preset.box:
-        return open_compact(preset.box)
-    source = Path(preset.url).name
-    kept = store.folder() / f"{Path(source).stem}.v{_CONVERSION}.keras"
+    if preset.bundled_file:
+        return open_compact(preset.bundled_file)
+    kept = store.folder() / f"{Path(preset.url).stem}.v{_CONVERSION}.keras"
     if kept.exists():
         try:
             return keras.models.load_model(kept, compile=False, safe_mode=True)
-        except Exception as error:  # damaged since; Keras' errors are of many kinds
+        except Exception as error:  # a damaged file raises errors of many types
             print(f"{kept} can't be opened ({error}); converting again", file=sys.stderr)
-    path = store.fetched(preset.url)
-    # Kept in full precision, whatever this process computes in.
+    path = store.fetch(preset.url)
+    # In full precision, whatever the precision of this process.
     model = converted(preset, path, dtype="float32")
     try:
         with store.workspace() as work:
             draft = work / kept.name
             model.save(draft)
             put_in_place(draft, kept)
-    except OSError as error:  # a full disk, a cache of somebody else's
-        print(f"{kept} can't be kept ({error}); it's converted each time", file=sys.stderr)
+    except OSError as error:  # a full disk, or another user's cache
+        print(
+            f"{kept} can't be saved ({error}); the checkpoint is converted at every use",
+            file=sys.stderr,
+        )
     return model
 
 
 def converted(preset: Preset, path: Path, **options: Any) -> PSPNet:
-    """The preset's network with the weights of its checkpoint."""
+    """Converts a preset's checkpoint."""
     checkpoint = read_checkpoint(path)
     print(f"converting {path.name}", file=sys.stderr)
     model = preset.build(**options)

@@ -13,7 +13,7 @@ def model():
     names = ["water", "boat", "car"]
     model = keras_psp.PSPNet(3, backbone=backbone, bin_sizes=(1, 2), class_names=names)
     rng = np.random.default_rng(0)
-    for weight in model.weights:  # statistics other than 0 and 1
+    for weight in model.weights:  # other statistics than 0 and 1
         weight.assign(weight + 0.1 * rng.random(weight.shape))
     return model
 
@@ -33,7 +33,7 @@ def test_kernels_are_rounded_to_127ths_of_their_filters_largest_weight(model, pa
         assert np.all(np.abs(old - new) <= 0.5001 * step), old.shape
 
 
-def test_a_quarter_of_the_size_and_the_same_network(model, path, tmp_path):
+def test_a_compact_file_has_a_quarter_of_the_size_and_the_same_network(model, path, tmp_path):
     model.save(tmp_path / "network.keras")
     assert path.stat().st_size < 0.3 * (tmp_path / "network.keras").stat().st_size
     opened = open_compact(path)
@@ -44,7 +44,7 @@ def test_a_quarter_of_the_size_and_the_same_network(model, path, tmp_path):
     assert np.abs(old - new).max() < 0.05 * np.ptp(old)
 
 
-def test_a_filter_of_zeros_stays_zero(model, tmp_path):
+def test_a_zero_filter_stays_zero(model, tmp_path):
     kernel = model.get_layer("classifier").kernel
     before = ops.convert_to_numpy(kernel).copy()
     changed = before.copy()
@@ -58,7 +58,7 @@ def test_a_filter_of_zeros_stays_zero(model, tmp_path):
     assert not opened[..., 1].any() and opened[..., 0].any()
 
 
-def test_other_files_are_refused_by_name(path, tmp_path):
+def test_other_files_are_refused_and_named(path, tmp_path):
     half = tmp_path / "half.npz"
     half.write_bytes(path.read_bytes()[:5000])
     other = tmp_path / "other.npz"
@@ -70,20 +70,24 @@ def test_other_files_are_refused_by_name(path, tmp_path):
         open_compact(tmp_path / "none.npz")
 
 
-def test_damaged_files_are_refused_by_name(path, tmp_path):
+def test_damaged_files_are_refused_and_named(path, tmp_path):
     with np.load(path) as file:
         arrays = dict(file)
     arrays.pop("weight5")
     np.savez(tmp_path / "lacks.npz", **arrays)
-    with pytest.raises(WeightsFileError, match=r"lacks.npz holds no network .*weight5"):
+    with pytest.raises(WeightsFileError, match=r"lacks.npz doesn.t contain a network .*weight5"):
         open_compact(tmp_path / "lacks.npz")
     with open(tmp_path / "alone.npz", "wb") as file:
         np.save(file, np.arange(3))
-    with pytest.raises(WeightsFileError, match=r"alone.npz holds no network of save_compact"):
+    with pytest.raises(
+        WeightsFileError, match=r"alone.npz doesn.t contain a network saved by save_compact"
+    ):
         open_compact(tmp_path / "alone.npz")
     data = bytearray(path.read_bytes())
     middle = len(data) // 2  # of a compressed array
     data[middle : middle + 99] = bytes(99)
     (tmp_path / "spoiled.npz").write_bytes(data)
-    with pytest.raises(WeightsFileError, match=r"spoiled.npz holds no network of save_compact"):
+    with pytest.raises(
+        WeightsFileError, match=r"spoiled.npz doesn.t contain a network saved by save_compact"
+    ):
         open_compact(tmp_path / "spoiled.npz")

@@ -18,7 +18,7 @@ def predicts(model, size=(57, 65)):
     return logits
 
 
-def test_mmsegmentation_tells_its_own_details(tmp_path, capsys):
+def test_mmsegmentation_metadata_sets_what_shapes_do_not_show(tmp_path, capsys):
     config = "model = dict(backbone=dict(strides=(1, 2, 1, 1), dilations=(1, 1, 2, 4)),\n"
     config += "decode_head=dict(type='PSPHead', align_corners=True))"
     meta = {
@@ -36,9 +36,9 @@ def test_mmsegmentation_tells_its_own_details(tmp_path, capsys):
     backbone = model.backbone
     assert (backbone.depth, backbone.stem_filters) == (18, (32, 32, 64))
     assert (backbone.contract_dilation, backbone.dilate_second) == (True, False)
-    told = capsys.readouterr().err
-    assert "a PSPNet of mmsegmentation (ResNetV1c), ResNet-18" in told
-    assert "3 classes, with auxiliary head, align_corners=True" in told
+    summary = capsys.readouterr().err
+    assert "a PSPNet of mmsegmentation (ResNetV1c), ResNet-18" in summary
+    assert "3 classes, with auxiliary head, align_corners=True" in summary
     predicts(model)
     np.testing.assert_array_equal(
         backbone.stem[0].conv.kernel, tensors["backbone.stem.0.weight"].transpose(2, 3, 1, 0)
@@ -58,7 +58,7 @@ def test_mmsegmentation_at_stride_32_keeps_its_dilations(tmp_path):
     assert backbone.stem_filters == (64,)
 
 
-def test_mmsegmentation_configurations_that_differ_are_followed(tmp_path):
+def test_unusual_mmsegmentation_configurations_are_respected(tmp_path):
     config = """
 model = dict(
     data_preprocessor=dict(mean=[1, 2.5, 3], std=[4, 5, 6], bgr_to_rgb=False),
@@ -81,7 +81,7 @@ model = dict(
     assert model.class_names == ["a", "b", "c"] and model.palette[2] == [2, 2, 2]
 
 
-def test_meta_data_that_make_no_sense_are_left_alone_or_refused(tmp_path):
+def test_invalid_mmsegmentation_metadata_is_ignored_or_refused(tmp_path):
     tensors = checkpoints.mmsegmentation(18, 3)
     meta = {"CLASSES": "abc", "PALETTE": [1, 2, 3], "config": "strides=(1), align_corners=maybe"}
     writers.write_torch(tmp_path / "a.pth", {"meta": meta, "state_dict": tensors})
@@ -96,7 +96,7 @@ def test_meta_data_that_make_no_sense_are_left_alone_or_refused(tmp_path):
 
 
 @pytest.mark.parametrize("legacy", [False, True])
-def test_semseg_with_and_without_data_parallel(tmp_path, legacy):
+def test_semseg_checkpoints_of_data_parallel_convert(tmp_path, legacy):
     tensors = checkpoints.semseg()
     wrapped = {f"module.{name}": value for name, value in tensors.items()}
     content = {"epoch": 100, "state_dict": wrapped, "optimizer": {"momentum": [0.9]}}
@@ -110,7 +110,7 @@ def test_semseg_with_and_without_data_parallel(tmp_path, legacy):
     np.testing.assert_array_equal(kernel, tensors["cls.0.weight"].transpose(2, 3, 1, 0))
 
 
-def test_csail_is_two_files(tmp_path):
+def test_csail_networks_consist_of_two_files(tmp_path):
     writers.write_torch(tmp_path / "encoder_epoch_20.pth", checkpoints.csail_encoder())
     with pytest.raises(FileNotFoundError, match=r"half of a network; put decoder_epoch_20\.pth"):
         convert(tmp_path / "encoder_epoch_20.pth")
@@ -129,7 +129,7 @@ def test_csail_is_two_files(tmp_path):
 
 
 @pytest.mark.parametrize(("features", "stride"), [(128, 8), (256, 16), (512, 32)])
-def test_segmentation_models_pytorch_is_its_own_architecture(tmp_path, features, stride):
+def test_segmentation_models_pytorch_has_a_different_architecture(tmp_path, features, stride):
     tensors = checkpoints.smp(features=features)
     writers.write_torch(tmp_path / "a.pth", tensors)
     model = convert(tmp_path / "a.pth", verbose=False)
@@ -146,7 +146,7 @@ def test_segmentation_models_pytorch_is_its_own_architecture(tmp_path, features,
         predicts(model)
 
 
-def test_gluoncv(tmp_path):
+def test_gluoncv_files_convert_and_old_ones_have_bins_up_to_four(tmp_path):
     tensors = checkpoints.gluoncv()
     writers.write_mxnet(tmp_path / "psp_resnet50_ade-3f220f53.params", tensors)
     model = convert(tmp_path / "psp_resnet50_ade-3f220f53.params", verbose=False)
@@ -158,7 +158,7 @@ def test_gluoncv(tmp_path):
 
 
 @pytest.mark.parametrize("auxiliary", [False, True])
-def test_caffe_concatenates_its_levels_backwards(tmp_path, auxiliary):
+def test_caffe_concatenates_its_levels_in_reverse(tmp_path, auxiliary):
     tensors = checkpoints.caffe(auxiliary=auxiliary)
     writers.write_caffe(tmp_path / "pspnet50_ADE20K.caffemodel", tensors)
     model = convert(tmp_path / "pspnet50_ADE20K.caffemodel", verbose=False)
@@ -178,14 +178,14 @@ def test_caffe_concatenates_its_levels_backwards(tmp_path, auxiliary):
         )
 
 
-def test_options_override_what_the_file_tells(tmp_path):
+def test_options_override_the_file(tmp_path):
     writers.write_torch(tmp_path / "a.pth", checkpoints.mmsegmentation(18, 3))
     model = convert(tmp_path / "a.pth", verbose=False, align_corners=True, output_stride=16)
     assert model.align_corners is True
     assert model.backbone.output_stride == 16
 
 
-# --- What does not fit ----------------------------------------------------------
+# --- Tensors that do not fit ----------------------------------------------------
 
 
 def changed(tmp_path, change):
@@ -210,42 +210,46 @@ def changed(tmp_path, change):
         "auxiliary_head.conv_seg.bias",
     ],
 )
-def test_a_missing_tensor_is_named(tmp_path, key):
+def test_a_missing_tensor_is_reported(tmp_path, key):
     path = changed(tmp_path, lambda tensors: tensors.pop(key))
     with pytest.raises(WeightsFileError) as caught:
         convert(path)
     assert key in str(caught.value) and str(path) in str(caught.value)
 
 
-def test_a_renamed_tensor_is_named_both_ways(tmp_path):
+def test_a_renamed_tensor_is_reported_as_missing_and_unexpected(tmp_path):
     key = "backbone.layer3.0.downsample.1.weight"
     path = changed(tmp_path, lambda tensors: tensors.update({key + "x": tensors.pop(key)}))
-    with pytest.raises(WeightsFileError, match=f"misses {key}; has left over {key}x. Nothing was"):
+    with pytest.raises(WeightsFileError, match=f"lacks {key}; has unexpected {key}x. Nothing was"):
         convert(path)
 
 
-def test_a_tensor_of_another_shape_is_named(tmp_path):
+def test_a_tensor_of_another_shape_is_reported(tmp_path):
     def reshape(tensors):
         tensors["backbone.layer3.0.conv1.weight"] = checkpoints.kernel(256, 129, 3, 3)
         tensors["decode_head.bottleneck.bn.weight"] = np.ones(127, "float32")
 
     with pytest.raises(WeightsFileError) as caught:
         convert(changed(tmp_path, reshape))
-    assert "backbone.layer3.0.conv1.weight (256, 129, 3, 3), which should hold" in str(caught.value)
+    assert "backbone.layer3.0.conv1.weight (256, 129, 3, 3), which should be" in str(caught.value)
     assert "decode_head.bottleneck.bn.weight (127,)" in str(caught.value)
 
 
-def test_another_networks_weights_are_told_apart(tmp_path):
+def test_weights_of_other_networks_are_refused(tmp_path):
     writers.write_torch(tmp_path / "a.pth", {"encoder.block.weight": np.ones((2, 2), "float32")})
-    with pytest.raises(WeightsFileError, match=r"1 tensors \(encoder.block.weight ...\) are of no"):
+    with pytest.raises(
+        WeightsFileError, match=r"1 tensors \(encoder.block.weight ...\) aren't those"
+    ):
         convert(tmp_path / "a.pth")
     backbone = checkpoints.plain_stem() | checkpoints.residual(18, 64)
     writers.write_torch(tmp_path / "b.pth", backbone)
-    with pytest.raises(WeightsFileError, match=r"no PSPNet; start one from it by PSPNet\(num_"):
+    with pytest.raises(
+        WeightsFileError, match=r"not a PSPNet; use it as the backbone of one with PSPNet\(num_"
+    ):
         convert(tmp_path / "b.pth")
 
 
-def test_a_failed_loading_changes_nothing(tmp_path):
+def test_a_failed_load_changes_nothing(tmp_path):
     from keras_psp.weights.families.mmsegmentation import MMSEGMENTATION
 
     tensors = checkpoints.mmsegmentation(18, 3)
@@ -258,10 +262,10 @@ def test_a_failed_loading_changes_nothing(tmp_path):
         np.testing.assert_array_equal(old, new)
 
 
-# --- keras_psp's own ------------------------------------------------------------
+# --- Files of keras_psp ---------------------------------------------------------
 
 
-def test_own_files(tmp_path, capsys):
+def test_keras_psp_files_open_with_and_without_options(tmp_path, capsys):
     model = PSPNet(3, backbone=DilatedResNet(18, stem_filters=(8,)), class_names=["a", "b", "c"])
     model.save(tmp_path / "a.keras")
     again = convert(tmp_path / "a.keras")
@@ -274,15 +278,15 @@ def test_own_files(tmp_path, capsys):
         convert(tmp_path / "a.keras", backbone="resnet50")
 
 
-def test_a_keras_file_cannot_open_others(tmp_path):
+def test_a_keras_file_cannot_open_other_files(tmp_path):
     config = PSPNet(3, backbone=DilatedResNet(18, stem_filters=(8,))).get_config()
     assert PSPNet.from_config({**config, "weights": "/nowhere.pth"}).num_classes == 3
 
 
-def test_other_keras_files_are_refused(tmp_path):
+def test_keras_files_of_other_models_are_refused(tmp_path):
     inputs = keras.Input((4,))
     keras.Model(inputs, keras.layers.Dense(2)(inputs)).save(tmp_path / "a.keras")
-    with pytest.raises(WeightsFileError, match="holds a Functional, no PSPNet"):
+    with pytest.raises(WeightsFileError, match="contains a Functional, not a PSPNet"):
         convert(tmp_path / "a.keras")
     lambdas = keras.Model(inputs, keras.layers.Lambda(lambda x: x)(inputs))
     lambdas.save(tmp_path / "b.keras")
@@ -290,10 +294,10 @@ def test_other_keras_files_are_refused(tmp_path):
         convert(tmp_path / "b.keras")
     content = (tmp_path / "a.keras").read_bytes()
     (tmp_path / "c.keras").write_bytes(content[: len(content) // 2])
-    with pytest.raises(WeightsFileError, match="cut short"):
+    with pytest.raises(WeightsFileError, match="truncated"):
         convert(tmp_path / "c.keras")
 
 
-def test_suffixes_have_one_order_of_axes():
+def test_torch_and_mxnet_kernels_share_their_axis_order():
     assert TORCH.axes == MXNET.axes == (2, 3, 1, 0)
     assert KERAS.axes == (0, 1, 2, 3)

@@ -9,7 +9,8 @@ import writers
 from keras_psp import DilatedBackbone, DilatedResNet, PSPNet
 from keras_psp.weights import WeightsFileError, read_checkpoint
 from keras_psp.weights.families.imagenet import APPLICATIONS
-from keras_psp.weights.opening import Backbone, applications_tensors
+from keras_psp.weights.imagenet import applications_tensors
+from keras_psp.weights.transfer import BackboneWeights
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 IMAGE = np.random.default_rng(0).integers(0, 256, (1, 65, 57, 3)).astype("float32")
@@ -21,7 +22,7 @@ def small(num_classes=3, **arguments):
 
 
 def randomize(model):
-    """Random biases and statistics, which start as zeros and ones."""
+    """Sets random biases and statistics in place of zeros and ones."""
     random = np.random.default_rng(1)
     for layer in model.layers:
         for variable in layer.weights:
@@ -31,18 +32,20 @@ def randomize(model):
                 variable.assign(random.uniform(0.5, 1.5, variable.shape))
 
 
-# --- Of a whole network ---------------------------------------------------------
+# --- A whole network ------------------------------------------------------------
 
 
-def test_another_number_of_classes_starts_a_new_classifier(tmp_path, capsys):
+def test_another_number_of_classes_gets_new_classifiers(tmp_path, capsys):
     trained = small(class_names=["a", "b", "c"], align_corners=False, bin_sizes=(1, 2))
     trained.save(tmp_path / "trained.keras")
     for weights in (trained, tmp_path / "trained.keras", str(tmp_path / "trained.keras")):
         model = PSPNet(num_classes=7, weights=weights)
         assert (model.num_classes, model.align_corners, model.bin_sizes) == (7, False, (1, 2))
         assert model.class_names is None
-        told = capsys.readouterr().err
-        assert "taken over but for classifier, auxiliary_head/classifier, which start anew" in told
+        printed = capsys.readouterr().err
+        assert (
+            "except classifier, auxiliary_head/classifier, which are newly initialized" in printed
+        )
         for new, old in zip(model.backbone.weights, trained.backbone.weights, strict=True):
             np.testing.assert_array_equal(new, old)
         np.testing.assert_array_equal(
@@ -52,7 +55,7 @@ def test_another_number_of_classes_starts_a_new_classifier(tmp_path, capsys):
         assert model.predict(IMAGE, verbose=0).shape == (1, 65, 57, 7)
 
 
-def test_the_same_classes_are_taken_over_whole(capsys):
+def test_the_same_number_of_classes_copies_all_weights(capsys):
     trained = small(class_names=["a", "b", "c"])
     model = PSPNet(weights=trained, dropout=0.5)
     assert capsys.readouterr().err == ""
@@ -65,12 +68,12 @@ def test_the_auxiliary_head_can_be_dropped_and_added(capsys):
     assert PSPNet(weights=trained, aux_weight=0).aux_weight == 0
     bare = small(aux_weight=0)
     model = PSPNet(weights=bare, aux_weight=0.4)
-    assert "start anew" in capsys.readouterr().err
+    assert "newly initialized" in capsys.readouterr().err
     np.testing.assert_array_equal(model(IMAGE), bare(IMAGE))
 
 
 def test_arguments_that_change_the_networks_shape_are_refused():
-    with pytest.raises(ValueError, match=r"pyramid_pooling/level.*leave the arguments"):
+    with pytest.raises(ValueError, match=r"pyramid_pooling/level.*leave out the arguments"):
         PSPNet(weights=small(), reduction=16)
     with pytest.raises(ValueError, match=r"trained with bin_sizes=\(1, 2, 3, 6\), not \(6, 3, 2"):
         PSPNet(weights=small(), bin_sizes=(6, 3, 2, 1))
@@ -78,7 +81,7 @@ def test_arguments_that_change_the_networks_shape_are_refused():
         PSPNet(weights=small(), backbone="resnet50")
 
 
-def test_a_network_on_any_backbone_is_taken_over(tmp_path):
+def test_a_network_on_any_backbone_is_copied(tmp_path):
     mobile = keras.applications.MobileNetV3Small(
         include_top=False, weights=None, input_shape=(None, None, 3)
     )
@@ -89,7 +92,7 @@ def test_a_network_on_any_backbone_is_taken_over(tmp_path):
     np.testing.assert_allclose(model(IMAGE), trained(IMAGE), rtol=1e-5, atol=1e-12)
 
 
-def test_a_backbone_of_the_users_own_gets_every_weight():
+def test_a_backbone_passed_by_the_user_gets_all_weights():
     mobile = keras.applications.MobileNetV2(
         include_top=False, weights=None, input_shape=(None, None, 3)
     )
@@ -104,7 +107,7 @@ def test_a_backbone_of_the_users_own_gets_every_weight():
 
 
 @pytest.mark.parametrize("half", ["encoder", "decoder"])
-def test_either_half_of_csails_brings_the_other(half, tmp_path):
+def test_either_half_of_a_csail_network_loads_the_other(half, tmp_path):
     encoder = checkpoints.csail_encoder()
     writers.write_torch(tmp_path / "encoder_epoch_20.pth", encoder)
     writers.write_torch(tmp_path / "decoder_epoch_20.pth", checkpoints.csail_decoder())
@@ -113,7 +116,7 @@ def test_either_half_of_csails_brings_the_other(half, tmp_path):
     np.testing.assert_array_equal(model.backbone.stem[0].conv.kernel, expected)
 
 
-def test_precision_is_the_users_or_keras_own(tmp_path):
+def test_precision_is_the_users_or_keras_default(tmp_path):
     trained = small(dtype="float32")
     assert PSPNet(weights=trained, dtype="mixed_bfloat16").backbone.compute_dtype == "bfloat16"
     writers.write_torch(tmp_path / "a.pth", checkpoints.mmsegmentation(18, 3))
@@ -142,11 +145,11 @@ def test_a_model_with_weights_saves_and_loads_without_the_file(tmp_path):
     np.testing.assert_array_equal(model(IMAGE), again(IMAGE))
 
 
-# --- Of a backbone --------------------------------------------------------------
+# --- A backbone -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("depth", [18, 50])
-def test_torchvision_names(tmp_path, depth):
+def test_torchvision_files_load(tmp_path, depth):
     fc = {"fc.weight": np.ones((1000, 8), "f4"), "fc.bias": np.ones(1000, "f4")}
     tensors = checkpoints.plain_stem() | checkpoints.residual(depth, 64) | fc
     writers.write_torch(tmp_path / f"resnet{depth}.pth", tensors)
@@ -157,7 +160,7 @@ def test_torchvision_names(tmp_path, depth):
     np.testing.assert_array_equal(backbone.stages[2][1].convs[1].conv.kernel, expected)
 
 
-def test_a_backbone_of_fewer_stages_takes_those(tmp_path):
+def test_a_backbone_with_fewer_stages_loads_those(tmp_path):
     tensors = checkpoints.plain_stem() | checkpoints.residual(18, 64)
     writers.write_torch(tmp_path / "a.pth", tensors)
     backbone = DilatedResNet(18, stem_filters=(64,), num_stages=3)
@@ -168,11 +171,11 @@ def test_a_backbone_of_fewer_stages_takes_those(tmp_path):
     )
     tensors.pop("layer3.1.bn2.running_var")
     writers.write_torch(tmp_path / "a.pth", tensors)
-    with pytest.raises(WeightsFileError, match=r"a.pth: as an ImageNet ResNet .* misses layer3"):
+    with pytest.raises(WeightsFileError, match=r"a.pth: as an ImageNet ResNet .* lacks layer3"):
         PSPNet(3, backbone=DilatedResNet(18, stem_filters=(64,)), weights=tmp_path / "a.pth")
 
 
-def test_deep_stem_imagenet_files_of_semseg_and_mmsegmentation(tmp_path):
+def test_deep_stem_imagenet_files_of_semseg_and_mmsegmentation_load(tmp_path):
     semseg = checkpoints.deep_stem((64, 64, 128), [(f"conv{n}", f"bn{n}") for n in (1, 2, 3)])
     semseg |= checkpoints.residual(50, 128)
     writers.write_torch(tmp_path / "resnet50_v2.pth", semseg)
@@ -184,21 +187,21 @@ def test_deep_stem_imagenet_files_of_semseg_and_mmsegmentation(tmp_path):
     assert (model.backbone.contract_dilation, model.backbone.dilate_second) == (True, False)
 
 
-def test_a_backbone_that_cannot_have_the_weights_is_refused(tmp_path):
+def test_a_backbone_that_does_not_fit_the_weights_is_refused(tmp_path):
     tensors = checkpoints.plain_stem() | checkpoints.residual(18, 64)
     path = tmp_path / "resnet18.pth"
     writers.write_torch(path, tensors)
     with pytest.raises(ValueError, match=r"need DilatedResNet\(stem_filters=\(64,\)\), not \(64, "):
         PSPNet(3, backbone=DilatedResNet(18), weights=path)
-    with pytest.raises(ValueError, match="are a ResNet-18's, not those of backbone='resnet50'"):
+    with pytest.raises(ValueError, match="are for resnet18, not for backbone='resnet50'"):
         PSPNet(3, backbone="resnet50", weights=path)
     with pytest.raises(ValueError, match="exist for depths 18, 50, 101, not 34"):
         PSPNet(3, backbone="resnet34", weights="imagenet_mmsegmentation")
-    with pytest.raises(ValueError, match="a backbone of another kind brings its own"):
+    with pytest.raises(ValueError, match="other backbones load their own"):
         PSPNet(3, backbone=keras.applications.VGG16(weights=None), weights="imagenet")
 
 
-def test_unknown_names_are_answered_with_near_ones():
+def test_similar_names_are_suggested_for_unknown_ones():
     with pytest.raises(ValueError, match="nearest are pspnet_r50-d8_512x512_160k_ade20k"):
         PSPNet(weights="pspnet_r50-d8_512x512_160k_ade")
     with pytest.raises(ValueError, match="weights='' is empty"):
@@ -210,27 +213,27 @@ def test_unknown_names_are_answered_with_near_ones():
 
 
 @pytest.mark.parametrize("depth", [50, 101])
-def test_keras_applications_features_at_output_stride_32(depth):
+def test_features_at_output_stride_32_equal_keras_applications(depth):
     make = getattr(keras.applications, f"ResNet{depth}")
     theirs = make(include_top=False, weights=None, input_shape=(None, None, 3))
     randomize(theirs)
-    source = Backbone(APPLICATIONS, applications_tensors(theirs), "imagenet", {})
+    source = BackboneWeights(APPLICATIONS, applications_tensors(theirs), "imagenet", {})
     backbone = source.arguments["backbone"]
     config = {**backbone.get_config(), "output_stride": 32}
     given = {"num_classes": 3, "backbone": DilatedResNet.from_config(config)}
-    source = Backbone(APPLICATIONS, source.tensors, "imagenet", given)
+    source = BackboneWeights(APPLICATIONS, source.tensors, "imagenet", given)
     model = PSPNet(**source.arguments)
     source.load(model)
     pixels = np.random.default_rng(0).integers(0, 256, (1, 97, 129, 3)).astype("float32")
     expected = theirs(keras.applications.resnet50.preprocess_input(pixels.copy()))
-    found = model.backbone(model.get_layer("normalization")(pixels))[1]
-    expected, found = (keras.ops.convert_to_numpy(x) for x in (expected, found))
+    features = model.backbone(model.get_layer("normalization")(pixels))[1]
+    expected, features = (keras.ops.convert_to_numpy(x) for x in (expected, features))
     assert expected.std() > 0
-    assert np.abs(found - expected).max() <= 1e-5 * np.ptp(expected)
+    assert np.abs(features - expected).max() <= 1e-5 * np.ptp(expected)
 
 
 @pytest.mark.skipif(not DATA.exists(), reason=f"real weights and photos are not at {DATA}")
-def test_real_imagenet_weights_give_keras_applications_features_of_photos():
+def test_features_of_photos_with_real_imagenet_weights_equal_keras_applications():
     from PIL import Image
 
     path = DATA / "weights" / "resnet50_imagenet_conv1_conv4.npz"
@@ -257,16 +260,16 @@ def test_real_imagenet_weights_give_keras_applications_features_of_photos():
         prepared = keras.applications.resnet50.preprocess_input(pixels.copy())
         expected = keras.ops.convert_to_numpy(theirs(prepared))
         normalized = model.get_layer("normalization")(pixels)
-        found = keras.ops.convert_to_numpy(model.backbone(normalized)[1])
-        assert found.shape == expected.shape
-        assert np.abs(found - expected).max() <= 1e-4 * np.ptp(expected), photo.name
+        features = keras.ops.convert_to_numpy(model.backbone(normalized)[1])
+        assert features.shape == expected.shape
+        assert np.abs(features - expected).max() <= 1e-4 * np.ptp(expected), photo.name
 
 
 @pytest.mark.skipif(not DATA.exists(), reason=f"real weights are not at {DATA}")
-def test_weights_of_the_first_stages_leave_the_last_to_training(capsys):
+def test_weights_of_the_first_stages_leave_the_last_newly_initialized(capsys):
     path = DATA / "weights" / "resnet50_imagenet_conv1_conv4.npz"
     model = PSPNet(11, weights=path)
-    assert "weights up to conv4; the stages after it start anew" in capsys.readouterr().err
+    assert "weights up to conv4; later stages are newly initialized" in capsys.readouterr().err
     assert model.backbone.num_stages == 4
     assert model.get_layer("normalization").get_config()["channel_order"] == "bgr"
     expected = read_checkpoint(path).tensors["conv3_block2_2_conv/kernel"]

@@ -23,11 +23,11 @@ from keras_psp.weights import WeightsFileError, presets, store
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (1, 65, 57, 3)).astype("float32")
 PUBLISHED = [preset for preset in keras_psp.list_presets() if preset.url]
-BOXED = "pspnet_r18-d8_128x128_scenes"
+BUNDLED = "pspnet_r18-d8_128x128_scenes"
 
 
 def checkpoint_of(preset):
-    """Tensors by mmsegmentation's names for a preset."""
+    """Tensors for a preset, by mmsegmentation's names."""
     depth = int(preset.backbone.removeprefix("resnet"))
     return checkpoints.mmsegmentation(depth, preset.num_classes, plain=preset.stem == "7x7")
 
@@ -44,7 +44,7 @@ def test_all_published_networks_are_listed():
         assert preset.num_classes == len(labels.labels(preset.labels).palette)
 
 
-def test_the_list_is_a_table_of_a_data_set():
+def test_the_list_is_a_table_that_can_be_limited_to_a_data_set():
     table = keras_psp.list_presets("ADE20K")
     assert len(table) == 4 and {preset.num_classes for preset in table} == {150}
     assert "pspnet_r101-d8_512x512_160k_ade20k" in repr(table) and "45.35" in repr(table)
@@ -58,7 +58,7 @@ ARCHITECTURES = {(p.backbone, p.stem, p.output_stride, p.align_corners): p for p
 
 
 @pytest.mark.parametrize("preset", ARCHITECTURES.values(), ids=lambda preset: preset.name)
-def test_every_architecture_takes_its_tensors_and_refuses_others(preset, tmp_path):
+def test_every_architecture_loads_its_tensors_and_refuses_others(preset, tmp_path):
     tensors = checkpoint_of(preset)
     model = preset.build()
     preset.family.load(model, tensors)
@@ -73,21 +73,21 @@ def test_every_architecture_takes_its_tensors_and_refuses_others(preset, tmp_pat
             preset.family.load(model, tensors | wrong)
 
 
-# --- In the box ---
+# --- The bundled preset ---------------------------------------------------------
 
 
-def test_the_network_in_the_box_knows_its_scenes_without_a_network(monkeypatch):
+def test_the_bundled_preset_predicts_scenes_without_internet_access(monkeypatch):
     monkeypatch.setenv("KERAS_PSP_MIRROR", "http://127.0.0.1:1")
-    preset = presets.find_preset(BOXED)
+    preset = presets.find_preset(BUNDLED)
     assert preset.size < 15e6
-    model = PSPNet.from_preset(BOXED)
-    known = labels.labels("scenes")
-    assert tuple(model.class_names) == tuple(known.class_names)
-    assert tuple(map(tuple, model.palette)) == known.palette
+    model = PSPNet.from_preset(BUNDLED)
+    scenes = labels.labels("scenes")
+    assert tuple(model.class_names) == tuple(scenes.class_names)
+    assert tuple(map(tuple, model.palette)) == scenes.palette
     assert model.backbone.depth == 18 and model.backbone.output_stride == preset.output_stride
     source = data.GeneratedScenes(image_size=preset.crop, counts={"val": 16})
     assert keras_psp.evaluate(model, source, split="val", progress=False).pixel_accuracy > 0.85
-    tuned = PSPNet(num_classes=3, weights=BOXED, backbone="resnet18")
+    tuned = PSPNet(num_classes=3, weights=BUNDLED, backbone="resnet18")
     kernels = (model.backbone.weights[0], tuned.backbone.weights[0])
     np.testing.assert_array_equal(*map(keras.ops.convert_to_numpy, kernels))
 
@@ -96,7 +96,7 @@ def test_the_network_in_the_box_knows_its_scenes_without_a_network(monkeypatch):
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Serves a folder; can be made slow, to be killed in the middle."""
+    """Serves a folder; can be slowed down, so that a client can be killed during a download."""
 
     daemon_threads = True
     requests = 0
@@ -120,7 +120,7 @@ class Handler(http.server.SimpleHTTPRequestHandler):
 
 @pytest.fixture
 def host(tmp_path, monkeypatch):
-    """A stand-in for the presets' host, and an empty cache."""
+    """A local server in place of the presets' host, and an empty cache."""
     folder = tmp_path / "host"
     folder.mkdir()
     server = Server(("127.0.0.1", 0), functools.partial(Handler, directory=str(folder)))
@@ -134,7 +134,7 @@ def host(tmp_path, monkeypatch):
 
 
 def publish(host, monkeypatch, name="pspnet_r18-d8_512x1024_80k_cityscapes"):
-    """Put a checkpoint for the preset on the host; its name carries its digest."""
+    """Puts a checkpoint for the preset on the host, with its digest in its name."""
     preset = presets.find_preset(name)
     path = host.folder / "file.pth"
     writers.write_torch(path, {"meta": {}, "state_dict": checkpoint_of(preset)})
@@ -143,8 +143,8 @@ def publish(host, monkeypatch, name="pspnet_r18-d8_512x1024_80k_cityscapes"):
     target = host.folder / url.split("/", 3)[3]
     target.parent.mkdir(parents=True)
     path.rename(target)
-    changed = {**presets._all(), name: presets.dataclasses.replace(preset, url=url)}
-    monkeypatch.setattr(presets, "_all", lambda: changed)
+    changed = {**presets.all_presets(), name: presets.dataclasses.replace(preset, url=url)}
+    monkeypatch.setattr(presets, "all_presets", lambda: changed)
     return changed[name], target
 
 
@@ -164,21 +164,21 @@ def test_a_preset_is_fetched_and_converted_once(host, monkeypatch, capsys):
     assert host.requests == 1
     assert capsys.readouterr().err.count("converting") == 1
     np.testing.assert_array_equal(first(IMAGE), second(IMAGE))
-    # With the checkpoint alone, or a damaged conversion, it's converted again.
+    # If the conversion is missing or damaged, the checkpoint is converted again.
     (store.folder() / names[1]).write_bytes(b"PK\x03\x04 damaged")
     np.testing.assert_array_equal(PSPNet.from_preset(preset.name)(IMAGE), first(IMAGE))
     assert host.requests == 1
     assert PSPNet.from_preset(preset.name, num_classes=4).num_classes == 4
 
 
-def test_a_folder_of_the_presets_name_is_not_taken_for_it(host, monkeypatch, tmp_path):
+def test_a_folder_with_a_presets_name_does_not_hide_the_preset(host, monkeypatch, tmp_path):
     preset, _ = publish(host, monkeypatch)
     monkeypatch.chdir(tmp_path)
     (tmp_path / preset.name).mkdir()
     assert PSPNet.from_preset(preset.name).num_classes == 19
 
 
-def test_what_is_kept_is_float32_whatever_the_process_computes_in(host, monkeypatch):
+def test_conversions_are_cached_in_float32_under_any_dtype_policy(host, monkeypatch):
     preset, _ = publish(host, monkeypatch)
     keras.config.set_dtype_policy("float16")
     try:
@@ -189,14 +189,16 @@ def test_what_is_kept_is_float32_whatever_the_process_computes_in(host, monkeypa
     assert {weight.dtype for weight in model.weights} == {"float32"}
 
 
-def test_a_cache_that_cannot_keep_the_conversion_gives_the_model(host, monkeypatch, capsys):
+def test_a_conversion_that_cannot_be_cached_is_returned(host, monkeypatch, capsys):
     preset, _ = publish(host, monkeypatch)
     monkeypatch.setattr(PSPNet, "save", lambda *args: (_ for _ in ()).throw(OSError("full")))
     assert PSPNet.from_preset(preset.name).num_classes == 19
-    assert "can't be kept (full); it's converted each time" in capsys.readouterr().err
+    assert (
+        "can't be saved (full); the checkpoint is converted at every use" in capsys.readouterr().err
+    )
 
 
-def test_without_a_network_it_says_which_file_to_put_where(host, monkeypatch):
+def test_without_internet_access_the_error_says_which_file_to_put_where(host, monkeypatch):
     preset, path = publish(host, monkeypatch)
     kept = path.read_bytes()
     path.unlink()
@@ -213,11 +215,11 @@ def test_without_a_network_it_says_which_file_to_put_where(host, monkeypatch):
 def test_a_file_with_another_digest_is_refused(host, monkeypatch):
     preset, path = publish(host, monkeypatch)
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(WeightsFileError, match=r"http.*cut short|http.*has the SHA-256"):
+    with pytest.raises(WeightsFileError, match=r"http.*truncated|http.*has the SHA-256"):
         PSPNet.from_preset(preset.name)
     assert cached() == []
     writers.write_torch(path, checkpoint_of(preset))
-    with pytest.raises(WeightsFileError, match=r"http.* has the SHA-256 .* its name promises"):
+    with pytest.raises(WeightsFileError, match=r"http.* has the SHA-256 .* in its name"):
         PSPNet.from_preset(preset.name)
     path.write_text("<html>moved</html>")
     with pytest.raises(WeightsFileError, match=r"http.* is a web page, not weights"):
@@ -228,9 +230,9 @@ CHILD = """
 import sys
 import keras_psp
 from keras_psp.weights import presets
-old = presets._all()
+old = presets.all_presets()
 preset = presets.dataclasses.replace(old[sys.argv[1]], url=sys.argv[2])
-presets._all = lambda: {**old, preset.name: preset}
+presets.all_presets = lambda: {**old, preset.name: preset}
 if len(sys.argv) > 3:
     from keras_psp.weights import store
     import contextlib, pathlib, time
@@ -261,7 +263,7 @@ def child(*arguments):
         process.wait()
 
 
-def test_a_download_killed_in_the_middle_leaves_nothing_that_looks_whole(host, monkeypatch):
+def test_a_download_killed_midway_leaves_no_file_that_looks_complete(host, monkeypatch):
     preset, path = publish(host, monkeypatch)
     host.delay = 0.2
     with child(preset.name, preset.url) as process:
@@ -277,7 +279,7 @@ def test_a_download_killed_in_the_middle_leaves_nothing_that_looks_whole(host, m
     assert cached() == [path.name, f"{path.stem}.v1.keras"]
 
 
-def test_a_conversion_killed_in_the_middle_leaves_nothing_that_looks_whole(host, monkeypatch):
+def test_a_conversion_killed_midway_leaves_no_file_that_looks_complete(host, monkeypatch):
     preset, path = publish(host, monkeypatch)
     with child(preset.name, preset.url, "slow") as process:
         assert any(line == b"half\n" for line in process.stdout)
@@ -288,7 +290,7 @@ def test_a_conversion_killed_in_the_middle_leaves_nothing_that_looks_whole(host,
     assert cached() == [path.name, f"{path.stem}.v1.keras"]
 
 
-def test_work_of_running_processes_is_left_alone(monkeypatch, tmp_path):
+def test_temporary_files_of_running_processes_are_kept(monkeypatch, tmp_path):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     with store.workspace() as mine:
         (mine / "half").touch()

@@ -1,9 +1,9 @@
-"""The projects whose networks are known, each by a table of its names."""
+"""The supported projects, each with a table of its tensor names."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from keras_psp.weights.families.caffe import PSPNET50, caffe
+from keras_psp.weights.families.caffe import PSPNET50, caffe_family
 from keras_psp.weights.families.csail import CSAIL
 from keras_psp.weights.families.gluoncv import GLUONCV, GLUONCV_EXPORTED
 from keras_psp.weights.families.imagenet import APPLICATIONS, TORCHVISION
@@ -13,10 +13,10 @@ from keras_psp.weights.families.mmsegmentation import (
     MMSEGMENTATION_PLAIN,
 )
 from keras_psp.weights.families.semseg import SEMSEG, SEMSEG_IMAGENET
-from keras_psp.weights.families.smp import SMP, smp
+from keras_psp.weights.families.smp import SMP, smp_family
 from keras_psp.weights.names import Family
 
-# The first that matches is taken: a deep stem has the plain one's names and more.
+# The first match counts: a deep stem contains the plain stem's names.
 NETWORKS = (
     SEMSEG,
     MMSEGMENTATION,
@@ -30,13 +30,15 @@ NETWORKS = (
 BACKBONES = (MMSEGMENTATION_IMAGENET, SEMSEG_IMAGENET, TORCHVISION, APPLICATIONS)
 
 
-def recognized(tensors: Mapping[str, Any], families=NETWORKS + BACKBONES) -> Family | None:
-    """The family that tensors of these names belong to."""
+def recognized(
+    tensors: Mapping[str, Any], families: Sequence[Family] = NETWORKS + BACKBONES
+) -> Family | None:
+    """Returns the family that tensors of these names belong to, or None."""
     for family in families:
         if family.matches(tensors):
             if family is SMP[2]:
-                return smp(tensors)
+                return smp_family(tensors)
             if family is PSPNET50:
-                return caffe(tensors)
+                return caffe_family(tensors)
             return family
     return None

@@ -1,5 +1,8 @@
 """The Caffe original (hszhao/PSPNet, evaluation/prototxt; src/caffe/layers/bn_layer.cpp)."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from keras_psp.imagenet import CAFFE_NORMALIZATION
 from keras_psp.weights.names import CAFFE, Family
 
@@ -22,8 +25,8 @@ def _family(depth, blocks, stride_in_1x1):
             "level": _named("conv5_3_pool{bins}_conv"),
             "fusion": _named("conv5_4"),
             "classifier": "conv6",
-            # Named so by readers of the published files; the repository's own prototxts
-            # are for testing and leave it out.
+            # The names in the published files; the repository's prototxts are for testing
+            # and leave the head out.
             "auxiliary": _named(f"conv4_{blocks + 1}"),
             "auxiliary_classifier": "conv6_1",
         },
@@ -39,6 +42,6 @@ PSPNET50 = _family(50, blocks=6, stride_in_1x1=True)
 PSPNET101 = _family(101, blocks=23, stride_in_1x1=False)
 
 
-def caffe(tensors) -> Family:
-    """The family of the network's depth."""
+def caffe_family(tensors: Mapping[str, Any]) -> Family:
+    """Returns the family of the network's depth."""
     return PSPNET101 if "conv4_7_3x3/0" in tensors else PSPNET50

@@ -1,7 +1,7 @@
 """CSAILVision/semantic-segmentation-pytorch (mit_semseg/models/models.py and resnet.py).
 
-Two files: encoder_epoch_N.pth and decoder_epoch_N.pth; their names are read here with
-"encoder." and "decoder." before them.
+A network is two files, encoder_epoch_N.pth and decoder_epoch_N.pth. Their tensors get the
+prefixes "encoder." and "decoder." here.
 """
 
 from keras_psp.weights.names import Family, torch_residual
@@ -19,7 +19,7 @@ CSAIL = Family(
         "auxiliary": ("decoder.cbr_deepsup.0", "decoder.cbr_deepsup.1"),
         "auxiliary_classifier": "decoder.conv_last_deepsup",
     },
-    # Sums of its own synchronised BatchNorm (mit_semseg/lib/nn/modules/batchnorm.py).
+    # Sums of its synchronized BatchNorm (mit_semseg/lib/nn/modules/batchnorm.py).
     ignored=[r".*\._tmp_running_(mean|var)", r".*\._running_iter", r"encoder\.fc\.(weight|bias)"],
     backbone={"contract_dilation": True},
     network={"align_corners": False},

@@ -5,8 +5,8 @@ from keras_psp.weights.names import MXNET, Family, Suffixes, torch_residual
 _BACKBONE = {"contract_dilation": True}
 _NETWORK = {"align_corners": True}
 
-# Files of gluon-cv 0.3, before its pyramid had bins of 6 (its commit f7c1d9e2), by the
-# hash in their names (model_store.py); shapes don't show it.
+# Files of gluon-cv 0.3, whose pyramid had bins up to 4 instead of 6 (until its commit
+# f7c1d9e2), by the hash in their names (model_store.py); shapes don't show it.
 _BINS_TO_FOUR = ("0c42cb73", "eaaa87eb", "3f1cce66", "09e79ac5", "77e69422", "0f49fb59")
 
 
@@ -36,7 +36,7 @@ GLUONCV = Family(
     describe=_describe,
 )
 
-# What net.export and collect_params().save write, without "pspnet0_" before each name.
+# Files of net.export and collect_params().save, without the prefix "pspnet0_".
 GLUONCV_EXPORTED = Family(
     name="gluon-cv exported",
     title="an exported PSPNet of gluon-cv",
@@ -64,7 +64,7 @@ GLUONCV_EXPORTED = Family(
         "auxiliary_classifier": "_fcnhead0_hybridsequential0_conv1",
     },
     suffixes=Suffixes("_weight", "_bias", "_gamma", "_beta", "_running_mean", "_running_var"),
-    # Of export_block's own preprocessing: ImageNet's mean and deviation.
+    # The preprocessing of export_block: ImageNet's mean and deviation.
     ignored=[r"_defaultpreprocess0_init_(mean|scale)", r"resnetv1s_dense0_(weight|bias)"],
     backbone=_BACKBONE,
     network=_NETWORK,

@@ -1,8 +1,8 @@
 """ImageNet ResNets with one 7x7 stem: torchvision, timm, and keras.applications.
 
-torchvision/models/resnet.py and timm/models/resnet.py share their names;
-keras/src/applications/resnet.py names its layers, strides in the 1x1 (version 1), has
-biases, which are folded into the BatchNorms, and an epsilon of its own.
+torchvision/models/resnet.py and timm/models/resnet.py share their tensor names.
+keras/src/applications/resnet.py (version 1) has named layers, strides in the 1x1
+convolution, another epsilon, and biases, which are folded into the BatchNorms.
 """
 
 from keras_psp.imagenet import CAFFE_NORMALIZATION

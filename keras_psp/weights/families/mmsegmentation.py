@@ -1,7 +1,10 @@
 """mmsegmentation (configs/pspnet; mmseg/models/backbones/resnet.py, decode_heads/psp_head.py)."""
 
 import ast
+import math
 import re
+from collections.abc import Sequence
+from typing import Any
 
 from keras_psp.weights.files import WeightsFileError
 from keras_psp.weights.names import Family, torch_residual
@@ -18,37 +21,36 @@ def _stem(stem):
 
 
 def _describe(checkpoint, arguments):
-    """What no shape shows, from the file's own meta: its configuration, classes, colours.
+    """Arguments that no shape shows, from the metadata: configuration, classes, colors.
 
-    mmsegmentation 0.x keeps the configuration's text as meta["config"], CLASSES and
-    PALETTE; 1.x as meta["cfg"] and meta["dataset_meta"].
+    mmsegmentation 0.x stores the configuration's text as meta["config"], CLASSES and
+    PALETTE; 1.x stores meta["cfg"] and meta["dataset_meta"].
     """
     meta = checkpoint.meta.get("meta")
     meta = meta if isinstance(meta, dict) else {}
     labels = meta.get("dataset_meta")
     labels = labels if isinstance(labels, dict) else {}
     config = meta.get("config") or meta.get("cfg")
-    told = _configured(config, arguments) if isinstance(config, str) else {}
+    described = _configured(config, arguments) if isinstance(config, str) else {}
     count = arguments["num_classes"]
     names = meta.get("CLASSES") or labels.get("classes")
     palette = meta.get("PALETTE") or labels.get("palette")
     if isinstance(names, tuple | list) and len(names) == count:
-        told["class_names"] = [str(name) for name in names]
+        described["class_names"] = [str(name) for name in names]
     if isinstance(palette, tuple | list) and len(palette) == count and all(map(_color, palette)):
-        told["palette"] = [list(color) for color in palette]
-    return told
+        described["palette"] = [list(color) for color in palette]
+    return described
 
 
 def _configured(config, arguments):
-    """Arguments that the text of a configuration names."""
-    told = {}
+    """Arguments in the text of a configuration."""
     backbone = dict(arguments["backbone"])
     strides = _setting(config, "strides")
     if isinstance(strides, tuple | list):
         if tuple(strides) not in _STRIDES:
             raise WeightsFileError(
-                f"its configuration has strides={strides!r}, which make no output stride of 8, "
-                "16 or 32."
+                f"its configuration has strides={strides!r}, which don't make an output stride of "
+                "8, 16 or 32."
             )
         backbone |= backbone_options(strides, _setting(config, "dilations"))
     contract = _setting(config, "contract_dilation")
@@ -57,25 +59,25 @@ def _configured(config, arguments):
     style = _setting(config, "style")
     if style is not None:
         backbone["stride_in_1x1"] = style == "caffe"
-    told["backbone"] = backbone
+    described = {"backbone": backbone}
     head = config[max(config.find("decode_head"), 0) :]
     align = _setting(head, "align_corners")
     if align is not None:
-        told["align_corners"] = bool(align)
+        described["align_corners"] = bool(align)
     scales = _setting(head, "pool_scales")
     if isinstance(scales, tuple | list) and all(isinstance(n, int) for n in scales):
-        told["bin_sizes"] = tuple(scales)
+        described["bin_sizes"] = tuple(scales)
     for key in ("mean", "std"):
         values = _setting(config, key)
         if isinstance(values, tuple | list) and len(values) == 3:
-            told[key] = tuple(float(value) for value in values)
+            described[key] = tuple(float(value) for value in values)
     if False in (_setting(config, "to_rgb"), _setting(config, "bgr_to_rgb")):
-        told["channel_order"] = "bgr"
-    return told
+        described["channel_order"] = "bgr"
+    return described
 
 
 def _setting(config, key):
-    """The first value of a key that is a number, a word, or a row of numbers; or None."""
+    """The first value of a key that is a number, a word or a tuple of numbers, or None."""
     match = re.search(rf"\b{key}=(\([^()]*\)|\[[^\[\]]*\]|'[^']*'|[\w.+-]+)", config)
     try:
         return ast.literal_eval(match[1]) if match else None
@@ -91,13 +93,11 @@ def _color(values):
     )
 
 
-def backbone_options(strides, dilations):
-    """Output stride and dilations of `DilatedResNet` for mmsegmentation's own two tuples."""
-    stride = 4
-    for step in strides:
-        stride *= step
+def backbone_options(strides: Sequence[int], dilations: Sequence[int] | None) -> dict[str, Any]:
+    """Returns `output_stride` and `dilations` of `DilatedResNet` for mmsegmentation's tuples."""
+    stride = 4 * math.prod(strides)
     usual = {8: (1, 1, 2, 4), 16: (1, 1, 1, 2), 32: (1, 1, 1, 1)}
-    options = {"output_stride": stride}
+    options: dict[str, Any] = {"output_stride": stride}
     if dilations is not None and tuple(dilations) != usual.get(stride):
         options["dilations"] = tuple(dilations)
     return options
@@ -132,7 +132,7 @@ MMSEGMENTATION_PLAIN = Family(
     describe=_describe,
 )
 
-# resnet50_v1c-2cccc1ad.pth and its like.
+# For example resnet50_v1c-2cccc1ad.pth.
 MMSEGMENTATION_IMAGENET = Family(
     name="mmsegmentation ImageNet",
     title="an ImageNet ResNetV1c of mmsegmentation",

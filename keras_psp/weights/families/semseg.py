@@ -18,7 +18,7 @@ SEMSEG = Family(
     network={"align_corners": True},
 )
 
-# initmodel/resnet50_v2.pth and its like (model/resnet.py, deep_base).
+# For example initmodel/resnet50_v2.pth (model/resnet.py, deep_base).
 SEMSEG_IMAGENET = Family(
     name="semseg ImageNet",
     title="an ImageNet ResNet of semseg",

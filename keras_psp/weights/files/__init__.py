@@ -1,4 +1,4 @@
-"""Weights files of every format, recognised by their first bytes, read without running any."""
+"""Reads weights files of every format, recognized by their first bytes; runs no code in them."""
 
 import dataclasses
 import struct
@@ -19,13 +19,17 @@ __all__ = ["Checkpoint", "WeightsFileError", "file_format", "read_checkpoint"]
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
-    """The tensors of a file and what was said beside them.
+    """The tensors and metadata of a weights file.
 
     Attributes:
         path: the file.
         format: "torch", "safetensors", "mxnet", "caffe", "npz" or "h5".
         tensors: by name; `numpy.asarray` reads one.
-        meta: what a torch checkpoint holds beside the weights.
+        meta: the other contents of a torch checkpoint.
+
+    Example:
+        checkpoint = read_checkpoint("resnet50.pth")
+        kernel = numpy.asarray(checkpoint.tensors["conv1.weight"])
     """
 
     path: Path
@@ -35,26 +39,26 @@ class Checkpoint:
 
 
 def file_format(path: str | Path) -> str:
-    """The format of a weights file, by its content.
+    """Returns the format of a weights file, determined from its contents.
 
     Raises:
-        FileNotFoundError: if there is none.
-        WeightsFileError: if it is no weights file; the sentence says what it is.
+        FileNotFoundError: if there is no such file.
+        WeightsFileError: if it isn't a weights file; the message states what it is.
     """
     path = Path(path)
     if path.is_dir():
-        raise WeightsFileError(f"{path} is a folder; give the weights file in it.")
+        raise WeightsFileError(f"{path} is a folder; pass the weights file in it.")
     if not path.exists():
-        raise FileNotFoundError(f"{path} doesn't exist; give the path of a weights file.")
+        raise FileNotFoundError(f"{path} doesn't exist; pass the path of a weights file.")
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(512)
     if size == 0:
-        raise WeightsFileError(f"{path} is empty; fetch it again.")
+        raise WeightsFileError(f"{path} is empty; download it again.")
     if head.lstrip()[:5].lower().startswith((b"<!", b"<?", b"<html", b"<head", b"<body")):
         raise WeightsFileError(
-            f"{path} is a web page, not weights: the download was answered by an error or login "
-            "page; fetch it again in a browser."
+            f"{path} is a web page, not weights: the server answered with an error or login page; "
+            "download it again in a browser."
         )
     if head.startswith(b"version https://git-lfs"):
         raise WeightsFileError(
@@ -75,8 +79,8 @@ def file_format(path: str | Path) -> str:
     if looks_like_caffe(head):
         return "caffe"
     raise WeightsFileError(
-        f"{path} is no weights file that is known here: not one of PyTorch, safetensors, MXNet, "
-        "Caffe, Keras or numpy."
+        f"{path} isn't a weights file of a supported format: PyTorch, safetensors, MXNet, Caffe, "
+        "Keras or NumPy."
     )
 
 
@@ -86,7 +90,7 @@ def _archive_format(path):
             names = archive.namelist()
     except zipfile.BadZipFile as error:
         raise WeightsFileError(
-            f"{path} begins as a PyTorch or Keras file but is cut short; fetch it again."
+            f"{path} begins like a PyTorch or Keras file but is truncated; download it again."
         ) from error
     if "config.json" in names and "metadata.json" in names:
         return "keras"
@@ -96,10 +100,11 @@ def _archive_format(path):
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
-    """The tensors in a weights file; big ones are read from the disk when used.
+    """Reads the tensors of a weights file; large ones are read from disk when used.
 
     Raises:
-        FileNotFoundError, WeightsFileError: in one sentence, see `file_format`.
+        FileNotFoundError: if there is no such file.
+        WeightsFileError: if the file is damaged, unsafe or of an unknown format.
     """
     path = Path(path)
     meta: Mapping[str, Any] = {}
@@ -124,19 +129,19 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     except Exception as error:  # a damaged file can raise anything in its reader
         raise _damaged(path, error) from error
     if not tensors:
-        raise WeightsFileError(f"{path} holds no tensors.")
+        raise WeightsFileError(f"{path} contains no tensors.")
     return Checkpoint(path, kind, tensors, meta)
 
 
 def _damaged(path, error):
     return WeightsFileError(
-        f"{path} is damaged or cut short ({type(error).__name__}: {printable(error)}); fetch it "
-        "again."
+        f"{path} is damaged or truncated ({type(error).__name__}: {printable(error)}); download "
+        "it again."
     )
 
 
 def _state_dict(content):
-    """The names and tensors of whatever torch.save was given, and the rest of it."""
+    """Splits the object passed to torch.save into its tensors by name, and the rest."""
     meta = {}
     for key in ("state_dict", "model", "model_state_dict", "state_dict_ema"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
@@ -144,13 +149,15 @@ def _state_dict(content):
             content = content[key]
             break
     if not isinstance(content, dict):
-        raise WeightsFileError("it holds no state dict; save model.state_dict() and convert that.")
+        raise WeightsFileError(
+            "it contains no state dict; save model.state_dict() and convert that."
+        )
     tensors = {
         name: value
         for name, value in content.items()
         if isinstance(name, str) and isinstance(value, TorchTensor)
     }
-    # DataParallel and DistributedDataParallel put this before every name.
+    # DataParallel and DistributedDataParallel add this prefix to all names.
     if all(name.startswith("module.") for name in tensors):
         tensors = {name.removeprefix("module."): value for name, value in tensors.items()}
     return tensors, meta

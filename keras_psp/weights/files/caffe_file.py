@@ -1,6 +1,6 @@
-"""Caffe's .caffemodel files: the blobs of a NetParameter message.
+"""Reads Caffe's .caffemodel files: the blobs of a NetParameter message.
 
-Only the fields that hold weights are read, straight from protobuf's wire format
+Only the fields with weights are read, directly from protobuf's wire format
 (caffe.proto: NetParameter.layer = 100, .layers = 2 of V1; LayerParameter.name = 1,
 .blobs = 7; V1LayerParameter.name = 4, .blobs = 6; BlobProto.shape = 7, .data = 5,
 .double_data = 8, .num, .channels, .height, .width = 1 to 4).
@@ -15,11 +15,11 @@ import numpy as np
 from keras_psp.weights.files.errors import WeightsFileError, printable
 
 _VARINT, _EIGHT_BYTES, _BYTES, _FOUR_BYTES = 0, 1, 2, 5
-_LAYER_FIELDS = {100: (1, 7), 2: (4, 6)}  # of the net: (name, blobs) of a layer
+_LAYER_FIELDS = {100: (1, 7), 2: (4, 6)}  # field of the net: (name, blobs) of a layer
 
 
 def read_caffe(path: str | Path) -> dict[str, np.ndarray]:
-    """Blobs by "layer/index", mapped from the file where they are stored in one piece."""
+    """Reads blobs by "layer/index"; those stored contiguously are mapped from the file."""
     buffer = np.memmap(path, "u1", "r")
     view = memoryview(buffer)  # type: ignore[arg-type]
     blobs = {}
@@ -48,12 +48,12 @@ def _fields(view):
             if size is None:
                 size, position = _varint(view, position)
             if position + size > len(view):
-                raise WeightsFileError("a message reaches beyond its end: it is cut short.")
+                raise WeightsFileError("a message extends past the end: it is truncated.")
             value, position = view[position : position + size], position + size
         else:
-            raise WeightsFileError(f"it holds protobuf's unused wire type {kind}.")
+            raise WeightsFileError(f"it contains protobuf's unused wire type {kind}.")
         if field == 0:
-            raise WeightsFileError("it holds protobuf's forbidden field 0.")
+            raise WeightsFileError("it contains protobuf's forbidden field 0.")
         yield field, kind, value
 
 
@@ -61,7 +61,7 @@ def _varint(view, position):
     value = shift = 0
     while True:
         if position >= len(view) or shift > 63:
-            raise WeightsFileError("a number in it doesn't end: it is cut short.")
+            raise WeightsFileError("a number in it doesn't end: it is truncated.")
         byte = view[position]
         value |= (byte & 0x7F) << shift
         position, shift = position + 1, shift + 7
@@ -76,7 +76,7 @@ def _blob(view, layer):
             shape = _dimensions(value)
         elif field in (1, 2, 3, 4) and kind == _VARINT:
             sizes[field] = value
-        elif field == 5:  # packed, or one float a field
+        elif field == 5:  # packed, or one float per field
             pieces.append(np.frombuffer(value, "<f4"))
         elif field == 8:
             pieces.append(np.frombuffer(value, "<f8"))
@@ -86,7 +86,7 @@ def _blob(view, layer):
     if data.size != math.prod(shape):
         raise WeightsFileError(
             f"layer {printable(layer)} has {data.size} numbers for a blob of shape "
-            f"{tuple(shape)}: it is damaged or stores weights in a way that isn't supported."
+            f"{tuple(shape)}: it is damaged or stores weights in an unsupported way."
         )
     return data.reshape(shape)
 
@@ -107,5 +107,5 @@ def _dimensions(view):
 
 
 def looks_like_caffe(head: bytes) -> bool:
-    """Whether the first bytes can be a NetParameter: its name, or its first layer."""
+    """Returns whether the first bytes can be a NetParameter: its name, or its first layer."""
     return head[:1] == b"\x0a" or head[:2] == struct.pack("<H", 0x06A2) or head[:1] == b"\x12"

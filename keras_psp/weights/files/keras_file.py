@@ -1,4 +1,4 @@
-"""Weights that Keras or numpy saved: .npz by Keras' names, .h5 of keras.applications."""
+"""Reads weights saved by Keras or NumPy: .npz by Keras' names, .h5 of keras.applications."""
 
 import zipfile
 from pathlib import Path
@@ -7,12 +7,12 @@ import numpy as np
 
 from keras_psp.weights.files.errors import WeightsFileError
 
-# Weights hardly compress: what unpacks to much more than its file is a trap.
+# Weights hardly compress: a file that unpacks to much more than its size is malicious.
 _UNPACKS_TO = 20
 
 
 def read_npz(path: str | Path) -> dict[str, np.ndarray]:
-    """Arrays of an .npz file; no pickled objects."""
+    """Reads the arrays of an .npz file; refuses pickled objects."""
     with zipfile.ZipFile(path) as archive:
         _check_size(path, sum(entry.file_size for entry in archive.infolist()))
     with np.load(path, allow_pickle=False) as file:
@@ -20,7 +20,7 @@ def read_npz(path: str | Path) -> dict[str, np.ndarray]:
 
 
 def read_h5(path: str | Path) -> dict[str, np.ndarray]:
-    """Weights of keras.applications' .h5 files, by "layer/variable"."""
+    """Reads the weights of keras.applications' .h5 files, by "layer/variable"."""
     import h5py
 
     datasets = {}
@@ -28,15 +28,15 @@ def read_h5(path: str | Path) -> dict[str, np.ndarray]:
         root = file.get("model_weights", file)
         if "layer_names" not in root.attrs:
             raise WeightsFileError(
-                "it is an HDF5 file but not one of keras.applications; a .weights.h5 goes into "
-                "the model that wrote it by model.load_weights(path)."
+                "it is an HDF5 file but not one of keras.applications; load a .weights.h5 into the "
+                "model that wrote it with model.load_weights(path)."
             )
 
         def collect(name, item):
             if not isinstance(item, h5py.Dataset):
                 return
             if item.external or item.is_virtual:
-                raise WeightsFileError("it takes numbers from other files, which isn't allowed.")
+                raise WeightsFileError("it refers to data in other files, which isn't allowed.")
             layer, variable = name.split("/")[-2:]
             datasets[f"{layer}/{variable.removesuffix(':0')}"] = item
 

@@ -1,4 +1,4 @@
-"""MXNet's .params files: named arrays (src/ndarray/ndarray.cc, NDArray::Save)."""
+"""Reads MXNet's .params files: named arrays (src/ndarray/ndarray.cc, NDArray::Save)."""
 
 import math
 import re
@@ -15,23 +15,23 @@ _DTYPES = {7: "?", 0: "<f4", 1: "<f8", 2: "<f2", 3: "<u1", 4: "<i4", 5: "<i1", 6
 
 
 def read_mxnet(path: str | Path) -> dict[str, np.ndarray]:
-    """Arrays by name, mapped from the file."""
+    """Reads arrays by name, mapped from the file."""
     path = Path(path)
     buffer = np.memmap(path, "u1", "r")
     reader = _Reader(buffer)
     magic, _, count = reader.take("<QQQ")
     if magic != MAGIC:
-        raise WeightsFileError("it doesn't begin as a .params file of MXNet does.")
+        raise WeightsFileError("it doesn't begin like a .params file of MXNet.")
     arrays = [reader.array() for _ in range(count)]
     (named,) = reader.take("<Q")
     if named != count:
-        raise WeightsFileError(f"it has {count} arrays but {named} names; it needs names.")
+        raise WeightsFileError(f"it has {count} arrays but {named} names; all arrays need names.")
     names = []
     for _ in range(named):
         (length,) = reader.take("<Q")
         names.append(bytes(reader.bytes(length)).decode())
-    # HybridBlock.export writes "arg:" before parameters and "aux:" before statistics.
-    # Gluon counts the networks of a process: pspnet0_, pspnet1_ ...
+    # HybridBlock.export prefixes parameters with "arg:" and statistics with "aux:".
+    # Gluon numbers the networks of a process: pspnet0_, pspnet1_ ...
     names = [re.sub(r"^(arg:|aux:)?(pspnet\d+_)?", "", name) for name in names]
     return dict(zip(names, arrays, strict=True))
 
@@ -40,27 +40,27 @@ class _Reader:
     def __init__(self, buffer):
         self._buffer, self._position = buffer, 0
 
-    def bytes(self, size):
+    def bytes(self, size: int) -> np.ndarray:
         end = self._position + size
         if end > self._buffer.size:
-            raise WeightsFileError("it is cut short; fetch it again.")
+            raise WeightsFileError("it is truncated; download it again.")
         piece = self._buffer[self._position : end]
         self._position = end
         return piece
 
-    def take(self, layout):
+    def take(self, layout: str) -> tuple:
         return struct.unpack(layout, self.bytes(struct.calcsize(layout)).tobytes())
 
-    def array(self):
+    def array(self) -> np.ndarray:
         (magic,) = self.take("<I")
         if magic in (_V2, _V3):
             (storage,) = self.take("<i")
             if storage != 0:
-                raise WeightsFileError("it holds sparse arrays, which no PSPNet has.")
+                raise WeightsFileError("it contains sparse arrays, which a PSPNet doesn't have.")
             shape = self._shape("<i", "<q")
         elif magic == _LEGACY_V1:
             shape = self._shape("<I", "<q")
-        else:  # older still: the number was the count of dimensions
+        else:  # the oldest format begins with the number of dimensions
             self._position -= 4
             shape = self._shape("<I", "<I")
         if not shape:
@@ -68,7 +68,7 @@ class _Reader:
         self.take("<ii")  # device
         (code,) = self.take("<i")
         if code not in _DTYPES:
-            raise WeightsFileError(f"it holds numbers of MXNet's unknown type {code}.")
+            raise WeightsFileError(f"it contains numbers of an unknown type, {code}.")
         dtype = np.dtype(_DTYPES[code])
         return self.bytes(math.prod(shape) * dtype.itemsize).view(dtype).reshape(shape)
 

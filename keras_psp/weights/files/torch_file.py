@@ -1,9 +1,9 @@
-"""PyTorch's .pth files, read without PyTorch and without running anything in them.
+"""Reads PyTorch's .pth files without PyTorch and without running code in them.
 
-A .pth file is a pickle, that is, a small program. This reader knows the few names that
-a state dict needs and refuses all others, so that nothing a file asks for is ever
-called; the numbers are mapped from the disk when they are used. Both formats are read:
-the zip archive of torch 1.6 and later and the older row of pickles.
+A .pth file is a pickle, which is a small program. This reader knows the few names that
+a state dict needs and refuses all others, so that a file can't call anything. The
+numbers are mapped from disk when they are used. Both formats are supported: the zip
+archive of torch 1.6 and later, and the older sequence of pickles.
 """
 
 import collections
@@ -14,6 +14,7 @@ import pickletools
 import struct
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -34,7 +35,7 @@ _DTYPES = {
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LARGEST_PICKLE = 1 << 24
 _DEEPEST = 100
-# Found beside the weights in training checkpoints; their values are of no use here.
+# Other contents of training checkpoints; their values aren't used.
 _HARMLESS = {
     ("argparse", "Namespace"),
     ("collections", "Counter"),
@@ -58,21 +59,21 @@ _HARMLESS = {
     ("torch", "device"),
     ("torch", "Size"),
 }
-# mmsegmentation's training logs, lightning's records.
+# mmsegmentation's training logs and lightning's metadata.
 _HARMLESS_PACKAGES = ("mmcv.", "mmengine.", "mmseg.", "omegaconf.", "pytorch_lightning.")
 
 
 class _Fixed:
-    """What a pickle may make but not change."""
+    """Base class of objects that a pickle may create but not change."""
 
     __slots__ = ()
 
     def __setstate__(self, state):
-        raise WeightsFileError("it tries to change the reader's own parts.")
+        raise WeightsFileError("it tries to change the reader's internals.")
 
 
 class TorchTensor(_Fixed):
-    """A tensor of a file; `numpy.asarray` reads its numbers."""
+    """A tensor in a file; `numpy.asarray` reads its numbers."""
 
     __slots__ = ("_offset", "_storage", "_strides", "shape")
 
@@ -81,16 +82,16 @@ class TorchTensor(_Fixed):
         self.shape = tuple(int(n) for n in shape)
         self._strides = tuple(int(n) for n in strides)
 
-    def check(self):
-        """Refuse a tensor that isn't wholly in its storage."""
+    def check(self) -> None:
+        """Refuses a tensor that isn't entirely in its storage."""
         sizes, strides = self.shape, self._strides
         if 0 in sizes:
             return
         last = self._offset + sum((n - 1) * step for n, step in zip(sizes, strides, strict=True))
         if self._offset < 0 or min(strides, default=0) < 0 or last >= self._storage.size:
-            raise WeightsFileError("a tensor reaches beyond its storage; it is damaged.")
+            raise WeightsFileError("a tensor extends past its storage; it is damaged.")
         if math.prod(sizes) > self._storage.size:
-            raise WeightsFileError("a tensor repeats its numbers, which no weights do.")
+            raise WeightsFileError("a tensor repeats its numbers, which weights never do.")
 
     def __array__(self, dtype=None, copy=None):
         flat = self._storage.numbers()
@@ -115,29 +116,29 @@ class _Storage(_Fixed):
         self.tensors = []
 
     @property
-    def key(self):
+    def key(self) -> str:
         return self._key
 
     @property
-    def attached(self):
+    def attached(self) -> bool:
         return self._path is not None
 
     @property
-    def size(self):
+    def size(self) -> int:
         return self._size
 
     @property
-    def bytes(self):
+    def bytes(self) -> int:
         return self._size * (2 if self._dtype == "bfloat16" else np.dtype(self._dtype).itemsize)
 
-    def attach(self, path, start):
-        """Say where the numbers are, once it is sure that all of them are there."""
+    def attach(self, path: Path, start: int) -> None:
+        """Sets where the numbers are, after the caller has checked that all are present."""
         self._path, self._start = path, start
         for tensor in self.tensors:
             tensor.check()
 
-    def numbers(self):
-        if self.bytes == 0:  # an empty map is an error
+    def numbers(self) -> np.ndarray:
+        if self.bytes == 0:  # an empty file can't be mapped
             raw = np.zeros(0, "u1")
         else:
             mapped = np.memmap(self._path, "u1", "r", offset=self._start, shape=(self.bytes,))
@@ -148,7 +149,7 @@ class _Storage(_Fixed):
 
 
 class _Callable:
-    """Stands for a name in a pickle; can be called, but not changed by the pickle."""
+    """Replaces a name in a pickle, which can call it but not change it."""
 
     __slots__ = ("_function", "dtype")
 
@@ -157,14 +158,14 @@ class _Callable:
         object.__setattr__(self, "dtype", dtype)
 
     def __setattr__(self, name, value):
-        raise WeightsFileError("it tries to change the reader's own parts.")
+        raise WeightsFileError("it tries to change the reader's internals.")
 
     def __call__(self, *args):
         return self._function(*args)
 
 
 def _inert():
-    """A new class for something that a weights file carries but nobody needs."""
+    """A new class for objects in a weights file that aren't used."""
 
     class Inert:
         def __new__(cls, *args, **kwargs):
@@ -179,10 +180,10 @@ def _inert():
         def __setitem__(self, key, value):
             del key, value
 
-        def append(self, value):
+        def append(self, value: Any) -> None:
             del value
 
-        def extend(self, values):
+        def extend(self, values: Any) -> None:
             del values
 
         add = append
@@ -191,9 +192,9 @@ def _inert():
 
 
 def _rebuild_tensor(storage, offset, shape, strides, *rest):
-    del rest  # whether it is trained, hooks
+    del rest  # requires_grad and hooks
     if not isinstance(storage, _Storage):
-        raise WeightsFileError("a tensor in it has no storage.")
+        raise WeightsFileError("it contains a tensor without a storage.")
     tensor = TorchTensor(storage, offset, shape, strides)
     storage.tensors.append(tensor)
     return tensor
@@ -214,7 +215,7 @@ class _Unpickler(pickle.Unpickler):
         super().__init__(file, encoding="utf-8", errors="replace")
         self._storages = storages
 
-    def find_class(self, module, name):
+    def find_class(self, module: str, name: str) -> Any:
         module = {"__builtin__": "builtins", "copy_reg": "copyreg"}.get(module, module)
         known = _NAMES.get((module, name))
         if known is not None:
@@ -225,18 +226,18 @@ class _Unpickler(pickle.Unpickler):
         shown = printable(f"{module}.{name}")
         if module.startswith(("torch.nn.", "model", "segmentation_models", "gluoncv")):
             raise WeightsFileError(
-                f"it holds a whole pickled model ({shown}), which only its own code can "
+                f"it contains a whole pickled model ({shown}), which only its own code can "
                 "open; save model.state_dict() there and convert that."
             )
         raise WeightsFileError(
-            f"it asks to run {shown}, which no weights need; nothing was run. Don't use "
+            f"it asks to run {shown}, which weights never need; nothing was run. Don't use "
             "the file unless you know who made it."
         )
 
-    def persistent_load(self, reference):
+    def persistent_load(self, reference: Any) -> Any:
         kind, storage, key, _, size, *_ = reference
         if kind != "storage" or getattr(storage, "dtype", None) is None:
-            raise WeightsFileError("it refers to something that is no storage of numbers.")
+            raise WeightsFileError("it refers to something that isn't a storage of numbers.")
         return self._storages.setdefault(key, _Storage(storage, key, size))
 
 
@@ -244,7 +245,7 @@ _TORCH_DTYPES = {"float32", "float64", "float16", "bfloat16", "int64", "int32", 
 
 
 def _load(file, storages):
-    """The next pickle in a file, once it is sure that it is no trap."""
+    """Loads the next pickle in a file after checking that it is harmless."""
     start = file.tell()
     _scan(file)
     end = file.tell()
@@ -253,22 +254,22 @@ def _load(file, storages):
 
 
 def _scan(file):
-    """Read a pickle's instructions without following them; refuse traps.
+    """Reads a pickle's instructions without running them; refuses malicious ones.
 
-    A few bytes can ask for gigabytes (a memo of 2^32 places), and values nested
-    without end overflow the stack of the interpreter.
+    A few bytes can request gigabytes (a memo of 2^32 entries), and deeply nested values
+    overflow the interpreter's stack.
     """
     start, stack, marks, memo = file.tell(), [], [], {}
     for operation, argument, position in pickletools.genops(file):
         if position - start > _LARGEST_PICKLE:
-            raise WeightsFileError("its list of tensors is absurdly large.")
+            raise WeightsFileError("its list of tensors is too large.")
         name = operation.name
         if name == "MARK":
             marks.append(len(stack))
             continue
         if name in ("PUT", "BINPUT", "LONG_BINPUT"):
             if argument > position - start:
-                raise WeightsFileError("it asks for absurdly much memory.")
+                raise WeightsFileError("it requests too much memory.")
             memo[argument] = stack[-1]
         elif name == "MEMOIZE":
             memo[len(memo)] = stack[-1]
@@ -281,11 +282,11 @@ def _scan(file):
             if operation.stack_after:
                 stack.append(max(taken, default=-1) + 1)
                 if stack[-1] > _DEEPEST:
-                    raise WeightsFileError("its values are nested absurdly deep.")
+                    raise WeightsFileError("its values are nested too deeply.")
 
 
 def _taken(operation, stack, marks):
-    """Depths of the values that an instruction takes from the stack."""
+    """Removes an instruction's arguments from the stack; returns their nesting depths."""
     before = operation.stack_before
     if any(kind.name == "mark" for kind in before):
         start = marks.pop() - sum(
@@ -305,11 +306,11 @@ def _until_mark(kinds):
         yield kind
 
 
-def read_torch(path: str | Path):
-    """The object in a .pth file, with `TorchTensor` in place of tensors.
+def read_torch(path: str | Path) -> Any:
+    """Reads the object in a .pth file, with a `TorchTensor` for each tensor.
 
     Raises:
-        WeightsFileError: for a file that is damaged or would run code.
+        WeightsFileError: if the file is damaged or would run code.
     """
     path = Path(path)
     try:
@@ -318,8 +319,8 @@ def read_torch(path: str | Path):
         raise
     except Exception as error:  # a damaged pickle can raise anything
         raise WeightsFileError(
-            f"it is damaged or cut short ({type(error).__name__}: {printable(error)}); fetch it "
-            "again."
+            f"it is damaged or truncated ({type(error).__name__}: {printable(error)}); download "
+            "it again."
         ) from error
 
 
@@ -334,7 +335,7 @@ def _read_zip(path):
                 )
         pickles = [name for name in entries if name.endswith("/data.pkl")]
         if len(pickles) != 1:
-            raise WeightsFileError("it is a zip archive but not one of torch.save.")
+            raise WeightsFileError("it is a zip archive but not one written by torch.save.")
         folder = pickles[0].removesuffix("data.pkl")
         if f"{folder}constants.pkl" in entries:
             raise WeightsFileError(
@@ -343,15 +344,15 @@ def _read_zip(path):
         order = f"{folder}byteorder"
         sizes = {pickles[0]: _LARGEST_PICKLE, order: 16}
         if any(entries[name].file_size > size for name, size in sizes.items() if name in entries):
-            raise WeightsFileError("its list of tensors is absurdly large.")
+            raise WeightsFileError("its list of tensors is too large.")
         if order in entries and archive.read(order) != b"little":
-            raise WeightsFileError("its numbers are in big-endian order, which isn't supported.")
+            raise WeightsFileError("its numbers are big-endian, which isn't supported.")
         storages = {}
         content = _load(io.BytesIO(archive.read(pickles[0])), storages)
         for storage in storages.values():
             entry = entries.get(f"{folder}data/{storage.key}")
             if entry is None or entry.file_size < storage.bytes:
-                raise WeightsFileError("numbers are missing; it is damaged, fetch it again.")
+                raise WeightsFileError("numbers are missing; it is damaged, download it again.")
             if entry.compress_type != zipfile.ZIP_STORED:  # torch never compresses
                 raise WeightsFileError("its numbers are compressed, which torch.save never does.")
             storage.attach(path, _start_of(path, entry))
@@ -359,14 +360,14 @@ def _read_zip(path):
 
 
 def _start_of(path, entry):
-    """Where the content of an archive's entry begins in the file."""
+    """Offset of an archive entry's contents in the file."""
     with path.open("rb") as file:
         file.seek(entry.header_offset)
         header = file.read(30)
     name, extra = struct.unpack("<HH", header[26:30])
     start = entry.header_offset + 30 + name + extra
     if start + entry.file_size > path.stat().st_size:
-        raise WeightsFileError("numbers are missing; it is cut short, fetch it again.")
+        raise WeightsFileError("numbers are missing; it is truncated, download it again.")
     return start
 
 
@@ -374,11 +375,11 @@ def _read_legacy(path):
     storages = {}
     with path.open("rb") as file:
         if _load(file, {}) != _LEGACY_MAGIC:
-            raise WeightsFileError("it is a pickle but not one of torch.save.")
+            raise WeightsFileError("it is a pickle but not one written by torch.save.")
         _load(file, {})  # protocol version
         system = _load(file, {})
         if isinstance(system, dict) and system.get("little_endian") is False:
-            raise WeightsFileError("its numbers are in big-endian order, which isn't supported.")
+            raise WeightsFileError("its numbers are big-endian, which isn't supported.")
         content = _load(file, storages)
         keys = _load(file, {})
         end = path.stat().st_size
@@ -388,8 +389,8 @@ def _read_legacy(path):
             start = position + 8  # after the number of elements
             position = start + storage.bytes
             if position > end:
-                raise WeightsFileError("numbers are missing; it is cut short, fetch it again.")
+                raise WeightsFileError("numbers are missing; it is truncated, download it again.")
             storage.attach(path, start)
         if not all(storage.attached for storage in storages.values()):
-            raise WeightsFileError("numbers are missing; it is damaged, fetch it again.")
+            raise WeightsFileError("numbers are missing; it is damaged, download it again.")
     return content

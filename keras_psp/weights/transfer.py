@@ -1,0 +1,162 @@
+"""Transfer of trained weights to a new PSPNet: the arguments they need, and what is copied."""
+
+import dataclasses
+import functools
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from keras_psp.layers.backbone import DilatedBackbone
+from keras_psp.layers.resnet import DilatedResNet
+from keras_psp.models.pspnet import PSPNet
+from keras_psp.weights.files.errors import naming
+from keras_psp.weights.names import Family
+
+
+@dataclasses.dataclass
+class BackboneWeights:
+    """ImageNet weights of a ResNet, for the backbone of a new PSPNet.
+
+    Attributes:
+        family, tensors: the table of names, and the tensors under these names.
+        name: the weights' name in messages.
+        given: the arguments that the user passed to `PSPNet`.
+    """
+
+    family: Family
+    tensors: Mapping[str, Any]
+    name: str
+    given: Mapping[str, Any]
+
+    @functools.cached_property
+    def architecture(self) -> dict[str, Any]:
+        """Arguments of a `DilatedResNet` with the stages in the tensors."""
+        return self.family.backbone_architecture(self.tensors)
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Arguments of the new PSPNet: the user's, and a backbone that fits the weights."""
+        architecture = {"stride_in_1x1": False, **self.architecture, "num_stages": 4}
+        backbone = self.given.get("backbone")
+        if isinstance(backbone, DilatedResNet):
+            for key in ("depth", "stem_filters", "stride_in_1x1"):
+                if getattr(backbone, key) != architecture[key]:
+                    raise ValueError(
+                        f"weights={self.name!r} need DilatedResNet({key}={architecture[key]!r}), "
+                        f"not {getattr(backbone, key)!r}."
+                    )
+        else:
+            if backbone not in (None, f"resnet{architecture['depth']}"):
+                raise ValueError(
+                    f"weights={self.name!r} are for resnet{architecture['depth']}, not for "
+                    f"backbone={backbone!r}."
+                )
+            dtype = self.given.get("dtype")
+            backbone = DilatedResNet(**architecture, dtype=dtype, name="backbone")
+        return {**self.family.network, **self.given, "backbone": backbone}
+
+    def load(self, model: PSPNet) -> None:
+        """Loads the weights into the backbone; reports on stderr which stages have none."""
+        stages = self.architecture.get("num_stages", 4)
+        used = self.family.up_to(self.tensors, model.backbone.num_stages)
+        with naming(self.name):
+            self.family.load(model.backbone, used, stages=stages)
+        if stages < model.backbone.num_stages:
+            print(
+                f"{self.name}: weights up to conv{stages + 1}; later stages are newly initialized",
+                file=sys.stderr,
+            )
+
+
+@dataclasses.dataclass
+class NetworkWeights:
+    """A trained PSPNet, whose weights are copied to a new one where they fit.
+
+    Attributes:
+        model: the trained network.
+        name: the weights' name in messages.
+        given: the arguments that the user passed to `PSPNet`.
+        dtype: precision of the new network if the user passed none; None for Keras'
+            global policy.
+    """
+
+    model: PSPNet
+    name: str
+    given: Mapping[str, Any]
+    dtype: str | None = None
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Arguments of the new PSPNet: the user's, and the trained network's for the rest."""
+        config = self.model.get_config()
+        config.pop("frozen")
+        config.pop("name")
+        given = dict(self.given)
+        if given.get("num_classes", self.model.num_classes) != self.model.num_classes:
+            config |= {"class_names": None, "palette": None}
+        trained = self.model.backbone
+        backbone = given.pop("backbone", None)
+        if isinstance(backbone, str):
+            depth = getattr(trained, "depth", None)
+            if backbone != f"resnet{depth}":
+                raise ValueError(
+                    f"weights={self.name!r} have the backbone resnet{depth}; leave out "
+                    f"backbone={backbone!r}, or choose other weights."
+                )
+            backbone = None
+        bins = given.get("bin_sizes", self.model.bin_sizes)
+        if tuple(bins) != self.model.bin_sizes:
+            raise ValueError(
+                f"weights={self.name!r} were trained with bin_sizes={self.model.bin_sizes}, not "
+                f"{tuple(bins)}; leave out bin_sizes."
+            )
+        config["dtype"] = dtype = given.get("dtype") or self.dtype
+        if backbone is None:
+            options = trained.get_config()
+            options |= {"dtype": dtype, "name": "backbone", "trainable": True}
+            if isinstance(trained, DilatedBackbone):
+                options["model"] = trained.features
+            backbone = type(trained)(**options)
+        return {**config, **given, "backbone": backbone}
+
+    def load(self, model: PSPNet) -> None:
+        """Copies the weights; reports on stderr which layers are newly initialized."""
+        new_layers: list[str] = []
+        for part in ("backbone", "pyramid_pooling", "classifier", "auxiliary_head"):
+            new, trained = _weights(model, part), _weights(self.model, part)
+            if new and not trained:
+                new_layers.append(part)
+                continue
+            for path, variable in new.items():
+                source = trained.get(path)
+                if source is not None and source.shape == variable.shape:
+                    variable.assign(source)
+                elif "classifier" in (part, path.split("/")[0]):
+                    new_layers.append(f"{part}/{path}".rpartition("/")[0])
+                else:
+                    shape = "none" if source is None else f"{tuple(source.shape)}"
+                    raise ValueError(
+                        f"weights={self.name!r} don't fit: {part}/{path} needs "
+                        f"{tuple(variable.shape)}, they have {shape}; leave out the arguments "
+                        "that change the network's shape."
+                    )
+        if new_layers:
+            print(
+                f"{self.name}: all weights loaded except {', '.join(dict.fromkeys(new_layers))}, "
+                f"which are newly initialized for {model.num_classes} classes",
+                file=sys.stderr,
+            )
+
+
+def _weights(model, part):
+    """Variables of one part of a network by their path inside it."""
+    if part not in [layer.name for layer in model.layers]:
+        return {}
+    variables = {}
+    for variable in model.get_layer(part).weights:
+        path = variable.path.rpartition(f"{part}/")[2]
+        # Two variables inside a DilatedBackbone's model may have the same path.
+        while path in variables:
+            path += "'"
+        variables[path] = variable
+    return variables
