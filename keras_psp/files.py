@@ -2,16 +2,22 @@
 
 import contextlib
 import os
+import re
 import shutil
 import tempfile
+import time
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO
 
 DRAFT_NAME = 40
-"""So many characters of a path's name begin its draft's, between "." and "-"."""
+"""Number of characters of a file's name that are part of its draft's name."""
+
+ABANDONED = 7 * 24 * 3600
+"""Age in seconds of an abandoned workspace where the file system has no locks."""
+
+_DRAFT = re.compile(rf"\.(.{{1,{DRAFT_NAME}}})-\w{{8}}", re.DOTALL)
 
 UNREADABLE_NPZ = (
     EOFError,
@@ -106,21 +112,90 @@ def to_disk(path: str | os.PathLike) -> None:
         os.close(handle)
 
 
-def try_lock(file: IO) -> bool | None:
-    """Lock an open file for this process, until the file is closed or the process ends.
+@contextlib.contextmanager
+def locked(path: str | os.PathLike) -> Iterator[bool | None]:
+    """Locks a file for this process without waiting, and creates it if needed.
 
-    Returns:
-        True: it's ours. False: another has it. None: there are no locks here (Windows, some
-        file systems).
+    The lock is released after the block, or when the process ends or is killed.
+
+    Yields:
+        True if this process has the lock, False if another one has it, None if the file system
+        has no locks.
     """
+    import filelock
+
+    lock = filelock.FileLock(path, thread_local=False)
+    has_lock: bool | None = True
     try:
-        import fcntl
-    except ImportError:
-        return None
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        has_lock = False
+    except (OSError, NotImplementedError):
+        has_lock = None
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return None
-    return True
+        yield has_lock
+    finally:
+        lock.release()
+
+
+@contextlib.contextmanager
+def workspace(folder: str | os.PathLike, prefix: str) -> Iterator[Path]:
+    """Creates a temporary folder for files in progress, and removes it after the block.
+
+    It is locked, so that `remove_abandoned` can tell the workspace of a killed process from one
+    in use. Abandoned ones are removed first.
+
+    Args:
+        folder: Existing folder for the workspace.
+        prefix: Start of the workspace's name.
+    """
+    remove_abandoned(folder, prefix)
+    while True:
+        work = Path(tempfile.mkdtemp(prefix=prefix, dir=folder))
+        try:
+            with locked(work / "lock") as has_lock:
+                # Another process may have removed it before it was locked.
+                if has_lock is not False and work.exists():
+                    yield work
+                    return
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+
+
+def remove_abandoned(folder: str | os.PathLike, prefix: str) -> None:
+    """Removes the workspaces of killed processes.
+
+    Without locks, only those older than `ABANDONED` seconds are removed.
+    """
+    for work in Path(folder).glob(f"{prefix}*"):
+        with contextlib.suppress(OSError):  # removed by another process
+            old = time.time() - work.stat().st_mtime > ABANDONED
+            if not (work / "lock").exists():  # perhaps just being created
+                abandoned = old
+            else:
+                with locked(work / "lock") as has_lock:
+                    abandoned = old if has_lock is None else has_lock
+                    if abandoned:
+                        shutil.rmtree(work, ignore_errors=True)
+            if abandoned:  # Windows keeps open files
+                shutil.rmtree(work, ignore_errors=True)
+
+
+def remove_drafts(
+    folder: str | os.PathLike, is_ours: Callable[[str], bool], *, recursive: bool = False
+) -> None:
+    """Removes what `written_aside` leaves in a folder when its process is killed.
+
+    Args:
+        folder: Folder of the files.
+        is_ours: Whether drafts of the file with this name may be removed. Names are cut to
+            `DRAFT_NAME` characters.
+        recursive: Whether to look in subfolders as well.
+    """
+    for parent, names, _ in os.walk(os.fspath(folder)):  # tolerates folders that vanish, unlike rglob
+        for name in names:
+            match = _DRAFT.fullmatch(name)
+            if match and is_ours(match[1]):
+                shutil.rmtree(os.path.join(parent, name), ignore_errors=True)
+        if not recursive:
+            break

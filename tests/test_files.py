@@ -1,8 +1,11 @@
 import os
+import time
 from pathlib import Path
 
+import filelock
 import pytest
 
+from keras_psp import files
 from keras_psp.files import put_in_place, written_aside
 
 
@@ -86,3 +89,54 @@ def test_no_file_takes_the_place_of_a_folder(tmp_path):
         draft.write_text("new")
     assert kept.read_text() == "mine"
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_without_locks_only_old_workspaces_are_removed(tmp_path, monkeypatch):
+    def acquire(self, *args, **kwargs):
+        raise OSError("no locks available")
+
+    monkeypatch.setattr(filelock.FileLock, "acquire", acquire)
+    for name in ("young", "old", "unlocked", "old-unlocked"):
+        (tmp_path / f".draft-{name}").mkdir()
+        if "unlocked" not in name:
+            (tmp_path / f".draft-{name}" / "lock").touch()
+        if "old" in name:
+            os.utime(tmp_path / f".draft-{name}", (0, time.time() - 2 * files.ABANDONED))
+    (tmp_path / "other").mkdir()
+    with files.workspace(tmp_path, ".draft-") as mine:
+        assert mine.exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        ".draft-unlocked",
+        ".draft-young",
+        "other",
+    ]
+
+
+def test_workspaces_in_use_are_kept_and_abandoned_ones_removed(tmp_path):
+    with files.workspace(tmp_path, ".draft-") as mine, files.workspace(tmp_path, ".draft-"):
+        assert (mine / "lock").exists()
+    (tmp_path / ".draft-dead").mkdir()
+    (tmp_path / ".draft-dead" / "lock").touch()
+    files.remove_abandoned(tmp_path, ".draft-")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lock_does_not_wait(tmp_path):
+    with files.locked(tmp_path / "lock") as first, files.locked(tmp_path / "lock") as second:
+        assert (first, second) == (True, False)
+    with files.locked(tmp_path / "lock") as again:
+        assert again is True
+
+
+def test_only_drafts_of_our_own_files_are_removed(tmp_path):
+    with files.written_aside(tmp_path / "a" / "log.csv") as draft:
+        assert draft.parent.name.startswith(".log.csv-")
+        draft.touch()
+        files.remove_drafts(tmp_path, {"log.csv"}.__contains__)  # not in subfolders
+        assert draft.exists()
+        files.remove_drafts(tmp_path / "a", {"other.csv"}.__contains__)
+        assert draft.exists()
+        files.remove_drafts(tmp_path, {"log.csv"}.__contains__, recursive=True)
+        assert not draft.exists()
+        draft.parent.mkdir()
+        draft.touch()

@@ -1,41 +1,40 @@
-"""Reading and writing where Apache Beam's file systems reach: local, gs://, s3://, hdfs://."""
+"""Reads and writes files on Apache Beam's file systems: local, gs://, s3://, hdfs://."""
 
 import os
-import re
-import shutil
 import uuid
 
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
-from keras_psp.files import DRAFT_NAME, written_aside
+from keras_psp.files import DRAFT_NAME, remove_drafts, written_aside
 
-# There an object appears once it is complete, and a rename would be a copy.
+# An object appears there only once it is complete, and a rename would be a copy.
 _OBJECT_STORES = ("gs", "s3", "azfs")
+_SUFFIXES = (".png", ".tfrecord", ".json", ".jsonl", ".npy")
 
 
 def absolute(path: str | os.PathLike) -> str:
-    """A path or address that means the same to every process."""
+    """Returns an absolute path or URL, which is the same file for every process."""
     text = os.fspath(path)
     return text if FileSystems.get_scheme(text) else os.path.abspath(os.path.expanduser(text))
 
 
 def read_bytes(path: str) -> bytes:
-    """The whole file.
+    """Reads a whole file.
 
     Raises:
-        ValueError: where it can't be read.
+        ValueError: if it can't be read.
     """
     try:
         with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
             return file.read()
-    except Exception as error:  # each file system has errors of its own
+    except Exception as error:  # each file system raises other types
         reason = getattr(error, "strerror", None) or str(error).split("\n")[0]
-        raise ValueError(f"{path}: can't be read ({reason}); look for the file again.") from error
+        raise ValueError(f"{path}: can't be read ({reason}); check the path.") from error
 
 
 def write_bytes(path: str, data: bytes) -> None:
-    """Write a file that is whole or absent at any moment, its folders where they lack."""
+    """Writes a file that at any moment is complete or absent, and creates its folders."""
     scheme = FileSystems.get_scheme(path)
     if scheme is None:
         with written_aside(path) as draft:
@@ -54,24 +53,24 @@ def write_bytes(path: str, data: bytes) -> None:
 
 
 def matches(pattern: str) -> list[str]:
-    """Paths that match a pattern, `**` also across folders; no drafts of a killed writer."""
-    found = FileSystems.match([pattern])[0].metadata_list
-    return [file.path for file in found if not is_draft(file.path)]
+    """Returns the paths that match a pattern, without unfinished files of `write_bytes`."""
+    files = FileSystems.match([pattern])[0].metadata_list
+    return [file.path for file in files if not is_draft(file.path)]
 
 
 def is_draft(path: str) -> bool:
-    """Whether the path is one that `write_bytes` gives before the file is complete."""
+    """Returns whether `write_bytes` uses this path before a file is complete."""
     folder, _, name = path.replace("\\", "/").rpartition("/")
     return name.startswith(".") or folder.rpartition("/")[2].startswith(".")
 
 
 def sweep(folder: str) -> None:
-    """Remove the drafts that a killed process left in a local folder."""
+    """Removes the unfinished files of killed processes from a local folder."""
     if FileSystems.get_scheme(folder) is not None:
         return
-    # Of a long name its suffix is cut off.
-    draft = re.compile(rf"\.(.{{{DRAFT_NAME}}}|.+\.(png|tfrecord|jsonl?|npy))-\w{{8}}", re.DOTALL)
-    for parent, inner, _ in os.walk(folder):  # unlike rglob it bears folders that vanish
-        for name in inner:
-            if draft.fullmatch(name):
-                shutil.rmtree(os.path.join(parent, name), ignore_errors=True)
+    remove_drafts(
+        folder,
+        # The suffix of a long name is cut off.
+        lambda name: len(name) == DRAFT_NAME or name.endswith(_SUFFIXES),
+        recursive=True,
+    )

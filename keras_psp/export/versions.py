@@ -2,26 +2,19 @@
 
 A version appears under its number in one step, whole, and is never written again. Until then it
 is in a hidden draft, ".draft-..." in the same folder; TensorFlow Serving looks at numbers only.
-A draft is locked by its process. The lock ends with the process, however that ends, so the next
-export knows a dead draft from one being written.
+Drafts are workspaces of `keras_psp.files`: the next export removes those of killed processes.
 """
 
 import contextlib
 import os
 import re
-import shutil
-import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-from keras_psp.files import to_disk, try_lock, writing
+from keras_psp.files import to_disk, workspace, writing
 
 DRAFT = ".draft-"
 """So the names of drafts begin."""
-
-STALE = 86_400.0
-"""Seconds after which a draft is dead where the file system has no locks."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _NUMBER = re.compile(r"[0-9]{1,18}")
@@ -79,40 +72,12 @@ def publish(folder: str | os.PathLike, write: Callable[[Path], None]) -> Path:
     folder = model_folder(folder)
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        clear_dead_drafts(folder)
-    with _locked_draft(folder) as draft:
+    with workspace(folder, DRAFT) as draft:
         written = draft / "version"
         with writing(folder):
             write(written)
             to_disk(written)
         return _moved(written, folder)
-
-
-def clear_dead_drafts(folder: str | os.PathLike) -> None:
-    """Remove what killed exports left."""
-    for draft in Path(folder).glob(f"{DRAFT}*"):
-        with contextlib.suppress(OSError), (draft / "lock").open("a") as file:
-            locked = try_lock(file)
-            if locked or (locked is None and time.time() - draft.stat().st_mtime > STALE):
-                shutil.rmtree(draft, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _locked_draft(folder) -> Iterator[Path]:
-    while True:
-        draft = Path(tempfile.mkdtemp(prefix=DRAFT, dir=folder))
-        try:
-            file = (draft / "lock").open("a")
-        except FileNotFoundError:
-            continue  # cleared between two lines by another export
-        if try_lock(file) is not False and (draft / "lock").exists():
-            break
-        file.close()
-    try:
-        with file:
-            yield draft
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
 
 
 def _moved(written, folder):

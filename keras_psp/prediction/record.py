@@ -4,11 +4,10 @@ import csv
 import dataclasses
 import io
 import json
-import shutil
 import threading
 
 from keras_psp.data.images import is_url
-from keras_psp.files import written_aside
+from keras_psp.files import DRAFT_NAME, remove_drafts, written_aside
 from keras_psp.prediction.inputs import Input
 from keras_psp.prediction.result import result_files
 
@@ -168,11 +167,9 @@ class _Record:
             draft.write_text(json.dumps(self._settings, indent=1) + "\n", "utf-8")
 
     def _sweep(self, items):
-        """Remove the drafts of a killed process."""
-        drafts = {f".{file.name}" for item in items for file in self._files(item)}
-        for entry in self._folder.iterdir() if self._folder.is_dir() else ():
-            if entry.name.rpartition("-")[0] in drafts:
-                shutil.rmtree(entry, ignore_errors=True)
+        """Removes the drafts of a killed process."""
+        names = {file.name[:DRAFT_NAME] for item in items for file in self._files(item)}
+        remove_drafts(self._folder, names.__contains__)
 
     def add(self, item, row, shares):
         """Add a row at the end of the table, at once."""

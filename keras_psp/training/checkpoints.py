@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_psp.files import UNREADABLE_NPZ, written_aside
+from keras_psp.files import UNREADABLE_NPZ, remove_drafts, written_aside
 
 _KEPT = 2  # the newest and, should that not open, the one before
 _NAME = re.compile(r"step-(\d+)\.npz")
@@ -61,8 +60,7 @@ class Checkpoints:
         self._waiting: list[np.ndarray] = []
         if writes:
             self.folder.mkdir(parents=True, exist_ok=True)
-            for leftover in self.folder.glob(".step-*"):  # of a killed process
-                shutil.rmtree(leftover, ignore_errors=True)
+            remove_drafts(self.folder, lambda name: name.startswith("step-"))
 
     def steps(self) -> list[int]:
         """Numbers of the checkpoints there are, the newest first."""

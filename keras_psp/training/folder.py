@@ -6,7 +6,6 @@ import importlib.metadata
 import json
 import os
 import platform
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,14 +14,15 @@ from typing import Any
 
 import keras
 
-from keras_psp.files import try_lock, writing, written_aside
+from keras_psp.files import locked, remove_drafts, writing, written_aside
 from keras_psp.training.log import Table
 from keras_psp.training.recipes import Recipe
 
 _PACKAGES = ("keras-psp", "keras", "tensorflow", "jax", "torch", "numpy", "pillow")
-_FILES = "recipe.json starts.json log.csv steps.csv best.keras last.keras curve.png augmented.png"
-# Of `written_aside`.
-_DRAFTS = [*(f".{name}-*" for name in _FILES.split()), "pictures/.epoch-*"]
+_FILES = (
+    *("recipe.json", "starts.json", "log.csv", "steps.csv"),
+    *("best.keras", "last.keras", "curve.png", "augmented.png"),
+)
 
 
 class RunFolder:
@@ -76,22 +76,18 @@ class RunFolder:
         if not self.writes:
             yield
             return
-        # The file stays behind: once removed, two could be held, the removed one and a new one.
-        with writing(self.path):
-            file = (self / ".lock").open("a+", encoding="utf-8")
-        with file:
-            if try_lock(file) is False:
-                file.seek(0)
+        owner = self / ".owner"
+        with locked(self / ".lock") as has_lock:
+            if has_lock is False:
+                name = owner.read_text("utf-8") if owner.exists() else "another process"
                 raise ValueError(
-                    f"{self.path} is being trained into by {file.read() or 'another process'}; "
-                    "let that end or stop it, or choose another --output."
+                    f"another training is running in {self.path} ({name}); let it end or stop it, "
+                    "or choose another --output."
                 )
-            file.truncate(0)
-            file.write(f"process {os.getpid()} on {platform.node()}")
-            file.flush()
-            for pattern in _DRAFTS:
-                for leftover in self.path.glob(pattern):  # of a killed process
-                    shutil.rmtree(leftover, ignore_errors=True)
+            with writing(owner):
+                owner.write_text(f"process {os.getpid()} on {platform.node()}", "utf-8")
+            remove_drafts(self.path, _FILES.__contains__)
+            remove_drafts(self / "pictures", lambda name: name.startswith("epoch-"))
             yield
 
     def begin(self, recipe: Recipe, data: str) -> bool:

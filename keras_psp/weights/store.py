@@ -1,40 +1,36 @@
-"""Published files on this machine: fetched once, checked, never half there."""
+"""A cache of published files, which are fetched once, verified, and complete or absent."""
 
 import contextlib
 import hashlib
 import os
 import re
-import shutil
-import tempfile
-import time
 import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
 
 import keras
 
-from keras_psp.files import put_in_place, try_lock
+from keras_psp import files
 from keras_psp.weights.files import WeightsFileError, file_format
 
-_INCOMPLETE, _LOCK = ".incomplete-", "lock"
-_ABANDONED = 7 * 24 * 3600  # seconds
+_INCOMPLETE = ".incomplete-"
 
 
 def folder() -> Path:
-    """Where files are kept: keras_psp in Keras' own cache (~/.keras, or KERAS_HOME)."""
+    """Returns the cache's folder: keras_psp in Keras' own cache (~/.keras, or KERAS_HOME)."""
     home = os.environ.get("KERAS_HOME") or Path.home() / ".keras"
     return Path(home) / "keras_psp"
 
 
-def fetched(url: str) -> Path:
-    """The file behind an address, from the cache or, with a progress bar, from the net.
+def fetch(url: str) -> Path:
+    """Returns a published file from the cache, downloading it first if needed.
 
-    The name of a published file carries the first eight digits of its SHA-256; they
-    are checked. KERAS_PSP_MIRROR names a server that stands in for the address' own.
+    The name of a published file ends in the first eight digits of its SHA-256, which are
+    verified. KERAS_PSP_MIRROR names a server to use instead of the URL's own.
 
     Raises:
-        ConnectionError: if it can't be fetched; the sentence says which file to put where.
-        WeightsFileError: if its content isn't what its name promises.
+        ConnectionError: if it can't be fetched; the message states which file to put where.
+        WeightsFileError: if its contents don't match the digits in its name.
     """
     target = folder() / Path(urllib.parse.urlparse(url).path).name
     if target.exists():
@@ -54,45 +50,34 @@ def fetched(url: str) -> Path:
             ) from error
         try:
             _verify(draft, url)
-        except WeightsFileError as error:  # the draft will be gone
+        except WeightsFileError as error:  # the draft is deleted
             raise WeightsFileError(str(error).replace(str(draft), _mirrored(url))) from None
-        put_in_place(draft, target)
+        files.put_in_place(draft, target)
     return target
 
 
 @contextlib.contextmanager
 def workspace() -> Iterator[Path]:
-    """A folder in the cache for half-made files; what killed processes left goes first.
-
-    Each holds a locked file as long as its process lives, on whatever machine.
-    """
+    """Creates a temporary folder in the cache for incomplete files, see `keras_psp.files`."""
     store = folder()
-    try:
-        store.mkdir(parents=True, exist_ok=True)
-        _sweep(store)
-        new = Path(tempfile.mkdtemp(prefix=f"{_INCOMPLETE}new-", dir=store))
-    except OSError as error:
-        raise OSError(
-            f"{store} can't be written ({error.strerror}); set KERAS_HOME to a folder that can."
-        ) from error
-    # It gets the name that others look for once it is locked.
-    work = store / new.name.replace("new-", "")
-    try:
-        with (new / _LOCK).open("w") as lock:
-            try_lock(lock)
-            new.rename(work)
-            yield work
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+    with contextlib.ExitStack() as stack:
+        try:
+            store.mkdir(parents=True, exist_ok=True)
+            work = stack.enter_context(files.workspace(store, _INCOMPLETE))
+        except OSError as error:
+            raise OSError(
+                f"{store} can't be written ({error.strerror}); set KERAS_HOME to a folder that can."
+            ) from error
+        yield work
 
 
 def reason(error: Exception) -> str:
-    """What went wrong, from Keras' "URL fetch failure on ...: ... -- ..."."""
+    """Returns the reason in Keras' message "URL fetch failure on ...: ... -- ..."."""
     return re.split(r": | -- ", str(error))[-1]
 
 
 def digest(url: str) -> str:
-    """The SHA-256 digits at the end of a published file's name; "" if it has none."""
+    """Returns the SHA-256 digits at the end of a published file's name, or ""."""
     match = re.search(r"-([0-9a-f]{8})\.\w+$", url)
     return match[1] if match else ""
 
@@ -107,36 +92,11 @@ def _mirrored(url):
 def _verify(path, url):
     expected = digest(url)
     with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found.startswith(expected):
+        actual = hashlib.file_digest(file, "sha256").hexdigest()
+    if actual.startswith(expected):
         return
-    file_format(path)  # says so if it is a web page or the like
+    file_format(path)  # raises a better error for a web page
     raise WeightsFileError(
-        f"{path} has the SHA-256 {found[:8]}..., its name promises {expected}: it is damaged or "
-        "another file; delete it and fetch it again."
+        f"{path} has the SHA-256 {actual[:8]}... instead of {expected} in its name: it is damaged "
+        "or another file; delete it and fetch it again."
     )
-
-
-def _sweep(store):
-    """Remove the folders whose processes no longer run."""
-    for entry in store.glob(f"{_INCOMPLETE}*"):
-        if _dead(entry) or _age(entry) > _ABANDONED:
-            shutil.rmtree(entry, ignore_errors=True)
-
-
-def _dead(entry):
-    """Whether the process that made a folder is known to run no longer."""
-    if entry.name.startswith(f"{_INCOMPLETE}new-"):  # just being made, not locked yet
-        return False
-    try:
-        with (entry / _LOCK).open("r+") as lock:
-            return try_lock(lock) is True  # without locks only age tells
-    except OSError:  # removed by another
-        return False
-
-
-def _age(path):
-    try:
-        return time.time() - path.stat().st_mtime
-    except OSError:
-        return 0.0

@@ -6,6 +6,7 @@ import time
 import pytest
 
 from keras_psp.export import versions
+from keras_psp.files import remove_abandoned
 
 
 def write(path):
@@ -105,19 +106,8 @@ def test_killed_exports_leave_no_version_and_the_next_clears_their_drafts(tmp_pa
     assert drafts() == [processes[1].pid]
     os.kill(processes[1].pid, signal.SIGKILL)
     processes[1].join()
-    versions.clear_dead_drafts(folder)
+    remove_abandoned(folder, versions.DRAFT)
     assert names(folder) == ["1"]
-
-
-def test_without_locks_only_old_drafts_are_cleared(tmp_path, monkeypatch):
-    monkeypatch.setattr(versions, "try_lock", lambda file: None)
-    (tmp_path / f"{versions.DRAFT}young").mkdir()
-    old = tmp_path / f"{versions.DRAFT}old"
-    old.mkdir()
-    (old / "lock").touch()
-    os.utime(old, (0, time.time() - 2 * versions.STALE))
-    versions.clear_dead_drafts(tmp_path)
-    assert names(tmp_path) == [f"{versions.DRAFT}young"]
 
 
 @pytest.mark.parametrize(

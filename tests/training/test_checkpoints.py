@@ -111,7 +111,7 @@ def test_weights_that_are_no_numbers_are_not_written(tmp_path):
 
 
 def test_leftovers_of_a_killed_process_go(tmp_path):
-    (tmp_path / ".step-00000002.npz-x").mkdir()
+    (tmp_path / ".step-00000002.npz-abc_1234").mkdir()
     opened(tmp_path, small_model())
     assert not list(tmp_path.iterdir())
 
