@@ -1,10 +1,10 @@
-"""ImageNet's statistics; free of Keras, so that the data package can read them too."""
+"""ImageNet statistics, without Keras so that the data package can import them."""
 
 # On the scale 0..255, RGB (semseg/tool/train.py).
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
-# Of networks from Caffe, on the same scale: BGR less its mean (keras-team/keras,
-# applications/imagenet_utils.py). Arguments of `ImageNormalization`.
+# `ImageNormalization` arguments for networks from Caffe, on the same scale: BGR minus its mean
+# (keras-team/keras, applications/imagenet_utils.py).
 CAFFE_NORMALIZATION = {
     "mean": (103.939, 116.779, 123.68),
     "std": (1.0, 1.0, 1.0),

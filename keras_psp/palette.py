@@ -1,4 +1,4 @@
-"""Colours for classes."""
+"""Colors for classes."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -6,22 +6,25 @@ from functools import lru_cache
 import numpy as np
 
 VOID_COLOR = (40, 40, 40)
-"""Pixels of the ignored class: a dark grey that `default_palette` stays away from."""
+"""Color of ignored pixels: a dark gray that `default_palette` avoids."""
 
 
 def default_palette(num_classes: int) -> np.ndarray:
-    """Colours that are easy to tell apart, without red or green cones too.
+    """Colors that are easy to distinguish, also for people with color blindness.
 
-    Each next colour is the one farthest from all before it in CIELAB, as most people see
-    them and as those with protanopia or deuteranopia do, so a palette of 5 is the beginning
-    of one of 20. Up to about 20 classes nobody confuses two; of 60 or more some look alike
-    to the colour-blind.
+    Each color is the one farthest in CIELAB from all colors before it, both for normal vision
+    and for protanopia and deuteranopia, so a palette of 5 is the beginning of a palette of 20.
+    Up to about 20 colors are distinct for everybody; of 60 or more, some look alike to people
+    with color blindness.
 
     Args:
         num_classes: 1 to 256.
 
     Returns:
         (num_classes, 3) uint8, RGB.
+
+    Example:
+        default_palette(3)  # [[75, 120, 210], [105, 255, 120], [135, 240, 240]]
     """
     if (
         isinstance(num_classes, bool)
@@ -29,31 +32,35 @@ def default_palette(num_classes: int) -> np.ndarray:
         or not 1 <= num_classes <= 256
     ):
         raise ValueError(f"num_classes is {num_classes!r}; it must be an integer from 1 to 256.")
-    return _spread_colours()[:num_classes].copy()
+    return _spread_colors()[:num_classes].copy()
 
 
 def checked_palette(palette: Sequence | np.ndarray) -> np.ndarray:
-    """(n, 3) uint8 from anything like it, or a ValueError that says what it is."""
-    colours = np.asarray(palette)
-    if colours.ndim != 2 or colours.shape[1] != 3 or not len(colours):
-        raise ValueError(f"palette has shape {colours.shape}; it must be (num_classes, 3), RGB.")
-    if not np.issubdtype(colours.dtype, np.integer):
-        raise ValueError(f"palette has dtype {colours.dtype}; colours must be integers, 0 to 255.")
-    if colours.min() < 0 or colours.max() > 255:
+    """Converts a palette to (n, 3) uint8.
+
+    Raises:
+        ValueError: if it has another shape, or values that are not integers from 0 to 255.
+    """
+    colors = np.asarray(palette)
+    if colors.ndim != 2 or colors.shape[1] != 3 or not len(colors):
+        raise ValueError(f"palette has shape {colors.shape}; it must be (num_classes, 3), RGB.")
+    if not np.issubdtype(colors.dtype, np.integer):
+        raise ValueError(f"palette has dtype {colors.dtype}; colors must be integers, 0 to 255.")
+    if colors.min() < 0 or colors.max() > 255:
         raise ValueError(
-            f"palette goes from {colours.min()} to {colours.max()}; colours must be from 0 to 255."
+            f"palette goes from {colors.min()} to {colors.max()}; colors must be from 0 to 255."
         )
-    return colours.astype(np.uint8)
+    return colors.astype(np.uint8)
 
 
 @lru_cache(maxsize=1)
-def _spread_colours():
-    """(256, 3) uint8: greedy farthest points among 18^3 RGB colours."""
+def _spread_colors():
+    """(256, 3) uint8: greedy farthest points among 18^3 RGB colors."""
     steps = np.linspace(0, 255, 18).round().astype(np.uint8)
     rgb = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), -1).reshape(-1, 3)
     lab = _lab(_linear(rgb))
-    # Near black and near white drown in photographs and in the margins, and the
-    # purest colours (chroma up to 133) outshine everything else.
+    # Colors close to black and white are hard to see in images and on page margins, and the
+    # purest colors (chroma up to 133) stand out too much.
     chroma = np.hypot(lab[:, 1], lab[:, 2])
     rgb = rgb[(lab[:, 0] > 25) & (lab[:, 0] < 92) & (chroma < 85)]
 
@@ -66,7 +73,7 @@ def _spread_colours():
     return rgb[chosen]
 
 
-# Machado, Oliveira, Fernandes 2009, severity 1.0, on linear RGB: no red cones, no green ones.
+# Machado, Oliveira and Fernandes 2009, severity 1.0, for linear RGB.
 _PROTANOPIA = (
     (0.152286, 1.052583, -0.204868),
     (0.114503, 0.786281, 0.099216),
@@ -80,10 +87,10 @@ _DEUTERANOPIA = (
 
 
 def _as_seen(rgb):
-    """(3, n, 3) CIELAB: as most people see it, without red cones, without green ones.
+    """(3, n, 3) CIELAB for normal vision, protanopia and deuteranopia.
 
-    Two dimensions hold fewer colours than three, so distances between the latter two count
-    one and a half times; all alike would take from everybody what few can't see.
+    Dichromats distinguish fewer colors, so their distances count 1.5 times: with equal weights,
+    colors would be closer for everybody.
     """
     linear = _linear(rgb)
     dichromatic = [
@@ -93,18 +100,18 @@ def _as_seen(rgb):
 
 
 def _distance(seen, point):
-    """Of n colours from one, to whom they are most alike: (3, n, 3) and (3, 3) to (n,)."""
+    """(n,) distances of (3, n, 3) colors from one (3, 3), the smallest of the three visions."""
     return np.linalg.norm(seen - point[:, None], axis=-1).min(axis=0)
 
 
 def _linear(rgb):
-    """Light from sRGB, 0 to 255 (IEC 61966-2-1)."""
+    """Linear RGB from sRGB 0..255 (IEC 61966-2-1)."""
     encoded = rgb / 255.0
     return np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
 
 
 def _lab(linear):
-    """CIELAB under D65, where distance is difference, of linear RGB, (..., 3)."""
+    """CIELAB under D65 from linear RGB, (..., 3); distances there are perceived differences."""
     xyz = linear @ np.array(
         [
             [0.4124564, 0.2126729, 0.0193339],

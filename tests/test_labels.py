@@ -22,7 +22,7 @@ COUNTS = {
 }
 
 
-def test_every_data_set_has_a_name_and_a_colour_a_class():
+def test_every_data_set_has_a_name_and_a_color_per_class():
     assert set(labels.names()) == set(COUNTS)
     for name, count in COUNTS.items():
         known = labels.labels(name)
@@ -35,10 +35,10 @@ def test_well_known_entries():
     assert cityscapes.class_names[13] == "car"
     assert cityscapes.palette[13] == (0, 0, 142)
     voc = labels.labels("voc2012")
-    # VOC's colours are the bits of the index (VOCdevkit, VOClabelcolormap.m).
-    for index, colour in enumerate(voc.palette):
+    # VOC's colors are the bits of the index (VOCdevkit, VOClabelcolormap.m).
+    for index, color in enumerate(voc.palette):
         bits = [sum((index >> 3 * j + k & 1) << 7 - j for j in range(8)) for k in range(3)]
-        assert list(colour) == bits
+        assert list(color) == bits
     assert voc.class_names[15] == "person" and voc.palette[15] == (192, 128, 128)
     assert labels.labels("ade20k").class_names[2] == "sky"
     assert labels.labels("ade20k").class_names[7] == "bed"
@@ -51,12 +51,12 @@ def test_well_known_entries():
     assert coco[79] == "toothbrush" and coco[80] == "banner" and coco[132] == "rug-merged"
 
 
-def test_sets_without_colours_of_their_own_have_the_default_ones():
+def test_data_sets_without_published_colors_have_default_colors():
     for name in ("lmo", "oxford_iiit_pet"):
         palette = labels.labels(name).palette
-        assert [list(colour) for colour in palette] == default_palette(len(palette)).tolist()
+        assert [list(color) for color in palette] == default_palette(len(palette)).tolist()
 
 
-def test_unknown_data_sets_are_answered_with_the_known():
+def test_unknown_data_set_raises_with_the_known_names():
     with pytest.raises(ValueError, match="dataset='kitti' is unknown; choose one of ade20k, "):
         labels.labels("kitti")

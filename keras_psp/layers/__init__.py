@@ -1,4 +1,4 @@
-"""The parts of a PSPNet as Keras layers."""
+"""The building blocks of PSPNet as Keras layers."""
 
 from keras_psp.layers.auxiliary import AuxiliaryHead
 from keras_psp.layers.backbone import DilatedBackbone

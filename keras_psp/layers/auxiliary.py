@@ -1,6 +1,6 @@
-"""The deeply supervised auxiliary head."""
+"""The auxiliary head for deep supervision."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import keras
 
@@ -11,20 +11,24 @@ from keras_psp.layers.pyramid import torch_default_initializer
 
 @keras.saving.register_keras_serializable("keras_psp")
 class AuxiliaryHead(keras.layers.Layer):
-    """Deep supervision on an inner stage (paper, section 3.3).
+    """Classifier on an inner stage for deep supervision (paper, section 3.3).
 
-    3x3 convolution, BatchNorm, ReLU, channel dropout, 1x1 classifier
+    3x3 convolution, BatchNorm, ReLU, channel dropout and a 1x1 convolution to logits
     (semseg/model/pspnet.py, `aux`).
 
     Args:
-        num_classes: classes scored per position.
-        filters: channels of the 3x3 convolution, 256 for 1024 feature channels; "auto"
-            is a quarter of the feature channels.
-        dropout: share of channels dropped in training.
-        epsilon, momentum, synchronized: of BatchNorm, see `ConvNorm`.
+        num_classes: number of classes.
+        filters: channels of the 3x3 convolution; "auto" is a quarter of the feature channels
+            (256 of 1024).
+        dropout: fraction of the channels to drop in training.
+        epsilon, momentum, synchronized: BatchNorm options, see `ConvNorm`.
 
     Input:  (batch, height, width, channels), features at the output stride.
     Output: (batch, height, width, num_classes), float32 logits.
+
+    Example:
+        head = AuxiliaryHead(num_classes=21)
+        logits = head(keras.random.normal((1, 30, 30, 1024)))  # (1, 30, 30, 21)
     """
 
     def __init__(
@@ -36,7 +40,7 @@ class AuxiliaryHead(keras.layers.Layer):
         epsilon: float = 1e-5,
         momentum: float = 0.9,
         synchronized: bool | Literal["auto"] = "auto",
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self.num_classes = num_classes
@@ -46,7 +50,7 @@ class AuxiliaryHead(keras.layers.Layer):
         self.momentum = momentum
         self.synchronized = synchronized
 
-    def build(self, input_shape):
+    def build(self, input_shape: tuple) -> None:
         filters = input_shape[-1] // 4 if self.filters == "auto" else self.filters
         self.conv = ConvNorm(
             filters,
@@ -67,16 +71,16 @@ class AuxiliaryHead(keras.layers.Layer):
         freeze_inner(self)
         self.built = True
 
-    def call(self, x, training=None):
+    def call(self, x: Any, training: bool | None = None) -> Any:
         x = self.dropout(self.conv(x, training=training), training=training)
         return self.classifier(x)
 
-    def compute_output_spec(self, x, training=None):
+    def compute_output_spec(self, x: Any, training: bool | None = None) -> keras.KerasTensor:
         return keras.KerasTensor(
             (*x.shape[:-1], self.num_classes), dtype=full_precision(self.dtype_policy)
         )
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "num_classes": self.num_classes,
@@ -88,8 +92,10 @@ class AuxiliaryHead(keras.layers.Layer):
         }
 
 
-def classifier(num_classes, *, policy, name, kernel_size=1):
-    """Convolution to full-precision logits, whatever the precision of the network."""
+def classifier(
+    num_classes: int, *, policy: keras.DTypePolicy, name: str, kernel_size: int = 1
+) -> keras.layers.Conv2D:
+    """Convolution to logits in full precision, whatever the precision of the network."""
     return keras.layers.Conv2D(
         num_classes,
         kernel_size,

@@ -2,6 +2,7 @@
 
 import math
 import re
+from typing import Any, Literal
 
 import keras
 
@@ -11,9 +12,9 @@ from keras_psp.layers.convolution import freeze_inner
 _SIGNED = {"mean": (127.5,) * 3, "std": (127.5,) * 3, "channel_order": "rgb"}
 _TORCH = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD, "channel_order": "rgb"}
 _UNCHANGED = {"mean": (0.0,) * 3, "std": (1.0,) * 3, "channel_order": "rgb"}
-# How keras.applications' models without a preprocessing layer want their images
-# (preprocess_input of each module), by the model's name. Those of keras-hub, whose names
-# are like "res_net_backbone", tell it in their preprocessor only.
+# Preprocessing by model name of the keras.applications models that have no preprocessing layer
+# (`preprocess_input` of each module). keras-hub keeps it in a preprocessor outside its
+# backbones, which have names like "res_net_backbone".
 _NORMALIZATIONS = {
     r"resnet(50|101|152)": CAFFE_NORMALIZATION,
     r"resnet(50|101|152)v2": _SIGNED,
@@ -34,35 +35,40 @@ _UNDILATED = (keras.layers.Conv2DTranspose, keras.layers.UpSampling2D)
 
 @keras.saving.register_keras_serializable("keras_psp")
 class DilatedBackbone(keras.layers.Layer):
-    """Feature maps of a Keras model whose last strides became dilation.
+    """Feature maps of a Keras model with its last strides replaced by dilation.
 
-    For most models of keras.applications and keras-hub and any functional model of
-    convolutions: a strided convolution or pooling past the output stride gets stride 1,
-    and every convolution after it twice the dilation, so that the weights see the
-    same neighbourhoods as before (as in torchvision's `replace_stride_with_dilation`).
-    Poolings can't be dilated: where a second one loses its stride (DenseNet at 8) it
-    averages nearer neighbours than it did.
-
-        backbone = DilatedBackbone(keras.applications.MobileNetV3Small(include_top=False))
-        model = PSPNet(num_classes=21, backbone=backbone)
+    Works for most models of keras.applications and keras-hub and for any functional model
+    built from convolutions. A strided convolution or pooling past the output stride gets
+    stride 1, and every convolution after it has its dilation doubled, so that the weights see
+    the same neighborhoods as before (like torchvision's `replace_stride_with_dilation`).
+    Pooling can't be dilated: where a second pooling loses its stride (DenseNet at 8), it
+    averages pixels that are closer together than in the original model.
 
     Args:
-        model: a functional `keras.Model` from images to a feature map. It is copied, its
-            weights too, and not changed.
-        feature_layers: names of the layer for the auxiliary head and of the last one.
-            Default: the input of the last layer that strides, and the model's output.
-        output_stride: input size over the last map's size: 8, 16 or 32.
-        epsilon, momentum, synchronized: of BatchNorm in the heads of a PSPNet on this
-            backbone, see `ConvNorm`; the backbone's own stay as they are.
+        model: a functional `keras.Model` from images to a feature map. The layer copies it
+            with its weights and leaves the original unchanged.
+        feature_layers: names of two layers, one for the auxiliary head and the last one.
+            Default: the input of the last strided layer, and the model's output.
+        output_stride: ratio of input size to feature map size: 8, 16 or 32.
+        epsilon, momentum, synchronized: BatchNorm options for the heads of a PSPNet on this
+            backbone, see `ConvNorm`; those of the backbone itself don't change.
 
-    Input:  (batch, height, width, 3), as the model takes it. `normalization` holds what
-        `keras_psp.PSPNet` does to images 0..255 before, None if it isn't known.
+    Attributes:
+        normalization: arguments of the `ImageNormalization` that `keras_psp.PSPNet` applies
+            before the backbone, or None if they are unknown.
+
+    Input:  (batch, height, width, 3), as `model` expects it.
     Output: (auxiliary, features), each (batch, h, w, channels);
-        h = ceil(height / output_stride), give or take one for models that pad unevenly.
+        h = ceil(height / output_stride), plus or minus one for models that pad unevenly.
 
     Raises:
-        ValueError: for a model that isn't functional, a layer name it lacks, or strides
-            that can't become dilation (NASNet's, Inception's at 8 and 16).
+        ValueError: if the model isn't functional, has no layer of a given name, or has strides
+            that can't become dilation (NASNet; Inception at 8 and 16).
+
+    Example:
+        model = keras.applications.MobileNetV3Small(include_top=False, weights=None)
+        auxiliary, features = DilatedBackbone(model)(keras.random.uniform((1, 224, 224, 3)))
+        features.shape  # (1, 28, 28, 576)
     """
 
     def __init__(
@@ -73,8 +79,8 @@ class DilatedBackbone(keras.layers.Layer):
         output_stride: int = 8,
         epsilon: float = 1e-5,
         momentum: float = 0.9,
-        synchronized: bool | str = "auto",
-        **kwargs,
+        synchronized: bool | Literal["auto"] = "auto",
+        **kwargs: Any,
     ):
         super().__init__(**{"name": "backbone", **kwargs})
         if isinstance(model, dict):  # from a saved file
@@ -86,8 +92,8 @@ class DilatedBackbone(keras.layers.Layer):
         self.feature_layers = tuple(feature_layers or plan.default_features())
         if len(self.feature_layers) != 2:
             raise ValueError(
-                f"feature_layers={feature_layers!r}: name two layers, the auxiliary head's "
-                "and the last."
+                f"feature_layers={feature_layers!r} must name two layers: one for the auxiliary "
+                "head and the last one."
             )
         for name in self.feature_layers:
             plan.check_feature(name)
@@ -96,7 +102,7 @@ class DilatedBackbone(keras.layers.Layer):
         self.momentum = momentum
         self.synchronized = synchronized
         self.normalization = _normalization(model)
-        # The variables' paths begin with this layer's name, which optimizers look for.
+        # Optimizers look for this layer's name in the paths of the variables.
         with keras.name_scope(self.name):
             self.features = plan.dilated(self.feature_layers, self.dtype_policy)
         _check_stride(self.features, output_stride)
@@ -104,18 +110,16 @@ class DilatedBackbone(keras.layers.Layer):
             _copy_weights(model, self.features)
         freeze_inner(self)
 
-    def build(self, input_shape):
+    def build(self, input_shape: tuple) -> None:
         self.built = True
 
-    def call(self, x, training=None):
-        auxiliary, features = self.features(x, training=training)
-        return auxiliary, features
+    def call(self, x: Any, training: bool | None = None) -> tuple[Any, Any]:
+        return tuple(self.features(x, training=training))
 
-    def compute_output_spec(self, x, training=None):
-        auxiliary, features = self.features.compute_output_spec(x)
-        return auxiliary, features
+    def compute_output_spec(self, x: Any, training: bool | None = None) -> tuple[Any, Any]:
+        return tuple(self.features.compute_output_spec(x))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "model": keras.saving.serialize_keras_object(self.features),
@@ -128,34 +132,34 @@ class DilatedBackbone(keras.layers.Layer):
 
 
 def _checked_model(model):
-    """The model as a functional one of RGB images."""
+    """The model as a functional model of RGB images."""
     if isinstance(model, keras.Sequential) and model.built:
         model = keras.Model(model.inputs, model.outputs, name=model.name)
     if not isinstance(model, keras.Model) or not hasattr(model, "_nodes_by_depth"):
         raise ValueError(
-            f"model={model!r} is no functional keras.Model; give one as "
+            f"model={model!r} must be a functional keras.Model, e.g. "
             "keras.applications.MobileNetV3Small(include_top=False)."
         )
     shape = model.input_shape
     if len(model.inputs) != 1 or len(shape) != 4 or shape[-1] != 3:
         raise ValueError(
-            f"{model.name} takes {shape}; a backbone takes RGB images, (None, None, None, 3)."
+            f"{model.name} has input shape {shape}; a backbone takes RGB images, "
+            "(None, None, None, 3)."
         )
     return model
 
 
 class _Plan:
-    """What each layer of a functional model must become for an output stride."""
+    """The changes to each layer of a functional model that give it an output stride."""
 
     def __init__(self, model, output_stride):
         self.model = model
         self.names = []
         self._output_stride = output_stride
         self._changes = {}  # id of a layer -> configuration entries to replace
-        self._visited = {}  # id of a layer -> its changes at its first call
-        self._last_strided = None  # the layer before the last one that strides
-        state = {}
-        maker = {}
+        self._last_strided = None  # the layer before the last strided one
+        state = {}  # id of a tensor -> stride and dilation there
+        maker = {}  # id of a tensor -> the layer it comes from
         for depth in sorted(model._nodes_by_depth, reverse=True):
             for node in model._nodes_by_depth[depth]:
                 layer = node.operation
@@ -172,12 +176,13 @@ class _Plan:
                     state[id(tensor)], maker[id(tensor)] = after, layer
 
     def _visit(self, layer, stride, dilation, before, entry=None):
-        """(stride, dilation) after a layer; its changes are noted.
+        """Records the changes of a layer and returns the (stride, dilation) after it.
 
         Args:
-            layer, stride, dilation: the layer, and what holds before it.
+            layer: the layer.
+            stride, dilation: those of its input.
             before: the layer before it.
-            entry: the one before the Sequential that holds it.
+            entry: the layer before the Sequential that contains it.
         """
         if isinstance(layer, keras.Sequential):  # ConvNeXt's stem and downsampling
             for inner in layer.layers:
@@ -187,7 +192,7 @@ class _Plan:
             return stride, dilation
         if isinstance(layer, keras.Model):
             raise ValueError(
-                f"{self.model.name} has the model {layer.name!r} inside; give that one itself."
+                f"{self.model.name} contains the model {layer.name!r}; pass that model itself."
             )
         if not isinstance(layer, _WINDOWS):
             if dilation > 1 and isinstance(layer, _UNDILATED):
@@ -212,7 +217,7 @@ class _Plan:
         if undone:
             changes["strides"] = 1
         if layer.padding == "valid" and size > 1:
-            # The zeros before a valid convolution were counted for its stride.
+            # The zeros before a valid convolution were chosen for its stride.
             changes["padding"] = "same"
             if padded:
                 self._note(before, {"padding": 0})
@@ -220,25 +225,24 @@ class _Plan:
         return (stride, dilation * factor) if undone else (stride * factor, dilation)
 
     def _note(self, layer, changes):
-        if self._visited.setdefault(id(layer), changes) != changes:
+        if self._changes.setdefault(id(layer), changes) != changes:
             raise ValueError(
-                f"{layer.name} of {self.model.name} is used at two strides, of which only one "
-                f"is past output_stride={self._output_stride}; choose a larger one."
+                f"{layer.name} of {self.model.name} is used at two strides and only one of them "
+                f"is past output_stride={self._output_stride}; choose a larger output_stride."
             )
-        self._changes[id(layer)] = changes
 
-    def default_features(self):
+    def default_features(self) -> tuple[str, str]:
         last = self.model.outputs[0]._keras_history.operation
         before = self._last_strided
         if before is None or isinstance(before, keras.layers.InputLayer):
             before = last
         return (before.name, last.name)
 
-    def check_feature(self, name):
+    def check_feature(self, name: str) -> None:
         if name not in self.names:
             near = [other for other in self.names if name.split("_")[0] in other][:5]
             raise ValueError(
-                f"feature_layers: {self.model.name} has no layer {name!r}; its last ones are "
+                f"feature_layers: {self.model.name} has no layer {name!r}; it has, for instance, "
                 f"{', '.join(near or self.names[-5:])}."
             )
         if self.names.count(name) > 1 and name != self.default_features()[1]:
@@ -247,8 +251,8 @@ class _Plan:
                 "layer that it calls once."
             )
 
-    def dilated(self, names, policy):
-        """A copy of the model up to the named layers, with the changes made."""
+    def dilated(self, names: tuple[str, ...], policy: keras.DTypePolicy) -> keras.Model:
+        """A copy of the model up to the named layers, with the changes applied."""
 
         def copy(layer):
             if isinstance(layer, keras.Sequential):
@@ -262,10 +266,9 @@ class _Plan:
             return type(layer).from_config(config)
 
         model = self.model
-        last = model.outputs[0]._keras_history.operation.name
-        outputs = [
-            model.outputs[0] if name == last else _layer(model, name).output for name in names
-        ]
+        operations = {operation.name: operation for operation in model.operations}
+        last = self.default_features()[1]
+        outputs = [model.outputs[0] if name == last else operations[name].output for name in names]
         part = keras.Model(model.inputs, outputs, name=model.name)
         inputs = [keras.Input((None, None, 3), name="normalized")]
         try:
@@ -279,17 +282,12 @@ class _Plan:
 
 
 def _maker(layer):
-    """The layer before one that is called once."""
+    """The layer before a layer that is called once."""
     return layer._inbound_nodes[0].arguments.keras_tensors[0]._keras_history.operation
 
 
-def _layer(model, name):
-    """A layer or operation by its name."""
-    return next((op for op in model.operations if op.name == name), None)
-
-
 def _normalization(model):
-    """What the model wants done to images 0..255; None if that isn't known."""
+    """The normalization of 0..255 images that the model expects; None if unknown."""
     inside = (keras.layers.Rescaling, keras.layers.Normalization)
     if any(isinstance(layer, inside) for layer in model.layers[:4]):
         return _UNCHANGED
@@ -303,12 +301,15 @@ def _check_stride(features, output_stride):
     auxiliary, last = features.compute_output_spec(image)
     for tensor, name in zip((auxiliary, last), features.output_names, strict=True):
         if len(tensor.shape) != 4:
-            raise ValueError(f"feature layer {name!r} gives {tensor.shape}, which is no map.")
+            raise ValueError(
+                f"feature layer {name!r} has output shape {tensor.shape}; it must be a feature "
+                "map, (batch, height, width, channels)."
+            )
     if max(abs(n - math.ceil(size / output_stride)) for n in last.shape[1:3]) > 1:
         raise ValueError(
-            f"{features.name} gives {last.shape[1]}x{last.shape[2]} features of {size}x{size} "
-            f"pixels, not the {size // output_stride} of output_stride={output_stride}: one of "
-            "its layers strides in a way that can't become dilation, or the feature layer lies "
+            f"{features.name} has {last.shape[1]}x{last.shape[2]} features for {size}x{size} "
+            f"pixels, not {size // output_stride} as output_stride={output_stride} requires. "
+            "Either a layer has strides that can't become dilation or the feature layer comes "
             "before that stride; choose another output_stride or feature layer."
         )
 

@@ -1,9 +1,12 @@
-"""Upsampled logits a few rows at a time.
+"""Upsampled logits in blocks of rows.
 
-150 classes at 473x473 are 134 MB an image in float32, a training step's largest
-tensors. Whatever only needs each pixel once (a loss, an argmax) gets them here in
-blocks of rows that fit a cache, from the map at output stride 8.
+150 classes at 473x473 take 134 MB per image in float32, the largest tensors of a training
+step. What needs each pixel only once (a loss, an argmax) upsamples the logits at output
+stride 8 block by block, each small enough for the CPU's cache.
 """
+
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 from keras import ops
@@ -16,26 +19,32 @@ from keras_psp.layers.resampling import (
     source_position,
 )
 
-# Class scores held at a time: 4 MB of float32 and a few temporaries of that size.
+# Class scores in memory at a time: 4 MB of float32 and a few temporaries of that size.
 CHUNK_ELEMENTS = 2**20
 
 
 class RowChunks:
-    """Blocks of rows of one image's logits, upsampled bilinearly.
+    """Bilinearly upsamples one image's logits in blocks of rows.
 
     Args:
-        source: (height, width, channels) of the logits, ints or integer scalars.
-        size: (height, width) to upsample to, likewise.
+        source: (height, width, channels) of the logits, ints or integer scalar tensors.
+        size: (height, width) to upsample to, of the same types.
         align_corners: see `keras_psp.layers.resampling.source_position`.
-        elements: upper bound of class scores in a block, except that a block has at
-            least one row.
+        elements: maximum number of class scores in a block, which has at least one row.
 
     Attributes:
         count: number of blocks.
-        rows: rows in a block; the last block runs over the end of the image.
+        rows: rows per block; the last block extends past the end of the image.
     """
 
-    def __init__(self, source, size, *, align_corners, elements=CHUNK_ELEMENTS):
+    def __init__(
+        self,
+        source: Sequence,
+        size: Sequence,
+        *,
+        align_corners: bool,
+        elements: int = CHUNK_ELEMENTS,
+    ):
         self.height, self.width, self.channels = source
         self.target_height, self.target_width = size
         self.align_corners = align_corners
@@ -44,7 +53,7 @@ class RowChunks:
         most = larger(elements // (self.target_width * self.channels), 1)
         self.rows = smaller(most, self.target_height)
         self.count = (self.target_height + self.rows - 1) // self.rows
-        # Input rows that a block can touch: the span of its positions and one on each side.
+        # Input rows that a block can use: the span of its positions plus one on each side.
         if align_corners:
             gaps = larger(self.target_height - 1, 1)
             span = ((self.rows - 1) * (self.height - 1) + gaps - 1) // gaps
@@ -55,11 +64,11 @@ class RowChunks:
             self.width, self.target_width, align_corners=align_corners
         )
 
-    def block(self, logits, index):
-        """Block `index` of logits (height, width, channels).
+    def block(self, logits: Any, index: Any) -> tuple[Any, Any]:
+        """Upsamples block `index` of logits (height, width, channels).
 
         Returns:
-            scores (rows, target width, channels), and what `transpose` needs.
+            Scores (rows, target width, channels), and the block's position for `transpose`.
         """
         first = ops.cast(index, "int32") * self.rows
         numerator, denominator = source_position(
@@ -77,8 +86,8 @@ class RowChunks:
         scores = apply_rows(rows, apply_columns(self.columns, window)[None])[0]
         return scores, (start, rows)
 
-    def transpose(self, upstream, position, total):
-        """Add the gradient of a block's scores to `total`, the gradient of the logits."""
+    def transpose(self, upstream: Any, position: Any, total: Any) -> Any:
+        """`total`, the gradient of the logits, plus the gradient through one block's scores."""
         start, rows = position
         window = apply_rows(ops.transpose(rows), upstream[None])[0]
         window = apply_columns(ops.transpose(ops.convert_to_tensor(self.columns)), window)
@@ -86,32 +95,34 @@ class RowChunks:
         return ops.slice_update(total, row_index(start, 3), own + window)
 
 
-def row_index(start, rank):
-    """Start of a block of rows for `ops.slice`, all int32 as JAX wants them alike."""
+def row_index(start: Any, rank: int) -> tuple:
+    """Start indices of a block of rows for `ops.slice`, all int32 because JAX needs one dtype."""
     start = ops.cast(start, "int32")
     return (start, *[ops.zeros((), "int32")] * (rank - 1))
 
 
-def map_images(function, inputs, *, dtypes):
-    """`function` on one image of the batch, or block, after the other, results stacked."""
+def map_images(function: Callable, inputs: Any, *, dtypes: Any) -> Any:
+    """Applies a function to one image (or block) at a time and stacks the results."""
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
-        # keras.ops.map would run the first twice and ten at a time.
+        # keras.ops.map would run the first image twice, and ten images at a time.
         return tf.map_fn(function, inputs, fn_output_signature=dtypes, parallel_iterations=1)
     return ops.map(function, inputs)
 
 
-def upsampled_classes(logits, size, *, align_corners, elements=CHUNK_ELEMENTS):
-    """Upsample logits bilinearly and take each pixel's best class.
+def upsampled_classes(
+    logits: Any, size: Sequence[Any], *, align_corners: bool, elements: int = CHUNK_ELEMENTS
+) -> Any:
+    """Upsamples logits bilinearly and takes each pixel's best class.
 
-    The scores at full size are never held together.
+    The full-size scores are never in memory all at once.
 
     Args:
         logits: (batch, h, w, classes).
-        size: (height, width) of the result, ints or integer scalars.
+        size: (height, width) of the result, ints or integer scalar tensors.
         align_corners: see `keras_psp.layers.resampling.source_position`.
-        elements: class scores held at a time.
+        elements: class scores in memory at a time.
 
     Returns:
         (batch, height, width) int32 class ids.
@@ -124,8 +135,8 @@ def upsampled_classes(logits, size, *, align_corners, elements=CHUNK_ELEMENTS):
             scores, _ = chunks.block(image, index)
             return ops.cast(ops.argmax(scores, axis=-1), "int32")
 
-        # Written into one map by `ops.slice_update` they would need XLA in a SavedModel, which
-        # TensorFlow Serving has switched off (tensorflow/serving #2217).
+        # `ops.slice_update` into one map would need XLA in a SavedModel, which TensorFlow
+        # Serving disables (tensorflow/serving #2217).
         blocks = map_images(block, ops.arange(chunks.count, dtype="int32"), dtypes="int32")
         return ops.reshape(blocks, (chunks.count * chunks.rows, size[1]))
 

@@ -1,6 +1,8 @@
-"""Convolutions padded symmetrically, as Caffe and torch pad, and their BatchNorm."""
+"""Convolutions with the symmetric padding of Caffe and torch, and their BatchNorm."""
 
 import functools
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -11,7 +13,7 @@ from keras_psp.layers.folding import fold, folded_tensors
 
 @functools.cache
 def _has_dilated_gradient(dtype):
-    """Whether TensorFlow's CPU has the gradient of a dilated conv2d, as with oneDNN in float32."""
+    """Whether TensorFlow has this gradient on the CPU, as it does with oneDNN in float32."""
     import tensorflow as tf
 
     with tf.init_scope(), tf.device("CPU"):
@@ -29,18 +31,41 @@ def _has_dilated_gradient(dtype):
     return True
 
 
-def _tensorflow_convolution(x, kernel, strides, dilation_rate, padding):
-    """One native convolution op on TensorFlow.
+def convolution(
+    x: Any, kernel: Any, *, strides: Sequence[int] = (1, 1), dilation_rate: Sequence[int] = (1, 1)
+) -> Any:
+    """Convolution with symmetric padding, without bias."""
+    padding = [
+        dilation * (size - 1) // 2
+        for dilation, size in zip(dilation_rate, kernel.shape[:2], strict=True)
+    ]
+    if keras.backend.backend() == "tensorflow":
+        return _tensorflow_convolution(x, kernel, strides, dilation_rate, padding)
+    same = max(strides) == 1
+    if not same and max(padding) > 0:
+        x = ops.pad(x, [[0, 0], [padding[0]] * 2, [padding[1]] * 2, [0, 0]])
+    return ops.conv(
+        x,
+        kernel,
+        strides=strides,
+        padding="same" if same else "valid",
+        dilation_rate=dilation_rate,
+        data_format="channels_last",
+    )
 
-    `keras.ops.conv` turns a dilated convolution into some sixty ops around
-    SpaceToBatchND (keras issue 17450); the native op is one, faster, and becomes one
-    CONV_2D in TFLite with identical numbers.
+
+def _tensorflow_convolution(x, kernel, strides, dilation_rate, padding):
+    """One native TensorFlow op, also with dilation.
+
+    `keras.ops.conv` turns a dilated convolution into some sixty ops around SpaceToBatchND
+    (keras issue 17450). The native op is faster and becomes a single CONV_2D in TFLite, with
+    identical results.
     """
     import tensorflow as tf
 
-    # Reads a variable: custom_gradient wants plain tensors.
+    # A variable becomes a plain tensor, as custom_gradient requires.
     kernel = tf.convert_to_tensor(kernel)
-    # "SAME" is already symmetric at stride 1, and is what every kernel supports.
+    # At stride 1 "SAME" is symmetric, and every kernel supports it.
     pads = "SAME" if max(strides) == 1 else [[0, 0], [padding[0]] * 2, [padding[1]] * 2, [0, 0]]
     if (
         max(dilation_rate) == 1
@@ -49,8 +74,8 @@ def _tensorflow_convolution(x, kernel, strides, dilation_rate, padding):
     ):
         return tf.nn.conv2d(x, kernel, strides, pads, dilations=dilation_rate)
 
-    # tf.nn.convolution's gradient exists always and is equal. Not everywhere: TensorFlow
-    # keeps every graph that was traced with a custom gradient, and its weights, for good.
+    # The gradient of tf.nn.convolution is always available and equal. It isn't used everywhere
+    # because TensorFlow never frees a graph that was traced with a custom gradient.
     @tf.custom_gradient
     def dilated(x, kernel):
         def gradient(upstream):
@@ -66,35 +91,44 @@ def _tensorflow_convolution(x, kernel, strides, dilation_rate, padding):
 
 @keras.saving.register_keras_serializable("keras_psp")
 class SymmetricConv2D(keras.layers.Conv2D):
-    """Conv2D padded by dilation * (kernel_size - 1) / 2 on every side.
+    """Conv2D with padding of dilation * (kernel_size - 1) / 2 on every side.
 
-    Keras' "same" pads a stride-2 convolution on the right and bottom only; the
-    published PSPNets were trained with symmetric padding.
+    Keras' "same" pads a stride-2 convolution only on the right and bottom, but the published
+    PSPNets were trained with symmetric padding.
 
     Args:
         filters: output channels.
         kernel_size: odd int.
-        strides, dilation_rate and the rest: as in `keras.layers.Conv2D`; both together
-            where the strides divide the dilation, as in mmsegmentation's `d32` models.
+        strides, dilation_rate and others: as in `keras.layers.Conv2D`. Unlike there, strides
+            and dilation may be combined if the strides divide the dilation, as in
+            mmsegmentation's `d32` models.
 
     Input:  (batch, height, width, channels).
     Output: (batch, ceil(height / strides), ceil(width / strides), filters).
     """
 
-    def __init__(self, filters, kernel_size, *, strides=1, dilation_rate=1, **kwargs):
-        # With both, every tap falls on a pixel that the stride keeps: the same as an
-        # undilated convolution of every second pixel. Keras refuses to do both.
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: int,
+        *,
+        strides: Any = 1,
+        dilation_rate: Any = 1,
+        **kwargs: Any,
+    ):
+        # Keras refuses strides together with dilation. With both, every tap is on a pixel that
+        # the stride keeps: equal to a convolution with less dilation of every `strides`-th pixel.
         self._subsampling = 1
         if np.max(strides) > 1 and np.max(dilation_rate) > 1:
             if np.size(strides) > 1 or np.size(dilation_rate) > 1 or dilation_rate % strides:
                 raise ValueError(
-                    f"strides={strides} and dilation_rate={dilation_rate}: together they must be "
-                    "ints, and the strides divide the dilation."
+                    f"strides={strides} and dilation_rate={dilation_rate} can only be combined "
+                    "if both are ints and the strides divide the dilation."
                 )
             self._subsampling, strides, dilation_rate = strides, 1, dilation_rate // strides
         kwargs |= {"strides": strides, "dilation_rate": dilation_rate}
         kwargs["padding"] = "valid"
-        # The matrix products around this layer are written for channels last.
+        # The matrix products around this layer assume channels last.
         kwargs["data_format"] = "channels_last"
         super().__init__(filters, kernel_size, **kwargs)
         if any(size % 2 == 0 for size in self.kernel_size):
@@ -102,35 +136,17 @@ class SymmetricConv2D(keras.layers.Conv2D):
                 f"kernel_size={kernel_size} is even; symmetric padding needs an odd size."
             )
 
-    def convolution_op(self, inputs, kernel, product=False):
+    def convolution_op(self, inputs: Any, kernel: Any, product: bool = False) -> Any:
         if self._subsampling > 1:
             inputs = inputs[:, :: self._subsampling, :: self._subsampling]
-        padding = [
-            dilation * (size - 1) // 2
-            for dilation, size in zip(self.dilation_rate, self.kernel_size, strict=True)
-        ]
         if max(self.kernel_size) == 1 and (product or keras.backend.backend() == "jax"):
-            # The same in exact arithmetic, and XLA's gradient of the convolution's kernel is six
-            # times slower on the CPU.
+            # Equal in exact arithmetic. On the CPU, XLA's gradient of the convolution's kernel
+            # is six times slower than that of the product.
             rows, columns = self.strides
             return ops.matmul(inputs[:, ::rows, ::columns], ops.convert_to_tensor(kernel)[0, 0])
-        if keras.backend.backend() == "tensorflow":
-            return _tensorflow_convolution(
-                inputs, kernel, self.strides, self.dilation_rate, padding
-            )
-        same = max(self.strides) == 1
-        if not same and max(padding) > 0:
-            inputs = ops.pad(inputs, [[0, 0], [padding[0]] * 2, [padding[1]] * 2, [0, 0]])
-        return ops.conv(
-            inputs,
-            kernel,
-            strides=self.strides,
-            padding="same" if same else "valid",
-            dilation_rate=self.dilation_rate,
-            data_format="channels_last",
-        )
+        return convolution(inputs, kernel, strides=self.strides, dilation_rate=self.dilation_rate)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
         batch, height, width, _ = input_shape
         rows, columns = (step * self._subsampling for step in self.strides)
         return (
@@ -140,7 +156,7 @@ class SymmetricConv2D(keras.layers.Conv2D):
             self.filters,
         )
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         config = super().get_config()
         if self._subsampling > 1:
             config["strides"] = self._subsampling
@@ -148,24 +164,27 @@ class SymmetricConv2D(keras.layers.Conv2D):
         return config
 
 
-def freeze_inner(layer):
-    """Freeze the layers inside one that was made with `trainable=False`.
+def freeze_inner(layer: keras.layers.Layer) -> None:
+    """Freezes the inner layers of a layer created with `trainable=False`.
 
-    They are made after Keras stores that argument, and assigning the value a layer has
-    already does nothing on TensorFlow.
+    They are created after Keras stores that argument, and on TensorFlow, assigning to a layer
+    the value that it already has does nothing.
     """
     if not layer.trainable:
         for inner in layer._layers:
             inner.trainable = False
 
 
-def batch_normalization(*, epsilon, momentum, synchronized, dtype, name):
-    """BatchNormalization whose statistics are shared by all replicas where there are several.
+def batch_normalization(
+    *, epsilon: float, momentum: float, synchronized: bool | str, dtype: Any, name: str
+) -> keras.layers.BatchNormalization:
+    """BatchNormalization that shares its statistics among all replicas.
 
     Args:
-        synchronized: True, False, or "auto": synchronised if the layer is made under a
-            `tf.distribute` strategy of several replicas. (JAX computes the statistics
-            of the whole global batch by itself.)
+        epsilon, momentum, dtype, name: as in `keras.layers.BatchNormalization`.
+        synchronized: True, False, or "auto": True if the layer is created under a
+            `tf.distribute` strategy with several replicas. (JAX always computes the statistics
+            of the whole global batch.)
     """
     if synchronized == "auto":
         synchronized = False
@@ -182,26 +201,25 @@ def _with_bias(x, bias):
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
-        return tf.nn.bias_add(x, bias)  # what graph optimisation looks for
+        return tf.nn.bias_add(x, bias)  # the op that graph optimization looks for
     return x + bias
 
 
 @keras.saving.register_keras_serializable("keras_psp")
 class ConvNorm(keras.layers.Layer):
-    """Convolution, BatchNorm and ReLU, unless told otherwise.
+    """Convolution, BatchNorm and ReLU; the last two are optional.
 
     Args:
         filters: output channels.
         kernel_size: odd int.
         strides: 1 or 2.
         dilation_rate: int.
-        activation: whether a ReLU follows.
-        normalize: whether BatchNorm follows.
-        use_bias: whether the convolution has a bias; "auto" gives it one where no
-            BatchNorm follows.
-        kernel_initializer: He normal over the fan-out, as in semseg/model/resnet.py.
-        epsilon: 1e-5 in Caffe and torch (Keras' own default is 1e-3).
-        momentum: 0.9 is torch's 0.1 (Keras' own default is 0.99).
+        activation: whether to apply a ReLU.
+        normalize: whether to apply BatchNorm.
+        use_bias: whether the convolution has a bias; "auto": only without BatchNorm.
+        kernel_initializer: default: He normal over the fan-out, as in semseg/model/resnet.py.
+        epsilon: 1e-5 in Caffe and torch (Keras defaults to 1e-3).
+        momentum: 0.9, which torch calls 0.1 (Keras defaults to 0.99).
         synchronized: see `batch_normalization`.
 
     Input:  (batch, height, width, channels).
@@ -210,19 +228,19 @@ class ConvNorm(keras.layers.Layer):
 
     def __init__(
         self,
-        filters,
-        kernel_size,
+        filters: int,
+        kernel_size: int,
         *,
-        strides=1,
-        dilation_rate=1,
-        activation=True,
-        normalize=True,
-        use_bias="auto",
-        kernel_initializer=None,
-        epsilon=1e-5,
-        momentum=0.9,
-        synchronized="auto",
-        **kwargs,
+        strides: int = 1,
+        dilation_rate: int = 1,
+        activation: bool = True,
+        normalize: bool = True,
+        use_bias: bool | Literal["auto"] = "auto",
+        kernel_initializer: Any = None,
+        epsilon: float = 1e-5,
+        momentum: float = 0.9,
+        synchronized: bool | Literal["auto"] = "auto",
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self.activation = activation
@@ -248,13 +266,13 @@ class ConvNorm(keras.layers.Layer):
             )
         freeze_inner(self)
 
-    def build(self, input_shape):
+    def build(self, input_shape: tuple) -> None:
         self.conv.build(input_shape)
         if self.norm is not None:
             self.norm.build(self.conv.compute_output_shape(input_shape))
         self.built = True
 
-    def call(self, x, training=None):
+    def call(self, x: Any, training: bool | None = None) -> Any:
         tensors = None if training else folded_tensors(self)
         if tensors is not None:
             x = _with_bias(self.conv.convolution_op(x, tensors[0]), tensors[1])
@@ -267,11 +285,11 @@ class ConvNorm(keras.layers.Layer):
         return ops.relu(x) if self.activation else x
 
     def _trains_by_product(self):
-        """Whether a 1x1 convolution is a matrix product in training.
+        """Whether to train a 1x1 convolution as a matrix product.
 
-        On TensorFlow's CPU a whole step is faster by that under XLA, and unchanged in graph mode
-        (benchmarks/results/fusion.md). For inference it stays what exporters and graph
-        optimisation look for, and on a GPU it keeps the layout of its neighbours.
+        On TensorFlow's CPU this makes a whole step faster under XLA and costs nothing in graph
+        mode (benchmarks/results/fusion.md). In inference, exporters and graph optimization look
+        for a convolution, and on a GPU a convolution keeps the layout of adjacent layers.
         """
         if max(self.conv.kernel_size) > 1 or keras.backend.backend() != "tensorflow":
             return False
@@ -284,9 +302,9 @@ class ConvNorm(keras.layers.Layer):
         return x if self.conv.bias is None else _with_bias(x, self.conv.bias)
 
     def _folded(self, x):
-        """Both as one convolution, as is possible once the statistics stand still.
+        """Convolution and BatchNorm in one, which is possible once the statistics are fixed.
 
-        A network then runs a tenth faster on the CPU, where bias and ReLU become part of
+        A network runs a tenth faster this way on the CPU, where bias and ReLU become part of
         the convolution.
         """
         norm = self.norm
@@ -298,9 +316,9 @@ class ConvNorm(keras.layers.Layer):
         x = self.conv.convolution_op(x, ops.cast(kernel, x.dtype))
         return _with_bias(x, ops.cast(bias, x.dtype))
 
-    def folded_weights(self):
-        """Kernel (rows, columns, channels, filters) and bias with the BatchNorm in them, numpy."""
+    def folded_weights(self) -> tuple[np.ndarray, np.ndarray]:
+        """Kernel (rows, columns, channels, filters) and bias with the BatchNorm folded in."""
         return fold(self.conv.kernel, self.conv.bias, self.norm)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
         return self.conv.compute_output_shape(input_shape)

@@ -1,8 +1,8 @@
-"""BatchNorm made part of the convolution before it, for good.
+"""BatchNorm folded into the convolution before it, for export.
 
-`ConvNorm` and `PyramidPoolingModule` give their weights so by `folded_weights`. While a network
-is traced for export, `folded_into` hands them tensors of these, which their `call` then uses
-instead of working them out for every image.
+`ConvNorm` and `PyramidPoolingModule` return such weights from `folded_weights`. While a network
+is traced for export, `folded_into` passes them as tensors, and `call` uses these instead of
+folding again for every image.
 """
 
 import contextlib
@@ -10,6 +10,7 @@ import contextvars
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -18,16 +19,18 @@ _TENSORS: contextvars.ContextVar[Mapping[int, Any] | None] = contextvars.Context
 )
 
 
-def fold(kernel, bias, norm) -> tuple[np.ndarray, np.ndarray]:
-    """Kernel and bias of one convolution that does the work of a convolution and a BatchNorm.
+def fold(
+    kernel: Any, bias: Any | None, norm: keras.layers.BatchNormalization | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Kernel and bias of the convolution equal to a convolution followed by a BatchNorm.
 
     Args:
         kernel: (..., filters).
         bias: (filters,), or None.
-        norm: a built `keras.layers.BatchNormalization`, or None.
+        norm: a built layer, or None.
 
     Returns:
-        kernel of the same shape and bias (filters,), computed in float64, as float32.
+        Kernel of the same shape and bias (filters,), float32 computed in float64.
     """
     kernel = np.asarray(ops.convert_to_numpy(kernel), "float64")
     bias = np.zeros(kernel.shape[-1]) if bias is None else _numbers(bias)
@@ -42,14 +45,14 @@ def _numbers(variable):
     return np.asarray(ops.convert_to_numpy(variable), "float64")
 
 
-def foldable_layers(model) -> list:
-    """The layers that have `folded_weights`, in the order of the network."""
+def foldable_layers(model: keras.Model) -> list[keras.layers.Layer]:
+    """The layers that have `folded_weights`, in network order."""
     return [layer for layer in model._flatten_layers() if hasattr(layer, "folded_weights")]
 
 
 @contextlib.contextmanager
 def folded_into(tensors: Mapping[int, Any]) -> Iterator[None]:
-    """Within the block, layers use these (kernel, bias), by the `id` of the layer."""
+    """Context in which layers use the given (kernel, bias), by `id(layer)`."""
     token = _TENSORS.set(tensors)
     try:
         yield
@@ -57,7 +60,7 @@ def folded_into(tensors: Mapping[int, Any]) -> Iterator[None]:
         _TENSORS.reset(token)
 
 
-def folded_tensors(layer) -> Any | None:
-    """(kernel, bias) that `folded_into` gave for a layer; None outside of it."""
+def folded_tensors(layer: keras.layers.Layer) -> Any | None:
+    """The (kernel, bias) that `folded_into` set for a layer; None outside of its context."""
     tensors = _TENSORS.get()
     return None if tensors is None else tensors.get(id(layer))

@@ -1,15 +1,16 @@
 """Pyramid pooling and its fusion convolution (paper, section 3.2 and figure 3)."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_psp.layers.convolution import (
     ConvNorm,
-    _tensorflow_convolution,
     batch_normalization,
+    convolution,
     freeze_inner,
 )
 from keras_psp.layers.folding import fold, folded_tensors
@@ -27,27 +28,39 @@ from keras_psp.layers.resampling import (
 class FactorizedFusion(keras.layers.Layer):
     """Convolution over concat[features, upsampled pyramid], without the concatenation.
 
-    A convolution is linear in its input channels, so it is a convolution of the
-    features plus one of every upsampled level. A level has at most a few dozen cells,
-    and upsampling, shifting by a tap and zero padding are one fixed linear map: so the
-    cells are multiplied by the kernel first and the products are interpolated. Same
-    function, half of the arithmetic (the levels are half of the input channels), and no
-    map of 4096 channels is ever made.
+    A convolution is linear in its input channels, so it is the sum of a convolution of the
+    features and one of each upsampled level. A level has at most a few dozen cells, and
+    upsampling, shifting by a tap and zero padding together are one fixed linear map. The cells
+    are therefore multiplied by the kernel first, and the products are interpolated. The result
+    is the same with half of the arithmetic (the levels are half of the input channels), and
+    without ever storing a map of 4096 channels.
 
-    The weight is the ordinary kernel (kernel_size, kernel_size, feature channels +
-    pyramid channels, filters), features first, then the levels in order.
+    The weight is the ordinary kernel (kernel_size, kernel_size, feature channels + pyramid
+    channels, filters), features first, then the levels in order.
 
     Args:
         filters: output channels.
         kernel_size: 3, or 1 as in segmentation_models.pytorch.
-        align_corners: how the levels are upsampled, see `resize_bilinear`.
+        align_corners: how to upsample the levels, see `resize_bilinear`.
+        kernel_initializer: default: He normal.
 
     Input:  [features (batch, height, width, channels), levels (batch, b, b, c) ...].
     Output: (batch, height, width, filters).
+
+    Example:
+        features = keras.random.normal((1, 30, 30, 64))
+        level = keras.random.normal((1, 6, 6, 16))
+        FactorizedFusion(filters=32)([features, level]).shape  # (1, 30, 30, 32)
     """
 
     def __init__(
-        self, filters, *, kernel_size=3, align_corners=True, kernel_initializer=None, **kwargs
+        self,
+        filters: int,
+        *,
+        kernel_size: int = 3,
+        align_corners: bool = True,
+        kernel_initializer: Any = None,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self.filters = filters
@@ -55,7 +68,7 @@ class FactorizedFusion(keras.layers.Layer):
         self.align_corners = align_corners
         self.kernel_initializer = keras.initializers.get(kernel_initializer or "he_normal")
 
-    def build(self, input_shape):
+    def build(self, input_shape: Sequence[tuple]) -> None:
         features, *levels = input_shape
         channels = features[-1] + sum(level[-1] for level in levels)
         self.kernel = self.add_weight(
@@ -64,22 +77,18 @@ class FactorizedFusion(keras.layers.Layer):
             name="kernel",
         )
 
-    def call(self, inputs, kernel=None):
+    def call(self, inputs: Sequence[Any], kernel: Any | None = None) -> Any:
         features, *levels = inputs
         kernel = ops.convert_to_tensor(self.kernel if kernel is None else kernel)
         channels = features.shape[-1]
         own = kernel[:, :, :channels] if levels else kernel
-        if keras.backend.backend() == "tensorflow":
-            padding = (self.kernel_size // 2,) * 2
-            fused = _tensorflow_convolution(features, own, (1, 1), (1, 1), padding)
-        else:
-            fused = ops.conv(features, own, padding="same", data_format="channels_last")
+        fused = convolution(features, own)
         if not levels:
             return fused
         return fused + self._levels_term(levels, kernel, channels, spatial_size(features))
 
     def _levels_term(self, levels, kernel, offset, size):
-        """Sum over levels of conv(upsample(level)), as (batch, height, width, filters)."""
+        """Sum over levels of conv(upsample(level)), (batch, height, width, filters)."""
         height, width = size
         taps = self.kernel_size
         batch = ops.shape(levels[0])[0]
@@ -88,7 +97,7 @@ class FactorizedFusion(keras.layers.Layer):
             bins, channels = level.shape[1], level.shape[-1]
             weights = kernel[:, :, offset : offset + channels]
             offset += channels
-            # (taps, taps, c, f) x (cells, c): the cells times each of the taps.
+            # (taps, taps, c, f) x (cells, c): all cells times all taps.
             cells = ops.reshape(level, (1, batch * bins * bins, channels))
             weights = ops.reshape(weights, (taps * taps, channels, self.filters))
             products = ops.matmul(cells, weights)
@@ -101,27 +110,21 @@ class FactorizedFusion(keras.layers.Layer):
             terms.append(ops.reshape(rows, (batch, height, taps * bins, self.filters)))
             columns.append(self._tap_matrix(bins, width))
         # All levels share the last and largest contraction.
-        columns = ops.concatenate([ops.convert_to_tensor(c) for c in columns], axis=1)
-        return apply_columns(columns, ops.concatenate(terms, axis=2))
+        return apply_columns(ops.concatenate(columns, axis=1), ops.concatenate(terms, axis=2))
 
     def _tap_matrix(self, bins, target):
-        """(target, taps * bins): bilinear rows shifted by each tap, zero past the map."""
-        return ops.concatenate(
-            [
-                ops.convert_to_tensor(
-                    interpolation_matrix(
-                        bins, target, align_corners=self.align_corners, shift=shift
-                    )
-                )
-                for shift in range(-(self.kernel_size // 2), self.kernel_size // 2 + 1)
-            ],
-            axis=1,
-        )
+        """(target, taps * bins): bilinear rows shifted by each tap, zero outside the map."""
+        reach = self.kernel_size // 2
+        matrices = [
+            interpolation_matrix(bins, target, align_corners=self.align_corners, shift=shift)
+            for shift in range(-reach, reach + 1)
+        ]
+        return ops.concatenate([ops.convert_to_tensor(matrix) for matrix in matrices], axis=1)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Sequence[tuple]) -> tuple:
         return (*input_shape[0][:-1], self.filters)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "filters": self.filters,
@@ -133,35 +136,38 @@ class FactorizedFusion(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("keras_psp")
 class PyramidPoolingModule(keras.layers.Layer):
-    """Pools the features into a pyramid of regions and fuses them with the features.
+    """Pools features into a pyramid of regions and fuses them with the features.
 
-    For every bin size: adaptive pooling, 1x1 convolution, BatchNorm, ReLU, bilinear
-    upsampling; then one 3x3 convolution over the features and all levels together,
-    BatchNorm, ReLU, channel dropout (semseg/model/pspnet.py, `PPM` and `cls`). The
-    3x3 convolution is computed in factorised form, see `FactorizedFusion`.
+    For each bin size: adaptive pooling, 1x1 convolution, BatchNorm, ReLU and bilinear
+    upsampling. Then one 3x3 convolution over the features and all levels, BatchNorm, ReLU and
+    channel dropout (semseg/model/pspnet.py, `PPM` and `cls`). `FactorizedFusion` computes the
+    3x3 convolution.
 
     Args:
-        bin_sizes: side lengths of the pooled grids; () leaves the 3x3 convolution alone,
-            the dilated FCN baseline of the paper's table 1.
+        bin_sizes: side lengths of the pooled grids; () leaves only the 3x3 convolution, the
+            dilated FCN baseline of the paper's table 1.
         pooling: "average" or "max".
-        reduction: channels of each level after its 1x1 convolution: "auto" is the
-            features' channels over the number of levels, None pools without a 1x1
-            convolution, BatchNorm and ReLU ("without dimension reduction", table 1).
-        filters: output channels, 512 for 2048 feature channels; "auto" is a quarter of
-            the feature channels.
-        kernel_size: of the fusion convolution, 3; 1 in segmentation_models.pytorch.
-        normalize_global: whether the level of one bin has a BatchNorm like the others;
+        reduction: channels of each level after its 1x1 convolution. "auto" divides the feature
+            channels by the number of levels; None omits 1x1 convolution, BatchNorm and ReLU
+            ("without dimension reduction", table 1).
+        filters: output channels; "auto" is a quarter of the feature channels (512 of 2048).
+        kernel_size: 3, or 1 as in segmentation_models.pytorch, of the fusion convolution.
+        normalize_global: whether the level with one bin has a BatchNorm like the others;
             segmentation_models.pytorch gives its convolution a bias instead.
         align_corners: True as in semseg and Caffe, False as in mmsegmentation.
-        dropout: share of channels dropped in training.
-        epsilon, momentum, synchronized: of BatchNorm, see `ConvNorm`.
+        dropout: fraction of the channels to drop in training.
+        epsilon, momentum, synchronized: BatchNorm options, see `ConvNorm`.
 
     Input:  (batch, height, width, channels), height and width at least max(bin_sizes).
     Output: (batch, height, width, filters).
 
     Raises:
-        ValueError: bins that are no positive ints or larger than the feature map, an
-            unknown pooling.
+        ValueError: if bins are not positive ints or exceed the size of the feature map, or
+            `pooling` or `kernel_size` is unknown.
+
+    Example:
+        module = PyramidPoolingModule(bin_sizes=(1, 2, 3, 6))
+        module(keras.random.normal((1, 60, 60, 2048))).shape  # (1, 60, 60, 512)
     """
 
     def __init__(
@@ -178,16 +184,16 @@ class PyramidPoolingModule(keras.layers.Layer):
         epsilon: float = 1e-5,
         momentum: float = 0.9,
         synchronized: bool | Literal["auto"] = "auto",
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         bin_sizes = tuple(bin_sizes)
         if any(not isinstance(bins, int) or bins < 1 for bins in bin_sizes):
-            raise ValueError(f"bin_sizes={bin_sizes} must be positive integers, as (1, 2, 3, 6).")
+            raise ValueError(f"bin_sizes={bin_sizes} must be positive integers, e.g. (1, 2, 3, 6).")
         if pooling not in ("average", "max"):
             raise ValueError(f"pooling={pooling!r} is unknown; choose 'average' or 'max'.")
         if kernel_size not in (1, 3):
-            raise ValueError(f"kernel_size={kernel_size!r} of the fusion; choose 3 or 1.")
+            raise ValueError(f"kernel_size={kernel_size!r} is unknown; choose 3 or 1.")
         self.bin_sizes = bin_sizes
         self.pooling = pooling
         self.reduction = reduction
@@ -200,7 +206,7 @@ class PyramidPoolingModule(keras.layers.Layer):
         self.momentum = momentum
         self.synchronized = synchronized
 
-    def build(self, input_shape):
+    def build(self, input_shape: tuple) -> None:
         channels = input_shape[-1]
         options = {
             "epsilon": self.epsilon,
@@ -209,9 +215,8 @@ class PyramidPoolingModule(keras.layers.Layer):
             "dtype": self.dtype_policy,
         }
         filters = channels // 4 if self.filters == "auto" else self.filters
-        reduction = self.reduction
-        if reduction == "auto" and self.bin_sizes:
-            reduction = channels // len(self.bin_sizes)
+        share = channels // max(len(self.bin_sizes), 1)
+        reduction = share if self.reduction == "auto" else self.reduction
         self.reductions = []
         level_shapes = []
         for bins in self.bin_sizes:
@@ -246,7 +251,7 @@ class PyramidPoolingModule(keras.layers.Layer):
         freeze_inner(self)
         self.built = True
 
-    def call(self, features, training=None):
+    def call(self, features: Any, training: bool | None = None) -> Any:
         levels = self._pool(features)
         if self.reductions:
             levels = [
@@ -260,8 +265,8 @@ class PyramidPoolingModule(keras.layers.Layer):
             x = self.fusion([features, *levels], kernel=tensors[0]) + tensors[1]
         return self.dropout(ops.relu(x), training=training)
 
-    def folded_weights(self):
-        """The fusion's kernel and bias with the BatchNorm in them, as numpy arrays."""
+    def folded_weights(self) -> tuple[np.ndarray, np.ndarray]:
+        """Kernel and bias of the fusion with the BatchNorm folded in."""
         return fold(self.fusion.kernel, None, self.norm)
 
     def _pool(self, features):
@@ -276,7 +281,7 @@ class PyramidPoolingModule(keras.layers.Layer):
             return [adaptive_max_pool(features, bins) for bins in self.bin_sizes]
         if not self.bin_sizes:
             return []
-        # One pass over the features makes the rows of all levels.
+        # The rows of all levels in one pass over the features.
         matrices = [ops.convert_to_tensor(pooling_matrix(height, bins)) for bins in self.bin_sizes]
         rows = apply_rows(ops.concatenate(matrices, axis=0), features)
         levels, start = [], 0
@@ -285,11 +290,11 @@ class PyramidPoolingModule(keras.layers.Layer):
             start += bins
         return levels
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
         channels = input_shape[-1]
         return (*input_shape[:-1], channels // 4 if self.filters == "auto" else self.filters)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "bin_sizes": self.bin_sizes,
@@ -306,6 +311,6 @@ class PyramidPoolingModule(keras.layers.Layer):
         }
 
 
-def torch_default_initializer():
-    """How torch starts a convolution, and semseg its heads: uniform within 1/sqrt(fan-in)."""
+def torch_default_initializer() -> keras.initializers.Initializer:
+    """The default of torch and of semseg's heads: uniform within 1/sqrt(fan-in)."""
     return keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform")

@@ -1,14 +1,14 @@
-"""ResNet whose last stages are dilated (paper, section 3.2; semseg/model/resnet.py)."""
+"""ResNet with dilated last stages (paper, section 3.2; semseg/model/resnet.py)."""
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
 
 import keras
 from keras import ops
 
 from keras_psp.layers.convolution import ConvNorm, freeze_inner
 
-# Blocks per stage; 269 is Caffe PSPNet's own (hszhao/PSPNet, pspnet269).
+# Blocks per stage; depth 269 exists only in Caffe PSPNet (hszhao/PSPNet, pspnet269).
 BLOCKS = {
     18: (2, 2, 2, 2),
     34: (3, 4, 6, 3),
@@ -20,24 +20,35 @@ BLOCKS = {
 FILTERS = (64, 128, 256, 512)
 
 
+def _build_chain(layers: Iterable, shape: tuple) -> tuple:
+    """Builds layers one after another and returns the shape after the last one."""
+    for layer in layers:
+        layer.build(shape)
+        shape = layer.compute_output_shape(shape)
+    return shape
+
+
+def _chain_shape(layers: Iterable, shape: tuple) -> tuple:
+    for layer in layers:
+        shape = layer.compute_output_shape(shape)
+    return shape
+
+
 class _ResidualBlock(keras.layers.Layer):
-    """What both kinds of block share: the shortcut and the closing ReLU."""
+    """A chain of convolutions added to a shortcut, then ReLU."""
 
     def __init__(self, *, shortcut, name, dtype):
         super().__init__(name=name, dtype=dtype)
         self.convs = []
         self.shortcut = shortcut
 
-    def build(self, input_shape):
-        shape = input_shape
-        for conv in self.convs:
-            conv.build(shape)
-            shape = conv.compute_output_shape(shape)
+    def build(self, input_shape: tuple) -> None:
+        _build_chain(self.convs, input_shape)
         if self.shortcut is not None:
             self.shortcut.build(input_shape)
         self.built = True
 
-    def call(self, x, training=None):
+    def call(self, x: Any, training: bool | None = None) -> Any:
         y = x
         for conv in self.convs:
             y = conv(y, training=training)
@@ -45,10 +56,8 @@ class _ResidualBlock(keras.layers.Layer):
             x = self.shortcut(x, training=training)
         return ops.relu(x + y)
 
-    def compute_output_shape(self, input_shape):
-        for conv in self.convs:
-            input_shape = conv.compute_output_shape(input_shape)
-        return input_shape
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        return _chain_shape(self.convs, input_shape)
 
 
 def _basic_block(filters, *, strides, dilations, shortcut, stride_in_1x1, options, name):
@@ -63,7 +72,7 @@ def _basic_block(filters, *, strides, dilations, shortcut, stride_in_1x1, option
 
 
 def _bottleneck(filters, *, strides, dilations, shortcut, stride_in_1x1, options, name):
-    """1x1, 3x3 and 1x1 convolutions (depths 50 and more)."""
+    """1x1, 3x3 and 1x1 convolutions (depths 50 and up)."""
     block = _ResidualBlock(shortcut=shortcut, name=name, dtype=options["dtype"])
     first, second = (strides, 1) if stride_in_1x1 else (1, strides)
     block.convs = [
@@ -80,32 +89,36 @@ class DilatedResNet(keras.layers.Layer):
 
     Args:
         depth: 18, 34, 50, 101, 152 or 269.
-        output_stride: 8, 16 or 32: input size over the last map's size. At 8 the last
-            two stages are dilated by 2 and 4, at 16 the last one by 2.
-        dilations: of the four stages, where they aren't those of the output stride, as in
-            mmsegmentation's `d32` models: (1, 1, 2, 4) with all strides kept.
+        output_stride: ratio of input size to feature map size: 8 (the last two stages have
+            dilations 2 and 4), 16 (the last stage has dilation 2) or 32.
+        dilations: of the four stages, if not those of the output stride, e.g. (1, 1, 2, 4)
+            with all strides as in mmsegmentation's `d32` models.
         stem_filters: channels of three 3x3 convolutions, (64, 64, 128) as in semseg or
-            (32, 32, 64) as in mmsegmentation; one number, (64,), is the original single
-            7x7 convolution.
-        contract_dilation: the first block of a dilated stage takes half of the stage's
-            dilation, as in mmsegmentation; semseg gives it the whole. (Depths 18 and 34:
-            the first of its two convolutions.)
-        dilate_second: depths 18 and 34, whether the second convolution of a block is
-            dilated like the first; mmsegmentation leaves it undilated.
-        num_stages: residual stages, 4 of which make the whole network;
-            segmentation_models.pytorch stops after 2.
-        stride_in_1x1: a strided bottleneck strides in its first 1x1 convolution
-            (ResNet v1, Caffe) instead of in its 3x3 (v1.5, torch).
+            (32, 32, 64) as in mmsegmentation; a single number, (64,), is the 7x7 convolution
+            of the original ResNet.
+        contract_dilation: whether the first block of a dilated stage has half of the stage's
+            dilation, as in mmsegmentation but not in semseg. (At depths 18 and 34: only the
+            first of its two convolutions.)
+        dilate_second: whether the second convolution of a block is dilated like the first, at
+            depths 18 and 34; False in mmsegmentation.
+        num_stages: number of residual stages, 2 to 4; 2 in segmentation_models.pytorch.
+        stride_in_1x1: whether a bottleneck has its stride in the first 1x1 convolution
+            (ResNet v1, Caffe) instead of in the 3x3 convolution (v1.5, torch).
         use_bias: whether the convolutions have a bias.
-        epsilon, momentum, synchronized: of BatchNorm, see `ConvNorm`.
+        epsilon, momentum, synchronized: BatchNorm options, see `ConvNorm`.
 
-    Input:  (batch, height, width, 3), normalised.
-    Output: (auxiliary, features): the maps of the last two stages, by default 4 and 5 of
-        5 (torch's `layer3` and `layer4`), (batch, h, w, 1024) and (batch, h, w, 2048);
-        256 and 512 channels at depths 18 and 34. h = ceil(height / output_stride).
+    Input:  (batch, height, width, 3), normalized.
+    Output: (auxiliary, features), the maps of the last two stages (torch's `layer3` and
+        `layer4`): (batch, h, w, 1024) and (batch, h, w, 2048), or 256 and 512 channels at
+        depths 18 and 34. h = ceil(height / output_stride).
 
     Raises:
-        ValueError: for a depth, output stride, stem or number of stages that does not exist.
+        ValueError: if an argument has an unsupported value.
+
+    Example:
+        backbone = DilatedResNet(50, output_stride=8)
+        auxiliary, features = backbone(keras.random.normal((1, 240, 240, 3)))
+        features.shape  # (1, 30, 30, 2048)
     """
 
     def __init__(
@@ -123,7 +136,7 @@ class DilatedResNet(keras.layers.Layer):
         epsilon: float = 1e-5,
         momentum: float = 0.9,
         synchronized: bool | Literal["auto"] = "auto",
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         if depth not in BLOCKS:
@@ -133,11 +146,11 @@ class DilatedResNet(keras.layers.Layer):
         if num_stages not in (2, 3, 4):
             raise ValueError(f"num_stages={num_stages!r}; choose 2, 3 or 4.")
         if dilations is not None and len(dilations) != 4:
-            raise ValueError(f"dilations={tuple(dilations)}; give four, one a stage.")
+            raise ValueError(f"dilations={tuple(dilations)} must have four values, one per stage.")
         stem_filters = tuple(stem_filters)
         if len(stem_filters) not in (1, 3):
             raise ValueError(
-                f"stem_filters={stem_filters} has {len(stem_filters)} widths; give one "
+                f"stem_filters={stem_filters} has {len(stem_filters)} values; give one "
                 "(a 7x7 convolution) or three (3x3 convolutions)."
             )
         self.depth = depth
@@ -159,26 +172,20 @@ class DilatedResNet(keras.layers.Layer):
             "synchronized": synchronized,
             "dtype": self.dtype_policy,
         }
-        kernel_size = 7 if len(stem_filters) == 1 else 3
+        size = 7 if len(stem_filters) == 1 else 3
         self.stem = [
-            ConvNorm(
-                filters,
-                kernel_size,
-                strides=2 if i == 0 else 1,
-                name=f"stem_conv{i + 1}",
-                **options,
-            )
+            ConvNorm(filters, size, strides=1 if i else 2, name=f"stem_conv{i + 1}", **options)
             for i, filters in enumerate(stem_filters)
         ]
         self.stages = self._stages(options)
-        # Keras before 3.15 saves no list in a list, and says nothing. These names are the paths
-        # that 3.15 gives them, so that each opens the other's files.
+        # Keras before 3.15 silently omits lists of lists when saving. These names are the paths
+        # that Keras 3.15 uses, so that either version opens the other's files.
         for i, blocks in enumerate(self.stages):
             setattr(self, f"stages/container_{i}" if i else "stages/container", blocks)
         freeze_inner(self)
 
     def _stages(self, options):
-        """Lists of blocks; a stage's stride becomes dilation past the output stride."""
+        """One list of blocks per stage; past the output stride, strides become dilation."""
         expansion = 1 if self.depth < 50 else 4
         make = _basic_block if self.depth < 50 else _bottleneck
         stages, channels, stride, dilation = [], self.stem_filters[-1], 4, 1
@@ -194,7 +201,6 @@ class DilatedResNet(keras.layers.Layer):
                 dilated_here = dilation > 1
             blocks = []
             for block in range(count):
-                name = f"stage{stage + 2}_block{block + 1}"
                 first = block == 0
                 contracted = first and self.contract_dilation and dilated_here
                 shortcut = None
@@ -218,29 +224,23 @@ class DilatedResNet(keras.layers.Layer):
                         shortcut=shortcut,
                         stride_in_1x1=self.stride_in_1x1,
                         options=options,
-                        name=name,
+                        name=f"stage{stage + 2}_block{block + 1}",
                     )
                 )
             channels = expansion * filters
             stages.append(blocks)
         return stages
 
-    def build(self, input_shape):
-        shape = input_shape
-        for conv in self.stem:
-            conv.build(shape)
-            shape = conv.compute_output_shape(shape)
-        shape = self._pooled_shape(shape)
+    def build(self, input_shape: tuple) -> None:
+        shape = _pooled_shape(_build_chain(self.stem, input_shape))
         for blocks in self.stages:
-            for block in blocks:
-                block.build(shape)
-                shape = block.compute_output_shape(shape)
+            shape = _build_chain(blocks, shape)
         self.built = True
 
-    def call(self, x, training=None):
+    def call(self, x: Any, training: bool | None = None) -> Any:
         for conv in self.stem:
             x = conv(x, training=training)
-        # Zeros pad as well as torch's -inf: a ReLU came before.
+        # After a ReLU, padding with zeros is equal to torch's padding with -inf.
         x = ops.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]])
         x = ops.max_pool(x, 3, 2, padding="valid", data_format="channels_last")
         maps = []
@@ -250,23 +250,13 @@ class DilatedResNet(keras.layers.Layer):
             maps.append(x)
         return maps[-2], maps[-1]
 
-    @staticmethod
-    def _pooled_shape(shape):
-        return (shape[0], *(None if n is None else -(-n // 2) for n in shape[1:3]), shape[3])
-
-    def compute_output_shape(self, input_shape):
-        shape = input_shape
-        for conv in self.stem:
-            shape = conv.compute_output_shape(shape)
-        shape = self._pooled_shape(shape)
-        shapes = []
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        shapes = [_pooled_shape(_chain_shape(self.stem, input_shape))]
         for blocks in self.stages:
-            for block in blocks:
-                shape = block.compute_output_shape(shape)
-            shapes.append(shape)
+            shapes.append(_chain_shape(blocks, shapes[-1]))
         return shapes[-2], shapes[-1]
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "depth": self.depth,
@@ -282,3 +272,7 @@ class DilatedResNet(keras.layers.Layer):
             "momentum": self.momentum,
             "synchronized": self.synchronized,
         }
+
+
+def _pooled_shape(shape):
+    return (shape[0], *(None if n is None else -(-n // 2) for n in shape[1:3]), shape[3])

@@ -3,7 +3,7 @@ import numpy as np
 from keras_psp.layers import AuxiliaryHead
 
 
-def test_head_is_conv_norm_relu_classifier():
+def test_head_equals_its_parts_in_sequence():
     x = np.random.default_rng(0).normal(size=(2, 9, 7, 16)).astype("float32")
     head = AuxiliaryHead(5)
     logits = head(x)
@@ -19,6 +19,6 @@ def test_logits_are_float32_in_half_precision():
     assert AuxiliaryHead(5, dtype="mixed_float16")(x).dtype == "float32"
 
 
-def test_configuration_comes_back():
+def test_config_round_trip():
     head = AuxiliaryHead(5, filters=8, dropout=0.3)
     assert AuxiliaryHead.from_config(head.get_config()).get_config() == head.get_config()

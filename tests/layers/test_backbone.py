@@ -23,18 +23,18 @@ def application(name):
 @pytest.mark.parametrize(
     ("name", "offset"), [("ResNet50", 0), ("MobileNetV2", 3), ("ConvNeXtTiny", 1)]
 )
-def test_dilation_keeps_what_the_weights_see(name, offset):
-    # Every fourth place of the dilated map is the map at stride 32. Keras' "same" pads a
-    # stride on the right only, so that its places lie shifted.
+def test_dilation_preserves_the_features(name, offset):
+    # Every fourth position of the dilated map equals the map at stride 32. With strides, Keras'
+    # "same" pads only on the right, which shifts the positions.
     model = application(name)
     expected = keras.ops.convert_to_numpy(model(IMAGE))
     backbone = DilatedBackbone(model, output_stride=8)
     auxiliary, features = backbone(IMAGE)
-    found = keras.ops.convert_to_numpy(features)[:, offset::4, offset::4]
+    actual = keras.ops.convert_to_numpy(features)[:, offset::4, offset::4]
     assert features.shape[1:3] in ((29, 33), (28, 32))
     assert auxiliary.shape[1:3] == features.shape[1:3]
-    found = found[:, : expected.shape[1], : expected.shape[2]]
-    assert np.abs(found - expected).max() <= 1e-5 * np.ptp(expected)
+    actual = actual[:, : expected.shape[1], : expected.shape[2]]
+    assert np.abs(actual - expected).max() <= 1e-5 * np.ptp(expected)
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_other_families_reach_their_output_stride(name, output_stride):
     assert features.shape[3] == model.output.shape[-1]
 
 
-def test_a_phone_sized_network_trains_saves_and_loads(tmp_path):
+def test_mobile_network_trains_saves_and_loads(tmp_path):
     model = PSPNet(
         3,
         backbone=keras.applications.MobileNetV3Small(
@@ -60,14 +60,14 @@ def test_a_phone_sized_network_trains_saves_and_loads(tmp_path):
         bin_sizes=(1, 2),
     )
     assert model.count_params() < 3e6
-    # The optimizer's multiplier for the head isn't the backbone's.
+    # The optimizer uses its head multiplier for the head only.
     optimizer = SGD()
     optimizer.build(model.trainable_variables)
     of_backbone = {id(variable) for variable in model.backbone.trainable_variables}
     for variable, multiplier in zip(model.trainable_variables, optimizer._multipliers, strict=True):
         assert multiplier == (1.0 if id(variable) in of_backbone else 10.0), variable.path
     normalization = model.get_layer("normalization").get_config()
-    assert tuple(normalization["std"]) == (1.0, 1.0, 1.0)  # the model has its own inside
+    assert tuple(normalization["std"]) == (1.0, 1.0, 1.0)  # the model normalizes its own input
     model.compile()
     images = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3)).astype("float32")
     model.fit(images, np.zeros((2, 64, 64), "int32"), verbose=0)
@@ -84,14 +84,14 @@ def test_feature_layers_by_name():
     assert (auxiliary.shape[-1], features.shape[-1]) == (32, 96)
 
 
-def test_the_models_own_weights_and_normalisation_come_along():
+def test_weights_and_normalization_of_the_model_are_kept():
     model = application("ResNet50")
     net = PSPNet(3, backbone=model)
     normalization = net.get_layer("normalization").get_config()
     assert normalization["channel_order"] == "bgr"
     kernel = net.backbone.features.get_layer("conv4_block2_2_conv").kernel
     np.testing.assert_array_equal(kernel, model.get_layer("conv4_block2_2_conv").kernel)
-    # A name or precision of the user's own doesn't lose them.
+    # Also with a custom name or precision.
     named = DilatedBackbone(model, name="mine")
     net = PSPNet(3, backbone=named, dtype="mixed_bfloat16")
     kernel = net.backbone.features.get_layer("conv4_block2_2_conv").kernel
@@ -105,7 +105,7 @@ def functional(*layers, channels=3):
     return keras.Model(inputs, x, name="own")
 
 
-def test_blocks_whose_layers_share_a_name_are_told_apart():
+def test_layers_with_equal_names_in_different_blocks():
     blocks = [
         keras.Sequential(
             [keras.layers.Conv2D(4, 3, stride, padding="same", name="conv")], name=f"block{n}"
@@ -134,33 +134,37 @@ def test_shared_layers():
         DilatedBackbone(later, feature_layers=("shared", "last"))
 
 
-def test_a_model_whose_first_layer_strides_alone():
+def test_model_with_a_single_strided_layer():
     only = keras.layers.Conv2D(4, 8, 8, padding="same", name="only")
     backbone = DilatedBackbone(functional(only))
     assert backbone.feature_layers == ("only", "only")
     backbone(IMAGE)
 
 
-def test_bad_arguments():
+def test_invalid_arguments_raise():
     model = keras.applications.MobileNetV2(
         include_top=False, weights=None, input_shape=(None, None, 3)
     )
-    with pytest.raises(ValueError, match="has no layer 'block_99_add'; its last ones are"):
+    with pytest.raises(ValueError, match="has no layer 'block_99_add'; it has, for instance,"):
         DilatedBackbone(model, feature_layers=("block_5_add", "block_99_add"))
-    with pytest.raises(ValueError, match="name two layers, the auxiliary head's and the last"):
+    with pytest.raises(ValueError, match="must name two layers"):
         DilatedBackbone(model, feature_layers=("block_5_add",))
     with pytest.raises(ValueError, match="output_stride=4; choose 8, 16 or 32"):
         DilatedBackbone(model, output_stride=4)
-    with pytest.raises(ValueError, match=r"gives 64x64 features .* not the 8 of output_stride=32"):
-        # The last layer before the stride that would be undone.
+    with pytest.raises(
+        ValueError, match="has 64x64 features .* not 8 as output_stride=32"
+    ):
+        # This layer comes before the stride that would become dilation.
         DilatedBackbone(model, feature_layers=("block_1_project", "block_2_add"), output_stride=32)
-    with pytest.raises(ValueError, match=r"is no functional keras.Model"):
+    with pytest.raises(ValueError, match=r"must be a functional keras.Model"):
         DilatedBackbone(keras.layers.Dense(3))
-    with pytest.raises(ValueError, match=r"takes \(None, None, None, 4\); a backbone takes RGB"):
+    with pytest.raises(
+        ValueError, match=r"has input shape \(None, None, None, 4\); a backbone"
+    ):
         DilatedBackbone(functional(keras.layers.Conv2D(8, 3), channels=4))
     inputs = keras.Input((None, None, 3))
     nested = keras.Model(inputs, model(inputs), name="outer")
-    with pytest.raises(ValueError, match=r"outer has the model .* inside; give that one itself"):
+    with pytest.raises(ValueError, match=r"outer contains the model .*; pass that model itself"):
         DilatedBackbone(nested)
     with pytest.raises(ValueError, match="is a Conv2DTranspose, which can't be dilated"):
         DilatedBackbone(
@@ -176,6 +180,6 @@ def test_bad_arguments():
             )
         )
     unknown = keras.Model(inputs, keras.layers.Conv2D(8, 3, 8, padding="same")(inputs), name="own")
-    with pytest.raises(ValueError, match="how own wants its images isn't known; pass mean="):
+    with pytest.raises(ValueError, match="how own normalizes its images isn't known; pass mean="):
         PSPNet(3, backbone=unknown)
     PSPNet(3, backbone=unknown, mean=(0, 0, 0), std=(255, 255, 255), bin_sizes=(1,))

@@ -34,19 +34,19 @@ def test_padding_is_symmetric(size, stride, dilation, shape):
     layer = SymmetricConv2D(
         4, size, strides=stride, dilation_rate=dilation, use_bias=False, name="conv"
     )
-    found = layer(x)
+    actual = layer(x)
     expected = reference(x, layer.kernel.numpy(), stride, dilation)
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+    np.testing.assert_allclose(actual, expected, atol=1e-5)
     assert layer.compute_output_shape(x.shape) == expected.shape
 
 
-def test_even_kernels_are_refused():
+def test_even_kernel_size_raises():
     with pytest.raises(ValueError, match="kernel_size=4 is even; symmetric padding needs an odd"):
         SymmetricConv2D(3, 4)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
-def test_dilated_convolution_is_one_op_with_the_usual_gradient(dtype):
+def test_dilated_convolution_is_one_op_with_an_equal_gradient(dtype):
     rng = np.random.default_rng(0)
     x = tf.constant(rng.normal(size=(1, 9, 11, 3)), dtype)
     layer = SymmetricConv2D(4, 3, dilation_rate=2, use_bias=False, dtype=dtype)
@@ -60,26 +60,26 @@ def test_dilated_convolution_is_one_op_with_the_usual_gradient(dtype):
         return tape.gradient(loss, [x, kernel])
 
     usual = gradients(lambda x: tf.nn.convolution(x, kernel, padding="SAME", dilations=2))
-    for found, expected in zip(gradients(layer), usual, strict=True):
+    for actual, expected in zip(gradients(layer), usual, strict=True):
         np.testing.assert_allclose(
-            tf.cast(found, "float32"), tf.cast(expected, "float32"), rtol=1e-2, atol=1e-2
+            tf.cast(actual, "float32"), tf.cast(expected, "float32"), rtol=1e-2, atol=1e-2
         )
     graph = tf.function(layer).get_concrete_function(tf.TensorSpec((None, None, None, 3), dtype))
     assert "SpaceToBatch" not in str(graph.graph.as_graph_def())
 
 
-def test_conv_norm_is_conv_norm_relu():
+def test_conv_norm_equals_its_parts_in_sequence():
     x = np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype("float32")
     layer = ConvNorm(5, 3)
-    found = layer(x)
+    actual = layer(x)
     expected = keras.ops.relu(layer.norm(layer.conv(x)))
-    np.testing.assert_allclose(found, expected, atol=2e-6)
+    np.testing.assert_allclose(actual, expected, atol=2e-6)
     assert (layer.norm.epsilon, layer.norm.momentum) == (1e-5, 0.9)
     assert layer.conv.bias is None
 
 
 @pytest.mark.parametrize("use_bias", [False, True])
-def test_inference_is_the_convolution_and_its_batchnorm(use_bias):
+def test_inference_equals_convolution_then_batch_norm(use_bias):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(2, 9, 7, 3)).astype("float32")
     layer = ConvNorm(4, 3, use_bias=use_bias, activation=False)
@@ -97,25 +97,25 @@ def test_inference_is_the_convolution_and_its_batchnorm(use_bias):
     np.testing.assert_allclose(layer(x), layer(x, training=False))
 
 
-@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="of TensorFlow")
-def test_a_traced_convolution_leaves_no_graph_behind():
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="needs TensorFlow")
+def test_traced_convolution_does_not_keep_its_graph_alive():
     if not _has_dilated_gradient("float32"):
-        pytest.skip("TensorFlow has no gradient of its own for dilated convolutions here")
+        pytest.skip("TensorFlow has no native gradient of dilated convolutions here")
     layer = SymmetricConv2D(2, 3, dilation_rate=2)
     layer.build((None, None, None, 2))
     traced = tf.function(layer).get_concrete_function(tf.TensorSpec((1, 9, 9, 2)))
     graph = weakref.ref(traced.graph)
     del traced
     gc.collect()
-    # A custom gradient would keep it, and the weights that it reads, for good.
+    # A custom gradient would keep the graph and the weights that it reads alive.
     assert graph() is None
 
 
-@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="about TensorFlow's graphs")
-@pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="of the CPU")
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="needs TensorFlow")
+@pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="needs a CPU")
 @pytest.mark.parametrize("strides", [1, 2])
 @pytest.mark.parametrize("use_bias", [False, True])
-def test_a_pointwise_convolution_trains_as_a_product(strides, use_bias, monkeypatch):
+def test_1x1_convolution_trains_as_a_matrix_product(strides, use_bias, monkeypatch):
     import tensorflow as tf
 
     layer = ConvNorm(3, 1, strides=strides, use_bias=use_bias)
@@ -137,8 +137,8 @@ def test_a_pointwise_convolution_trains_as_a_product(strides, use_bias, monkeypa
 
     assert "Conv2D" not in operations(training=True)
     assert "Conv2D" in operations(training=False)
-    found = tf.nest.flatten(trained())
+    actual = tf.nest.flatten(trained())
     monkeypatch.setattr(ConvNorm, "_trains_by_product", lambda self: False)
     assert "Conv2D" in operations(training=True)
-    for value, expected in zip(found, tf.nest.flatten(trained()), strict=True):
+    for value, expected in zip(actual, tf.nest.flatten(trained()), strict=True):
         np.testing.assert_allclose(value, expected, rtol=1e-4, atol=1e-4)

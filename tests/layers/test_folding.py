@@ -13,18 +13,18 @@ def with_statistics(model):
     return model
 
 
-def test_fold_is_convolution_then_batch_norm():
+def test_fold_equals_convolution_then_batch_norm():
     norm = keras.layers.BatchNormalization(epsilon=1e-5)
     norm.build((None, 2))
     norm.set_weights(list(np.array([[2.0, 3.0], [0.5, 0.25], [1.0, -1.0], [4.0, 9.0]])))
     kernel = np.arange(6.0).reshape(1, 1, 3, 2)
-    found, bias = fold(kernel, np.array([0.1, 0.2]), norm)
+    folded, bias = fold(kernel, np.array([0.1, 0.2]), norm)
     x = np.array([1.0, -2.0, 0.5])
     expected = norm((x @ kernel[0, 0] + [0.1, 0.2])[None])[0]
-    np.testing.assert_allclose(x @ found[0, 0] + bias, expected, rtol=1e-6)
+    np.testing.assert_allclose(x @ folded[0, 0] + bias, expected, rtol=1e-6)
 
 
-def test_a_network_with_folded_weights_gives_the_same():
+def test_network_with_folded_weights_gives_equal_logits():
     model = with_statistics(PSPNet(4, backbone=DilatedResNet(18, stem_filters=(8,))))
     images = np.random.default_rng(0).uniform(0, 255, (1, 49, 57, 3)).astype("float32")
     expected = keras.ops.convert_to_numpy(model(images))
@@ -34,7 +34,7 @@ def test_a_network_with_folded_weights_gives_the_same():
     }
     zeros = {key: (0 * kernel, bias) for key, (kernel, bias) in folded.items()}
     with folded_into(folded):
-        found = keras.ops.convert_to_numpy(model(images))
-    np.testing.assert_allclose(found, expected, atol=1e-5 * np.ptp(expected))
-    with folded_into(zeros):  # they are what is used
+        actual = keras.ops.convert_to_numpy(model(images))
+    np.testing.assert_allclose(actual, expected, atol=1e-5 * np.ptp(expected))
+    with folded_into(zeros):  # the folded weights are used
         assert np.ptp(keras.ops.convert_to_numpy(model(images)), axis=(0, 1, 2)).max() == 0

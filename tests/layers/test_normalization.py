@@ -9,7 +9,7 @@ def test_mean_and_std():
     np.testing.assert_allclose(layer(np.full((1, 1, 1, 3), 50, "uint8"))[0, 0, 0], [40, 15, 5])
 
 
-def test_bgr_turns_the_channels_round_first():
+def test_bgr_reverses_the_channels_first():
     layer = ImageNormalization(mean=(3, 2, 1), std=(1, 1, 1), channel_order="bgr")
     np.testing.assert_allclose(layer(np.array([[[[1.0, 2.0, 3.0]]]]))[0, 0, 0], [0, 0, 0])
 
@@ -22,10 +22,10 @@ def test_stays_float32_in_half_precision():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"mean": (1, 2)}, r"mean=\(1, 2\) must hold three numbers"),
+        ({"mean": (1, 2)}, r"mean=\(1, 2\) must have three numbers"),
         ({"channel_order": "gbr"}, "channel_order='gbr' is unknown; choose 'rgb' or 'bgr'"),
     ],
 )
-def test_bad_arguments(arguments, message):
+def test_invalid_arguments_raise(arguments, message):
     with pytest.raises(ValueError, match=message):
         ImageNormalization(**arguments)

@@ -9,7 +9,7 @@ from keras_psp.layers.resampling import resize_bilinear
 
 
 def plain_fusion(inputs, kernel, align_corners):
-    """Upsample, concatenate, convolve: what the factorised form must equal."""
+    """Upsample, concatenate, convolve: the reference for `FactorizedFusion`."""
     features, *levels = inputs
     size = features.shape[1:3]
     maps = [resize_bilinear(level, size, align_corners=align_corners) for level in levels]
@@ -25,22 +25,22 @@ def fusion_inputs(size, bins, channels=5, batch=2):
 @pytest.mark.parametrize("align_corners", [True, False])
 @pytest.mark.parametrize("size", [(60, 60), (59, 83), (7, 6), (30, 97), (6, 6)])
 @pytest.mark.parametrize("bins", [(1, 2, 3, 6), (1,), (4,)])
-def test_factorised_equals_plain(size, bins, align_corners):
+def test_factorized_fusion_equals_plain_fusion(size, bins, align_corners):
     inputs = fusion_inputs(size, bins)
     layer = FactorizedFusion(8, align_corners=align_corners)
     layer.build([x.shape for x in inputs])
     with tf.GradientTape(persistent=True) as tape:
         tape.watch(inputs)
-        found = layer(inputs)
+        actual = layer(inputs)
         expected = plain_fusion(inputs, layer.kernel.value, align_corners)
-        losses = [tf.reduce_sum(tf.sin(y)) for y in (found, expected)]
-    np.testing.assert_allclose(found, expected, atol=2e-5)
+        losses = [tf.reduce_sum(tf.sin(y)) for y in (actual, expected)]
+    np.testing.assert_allclose(actual, expected, atol=2e-5)
     variables = [*inputs, layer.kernel.value]
     for ours, theirs in zip(*(tape.gradient(loss, variables) for loss in losses), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-3)
 
 
-def test_dynamic_sizes_give_the_same():
+def test_dynamic_sizes_give_equal_results():
     inputs = fusion_inputs((13, 18), (1, 2, 3, 6))
     layer = FactorizedFusion(8)
     expected = layer(inputs)
@@ -53,7 +53,7 @@ def test_dynamic_sizes_give_the_same():
 
 
 def plain_module(module, x):
-    """The module in inference, the long way round."""
+    """Inference of the module, written plainly."""
     pool = tf.reduce_mean if module.pooling == "average" else tf.reduce_max
     height, width = x.shape[1:3]
     maps = [x]
@@ -79,11 +79,11 @@ def plain_module(module, x):
 @pytest.mark.parametrize("pooling", ["average", "max"])
 @pytest.mark.parametrize("reduction", ["auto", None, 3])
 @pytest.mark.parametrize("bins", [(1, 2, 3, 6), (1,), ()])
-def test_every_variant_is_the_papers_module(pooling, reduction, bins):
+def test_every_variant_equals_the_plain_module(pooling, reduction, bins):
     x = tf.constant(np.random.default_rng(0).normal(size=(2, 11, 8, 16)), "float32")
     module = PyramidPoolingModule(bins, pooling=pooling, reduction=reduction, filters=6)
-    found = module(x)
-    np.testing.assert_allclose(found, plain_module(module, x), atol=1e-5)
+    actual = module(x)
+    np.testing.assert_allclose(actual, plain_module(module, x), atol=1e-5)
     width = {"auto": 16 // max(len(bins), 1), None: 16}.get(reduction, reduction)
     assert module.fusion.kernel.shape == (3, 3, 16 + len(bins) * width, 6)
     assert len(module.reductions) == (0 if reduction is None else len(bins))
@@ -108,12 +108,12 @@ def test_half_precision(dtype):
     half = PyramidPoolingModule(pooling="max", dtype=dtype)
     half.build(x.shape)
     half.set_weights(exact.get_weights())
-    found = half(x)
-    assert keras.backend.standardize_dtype(found.dtype) == dtype.removeprefix("mixed_")
-    np.testing.assert_allclose(tf.cast(found, "float32"), expected, atol=0.05)
+    actual = half(x)
+    assert keras.backend.standardize_dtype(actual.dtype) == dtype.removeprefix("mixed_")
+    np.testing.assert_allclose(tf.cast(actual, "float32"), expected, atol=0.05)
 
 
-def test_module_comes_back_from_its_configuration():
+def test_config_round_trip():
     module = PyramidPoolingModule((1, 4), pooling="max", reduction=None, align_corners=False)
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(module))
     assert again.get_config() == module.get_config()
@@ -127,11 +127,11 @@ def test_module_comes_back_from_its_configuration():
         ({"pooling": "mean"}, "pooling='mean' is unknown; choose 'average' or 'max'"),
     ],
 )
-def test_bad_arguments(arguments, message):
+def test_invalid_arguments_raise(arguments, message):
     with pytest.raises(ValueError, match=message):
         PyramidPoolingModule(**arguments)
 
 
-def test_bins_larger_than_the_map_are_refused():
+def test_bins_larger_than_the_map_raise():
     with pytest.raises(ValueError, match="larger than the feature map of 5x9"):
         PyramidPoolingModule()(np.zeros((1, 5, 9, 8), "float32"))

@@ -7,29 +7,36 @@ from keras import ops
 
 from keras_psp.layers import BilinearResize
 from keras_psp.layers.resampling import (
-    adaptive_average_pool,
     adaptive_max_pool,
+    apply_columns,
+    apply_rows,
     interpolation_matrix,
     pooling_matrix,
     resize_bilinear,
+    spatial_size,
 )
 
 lengths = st.integers(1, 70)
 
 
-def test_corners_coincide_when_aligned():
-    # Outputs 0, 1, 2 of 3 lie at inputs 0, 0.5, 1 of 2.
-    found = interpolation_matrix(2, 3, align_corners=True)
-    np.testing.assert_allclose(found, [[1, 0], [0.5, 0.5], [0, 1]])
+def adaptive_average_pool(x, bins):
+    height, width = spatial_size(x)
+    return apply_columns(pooling_matrix(width, bins), apply_rows(pooling_matrix(height, bins), x))
 
 
-def test_pixel_borders_coincide_when_not_aligned():
-    # Outputs 0..3 of 4 lie at inputs -0.25, 0.25, 0.75, 1.25 of 2.
-    found = interpolation_matrix(2, 4, align_corners=False)
-    np.testing.assert_allclose(found, [[1, 0], [0.75, 0.25], [0.25, 0.75], [0, 1]])
+def test_align_corners_aligns_corner_centers():
+    # Outputs 0, 1, 2 of 3 are at inputs 0, 0.5, 1 of 2.
+    actual = interpolation_matrix(2, 3, align_corners=True)
+    np.testing.assert_allclose(actual, [[1, 0], [0.5, 0.5], [0, 1]])
 
 
-def test_shift_leaves_zeros_outside():
+def test_without_align_corners_outer_borders_align():
+    # Outputs 0..3 of 4 are at inputs -0.25, 0.25, 0.75, 1.25 of 2.
+    actual = interpolation_matrix(2, 4, align_corners=False)
+    np.testing.assert_allclose(actual, [[1, 0], [0.75, 0.25], [0.25, 0.75], [0, 1]])
+
+
+def test_shift_fills_with_zeros():
     plain = interpolation_matrix(3, 5, align_corners=True)
     np.testing.assert_allclose(
         interpolation_matrix(3, 5, align_corners=True, shift=1),
@@ -57,8 +64,8 @@ def test_resizing_equals_tensorflows(sizes, align_corners):
     expected = tf.raw_ops.ResizeBilinear(
         images=x, size=target, align_corners=align_corners, half_pixel_centers=not align_corners
     )
-    found = resize_bilinear(x, target, align_corners=align_corners)
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+    actual = resize_bilinear(x, target, align_corners=align_corners)
+    np.testing.assert_allclose(actual, expected, atol=1e-5)
 
 
 def test_adaptive_pool_has_torch_bin_edges():
@@ -98,7 +105,7 @@ def test_pooling_with_dynamic_sizes():
         np.testing.assert_allclose(dynamic(x), pool(x, 6), atol=1e-6)
 
 
-def test_resize_layer_follows_its_reference():
+def test_resize_layer_takes_the_size_of_its_reference():
     layer = BilinearResize(align_corners=False)
     assert layer.compute_output_shape(((1, 2, 2, 5), (1, 9, 11, 3))) == (1, 9, 11, 5)
     assert layer([np.ones((1, 2, 2, 5)), np.ones((1, 9, 11, 3))]).shape == (1, 9, 11, 5)
@@ -106,19 +113,19 @@ def test_resize_layer_follows_its_reference():
 
 
 @pytest.mark.parametrize("align_corners", [True, False])
-def test_torch_agrees(align_corners):
+def test_equals_torch(align_corners):
     torch = pytest.importorskip("torch", reason="torch is not installed")
     x = np.random.default_rng(1).normal(size=(2, 3, 13, 9)).astype("float32")
     expected = torch.nn.functional.interpolate(
         torch.from_numpy(x), size=(47, 30), mode="bilinear", align_corners=align_corners
     )
     ours = x.transpose(0, 2, 3, 1)
-    found = ops.convert_to_numpy(resize_bilinear(ours, (47, 30), align_corners=align_corners))
-    np.testing.assert_allclose(found.transpose(0, 3, 1, 2), expected.numpy(), atol=1e-5)
+    actual = ops.convert_to_numpy(resize_bilinear(ours, (47, 30), align_corners=align_corners))
+    np.testing.assert_allclose(actual.transpose(0, 3, 1, 2), expected.numpy(), atol=1e-5)
     for bins in (1, 2, 3, 6):
         for pool, theirs in (
             (adaptive_average_pool, torch.nn.functional.adaptive_avg_pool2d),
             (adaptive_max_pool, torch.nn.functional.adaptive_max_pool2d),
         ):
-            found = ops.convert_to_numpy(pool(ours, bins)).transpose(0, 3, 1, 2)
-            np.testing.assert_allclose(found, theirs(torch.from_numpy(x), bins), atol=1e-6)
+            actual = ops.convert_to_numpy(pool(ours, bins)).transpose(0, 3, 1, 2)
+            np.testing.assert_allclose(actual, theirs(torch.from_numpy(x), bins), atol=1e-6)

@@ -17,12 +17,12 @@ def test_shapes_of_every_depth_and_stride(depth, output_stride):
     assert features == (2, -(-73 // output_stride), -(-96 // output_stride), channels[1])
 
 
-def test_blocks_of_269():
+def test_depth_269_has_the_blocks_of_caffe():
     assert [len(blocks) for blocks in DilatedResNet(269).stages] == [3, 30, 48, 8]
 
 
 def rates(backbone, stage):
-    """Dilation of the 3x3 convolution of every block of a stage (2 to 5)."""
+    """Dilation of the 3x3 convolution in each block of a stage (2 to 5)."""
     return [block.convs[1].conv.dilation_rate[0] for block in backbone.stages[stage - 2]]
 
 
@@ -32,12 +32,12 @@ def test_dilation_replaces_stride():
     assert (rates(at16, 4), rates(at16, 5)) == ([1] * 6, [2] * 3)
 
 
-def test_contracted_dilation_halves_the_first_block():
+def test_contract_dilation_halves_the_dilation_of_first_blocks():
     backbone = DilatedResNet(50, contract_dilation=True)
     assert (rates(backbone, 4), rates(backbone, 5)) == ([1] + [2] * 5, [2, 4, 4])
 
 
-def test_stride_in_first_1x1_or_3x3():
+def test_stride_in_1x1_moves_the_stride():
     def strides(backbone):
         return [conv.conv.strides[0] for conv in backbone.stages[1][0].convs]
 
@@ -55,7 +55,7 @@ def test_stems():
     assert [(c.conv.filters, c.conv.kernel_size[0]) for c in plain.stem] == [(64, 7)]
 
 
-def test_parameters_of_resnet50_are_the_known_number():
+def test_resnet50_has_as_many_parameters_as_torchvisions():
     # torchvision's resnet50 without its classifier: 25,557,032 - 2,049,000, all trainable.
     backbone = DilatedResNet(50, stem_filters=(64,))
     backbone.build((None, None, None, 3))
@@ -63,23 +63,23 @@ def test_parameters_of_resnet50_are_the_known_number():
 
 
 def test_dilation_keeps_the_undilated_features():
-    """At stride 8, every 4th position of stage 5 sees what it sees at stride 32.
+    """At stride 8, every 4th position of stage 5 equals its value at stride 32.
 
-    Only with the first block of a dilated stage at half the dilation (the stride it
-    replaces comes after its 3x3 convolution); then the two networks are one function.
+    This needs half the dilation in the first block of each dilated stage, because the stride
+    that is replaced comes after its 3x3 convolution.
     """
     x = np.random.default_rng(0).normal(size=(1, 97, 129, 3)).astype("float32")
-    # In a bottleneck the dropped stride sits in the 3x3, so contraction keeps its taps.
+    # In a bottleneck the stride is in the 3x3 convolution, so contraction keeps its taps.
     strided = DilatedResNet(50, output_stride=32)
     dilated = DilatedResNet(50, output_stride=8, contract_dilation=True)
     expected = strided(x)[1]
     dilated(x)
     dilated.set_weights(strided.get_weights())
-    found = dilated(x)[1][:, ::4, ::4]
-    np.testing.assert_allclose(found, expected, atol=1e-5 * np.ptp(expected))
+    actual = dilated(x)[1][:, ::4, ::4]
+    np.testing.assert_allclose(actual, expected, atol=1e-5 * np.ptp(expected))
 
 
-def test_configuration_comes_back():
+def test_config_round_trip():
     backbone = DilatedResNet(
         34, output_stride=16, stem_filters=(32, 32, 64), use_bias=True, epsilon=1e-3
     )
@@ -92,16 +92,16 @@ def test_configuration_comes_back():
     [
         ({"depth": 20}, r"depth=20 is unknown; choose one of \[18, 34, 50, 101, 152, 269\]"),
         ({"output_stride": 4}, "output_stride=4; choose 8, 16 or 32"),
-        ({"stem_filters": (64, 64)}, "has 2 widths; give one"),
+        ({"stem_filters": (64, 64)}, "has 2 values; give one"),
     ],
 )
-def test_bad_arguments(arguments, message):
+def test_invalid_arguments_raise(arguments, message):
     with pytest.raises(ValueError, match=message):
         DilatedResNet(**arguments)
 
 
-def test_a_file_of_any_keras_version_holds_every_weight(tmp_path):
-    # Keras before 3.15 left the blocks, lists in a list, out of it without a word.
+def test_weights_file_contains_every_weight_in_any_keras_version(tmp_path):
+    # Keras before 3.15 silently omits lists of lists, here the blocks of the stages.
     image = keras.Input((None, None, 3))
     model = keras.Model(image, DilatedResNet(18, stem_filters=(8,), name="backbone")(image))
     model.save_weights(tmp_path / "model.weights.h5")
