@@ -22,7 +22,7 @@ SIZE_EDGES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
 """Shares of the picture's area between the seven sizes of things in `Errors.sizes`."""
 
 NO_ERROR = 255
-"""Value of `ErrorGroups.map` where a pixel is right or not labelled."""
+"""Value of `ErrorGroups.map` where a pixel is right or not labeled."""
 
 _MISMATCHED, _CONFUSED, _MISSED, _BROKEN, _BORDER, _OTHER = range(len(GROUPS))
 _SETTINGS = ("small", "large", "border", "apart", "chance", "mutual")
@@ -62,8 +62,8 @@ class Errors:
     """What `ErrorGroups.result` found.
 
     Attributes:
-        pictures: how many were seen.
-        labelled: pixels that count.
+        images: how many were seen.
+        labeled: pixels that count.
         wrong: pixels of these that are wrong.
         pixels: wrong pixels by group, the keys are `GROUPS`; they add up to `wrong`.
         by_class: (groups, num_classes) int64, `pixels` by the class that the labels give.
@@ -75,8 +75,8 @@ class Errors:
             `SIZE_EDGES`.
     """
 
-    pictures: int
-    labelled: int
+    images: int
+    labeled: int
     wrong: int
     pixels: dict[str, int]
     by_class: np.ndarray
@@ -197,20 +197,20 @@ class ErrorGroups:
             prediction: (height, width) integers; a value that is no class is wrong.
         """
         truth, prediction = self._checked(truth, prediction)
-        labelled = truth >= 0
+        labeled = truth >= 0
         n = self.num_classes
-        cells = truth[labelled] * (n + 1) + prediction[labelled]
+        cells = truth[labeled] * (n + 1) + prediction[labeled]
         self._confusion += np.bincount(cells, minlength=n * (n + 1)).reshape(n, n + 1)
         group, things = self._local(truth, prediction)
         self._count_things(*things, area=truth.size)
-        wrong = labelled & (truth != prediction)
+        wrong = labeled & (truth != prediction)
         cells = (truth[wrong] * (n + 1) + prediction[wrong]) * len(GROUPS) + group[wrong]
         cells, pixels = np.unique(cells, return_counts=True)
         pairs, group = np.divmod(cells, len(GROUPS))
         picture = len(self._present) + len(self._new_present)
         columns = (np.full_like(cells, picture), *np.divmod(pairs, n + 1), group, pixels)
         self._new_wrong.append(np.stack(columns, axis=1))
-        self._new_present.append(np.isin(np.arange(n), truth[labelled]))
+        self._new_present.append(np.isin(np.arange(n), truth[labeled]))
 
     def result(self) -> Errors:
         """The groups of all pictures seen."""
@@ -226,8 +226,8 @@ class ErrorGroups:
         chosen = group == _MISMATCHED
         np.add.at(mismatched, (truth[chosen], prediction[chosen]), pixels[chosen])
         return Errors(
-            pictures=len(self._present),
-            labelled=int(self._confusion.sum()),
+            images=len(self._present),
+            labeled=int(self._confusion.sum()),
             wrong=int(by_class.sum()),
             pixels=dict(zip(GROUPS, by_class.sum(axis=1).tolist(), strict=True)),
             by_class=by_class,
@@ -404,9 +404,9 @@ class ErrorGroups:
             together < self.settings["apart"] * expected
         )
         matrix = self._confusion[:, :-1]
-        labelled = self._confusion.sum(axis=1)
+        labeled = self._confusion.sum(axis=1)
         both = np.minimum(matrix, matrix.T)
-        confused = both >= self.settings["mutual"] * np.minimum.outer(labelled, labelled)
+        confused = both >= self.settings["mutual"] * np.minimum.outer(labeled, labeled)
         confused &= both > 0
         np.fill_diagonal(confused, False)
         return apart, confused

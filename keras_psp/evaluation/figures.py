@@ -14,9 +14,9 @@ import rich.text
 from keras_psp.files import written_aside
 
 
-def percent(value: float, digits: int = 1) -> str:
-    """A share as a percentage, or "-" for NaN."""
-    return "-" if math.isnan(value) else f"{100 * value:.{digits}f} %"
+def percent(value: float, digits: int = 1, *, undefined: str = "-") -> str:
+    """A fraction as a percentage; `undefined` for NaN."""
+    return undefined if math.isnan(value) else f"{100 * value:.{digits}f} %"
 
 
 def percent_table(

@@ -109,7 +109,7 @@ class Evaluation:
             write_json(
                 folder / "errors.json",
                 {
-                    "labelled": errors.labelled,
+                    "labeled": errors.labeled,
                     "wrong": errors.wrong,
                     "pixels": errors.pixels,
                     "by_class": dict(zip(errors.pixels, errors.by_class.tolist(), strict=True)),

@@ -153,14 +153,14 @@ def test_an_edge_a_little_off_is_a_border():
     assert pixels(counted((large, off))) == {"border": 600, "broken": 200}
 
 
-def test_what_is_not_labelled_does_not_count():
+def test_what_is_not_labeled_does_not_count():
     truth = picture(((0, 50), (0, 100), 255), ground=0)
     groups = counted((truth, picture(ground=1)))
     result = groups.result()
-    assert (result.labelled, result.wrong, result.pixels["other"]) == (5000, 5000, 5000)
+    assert (result.labeled, result.wrong, result.pixels["other"]) == (5000, 5000, 5000)
     nothing = counted((picture(ground=255), picture(ground=1))).result()
     assert nothing.wrong == 0 and all(np.isnan(share) for share in nothing.shares.values())
-    assert counted((truth, truth), ignore_class=None, num_classes=256).result().labelled == 10000
+    assert counted((truth, truth), ignore_class=None, num_classes=256).result().labeled == 10000
 
 
 def test_a_prediction_that_is_no_class_is_wrong():
@@ -237,7 +237,7 @@ def test_groups_are_disjoint_and_add_up_to_all_errors():
     result = groups.result()
     assert sum(result.pixels.values()) == result.wrong
     assert result.by_class.sum(axis=1).tolist() == list(result.pixels.values())
-    assert 1 - result.wrong / result.labelled == pytest.approx(metric.pixel_accuracy())
+    assert 1 - result.wrong / result.labeled == pytest.approx(metric.pixel_accuracy())
     assert sum(result.shares.values()) == pytest.approx(1)
     matrix = metric.confusion_matrix()
     assert {(p.first, p.second): p.first_as_second for p in result.pairs} == {
@@ -287,7 +287,7 @@ def test_no_ignore_class_survives_the_arrays():
 
 def test_nothing_seen_is_no_error():
     result = ErrorGroups(3).result()
-    assert (result.pictures, result.labelled, result.wrong) == (0, 0, 0)
+    assert (result.images, result.labeled, result.wrong) == (0, 0, 0)
     assert result.pairs == [] and result.mismatches == []
 
 

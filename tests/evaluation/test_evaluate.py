@@ -165,8 +165,8 @@ def test_an_image_cut_short_is_counted_once(tmp_path, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             keras_psp.evaluate(judge, source, **options)
     found = keras_psp.evaluate(judge, source, **options)
-    assert found.errors.result().pictures == 3
-    assert found.errors.result().labelled == found.measures.confusion.sum()
+    assert found.errors.result().images == 3
+    assert found.errors.result().labeled == found.measures.confusion.sum()
 
 
 def test_other_data_of_the_same_size_is_refused(model, tmp_path):
@@ -229,11 +229,11 @@ def test_wrong_data_and_arguments(model, dataset, arguments, message):
 
 def test_data_of_other_classes_or_without_labels(model, tmp_path):
     source = data.GeneratedScenes(image_size=(48, 64), counts={"train": 1, "val": 1})
-    with pytest.raises(ValueError, match="the network has 11 classes and the data 14; judge it"):
+    with pytest.raises(ValueError, match="the network has 11 classes but the data has 14; evaluate it"):
         keras_psp.evaluate(model, source)
     datasets.voc2012(tmp_path)
     voc = data.load("voc2012", root=tmp_path, complete=False)
-    with pytest.raises(ValueError, match="split 'test' has no labels to judge by; use"):
+    with pytest.raises(ValueError, match="split 'test' has no labels; choose another split"):
         keras_psp.evaluate(network(21), voc, split="test")
 
 

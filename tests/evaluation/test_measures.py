@@ -123,7 +123,7 @@ def test_print_shows_table_and_means():
     [
         (np.zeros((2, 4), int), r"shape \(2, 4\); it must be \(num_classes, num_classes\), or"),
         (np.zeros(3, int), r"shape \(3,\); it must be"),
-        (np.zeros((2, 2)), "dtype float64; give integer counts"),
+        (np.zeros((2, 2)), "dtype float64; give integer pixel counts"),
         (np.array([[1, -3], [0, 0]]), "has the count -3; counts can't be negative"),
         (np.zeros((3, 3), int), "2 class_names for 3 classes; give one per class"),
     ],

@@ -1,224 +1,173 @@
-"""Style and script of `report_page`, and the charts that it is made of."""
+"""Line charts and confusion matrices of the report."""
 
-import base64
-import html
 import io
-import json
 import math
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from keras_psp.evaluation.report.images import data_uri
 
-def text(value: object) -> str:
-    """Anything as text in HTML or an attribute, whatever characters it has."""
-    return html.escape(str(value), quote=True)
-
-
-def percent(share: float, digits: int = 1) -> str:
-    """A share as a percentage, a dash for NaN."""
-    return "\N{EN DASH}" if math.isnan(share) else f"{100 * share:.{digits}f} %"
-
-
-def whole(count: int) -> str:
-    """A count with its thousands apart."""
-    return f"{count:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+# Placeholder colors in matplotlib's output and the page's CSS variables, which differ between
+# the light and the dark color scheme.
+_COLORS = {
+    "first": "#010101",
+    "second": "#020202",
+    "soft": "#030303",
+    "edge": "#040404",
+}
+_WIDTH, _HEIGHT = 352, 190  # of a chart, in points
+_LEFT, _RIGHT, _TOP, _BOTTOM = 44, 22, 8, 24  # margins
 
 
-def colour(rgb: Iterable[int]) -> str:
-    """An RGB colour in CSS."""
-    red, green, blue = (int(value) for value in rgb)
-    return f"#{red:02x}{green:02x}{blue:02x}"
+@dataclass(frozen=True)
+class Curve:
+    """One curve of a `LineChart`.
 
-
-def data_uri(picture: Image.Image, form: str, **options) -> str:
-    """A picture as an address that holds it; options are those of `Image.save`."""
-    file = io.BytesIO()
-    picture.save(file, form, **options)
-    return f"data:image/{form};base64,{base64.b64encode(file.getvalue()).decode()}"
-
-
-def mask_png(mask: np.ndarray, palette: np.ndarray, transparent: int | None = None) -> str:
-    """A mask in exact colours.
-
-    Args:
-        mask: (height, width) integers, indices into the palette.
-        palette: (n, 3) uint8.
-        transparent: the value that lets the picture below through.
+    Attributes:
+        name: in the legend.
+        x, y: the points; those with a y that is not finite are left out.
+        color: "first" or "second", colors of the page.
+        faint: whether it is drawn thin and pale.
+        dots: whether each point is marked.
     """
-    values, index = np.unique(mask, return_inverse=True)
-    if len(values) > 256:  # more than an indexed PNG can have
-        return data_uri(Image.fromarray(palette[mask]), "png", optimize=True)
-    picture = Image.fromarray(index.reshape(mask.shape).astype(np.uint8), "P")
-    picture.putpalette(palette[values].tobytes())
-    options = {"optimize": True, "bits": max(1, (len(values) - 1).bit_length())}
-    if transparent is not None and transparent in values:
-        options["transparency"] = int(np.searchsorted(values, transparent))
-    return data_uri(picture, "png", **options)
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float]
+    color: str = "first"
+    faint: bool = False
+    dots: bool = False
 
 
-def script_json(value: object) -> str:
-    """JSON that may stand within <script>, whatever strings it has."""
-    return json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")
+@dataclass(frozen=True)
+class LineChart:
+    """Curves over training steps.
 
-
-def table(headings: Sequence[str], rows: Iterable[Sequence[str]], words: int = 1) -> str:
-    """Rows of HTML under headings; the first `words` columns are words, the others numbers."""
-
-    def line(tag, cells):
-        kinds = ["" if index < words else ' class="n"' for index in range(len(headings))]
-        return "".join(f"<{tag}{k}>{c}</{tag}>" for k, c in zip(kinds, cells, strict=True))
-
-    body = "".join(f"<tr>{line('td', row)}</tr>" for row in rows)
-    head = line("th", [text(heading) for heading in headings])
-    rows_below = f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody>"
-    return f'<div class="wide"><table>{rows_below}</table></div>'
-
-
-def ticks(low: float, high: float, most: int = 5) -> list[float]:
-    """Round numbers from low to high, at most so many."""
-    step = 10 ** math.floor(math.log10((high - low) / most))
-    step *= next(factor for factor in (1, 2, 5, 10, 20) if (high - low) / (factor * step) <= most)
-    first = math.ceil(low / step - 1e-9)
-    return [index * step for index in range(first, math.floor(high / step + 1e-9) + 1)]
-
-
-def line_chart(
-    title: str,
-    series: Sequence[tuple[str, Sequence[float], Sequence[float], str]],
-    *,
-    most: float = math.inf,
-) -> str:
-    """Curves over steps as SVG; an empty string where no value is finite.
-
-    Args:
+    Attributes:
         title: above the chart.
-        series: name, x, y and kind of each: "first", "second" or "faint"; with " dots" behind
-            it each point is marked.
-        most: greater values are cut off.
+        curves: those with at least one finite value are drawn.
+        most: larger values are drawn at this height.
     """
-    curves = []
-    for name, xs, ys, kind in series:
-        points = [(x, y) for x, y in zip(xs, ys, strict=True) if math.isfinite(y)]
-        if points:
-            curves.append((name, _thinned(points), kind))
-    if not curves:
-        return ""
-    values = [min(y, most) for _, points, _ in curves for _, y in points]
-    right = max(x for _, points, _ in curves for x, _ in points) or 1
-    top = max(values) or 1.0
-    low = min(0.0, *values)
-    left_edge, upper, wide, high = 44, 8, 300, 160
 
-    def place(x, y):
-        share = (min(y, most) - low) / (top - low)
-        return f"{left_edge + wide * x / right:.1f},{upper + high * (1 - share):.1f}"
+    title: str
+    curves: Sequence[Curve]
+    most: float = math.inf
 
-    parts = []
-    for value in ticks(low, top):
-        y = upper + high * (1 - (value - low) / (top - low))
-        parts.append(f'<path class="grid" d="M{left_edge} {y:.1f}h{wide}"/>')
-        parts.append(
-            f'<text x="{left_edge - 6}" y="{y + 4:.1f}" text-anchor="end">{value:.4g}</text>'
-        )
-    for value in ticks(0, right):
-        x = left_edge + wide * value / right
-        anchor = "end" if x > left_edge + wide - 12 else "middle"
-        parts.append(
-            f'<text x="{x:.1f}" y="{upper + high + 16}" text-anchor="{anchor}">{value:.10g}</text>'
-        )
-    for _, points, kind in curves:
-        style, _, dots = kind.partition(" ")
-        drawn = " ".join(place(x, y) for x, y in points)
-        parts.append(f'<polyline class="{style}" points="{drawn}"/>')
-        for x, y in points if dots else ():
-            across, down = place(x, y).split(",")
-            parts.append(f'<circle class="{style}" cx="{across}" cy="{down}" r="2.4"/>')
-    keys = "".join(
-        f'<span><i style="background:var(--{"second" if kind[0] == "s" else "first"});'
-        f'opacity:{0.4 if kind == "faint" else 1}"></i>{text(name)}</span>'
-        for name, _, kind in curves
-    )
-    return (
-        f'<figure><figcaption><b>{text(title)}</b> <span class="soft">by step</span></figcaption>'
-        f'<svg viewBox="0 0 352 190" role="img" aria-label="{text(title)} by step">'
-        f'{"".join(parts)}</svg><div class="key">{keys}</div></figure>'
-    )
+    @property
+    def drawn(self) -> list[Curve]:
+        """The curves with at least one finite value."""
+        return [curve for curve in self.curves if np.isfinite(curve.y).any()]
+
+    def svg(self) -> str:
+        """The chart as an SVG element in the page's colors."""
+        from matplotlib import style
+        from matplotlib.figure import Figure
+
+        settings: dict[str, Any] = {
+            "font.sans-serif": ["DejaVu Sans"],
+            "font.size": 11,
+            "grid.color": _COLORS["edge"],
+            "path.simplify_threshold": 0.5,  # keeps the extremes of long curves
+            "svg.fonttype": "none",
+            "svg.hashsalt": self.title,  # reproducible ids, different for each chart
+            "xtick.color": _COLORS["soft"],
+            "ytick.color": _COLORS["soft"],
+        }
+        svg = io.StringIO()
+        with style.context(["default", settings], after_reset=True):
+            figure = Figure(figsize=(_WIDTH / 72, _HEIGHT / 72))
+            width, height = _WIDTH - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM
+            axes = figure.add_axes(
+                (_LEFT / _WIDTH, _BOTTOM / _HEIGHT, width / _WIDTH, height / _HEIGHT)
+            )
+            self._draw(axes)
+            nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+            figure.savefig(svg, format="svg", transparent=True, metadata=nothing)
+        return _for_page(svg.getvalue())
+
+    def _draw(self, axes):
+        low, top, right = 0.0, -math.inf, 0.0
+        for curve in self.drawn:
+            finite = np.isfinite(curve.y)
+            x, y = np.asarray(curve.x)[finite], np.minimum(curve.y, self.most)[finite]
+            low, top, right = min(low, y.min()), max(top, y.max()), max(right, x.max())
+            axes.plot(
+                x,
+                y,
+                color=_COLORS[curve.color],
+                linewidth=0.8 if curve.faint else 1.6,
+                alpha=0.28 if curve.faint else None,
+                marker="o" if curve.dots else None,
+                markersize=4.8,
+                clip_on=False,
+            )
+        axes.set_xlim(0, right or 1)
+        axes.set_ylim(low, top or 1.0)
+        axes.locator_params(nbins=5)
+        axes.xaxis.set_major_formatter("{x:.10g}")
+        axes.yaxis.set_major_formatter("{x:.4g}")
+        axes.tick_params(length=0, pad=6)
+        axes.grid(axis="y", clip_on=False)
+        axes.set_axisbelow(True)
+        axes.spines[:].set_visible(False)
 
 
-def _thinned(points, most=500):
-    """At most so many points, the lowest and the highest of each stretch."""
-    if len(points) <= most:
-        return points
-    kept = []
-    for part in np.array_split(np.arange(len(points)), most // 2):
-        stretch = [points[index] for index in part]
-        kept += sorted({min(stretch, key=lambda p: p[1]), max(stretch, key=lambda p: p[1])})
-    return kept
+def _for_page(svg):
+    """Matplotlib's file as an element of a page: no prologue, no style, no generated names."""
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<defs>\s*<style.*?</defs>", "", svg, count=1, flags=re.DOTALL)
+    # Names such as "axes_1" occur in every chart; ids that are referenced have no underscore.
+    svg = re.sub(r' id="\w*[._]\w*"', "", svg)
+    for name, color in _COLORS.items():
+        svg = svg.replace(color, f"var(--{name})")
+    return svg
 
 
-def matrix_sheet(
+def heat_map(
     shares: np.ndarray, names: Sequence[str], columns: Sequence[str], order: Sequence[int]
-) -> str:
-    """A row-normalised confusion matrix as a heat map with names beside it.
+) -> dict[str, Any]:
+    """Layout of a row-normalized confusion matrix with class names on two sides.
 
     Args:
-        shares: (n, columns) of each row's pixels, NaN in rows without any.
-        names: n of the rows.
-        columns: of the columns: the same, perhaps followed by one more.
-        order: in which classes stand.
+        shares: (n, columns) fractions of each row's pixels, NaN in empty rows.
+        names: of the n rows.
+        columns: names of the columns: the same, possibly followed by one more.
+        order: of the classes.
+
+    Returns:
+        The variables of the template's `heat_map`: texts, sizes in pixels, and an image with
+        one pixel per cell.
     """
     count, across = shares.shape
     places = [*order, *range(count, across)]
     shown = np.nan_to_num(shares[np.ix_(order, places)])
-    cell = next(
-        size for most, size in ((12, 38), (24, 30), (60, 17), (math.inf, 12)) if count <= most
-    )
-    font = min(12, cell - 2)
-    longest = max(len(name) for name in (*names, *columns))
-    strip = min(150, max(64, int(0.6 * font * min(longest, 22)) + 14))
     pixels = np.zeros((count, across, 4), np.uint8)
     pixels[..., :3] = (238, 96, 40)
     pixels[np.arange(count), np.arange(count), :3] = (43, 138, 114)
-    # A root, so that a share of 1 % can be seen.
+    # The square root makes a share of 1 % visible.
     pixels[..., 3] = np.rint(217 * np.sqrt(shown))
-    picture = data_uri(Image.fromarray(pixels, "RGBA"), "png", optimize=True)
-    wide, high = cell * across, cell * count
-    fits = max(3, int((strip - 10) / (0.6 * font)))
-
-    def label(name, index, turned):
-        short = name if len(name) <= fits else name[: fits - 1] + "\N{HORIZONTAL ELLIPSIS}"
-        middle = (index + 0.5) * cell + 0.35 * font
-        where = (
-            f'transform="translate({middle:.1f} {strip - 6}) rotate(-90)"'
-            if turned
-            else f'x="{strip - 6}" y="{middle:.1f}" text-anchor="end"'
-        )
-        return (
-            f'<text {where} style="font-size:{font}px">{text(short)}'
-            f"<title>{text(name)}</title></text>"
-        )
-
-    top = "".join(label(columns[place], index, True) for index, place in enumerate(places))
-    left = "".join(label(names[place], index, False) for index, place in enumerate(order))
-    values = ""
-    if count <= 24:
-        values = "".join(
-            f'<text x="{(x + 0.5) * cell}" y="{(y + 0.5) * cell + 4}" text-anchor="middle" '
-            f'style="font-size:11px">{100 * shown[y, x]:.0f}</text>'
-            for y, x in np.argwhere(shown >= 0.005).tolist()
-        )
-        values = f'<svg width="{wide}" height="{high}">{values}</svg>'
-    fit = min(1, 680 / (strip + wide))
-    return (
-        f'<div class="sheet" style="grid-template-columns:{strip}px {wide}px;--fit:{fit:.3f}">'
-        f'<div class="corner"><svg width="{strip}" height="{strip}">'
-        f'<text x="{strip - 6}" y="14" text-anchor="end">predicted</text>'
-        f'<text x="6" y="{strip - 6}">truth</text></svg></div>'
-        f'<div class="top"><svg width="{wide}" height="{strip}">{top}</svg></div>'
-        f'<div class="left"><svg width="{strip}" height="{high}">{left}</svg></div>'
-        f'<div class="cells" style="height:{high}px" data-order="{text(script_json(list(order)))}">'
-        f'<img src="{picture}" alt="share of each truth class given to each class">{values}</div>'
-        "</div>"
-    )
+    sizes = ((12, 38), (24, 30), (60, 17), (math.inf, 12))
+    cell = next(size for most, size in sizes if count <= most)
+    font = min(12, cell - 2)
+    longest = max(len(name) for name in (*names, *columns))
+    margin = min(150, max(64, int(0.6 * font * min(longest, 22)) + 14))
+    cells = np.argwhere(shown >= 0.005).tolist() if count <= 24 else []
+    return {
+        "order": list(order),
+        "rows": [names[index] for index in order],
+        "columns": [columns[index] for index in places],
+        "image": data_uri(Image.fromarray(pixels, "RGBA"), "png", optimize=True),
+        "values": [(x, y, f"{100 * shown[y, x]:.0f}") for y, x in cells],
+        "cell": cell,
+        "font": font,
+        "margin": margin,
+        "letters": max(3, int((margin - 10) / (0.6 * font))),
+        "width": cell * across,
+        "height": cell * count,
+        "print_zoom": min(1, 680 / (margin + cell * across)),
+    }

@@ -1,0 +1,175 @@
+"""Images of the report: each one with its labels, its prediction and its mistakes."""
+
+import base64
+import io
+import math
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from keras_psp.evaluation.report.example import Example
+from keras_psp.evaluation.report.groups import GROUP_TEXTS
+from keras_psp.palette import VOID_COLOR
+
+if TYPE_CHECKING:
+    from keras_psp.evaluation.errors import ErrorGroups
+
+_LONGEST = 480  # pixels of an embedded image's longer side
+_CORRECT = 255  # value in a mask of mistakes
+_WRONG = (224, 49, 49)  # color of wrong pixels without error groups
+
+
+def css_color(rgb: Iterable[int]) -> str:
+    """An RGB color in CSS."""
+    red, green, blue = (int(value) for value in rgb)
+    return f"#{red:02x}{green:02x}{blue:02x}"
+
+
+def data_uri(image: Image.Image, form: str, **options: Any) -> str:
+    """An image as a data URI; the options are those of `Image.save`."""
+    file = io.BytesIO()
+    image.save(file, form, **options)
+    return f"data:image/{form};base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def mask_png(mask: np.ndarray, palette: np.ndarray, transparent: int | None = None) -> str:
+    """A mask as a data URI, in the exact colors of its palette.
+
+    Args:
+        mask: (height, width) integers, indices into the palette.
+        palette: (n, 3) uint8.
+        transparent: value of the transparent pixels, or None.
+    """
+    values, index = np.unique(mask, return_inverse=True)
+    if len(values) > 256:  # the most that an indexed PNG can have
+        return data_uri(Image.fromarray(palette[mask]), "png", optimize=True)
+    image = Image.fromarray(index.reshape(mask.shape).astype(np.uint8), "P")
+    image.putpalette(palette[values].tobytes())
+    options = {"optimize": True, "bits": max(1, (len(values) - 1).bit_length())}
+    if transparent is not None and transparent in values:
+        options["transparency"] = int(np.searchsorted(values, transparent))
+    return data_uri(image, "png", **options)
+
+
+class Panels:
+    """Four panels per example: image, truth, prediction and mistakes.
+
+    Args:
+        names: one per class.
+        palette: (num_classes, 3) uint8.
+        ignore_class: label of the pixels that don't count, or None.
+        groups: kinds of the mistakes; None shows wrong pixels in one color.
+
+    Attributes:
+        backgrounds: CSS class to the data URI of an image; each image is embedded once, as
+            the background of its panels.
+    """
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        palette: np.ndarray,
+        ignore_class: int | None,
+        groups: "ErrorGroups | None",
+    ):
+        self.names, self.palette, self.ignore_class = names, palette, ignore_class
+        self.groups = groups
+        self.backgrounds: dict[str, str] = {}
+        self._css_classes: dict[int, str] = {}
+        self._occurring: set[int] = set()
+        self._colors = np.concatenate([palette, [VOID_COLOR]]).astype(np.uint8)
+
+    def worst_and_best(
+        self, examples: Sequence[Example], worst: int, best: int
+    ) -> list[dict[str, Any]]:
+        """Headings and panels of the lowest and highest mean IoU; unlabeled images are skipped."""
+        labeled = [example for example in examples if math.isfinite(_mean_iou(example))]
+        order = sorted(labeled, key=_mean_iou)
+        chosen = (("Worst", order[:worst]), ("Best", order[worst:][::-1][:best]))
+        return [
+            {"heading": heading, "examples": [self.example(example) for example in part]}
+            for heading, part in chosen
+            if part
+        ]
+
+    def example(self, example: Example, group: str | None = None) -> dict[str, Any]:
+        """The panels of one example; the mistakes are those of one group, or all."""
+        height, width = example.image.shape[:2]
+        mistakes, colors = self._mistakes(example, group)
+        masks = {
+            "image": None,
+            "truth": mask_png(_reduced(self._classes(example.truth)), self._colors),
+            "prediction": mask_png(_reduced(self._classes(example.prediction)), self._colors),
+            "mistakes": mask_png(_reduced(mistakes), colors, transparent=_CORRECT),
+        }
+        return {
+            "name": example.name,
+            "mean_iou": example.mean_iou,
+            "background": self._background(example),
+            "width": width,
+            "height": height,
+            "masks": masks,
+        }
+
+    def legend(self) -> dict[str, list[tuple[str, str]]]:
+        """Names and colors: the classes in the panels made so far, and the kinds of mistakes."""
+        classes = [(self.names[i], self.palette[i]) for i in sorted(self._occurring - {-1})]
+        if -1 in self._occurring:
+            classes.append(("not labeled", VOID_COLOR))
+        mistakes = [("wrong pixels", _WRONG)]
+        if self.groups is not None:
+            mistakes = [(text.heading, text.color) for text in GROUP_TEXTS.values()]
+        return {
+            lead: [(name, css_color(rgb)) for name, rgb in entries]
+            for lead, entries in (("Classes:", classes), ("Mistakes:", mistakes))
+        }
+
+    def _background(self, example):
+        """The CSS class with the image as its background."""
+        key = id(example)
+        if key not in self._css_classes:
+            self._css_classes[key] = f"p{len(self._css_classes)}"
+            image = Image.fromarray(example.image)
+            image.thumbnail((_LONGEST, _LONGEST), Image.Resampling.LANCZOS)
+            self.backgrounds[self._css_classes[key]] = data_uri(image, "jpeg", quality=82)
+        return self._css_classes[key]
+
+    def _classes(self, mask):
+        void = (mask < 0) | (mask >= len(self.palette))
+        if self.ignore_class is not None:
+            void |= mask == self.ignore_class
+        self._occurring.update(np.unique(mask[~void]).tolist(), {-1} if void.any() else ())
+        return np.where(void, len(self.palette), mask).astype(np.int32)
+
+    def _mistakes(self, example, group):
+        """Wrong pixels by group, `_CORRECT` elsewhere, and the groups' colors."""
+        colors = np.zeros((256, 3), np.uint8)
+        if self.groups is None:
+            wrong = example.truth != example.prediction
+            if self.ignore_class is not None:
+                wrong &= example.truth != self.ignore_class
+            colors[0] = _WRONG
+            return np.where(wrong, 0, _CORRECT).astype(np.uint8), colors
+        from keras_psp.evaluation.errors import GROUPS
+
+        mistakes = self.groups.map(example.truth, example.prediction)
+        colors[: len(GROUPS)] = [GROUP_TEXTS[name].color for name in GROUPS]
+        if group is not None:
+            mistakes = np.where(mistakes == GROUPS.index(group), mistakes, _CORRECT)
+        return mistakes.astype(np.uint8), colors
+
+
+def _mean_iou(example):
+    return math.nan if example.mean_iou is None else example.mean_iou
+
+
+def _reduced(mask):
+    """The mask with at most _LONGEST pixels on its longer side, by nearest neighbor."""
+    image = Image.fromarray(mask)
+    factor = _LONGEST / max(image.size)
+    if factor >= 1:
+        return mask
+    size = [max(1, round(side * factor)) for side in image.size]
+    return np.asarray(image.resize(size, Image.Resampling.NEAREST))
