@@ -266,9 +266,9 @@ def _published():
         head_multiplier=1.0,
     )
     # Of the network that comes with the package: under an hour on two CPU cores.
-    found["boxed"] = dataclasses.replace(
+    found["bundled"] = dataclasses.replace(
         found["scenes"],
-        name="boxed",
+        name="bundled",
         output_stride=8,
         crop_size=128,
         scale=(0.5, 2.0),

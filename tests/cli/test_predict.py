@@ -114,8 +114,8 @@ def test_without_a_model_it_is_the_one_in_the_package(run, tmp_path, capsys):
     settings = json.loads((output / "predictions.json").read_text())
     name = "pspnet_r18-d8_128x128_scenes"
     assert (settings["model"], settings["base_size"]) == (name, 192)
-    boxed = keras_psp.PSPNet.from_preset(name)
-    (expected,) = Segmenter(boxed, base_size=192).classes([np.asarray(Image.open(photo))])
+    bundled = keras_psp.PSPNet.from_preset(name)
+    (expected,) = Segmenter(bundled, base_size=192).classes([np.asarray(Image.open(photo))])
     np.testing.assert_array_equal(np.asarray(Image.open(output / "photo_classes.png")), expected)
     assert main([*common, "--model", name]) == 0
     assert "1 done before" in capsys.readouterr().out

@@ -274,15 +274,15 @@ def test_without_a_model_that_in_the_box_sees_photographs_small(capsys):
     err = capsys.readouterr().err
     assert "knows generated scenes only; for photos choose a preset" in err
     assert "pspnet_r50-d8_512x512_160k_ade20k" in err
-    boxed = open_model("pspnet_r18-d8_128x128_scenes")
-    small_size = Segmenter(boxed, base_size=192).classes([large])[0]
+    bundled = open_model("pspnet_r18-d8_128x128_scenes")
+    small_size = Segmenter(bundled, base_size=192).classes([large])[0]
     np.testing.assert_array_equal(found.classes, small_size)
     own_size = keras_psp.predict(large, base_size=560).classes
     assert (own_size != small_size).any()
     assert "model" not in capsys.readouterr().err  # said once
     named = keras_psp.predict(large, "pspnet_r18-d8_128x128_scenes")
     np.testing.assert_array_equal(named.classes, small_size)
-    np.testing.assert_array_equal(keras_psp.predict(large, boxed).classes, own_size)
+    np.testing.assert_array_equal(keras_psp.predict(large, bundled).classes, own_size)
 
 
 @pytest.mark.parametrize(
