@@ -1,4 +1,4 @@
-"""A job: its settings, its run, and what came of it."""
+"""Runs a job and reads its outcome."""
 
 import contextlib
 import dataclasses
@@ -25,26 +25,28 @@ from keras_psp.beam.sources import Source
 from keras_psp.beam.storage import absolute, matches, read_bytes, sweep, write_bytes
 from keras_psp.data.pairs import ImagePairs
 from keras_psp.progress import bar_console
+from keras_psp.resume import check_settings
+from keras_psp.resume import check_settings
 
-# "DirectRunner" would first try to fetch a binary of Prism from the network.
+# "DirectRunner" would first try to download a binary of Prism.
 _LOCAL = "FnApiRunner"
-_ON_THIS_MACHINE = (_LOCAL, "DirectRunner", "PrismRunner", "BundleBasedDirectRunner")
+_LOCAL_RUNNERS = (_LOCAL, "DirectRunner", "PrismRunner", "BundleBasedDirectRunner")
 
 
 class JobError(RuntimeError):
-    """Beam stopped a job as a whole; what was written stays."""
+    """Beam stopped a job. Results written so far are kept."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What a job left in its folder.
+    """Outcome of a job.
 
     Attributes:
-        output: the folder.
+        output: folder of the results.
         images: number of images with a result.
-        failures: name, image and reason of those without.
-        class_names: of the network.
-        confusion: (num_classes, num_classes) int64, row the label, column the prediction;
+        failures: name, image and reason for each image without one.
+        class_names: class names of the network.
+        confusion: (num_classes, num_classes) int64, rows are labels and columns predictions;
             None without labels.
     """
 
@@ -56,8 +58,8 @@ class Outcome:
 
 
 def predict_many(
-    model: str | os.PathLike,
     source: Source,
+    model: str | os.PathLike,
     output: str | os.PathLike,
     *,
     format: str = "png",
@@ -69,54 +71,53 @@ def predict_many(
     workers: int = 1,
     beam_options: Sequence[str] = (),
     progress: bool = True,
-    **options,
+    **options: Any,
 ) -> Outcome | None:
-    """Predict the classes of many images, and with labels evaluate, by Apache Beam.
+    """Predicts the classes of many images with Apache Beam, and evaluates them if they have labels.
 
-        predict_many("best.keras", ImageFiles("photos/**.jpg"), "classes")
+    A job that was stopped or killed resumes with the same call: it skips images that have a
+    result, and counts each image once in the confusion matrix. Images that can't be read or
+    predicted, or whose label doesn't fit, are listed in failed.jsonl; the next call retries them.
 
-    After a kill at any moment the same call goes on: images whose result was written are
-    not predicted again, and each counts once in the confusion matrix. An image that can't be
-    read or predicted, or whose label doesn't fit, stops nothing: it stands in failed.jsonl,
-    and is tried again by the next call.
-
-    Images without labels are read as `keras_psp.predict` does: upright by their EXIF, 16 bits,
-    CMYK and transparency as RGB of 8. With labels they are taken as stored, as in training.
+    Images without labels are read as by `keras_psp.predict`: rotated by their EXIF orientation,
+    and converted to 8-bit RGB. Images with labels are read as stored, as in training.
 
     The output folder, on any of Beam's file systems:
 
-        job.json              the settings, which a second call must share
+        job.json              the settings, which must not change between calls
         classes/NAME.png      class indices, 8-bit (16-bit for more than 256 classes)
-        classes-*.tfrecord    instead, for format="tfrecord"; made at the end of parts/
-        failed.jsonl          a line for each image without result: name, image, reason
-        confusion.npy, .json  for evaluation; (num_classes, num_classes) int64 pixels
+        classes-*.tfrecord    with format="tfrecord", instead of classes/; made from parts/
+        failed.jsonl          name, image and reason, one line per image without a result
+        confusion.npy, .json  with labels: (num_classes, num_classes) int64 pixel counts
         summary.json          numbers of images; written last
 
     Args:
-        model: a `.keras` file, a training's folder, or a preset; where the workers are on
-            other machines, at an address that they reach.
         source: `ImageFiles`, `ImageList` or `TFRecords`.
+        model: a `.keras` file, the folder of a training run, or a preset. Workers on other
+            machines must be able to read it.
         output: folder of the results.
         format: "png", or "tfrecord" for shards of tf.train.Example.
-        shards: number of TFRecord files at the end; those of another number are removed.
+        shards: number of final TFRecord files.
         ignore_class: label of pixels that don't count.
-        label_lookup: for each value in the labels its class or `ignore_class`; by default
-            values are classes already.
-        batch_size: images of one size at a time.
-        share_model: one network for all processes of a machine.
-        workers: processes on this machine, for the local runner; each loads the network.
-        beam_options: flags for Beam, as "--runner=DataflowRunner". By default Beam's local
-            runner works in this process.
-        progress: whether to say on stderr how far a local run is.
-        options: of `Segmenter`: scales, flip, crop, overlap, base_size.
+        label_lookup: maps each value in the labels to a class or `ignore_class`; by default,
+            values are classes.
+        batch_size: images of the same size per batch.
+        share_model: whether all processes of a machine share one copy of the network.
+        workers: number of processes of the local runner.
+        beam_options: command-line flags for Beam, e.g. "--runner=DataflowRunner". By default,
+            Beam's local runner runs in this process.
+        progress: whether a local runner shows a progress bar on stderr.
+        options: fields of `Protocol`: scales, flip, crop, overlap, base_size.
 
     Returns:
-        The outcome; None where Beam was told not to wait for the job's end.
+        The outcome, or None if the runner doesn't wait for the end of the job.
 
     Raises:
-        ValueError: for arguments that can't be, or an output that holds another job.
-        JobError: where Beam stopped for another reason than a single image; the same
-            call goes on.
+        ValueError: if an argument is invalid or the output folder has results of another job.
+        JobError: if Beam stops the job.
+
+    Example:
+        predict_many(ImageFiles("photos/**.jpg"), "best.keras", "classes")
     """
     if format not in results.FORMATS:
         raise ValueError(f"format={format!r} is unknown; choose png or tfrecord.")
@@ -124,17 +125,17 @@ def predict_many(
         checked_integer(name, value, least=1)
     pipeline_options = _pipeline_options(beam_options, workers)
     facts = model_facts(model)
-    source = source.settled()
+    source = source.resolved()
     handler = SegmentationHandler(
         facts.model, share_model=share_model, batch_size=batch_size, **options
     )
     values = None
-    if source.labelled:
+    if source.labeled:
         for value, index in (label_lookup or {}).items():
             if index != ignore_class and not 0 <= index < facts.num_classes:
                 raise ValueError(
-                    f"label_lookup gives value {value} the class {index}, but there are "
-                    f"{facts.num_classes}; leave the value out, or give ignore_class."
+                    f"label_lookup maps value {value} to class {index}, but there are "
+                    f"{facts.num_classes} classes; omit the value, or map it to ignore_class."
                 )
         values = ImagePairs(
             {},
@@ -146,9 +147,12 @@ def predict_many(
     folder = absolute(output).rstrip("/")
     total = source.count(folder)
     if total == 0:
-        raise ValueError(f"no image matches {_words(source)}; `**` goes into folders, `*` doesn't.")
+        patterns = ", ".join(getattr(source, "patterns", [str(getattr(source, "path", ""))]))
+        raise ValueError(
+            f"no image matches {patterns}; use `**` to match in subfolders, which `*` doesn't."
+        )
     lookup = None if label_lookup is None else {str(k): v for k, v in label_lookup.items()}
-    _settle(
+    _store_or_check(
         folder,
         {
             "network": facts.digest,
@@ -156,12 +160,12 @@ def predict_many(
             "format": format,
             "ignore_class": ignore_class if values else None,
             "label_lookup": lookup if values else None,
-            # With the defaults, so that leaving them out or not is the same job.
+            # With the defaults, so that omitting them is the same job.
             "segmenter": handler.protocol.settings,
         },
     )
     sweep(folder)
-    local = pipeline_options.view_as(StandardOptions).runner in _ON_THIS_MACHINE
+    local = pipeline_options.view_as(StandardOptions).runner in _LOCAL_RUNNERS
     pipeline = beam.Pipeline(options=pipeline_options)
     with _watched(folder, format, total, shown=progress and local) as ticks:
         build(
@@ -181,7 +185,7 @@ def predict_many(
 
 
 def outcome(folder: str, class_names: Sequence[str], *, evaluated: bool) -> Outcome:
-    """What the files of a finished job say."""
+    """Reads the outcome of a finished job from its folder."""
     summary = json.loads(read_bytes(f"{folder}/summary.json"))
     lines = read_bytes(f"{folder}/failed.jsonl").decode().splitlines()
     confusion = None
@@ -194,10 +198,11 @@ def outcome(folder: str, class_names: Sequence[str], *, evaluated: bool) -> Outc
 def _pipeline_options(flags, workers):
     flags = list(flags)
     chosen = PipelineOptions(flags).view_as(StandardOptions).runner
-    local = chosen is None or chosen.rpartition(".")[2] in _ON_THIS_MACHINE
+    local = chosen is None or chosen.rpartition(".")[2] in _LOCAL_RUNNERS
     if workers > 1 and not local:
         raise ValueError(
-            f"workers={workers} is for the local runner; {chosen} has options of its own."
+            f"workers={workers} is only for the local runner; use the options of {chosen}, e.g. in "
+            "beam_options."
         )
     if chosen is None:
         flags.append(f"--runner={_LOCAL}")
@@ -207,29 +212,22 @@ def _pipeline_options(flags, workers):
     return PipelineOptions(flags)
 
 
-def _words(source):
-    patterns = getattr(source, "patterns", None)
-    return ", ".join(patterns) if patterns else str(source.path)
-
-
-def _settle(folder, settings):
-    """Write the settings of a new job, or check that an old one has the same."""
-    here = json.loads(json.dumps(settings))
+def _store_or_check(folder, settings):
+    """Writes the settings of a new job, or checks that they are those of the job in the folder."""
     file = f"{folder}/job.json"
     if not FileSystems.exists(file):
-        write_bytes(file, json.dumps(here, indent=1).encode() + b"\n")
+        write_bytes(file, json.dumps(settings, indent=1).encode() + b"\n")
         return
-    there = json.loads(read_bytes(file))
-    for key in here:
-        if there.get(key) != here[key]:
-            raise ValueError(
-                f"{folder} holds a job with {key}={there.get(key)!r}, not {here[key]!r}; choose "
-                "another output, or give the same arguments to go on with it."
-            )
+    check_settings(
+        json.loads(read_bytes(file)),
+        settings,
+        contents=f"{folder} holds a job",
+        remedy="choose another output, or use the same arguments to resume",
+    )
 
 
 def _run(pipeline, folder):
-    """Whether the job came to its end before this returned."""
+    """Runs the pipeline and returns whether it has finished."""
     try:
         result = pipeline.run()
         state = result.wait_until_finish()
@@ -237,19 +235,20 @@ def _run(pipeline, folder):
         raise
     except Exception as error:
         raise JobError(
-            f"Beam stopped: {_cause(error)}. What is in {folder} is whole; the same command goes "
-            "on with it."
+            f"Beam stopped: {_cause(error)}. The results in {folder} are complete; run the same "
+            "command again to resume."
         ) from error
     if str(state) not in ("DONE", "None"):
-        raise JobError(f"Beam ended in state {state}; the same command goes on with the job.")
+        raise JobError(f"Beam ended in state {state}; run the same command again to resume.")
     return str(state) == "DONE"
 
 
 def _cause(error):
-    """The last line that a worker's traceback has, without Beam's own remarks."""
+    """Returns the last line of a worker's traceback, without Beam's additions."""
     lines = [line for line in str(error).strip().splitlines() if line.strip()]
-    told = [line for line in lines if not line.startswith((" ", "\t", "Traceback"))]
-    return (told or lines or [type(error).__name__])[-1].split(" [while running")[0].rstrip(".")
+    messages = [line for line in lines if not line.startswith((" ", "\t", "Traceback"))]
+    cause = (messages or lines or [type(error).__name__])[-1]
+    return cause.split(" [while running")[0].rstrip(".")
 
 
 @contextlib.contextmanager

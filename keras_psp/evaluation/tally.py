@@ -17,6 +17,7 @@ from keras_psp.evaluation.report.example import Example
 from keras_psp.evaluation.result import Evaluation
 from keras_psp.files import writing, written_aside
 from keras_psp.metrics.confusion import confusion_matrix
+from keras_psp.resume import check_settings
 
 _SAVE_EVERY = 20.0  # seconds
 
@@ -117,13 +118,12 @@ class _Tally:
             return
         with np.load(path, allow_pickle=False) as file:
             state = dict(file)
-        there, here = json.loads(str(state["settings"])), json.loads(json.dumps(self._settings))
-        for key in here:
-            if there.get(key) != here[key]:
-                raise ValueError(
-                    f"{self._folder} holds an evaluation with {key}={there.get(key)!r}, not "
-                    f"{here[key]!r}; choose another output."
-                )
+        check_settings(
+            json.loads(str(state["settings"])),
+            self._settings,
+            contents=f"{self._folder} holds an evaluation",
+            remedy="choose another output",
+        )
         self._confusion = state["confusion"]
         self.names = state["names"].tolist()
         self._accuracies = state["accuracies"].tolist()

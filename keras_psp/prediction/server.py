@@ -1,13 +1,11 @@
-"""A test split to a benchmark's server: predictions, checked and packed."""
+"""`submit`: predicts a test split and packs the files for a benchmark server."""
 
 import collections
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from keras_psp.files import writing, written_aside
 from keras_psp.prediction.opening import open_segmenter
 from keras_psp.prediction.protocol import Protocol
 from keras_psp.prediction.submissions import (
@@ -19,6 +17,7 @@ from keras_psp.prediction.submissions import (
     image_sizes,
 )
 from keras_psp.progress import ahead, with_bar
+from keras_psp.resume import store_or_check_settings
 from keras_psp.weights.opening import digest
 
 SERVERS: dict[str, type[Submission]] = {
@@ -29,8 +28,8 @@ SERVERS: dict[str, type[Submission]] = {
 
 
 def submit(
-    model,
-    source,
+    data: Any,
+    model: Any,
     server: str,
     output: str | os.PathLike,
     *,
@@ -43,78 +42,72 @@ def submit(
     batch_size: int = 4,
     archive: str | os.PathLike | None = None,
     progress: bool = True,
-    **options,
+    **options: Any,
 ) -> Submission:
-    """Predict a split and write it as a benchmark's server takes it.
+    """Predicts a split and writes it in the format of a benchmark server.
 
-    What is there already is left, so the same call goes on after a stop.
+    Images that are done already are skipped, so the same call resumes after a stop.
 
     Args:
-        model: see `keras_psp.evaluate`.
-        source: images in files, such as `keras_psp.data.load("cityscapes", root=...)`.
+        data: a source with image files, such as `keras_psp.data.load("cityscapes", root=...)`.
+        model: see `keras_psp.predict`.
         server: "ade20k", "cityscapes" or "voc2012".
         output: folder of the files.
-        split: of the source; it needs no labels.
-        scales, flip, crop, overlap, batch_size: see `Segmenter`.
-        base_size: see `keras_psp.evaluate`.
-        archive: also pack them for the upload, .zip or .tgz.
-        progress: bars on stderr.
-        options: of the server's class, as competition="comp5".
+        split: of the data; it needs no labels.
+        scales, flip, crop, overlap, base_size, batch_size: see `Protocol`.
+        archive: also pack the files for the upload, as .zip or .tgz.
+        progress: show progress bars on stderr.
+        options: of the server's class, e.g. competition="comp5".
 
     Returns:
-        The submission, every file read back.
+        The submission; every file has been read back and checked.
 
     Raises:
-        ValueError: the arguments don't fit, or `output` has files of another network or protocol.
+        ValueError: if an argument is invalid, or `output` has files of another network or
+            protocol.
+
+    Example:
+        cityscapes = keras_psp.data.load("cityscapes", root="data/cityscapes")
+        submit(cityscapes, "runs/mine", "cityscapes", "out", crop=713, archive="out.zip")
     """
     if server not in SERVERS:
         raise ValueError(f"server={server!r} is unknown; choose {', '.join(sorted(SERVERS))}.")
     if archive is not None:
         checked_archive(archive)
-    segmenter = open_segmenter(model, Protocol(scales, flip, crop, overlap, base_size, batch_size))
+    protocol = Protocol(scales, flip, crop, overlap, base_size, batch_size)
+    segmenter = open_segmenter(model, protocol)
     network = segmenter.model
     if network.num_classes != SERVERS[server].num_classes:
         raise ValueError(
-            f"the network has {network.num_classes} classes but {SERVERS[server].title} "
-            f"{SERVERS[server].num_classes}; take one that was trained for it."
+            f"the network has {network.num_classes} classes but {SERVERS[server].title} has "
+            f"{SERVERS[server].num_classes}; choose one that was trained on it."
         )
-    submission = SERVERS[server](Path(output), image_sizes(source, split), **options)
+    submission = SERVERS[server](Path(output), image_sizes(data, split), **options)
     settings = {
         "network": digest(network),
         "split": split,
         **segmenter.protocol.settings,
         **options,
     }
-    _settle(Path(output) / "submission.json", settings)
+    store_or_check_settings(
+        Path(output) / "submission.json",
+        settings,
+        contents=f"{output} holds files",
+        remedy="choose another output",
+    )
     names = list(submission.images)
     missing = [index for index, name in enumerate(names) if not submission.path(name).exists()]
     waiting: collections.deque = collections.deque()
 
     def images():
-        for index, image in ahead(lambda index: (index, source.image(split, index)), missing):
+        for index, image in ahead(lambda index: (index, data.image(split, index)), missing):
             waiting.append(names[index])
             yield image
 
-    found = segmenter.stream(images())
-    for classes in with_bar(found, "predicting", len(missing)) if progress else found:
+    masks = segmenter.stream(images())
+    for classes in with_bar(masks, "predicting", len(missing)) if progress else masks:
         submission.write(waiting.popleft(), classes)
     submission.check(progress=progress)
     if archive is not None:
         submission.pack(archive, progress=progress)
     return submission
-
-
-def _settle(path: Path, settings: dict[str, Any]) -> None:
-    """Write what the files are made with, or check that those there are made so."""
-    here = json.loads(json.dumps(settings))
-    if path.exists():
-        there = json.loads(path.read_text("utf-8"))
-        for key in here:
-            if there.get(key) != here[key]:
-                raise ValueError(
-                    f"{path.parent} holds files with {key}={there.get(key)!r}, not {here[key]!r}; "
-                    "choose another output."
-                )
-        return
-    with writing(path), written_aside(path) as draft:
-        draft.write_text(json.dumps(here, indent=1) + "\n", "utf-8")

@@ -14,7 +14,8 @@ from typing import Any
 
 import keras
 
-from keras_psp.files import locked, remove_drafts, writing, written_aside
+from keras_psp.files import locked, remove_drafts, writing
+from keras_psp.resume import check_settings, write_json
 from keras_psp.training.log import Table
 from keras_psp.training.recipes import Recipe
 
@@ -103,13 +104,10 @@ class RunFolder:
         written = {**recipe.to_dict(), "data": data}
         if self._begun():
             # A field that a later version of the package brought has its default; the data
-            # may have moved. As JSON has it: tuples are lists.
-            defaults = Recipe().to_dict()
-            there = {**json.loads(json.dumps(defaults)), **json.loads(file.read_text("utf-8"))}
-            here = json.loads(json.dumps(written))
-            for key in sorted(defaults):
-                if there[key] != here[key]:
-                    raise self._another(key, there[key], here[key])
+            # may have moved.
+            defaults = json.loads(json.dumps(Recipe().to_dict()))
+            stored = {**defaults, **json.loads(file.read_text("utf-8"))}
+            self._check(stored, {name: written[name] for name in sorted(defaults)})
             return True
         # A start that made no step, perhaps for a wrong value in its recipe, is no run yet.
         if not self.writes:  # the machine that writes may be doing so just now
@@ -127,8 +125,8 @@ class RunFolder:
         if not self.writes and not self._begun():
             return
         recipe = json.loads((self / "recipe.json").read_text("utf-8"))
-        if self._begun() and key in recipe and recipe[key] != value:
-            raise self._another(key, recipe[key], value)
+        if self._begun() and key in recipe:
+            self._check(recipe, {key: value})
         if self.writes and recipe.get(key) != value:
             self.write_json("recipe.json", {**recipe, key: value})
 
@@ -136,10 +134,12 @@ class RunFolder:
         made = any((self / "checkpoints").glob("step-*.npz"))
         return made and (self / "recipe.json").exists()
 
-    def _another(self, key, there, here):
-        return ValueError(
-            f"{self.path} holds a run with {key}={there!r}, not {here!r}; choose another "
-            "--output, or give the same recipe and data to go on with it."
+    def _check(self, stored, settings):
+        check_settings(
+            stored,
+            settings,
+            contents=f"{self.path} holds a run",
+            remedy="choose another --output, or give the same recipe and data to resume it",
         )
 
     def record_start(self, devices: list[str]) -> None:
@@ -163,9 +163,8 @@ class RunFolder:
         self.write_json("starts.json", starts)
 
     def write_json(self, name: str, value: Any) -> None:
-        """Write a JSON file that is whole at any moment."""
-        with writing(self / name), written_aside(self / name) as draft:
-            draft.write_text(json.dumps(value, indent=1, default=str) + "\n", "utf-8")
+        """Writes a JSON file that is complete or absent at any moment."""
+        write_json(self / name, value)
 
 
 def _versions():

@@ -1,0 +1,57 @@
+"""Folders that a second call may resume only with the settings of the first."""
+
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from keras_psp.files import writing, written_aside
+
+
+def check_settings(
+    stored: Mapping[str, Any], settings: Mapping[str, Any], *, contents: str, remedy: str
+) -> None:
+    """Raises if the settings of a call differ from those stored in its folder.
+
+    Args:
+        stored: Settings read from JSON. Any that `settings` lacks are not compared.
+        settings: Settings of this call.
+        contents: Folder and contents, the start of the message: "runs/1 holds a run".
+        remedy: What to do instead, the end of the message.
+
+    Raises:
+        ValueError: "runs/1 holds a run with epochs=3, not 4; choose another output.".
+    """
+    for name in changed_settings(stored, settings):
+        value = _as_json(settings[name])
+        raise ValueError(f"{contents} with {name}={stored.get(name)!r}, not {value!r}; {remedy}.")
+
+
+def changed_settings(stored: Mapping[str, Any], settings: Mapping[str, Any]) -> list[str]:
+    """Returns the names of all settings whose stored value is a different one."""
+    return [name for name in settings if stored.get(name) != _as_json(settings[name])]
+
+
+def store_or_check_settings(
+    path: str | os.PathLike, settings: Mapping[str, Any], *, contents: str, remedy: str
+) -> None:
+    """Writes the settings of a new folder to a JSON file, or checks those of an existing one.
+
+    See `check_settings`.
+    """
+    if os.path.exists(path):
+        with open(path, encoding="utf-8") as file:
+            check_settings(json.load(file), settings, contents=contents, remedy=remedy)
+    else:
+        write_json(path, settings)
+
+
+def write_json(path: str | os.PathLike, value: Any) -> None:
+    """Writes a JSON file that is complete or absent at any moment."""
+    with writing(path), written_aside(path) as draft:
+        draft.write_text(json.dumps(value, indent=1, default=str) + "\n", "utf-8")
+
+
+def _as_json(value):
+    """Returns the value as it is read back: tuples are lists."""
+    return json.loads(json.dumps(value, default=str))
