@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from keras_psp.data.folder import ImageFolder
     from keras_psp.data.lists import FileList
     from keras_psp.data.loading import list_datasets, load
-    from keras_psp.data.pairs import ImagePairs, Split
+    from keras_psp.data.pairs import ImagePairs
     from keras_psp.data.pipeline import (
         batch_examples,
         epoch_order,
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         training_batches,
     )
     from keras_psp.data.scenes.generated import GeneratedScenes
+    from keras_psp.data.split import Split
     from keras_psp.data.tfds import TFDSSource
 
 _HOMES = {
@@ -26,7 +27,7 @@ _HOMES = {
     "GeneratedScenes": "keras_psp.data.scenes.generated",
     "ImageFolder": "keras_psp.data.folder",
     "ImagePairs": "keras_psp.data.pairs",
-    "Split": "keras_psp.data.pairs",
+    "Split": "keras_psp.data.split",
     "TFDSSource": "keras_psp.data.tfds",
     "batch_examples": "keras_psp.data.pipeline",
     "epoch_order": "keras_psp.data.pipeline",

@@ -1,37 +1,50 @@
-"""Scale, rotation, blur, mirror and crop of one example in training."""
+"""Scales, rotates, blurs, mirrors and crops an example for training."""
+
+from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
-# Of cv2.GaussianBlur(image, (5, 5), 0): deviation 0.3 * ((5 - 1) / 2 - 1) + 0.8 = 1.1.
+# As cv2.GaussianBlur(image, (5, 5), 0): deviation 0.3 * ((5 - 1) / 2 - 1) + 0.8 = 1.1.
 BLUR = np.exp(-(np.arange(-2, 3) ** 2) / (2 * 1.1**2))
 BLUR = (BLUR / BLUR.sum()).astype("float32")
 _MARGIN = len(BLUR) // 2
 
 
-def augmented(image, mask, draw, *, crop, scale, mirror, angles, blur, fill, ignore_class):
-    """The crop that eight numbers in [0, 1) stand for.
+def augmented(
+    image: Any,
+    mask: Any,
+    draw: Any,
+    *,
+    crop: tuple[int, int],
+    scale: tuple[float, float],
+    mirror: bool,
+    angles: tuple[float, float],
+    blur: bool,
+    fill: np.ndarray,
+    ignore_class: int,
+) -> tuple[Any, Any]:
+    """Returns the crop that eight numbers in [0, 1) determine.
 
-    The scaled picture is never made, only what the crop shows of it, by one bilinear
+    Only the pixels of the crop are computed, not the whole scaled image, with one bilinear
     interpolation of the image and one nearest of the mask.
 
     Args:
         image: (height, width, 3) uint8.
         mask: (height, width) uint8.
         draw: (8,) float32, for scale, mirror, row, column, whether to rotate, angle,
-            whether to blur, and one to spare.
+            whether to blur, and one that isn't used.
         crop: (height, width) of the result.
         scale: smallest and largest factor.
-        mirror: whether `draw` decides, or the picture stays as it is.
+        mirror: whether the image may be mirrored.
         angles: smallest and largest, in degrees, counterclockwise.
-        blur: whether `draw` decides, or the picture stays as it is.
-        fill: (3,) float32, RGB outside of the picture.
-        ignore_class: label outside of the picture.
+        blur: whether the image may be blurred.
+        fill: (3,) float32, RGB outside the image.
+        ignore_class: label outside the image.
 
     Returns:
-        Image (*crop, 3) float32 and mask crop int32.
+        Image (*crop, 3) float32 and mask (*crop) int32.
     """
-    import tensorflow as tf
-
     image, mask, draw = (tf.convert_to_tensor(part) for part in (image, mask, draw))
     size = tf.shape(mask)
     factor = scale[0] + (scale[1] - scale[0]) * draw[0]
@@ -41,7 +54,7 @@ def augmented(image, mask, draw, *, crop, scale, mirror, angles, blur, fill, ign
     # Half of the padding on either side, the odd pixel last, or an even position.
     position = tf.cast(tf.cast(slack + 1, tf.float32) * draw[2:4], tf.int32)
     offset = tf.where(slack < 0, -(-slack // 2), tf.minimum(position, slack))
-    # What the crop shows of the scaled picture, [first, last), and of that what the blur looks at.
+    # The part of the scaled image that is in the crop, [first, last), and that the blur needs.
     first, last = tf.maximum(offset, 0), tf.minimum(offset + crop, scaled)
     blurred = tf.logical_and(blur, draw[6] < 0.5)
     margin = tf.where(blurred, _MARGIN, 0)
@@ -60,7 +73,7 @@ def augmented(image, mask, draw, *, crop, scale, mirror, angles, blur, fill, ign
         if steepest > np.pi / 4 or scale[0] < 0.25:
             part = warp.image(image, start, stop, outside)
         else:
-            # Columns of the picture that the crop can reach, and rows of the crop.
+            # Columns of the image that the crop can reach, and rows of the crop.
             most = int((most[1] + most[0] * np.sin(steepest)) / scale[0]) + 8, most[0]
             part = warp.image(image, start, stop, outside, most_lines=most)
         return part, warp.mask(mask, first, last, ignore_class)
@@ -70,7 +83,7 @@ def augmented(image, mask, draw, *, crop, scale, mirror, angles, blur, fill, ign
     else:
         part, labels = tf.cond(draw[4] < 0.5, turned, upright)
     if blur:
-        # Beyond the picture the blur sees its border again.
+        # At the edge of the image the blur sees its border repeated.
         before, after = margin - (first - start), margin - (stop - last)
         part = tf.cond(blurred, lambda: _blurred(_bordered(part, before, after)), lambda: part)
 
@@ -91,15 +104,13 @@ def augmented(image, mask, draw, *, crop, scale, mirror, angles, blur, fill, ign
 
 
 def _upright_image(image, factor, scaled, start, stop, mirrored):
-    """Rows and columns [start, stop) of the scaled picture, float32."""
-    import tensorflow as tf
-
+    """Returns rows and columns [start, stop) of the scaled image, float32."""
     size = tf.shape(image)[:2]
     start, stop = _unmirrored(start, stop, scaled, mirrored)
-    # OpenCV's coordinates: pixels have their centres at .5.
+    # OpenCV's coordinates: the centers of pixels are at .5.
     ends = (tf.cast(tf.stack([start, stop - 1]), tf.float32) + 0.5) / factor - 0.5
-    # The pixels around the first and the last sample, and one more where rounding could carry
-    # a sample past them, for crop_and_resize has no pixels outside of the window.
+    # The pixels around the first and the last sample, and one more where rounding could move
+    # a sample beyond them, because CropAndResize has no pixels outside the window.
     low, high = tf.floor(ends[0]), tf.math.ceil(ends[1])
     low -= tf.cast((ends[0] > low) & (ends[0] < low + 1e-3), tf.float32)
     high += tf.cast((ends[1] < high) & (ends[1] > high - 1e-3), tf.float32)
@@ -118,75 +129,66 @@ def _upright_image(image, factor, scaled, start, stop, mirrored):
 
 
 def _upright_mask(mask, factor, scaled, first, last, mirrored):
-    """Labels of rows and columns [first, last) of the scaled picture, int32."""
-    import tensorflow as tf
-
+    """Returns labels of rows and columns [first, last) of the scaled image, int32."""
     first, last = _unmirrored(first, last, scaled, mirrored)
     for axis in range(2):
         along = tf.range(first[axis], last[axis])
         if axis:
             along = tf.cond(mirrored, lambda along=along: along[::-1], lambda along=along: along)
-        # As in OpenCV a label is that of the pixel in which its left upper corner lies.
+        # As in OpenCV, a label is that of the pixel that contains its upper left corner.
         index = tf.cast(tf.cast(along, tf.float64) * (1 / tf.cast(factor, tf.float64)), tf.int32)
         mask = tf.gather(mask, tf.minimum(index, tf.shape(mask)[axis] - 1), axis=axis)
     return tf.cast(mask, tf.int32)
 
 
 def _unmirrored(start, stop, scaled, mirrored):
-    """Where the rows and columns [start, stop) of the mirrored picture are in the other."""
-    import tensorflow as tf
-
+    """Returns where rows and columns [start, stop) are before mirroring."""
     flipped = tf.stack([start[0], scaled[1] - stop[1]]), tf.stack([stop[0], scaled[1] - start[1]])
     return tuple(tf.where(mirrored, *pair) for pair in zip(flipped, (start, stop), strict=True))
 
 
 class _Rotation:
-    """From a pixel of the scaled, rotated, mirrored picture to one of the picture.
+    """Maps pixels of the scaled, rotated and mirrored image to pixels of the original.
 
-    Rotation is about (width / 2, height / 2), as cv2.getRotationMatrix2D is called.
+    The center of rotation is (width / 2, height / 2), as in semseg's call of
+    cv2.getRotationMatrix2D.
 
     Args:
-        sides: (height, width) of the scaled picture, float32.
-        factor: of scaling.
+        sides: (height, width) of the scaled image, float32.
+        factor: the scale.
         angle: in radians, counterclockwise.
-        mirrored: whether it's mirrored in the end.
+        mirrored: whether the image is mirrored after the rotation.
     """
 
-    def __init__(self, sides, factor, angle, mirrored):
-        import tensorflow as tf
-
+    def __init__(self, sides: Any, factor: Any, angle: Any, mirrored: Any):
         self.sides, self.factor = sides, factor
         self.cosine, self.sine = tf.cos(angle), tf.sin(angle)
         self.mirrored, self.sign = mirrored, tf.where(mirrored, -1.0, 1.0)
 
-    def image(self, image, start, stop, filling, *, most_lines=None):
-        """Rows and columns [start, stop), float32, with `filling` outside of the picture."""
-        import tensorflow as tf
-
+    def image(
+        self, image: Any, start: Any, stop: Any, filling: Any, *, most_lines: Any = None
+    ) -> Any:
+        """Returns rows and columns [start, stop), float32, with `filling` outside the image."""
         shape = stop - start
         if most_lines is None:
             image = self._warped(tf.cast(image, tf.float32), start, shape, "BILINEAR", 0.5)
         else:
             image = self._in_two_passes(image, start, shape, most_lines)
-        # With the channels beside one another: conditions broadcast over channels are slow.
+        # With flattened channels, because conditions that are broadcast over channels are slow.
         flat, whole = (shape[0], 3 * shape[1]), (shape[0], shape[1], 3)
         outside = self._outside(start, shape, 3)
         filling = tf.reshape(filling[: shape[0], : shape[1]], flat)
         return tf.reshape(tf.where(outside, filling, tf.reshape(image, flat)), whole)
 
-    def mask(self, mask, first, last, ignore_class):
-        """Labels of rows and columns [first, last), int32."""
-        import tensorflow as tf
-
+    def mask(self, mask: Any, first: Any, last: Any, ignore_class: int) -> Any:
+        """Returns labels of rows and columns [first, last), int32."""
         shape = last - first
         labels = self._warped(mask[..., None], first, shape, "NEAREST", 1e-3)[..., 0]
         labels = tf.cast(labels, tf.int32)
         return tf.where(self._outside(first, shape, 1), ignore_class, labels)
 
     def _origin(self, start):
-        """(x, y) in the scaled picture of the pixel at `start`."""
-        import tensorflow as tf
-
+        """Returns (x, y) in the scaled image of the pixel at `start`."""
         start = tf.cast(start, tf.float32)
         column = tf.where(self.mirrored, self.sides[1] - 1 - start[1], start[1])
         x, y = column - self.sides[1] / 2, start[0] - self.sides[0] / 2
@@ -196,9 +198,7 @@ class _Rotation:
         )
 
     def _matrix(self, start, corner):
-        """(x, y) in the picture = matrix @ (column, row, 1) of the part at `start`."""
-        import tensorflow as tf
-
+        """Returns the matrix from (column, row, 1) of the part at `start` to the image."""
         x, y = self._origin(start)
         across = self.sign * self.cosine, -self.sine, x + corner
         down = self.sign * self.sine, self.cosine, y + corner
@@ -206,16 +206,14 @@ class _Rotation:
         return matrix - tf.constant([[0, 0, 0.5]] * 2)
 
     def _in_two_passes(self, image, start, shape, most_lines):
-        """Along the picture's columns, then along the result's rows (Catmull and Smith, 1980).
+        """Samples the image's columns, then the result's rows (Catmull and Smith, 1980).
 
-        Half of the time of `_warped`. Each sample is a mean of four neighbours too, two in
-        each of two columns, but of those on the result's row through it instead of the picture's.
-        What lies outside of the picture is left to be filled. Of angles below 45 degrees.
+        It takes half the time of `_warped`. Each sample is also a mean of four neighbors, two
+        in each of two columns, but on the result's row through it instead of the image's.
+        It works for angles below 45 degrees; pixels outside the image are filled later.
         """
-        import tensorflow as tf
-
         matrix = self._matrix(start, 0.5)
-        # The part of the picture that's needed, with its border repeated once.
+        # The part of the image that is needed, with its border repeated once.
         size, ends = tf.shape(image)[:2], tf.cast(shape - 1, tf.float32)
         corners = tf.stack([[0.0, 0.0], [ends[1], 0.0], [0.0, ends[0]], [ends[1], ends[0]]])
         corners = tf.linalg.matmul(corners, matrix[:, :2], transpose_b=True) + matrix[:, 2]
@@ -229,12 +227,12 @@ class _Rotation:
         y -= tf.cast(low[0] - 1, tf.float32)
 
         def along(lines, first, step, count, most):
-            """Samples first, first + step ... of each line, (lines, count, 3)."""
+            """Returns samples first, first + step ... of each line, (lines, count, 3)."""
             number, length = tf.unstack(tf.shape(lines)[:2])
             last = first + step * tf.cast(count - 1, tf.float32)
             ends = tf.stack([first, last], 1) / tf.cast(length - 1, tf.float32)
-            # As many boxes every time, the rest outside of the picture: TensorFlow 2.21 warns
-            # of an "Error in PredictCost()" where it doesn't know how many there will be.
+            # Always the same number of boxes, the rest outside the image: TensorFlow 2.21 warns
+            # of an "Error in PredictCost()" if the number is unknown.
             ends = tf.pad(ends, [[0, most - number], [0, 0]], constant_values=-1.0)
             boxes = tf.pad(ends[..., None], [[0, 0], [0, 0], [1, 0]])
             return tf.raw_ops.CropAndResize(
@@ -246,30 +244,26 @@ class _Rotation:
 
         columns = tf.cast(tf.transpose(window, (1, 0, 2)), tf.float32)
         column = tf.range(tf.shape(columns)[0], dtype=tf.float32)
-        # In the picture's column the result's row lies at y + c * (column - x - b * row) / a.
+        # The result's row crosses a column at y + c * (column - x - b * row) / a.
         columns = along(columns, y + c / a * (column - x), d - b * c / a, shape[0], most_lines[0])
         row = tf.range(shape[0], dtype=tf.float32)
         return along(tf.transpose(columns, (1, 0, 2)), x + b * row, a, shape[1], most_lines[1])
 
-    def _warped(self, picture, start, shape, interpolation, corner):
-        import tensorflow as tf
-
+    def _warped(self, image, start, shape, interpolation, corner):
         matrix = self._matrix(start, corner)
         return tf.raw_ops.ImageProjectiveTransformV3(
-            images=picture[None],
+            images=image[None],
             transforms=tf.concat([tf.reshape(matrix, [1, 6]), [[0.0, 0.0]]], 1),
             output_shape=shape,
             interpolation=interpolation,
-            # Repeats the border, so that the picture's edge isn't blended with what lies
-            # outside; that part is filled afterwards, exactly where labels are.
+            # The border is repeated so that the image's edge isn't blended with the outside,
+            # which is filled afterward, exactly where the labels are.
             fill_mode="NEAREST",
             fill_value=0.0,
         )[0]
 
     def _outside(self, start, shape, channels):
-        """Which pixels lie nearest to none of the scaled picture, (height, width * channels)."""
-        import tensorflow as tf
-
+        """Returns which pixels are outside the scaled image, (height, width * channels)."""
         x, y = self._origin(start)
         row = tf.range(shape[0])[:, None]
         column = tf.range(shape[1] * channels) // channels
@@ -280,9 +274,7 @@ class _Rotation:
 
 
 def _bordered(image, before, after):
-    """The image with its first row repeated before[0] times, and so on."""
-    import tensorflow as tf
-
+    """Repeats the first row before[0] times, the last one after[0] times; columns likewise."""
     for axis in range(2):
         shape = list(tf.unstack(tf.shape(image)))
         edges = (image[:1], image[-1:]) if axis == 0 else (image[:, :1], image[:, -1:])
@@ -295,9 +287,7 @@ def _bordered(image, before, after):
 
 
 def _blurred(image):
-    """A 5x5 Gaussian blur along rows and columns, of what has all its neighbours."""
-    import tensorflow as tf
-
+    """Applies a 5x5 Gaussian blur to the pixels that have all their neighbors."""
     kernel = tf.tile(tf.constant(BLUR)[:, None, None, None], (1, 1, 3, 1))
     rows = tf.nn.depthwise_conv2d(image[None], kernel, [1] * 4, "VALID")
     columns = tf.nn.depthwise_conv2d(rows, tf.transpose(kernel, (1, 0, 2, 3)), [1] * 4, "VALID")

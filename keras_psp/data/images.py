@@ -1,4 +1,4 @@
-"""Photographs as people have them: any format, depth and orientation, from disk or the net."""
+"""Readers of input images: any format, depth and orientation, from disk or the network."""
 
 import http.client
 import io
@@ -17,21 +17,21 @@ READABLE_SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".bmp", ".dib", ".gif", ".webp"),
     *(".tif", ".tiff", ".jp2", ".ppm", ".pgm", ".pnm", ".avif", ".heic", ".heif"),
 )
-"""Names that are taken for photographs in folders; what a file is, its content tells."""
+"""Suffixes by which images are found in folders; their format is recognized by the content."""
 
 MAX_PIXELS = 89_478_485
-"""A quarter of a gibibyte as RGB, from which Pillow too warns of decompression bombs."""
+"""A quarter of a gibibyte as RGB, from which on Pillow, too, warns of decompression bombs."""
 
-MAX_BYTES, TIMEOUT = 100_000_000, 30.0  # of what is fetched; seconds, between two answers
-_PATIENCE = 10 * TIMEOUT
+MAX_BYTES, TIMEOUT = 100_000_000, 30.0  # of a download; seconds between two packets
+_LONGEST_DOWNLOAD = 10 * TIMEOUT
 
-# Pillow's other readers are for exotic or vector formats; its EPS runs a program.
-# HEIF comes with pillow-heif, where its opener is registered.
+# Pillow's other readers are for exotic or vector formats; its EPS reader runs a program.
+# HEIF is available if pillow-heif's opener is registered.
 _FORMATS = (
     *("AVIF", "BMP", "DIB", "GIF", "HEIF", "ICO", "JPEG", "JPEG2000", "MPO", "PNG", "PPM"),
     *("TIFF", "WEBP"),
 )
-# EXIF 2.3, tag 0x0112: how the stored picture becomes upright.
+# EXIF 2.3, tag 0x0112: what turns the stored image upright.
 _ORIENTATION = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -44,32 +44,41 @@ _UPRIGHT = {
 }
 _MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*")
 _WHITE = (255, 255, 255, 255)
+# Black point compensation, so that ink's black is not gray. Pillow names it from 10.3 on
+# (ImageCms.Flags).
+_BLACK_POINT = 0x2000
 
 
 def read_input_image(source: Any, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """A photograph as the eye is meant to see it.
+    """Reads an image as a viewer shows it; the format is recognized by the content.
 
-    Rotated as its EXIF says. Transparent pixels are laid on white. Of animations, and of
-    files of several pages, the first. CMYK and Lab go to sRGB by the file's colour profile,
-    without one by Pillow's formula; RGB stays as stored, as in training. 16 bits a channel
-    become 8 by range (65535 is 255). Of floats and 32-bit integers, 0 to 1 (floats) and 0 to
-    255 are taken for the full range; other values go from the least, black, to the greatest,
-    white; NaN is black. The content tells the format, whatever the name.
+    Training reads its files with `keras_psp.data.label_files.read_training_image` instead,
+    as they are stored, so that they fit their masks.
+
+    - The image is rotated according to its EXIF orientation.
+    - Transparent pixels are blended with white.
+    - The first frame of an animation, or page of a file, is read.
+    - CMYK and Lab are converted to sRGB by the file's color profile, or without one by
+      Pillow's formula. RGB is kept as stored, as in training.
+    - 16 bits per channel are scaled to 8 (65535 becomes 255).
+    - Floats from 0 to 1, and floats and 32-bit integers from 0 to 255, are taken to span the
+      full range. Other values are scaled so that the least is black and the greatest white;
+      NaN is black.
 
     Args:
-        source: a path; an address (http, https), of which 100 MB at most are fetched; the
-            bytes of a file; a PIL image; or an array, (height, width), (height, width, 1),
-            3 or 4 channels, uint8, uint16, bool or float, ranges as above.
-        max_pixels: the most that are read; by default 89,478,485, as Pillow has it. From
-            twice `PIL.Image.MAX_IMAGE_PIXELS` on, that must be raised too.
+        source: a path; an http or https address, from which at most 100 MB are downloaded;
+            the bytes of a file; a PIL image; or an array, (height, width) or (height, width,
+            1, 3 or 4 channels), with uint8, uint16, bool or float values.
+        max_pixels: the most pixels that are read; by default 89,478,485, which is Pillow's
+            limit. Above twice `PIL.Image.MAX_IMAGE_PIXELS`, raise that as well.
 
     Returns:
         (height, width, 3) uint8, RGB.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ConnectionError: an address doesn't answer, or with something else.
-        ValueError: what is there is broken, too large, or no photograph.
+        FileNotFoundError: if there is no such file.
+        ConnectionError: if a download fails.
+        ValueError: if the content is broken, too large, or not an image.
     """
     if isinstance(source, np.ndarray):
         return _from_array(source, max_pixels)
@@ -77,17 +86,13 @@ def read_input_image(source: Any, *, max_pixels: int = MAX_PIXELS) -> np.ndarray
         return _decoded(source, "the PIL image", max_pixels)
     name = source_name(source)
     if isinstance(source, bytes | bytearray | memoryview):
-        content: Any = bytes(source)
-    elif is_url(source):
-        content = download(str(source))
-    elif isinstance(source, str | os.PathLike):
-        content = None
-    else:
+        return _from_file(io.BytesIO(source), name, max_pixels)
+    if is_url(source):
+        return _from_file(io.BytesIO(download(source)), name, max_pixels)
+    if not isinstance(source, str | os.PathLike):
         raise TypeError(
-            f"{name} is no photograph; give a path, an address, bytes, a PIL image or an array."
+            f"{name} isn't an image; give a path, an address, bytes, a PIL image or an array."
         )
-    if content is not None:
-        return _from_file(io.BytesIO(content), name, max_pixels)
     path = Path(source)
     try:
         if path.is_dir():
@@ -98,16 +103,18 @@ def read_input_image(source: Any, *, max_pixels: int = MAX_PIXELS) -> np.ndarray
         raise FileNotFoundError(f"{name}: there is no such file.") from None
     except OSError as error:
         reason = error.strerror or error
-        raise ValueError(f"{name}: can't be read ({reason}); check the disk and rights.") from error
+        raise ValueError(
+            f"{name}: can't be read ({reason}); check the disk and the permissions."
+        ) from error
 
 
 def is_url(source: Any) -> bool:
-    """Whether it's an http or https address."""
+    """Whether a source is an http or https address."""
     return isinstance(source, str) and source.lower().startswith(("http://", "https://"))
 
 
 def source_name(source: Any) -> str:
-    """What messages and tables call a photograph."""
+    """Returns what messages and tables call a source."""
     if isinstance(source, bytes | bytearray | memoryview):
         return f"{len(source)} bytes"
     if isinstance(source, str | os.PathLike):
@@ -116,51 +123,48 @@ def source_name(source: Any) -> str:
 
 
 def download(url: str, *, max_bytes: int = MAX_BYTES, timeout: float = TIMEOUT) -> bytes:
-    """What an http or https address answers with.
+    """Downloads an http or https address.
 
     Args:
-        url: the address; spaces and letters beyond ASCII are encoded.
-        max_bytes: the most that is fetched.
-        timeout: seconds until a server that is silent is given up.
+        url: the address; spaces and non-ASCII letters are encoded.
+        max_bytes: the most bytes that are downloaded.
+        timeout: seconds to wait for a silent server.
 
     Raises:
-        ConnectionError: one sentence with the address.
-        ValueError: it is larger than max_bytes.
+        ConnectionError: if the download fails, with the address.
+        ValueError: if it is larger than max_bytes.
     """
     encoded = urllib.parse.quote(url, safe="%/:=&?~#+!$,;'@()*[]")
     request = urllib.request.Request(encoded, headers={"User-Agent": "keras_psp"})
-    end = time.monotonic() + _PATIENCE
-    found = bytearray()
+    deadline = time.monotonic() + _LONGEST_DOWNLOAD
+    content = bytearray()
     try:
-        with urllib.request.urlopen(request, timeout=timeout) as answer:
-            while chunk := answer.read1(1 << 16):
-                found += chunk
-                if len(found) > max_bytes:
+        with urllib.request.urlopen(request, timeout=timeout) as response:
+            while chunk := response.read1(1 << 16):
+                content += chunk
+                if len(content) > max_bytes:
                     raise ValueError(
                         f"{url}: is larger than {max_bytes / 1e6:.0f} MB; download it and give "
                         "the file."
                     )
-                if time.monotonic() > end:
-                    raise TimeoutError(f"not done after {_PATIENCE:.0f} s")
-            lacking = answer.length  # of the length that the server announced
-            if lacking:
-                raise ConnectionError(f"broke off, {lacking} bytes are missing")
-    except urllib.error.HTTPError as error:
-        reason = f"HTTP {error.code} {error.reason}"
-    except urllib.error.URLError as error:
-        reason = str(getattr(error.reason, "strerror", None) or error.reason)
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"not done after {_LONGEST_DOWNLOAD:.0f} s")
+            if response.length:  # of the length that the server announced
+                raise ConnectionError(f"broke off, {response.length} bytes are missing")
     except (OSError, http.client.HTTPException) as error:
-        reason = str(error) or type(error).__name__
-    else:
-        return bytes(found)
-    raise ConnectionError(
-        f"{url}: can't be fetched ({reason}); check the address and the network, or download "
-        "it and give the file."
-    )
+        cause = getattr(error, "reason", error)
+        reason = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
+        if isinstance(error, urllib.error.HTTPError):
+            reason = f"HTTP {error.code} {reason}"
+        raise ConnectionError(
+            f"{url}: can't be downloaded ({reason}); check the address and the network, or "
+            "download it otherwise and give the file."
+        ) from error
+    return bytes(content)
 
 
 def error_reason(path: Any, error: Exception) -> str:
-    """What went wrong, in Pillow's words, without the path that it repeats in some."""
+    """Returns Pillow's message without the path that some of them repeat."""
     return str(error).replace(repr(str(path)), "file") or type(error).__name__
 
 
@@ -184,25 +188,25 @@ def _from_file(file, name, max_pixels):
 
 
 def _unknown(beginning, error):
-    """Why nothing could open it, from its first bytes."""
+    """Returns why nothing can open a file, from its first bytes."""
     text = beginning.lstrip(b"\xef\xbb\xbf \r\n\t")
     if text.startswith(b"<"):
-        return "is a web page or SVG drawing, no photograph; save the picture itself."
+        return "is a web page or an SVG drawing; save the image itself."
     if beginning[4:8] == b"ftyp" and beginning[8:11] in (b"hei", b"hev", b"mif", b"msf"):
         return (
-            "is a HEIC picture, which Pillow can't read; save it as JPEG, or call "
-            "pillow_heif.register_heif_opener() of the package pillow-heif before."
+            "is a HEIC image, which Pillow can't read; save it as JPEG, or first call "
+            "pillow_heif.register_heif_opener() of the package pillow-heif."
         )
     shown = beginning.split(b"\n")[0].strip().decode("ascii", "replace")
     if beginning.startswith((b"%PDF", b"%!")) or (shown.isprintable() and shown.isascii()):
-        return f"is text or a document, no photograph (it begins with {shown!r})."
+        return f"is a text or document instead of an image (it begins with {shown!r})."
     if beginning.startswith(_MAGIC) and isinstance(error, Image.UnidentifiedImageError):
-        return "is broken, or of a kind that Pillow can't read; save it anew as JPEG or PNG."
+        return "is broken, or of a kind that Pillow can't read; save it again as JPEG or PNG."
     if not isinstance(error, Image.UnidentifiedImageError):
         reason = error_reason("", error)
         return f"is broken ({reason}); copy or download it again."
     return (
-        f"is no photograph that can be read (it begins with the bytes {beginning[:8].hex(' ')}); "
+        f"isn't an image that can be read (it begins with the bytes {beginning[:8].hex(' ')}); "
         "save it as JPEG or PNG."
     )
 
@@ -234,42 +238,38 @@ def _check_size(name, width, height, max_pixels):
 def _orientation(image):
     try:
         return image.getexif().get(_ORIENTATION)
-    except Exception:  # a picture is worth more than its broken EXIF
+    except Exception:  # the image is readable although its EXIF data isn't
         return None
 
 
 def _rgb(image):
-    """Any of Pillow's modes as RGB."""
+    """Converts any of Pillow's modes to RGB."""
     if image.mode.startswith("I;16"):
-        return _grey(_to_8_bits(np.asarray(image).astype(np.uint16)))
+        return _gray(_to_8_bits(np.asarray(image).astype(np.uint16)))
     if image.mode in ("I", "F"):
-        return _grey(_to_8_bits(np.asarray(image)))
+        return _gray(_to_8_bits(np.asarray(image)))
     if image.mode in ("CMYK", "LAB"):
         return _by_profile(image)
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         if image.mode == "La":
             image = image.convert("LA")
         image = image.convert("RGBA")
-        paper = Image.new("RGBA", image.size, _WHITE)
-        image = Image.alpha_composite(paper, image)
+        white = Image.new("RGBA", image.size, _WHITE)
+        image = Image.alpha_composite(white, image)
     return image.convert("RGB")
 
 
-def _grey(values):
+def _gray(values):
     return Image.fromarray(values).convert("RGB")
 
 
-# Black point compensation: ink's black is no grey. Pillow names it from 10.3 on (ImageCms.Flags).
-_BLACK_POINT = 0x2000
-
-
 def _by_profile(image):
-    """CMYK or Lab to sRGB."""
+    """Converts CMYK or Lab to sRGB."""
     profile = image.info.get("icc_profile")
     srgb = ImageCms.createProfile("sRGB")
     if image.mode == "LAB":
-        own = ImageCms.createProfile("LAB")
-        return ImageCms.profileToProfile(image, own, srgb, outputMode="RGB")
+        lab = ImageCms.createProfile("LAB")
+        return ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB")
     if profile:
         try:
             return ImageCms.profileToProfile(
@@ -280,19 +280,18 @@ def _by_profile(image):
                 outputMode="RGB",
                 flags=_BLACK_POINT,
             )
-        except (ImageCms.PyCMSError, OSError):  # a broken profile, or another device's
+        except (ImageCms.PyCMSError, OSError):  # a broken profile, or one of another device
             pass
     return image.convert("RGB")
 
 
 def _to_8_bits(values):
-    """Grey or colour values of any type and range as uint8; see `read_input_image`."""
+    """Converts values of any type and range to uint8; see `read_input_image`."""
     if values.dtype == np.uint8:
         return values
     if values.dtype == bool:
         return values.astype(np.uint8) * np.uint8(255)
     if values.dtype == np.uint16:
-        # Rounded to the nearest, in integers.
         return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
     finite = values[np.isfinite(values)]
     if not finite.size:
@@ -316,11 +315,13 @@ def _from_array(array, max_pixels):
             "channels) with 1, 3 or 4 channels."
         )
     if array.dtype.kind not in "buif":
-        raise ValueError(f"the array has dtype {array.dtype}; it must be numbers, best uint8.")
+        raise ValueError(
+            f"the array has dtype {array.dtype}; it must hold numbers, preferably uint8."
+        )
     _check_size(name, array.shape[1], array.shape[0], max_pixels)
     try:
         values = np.ascontiguousarray(_to_8_bits(array))
     except ValueError as error:
-        raise ValueError(f"the array can't be shown: {error}.") from None
+        raise ValueError(f"the array can't be scaled to 8 bits: {error}.") from None
     image = Image.fromarray(values[..., 0] if channels == 1 and array.ndim == 3 else values)
     return np.array(_rgb(image))

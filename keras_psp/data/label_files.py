@@ -1,55 +1,52 @@
-"""TODO."""
+"""Readers of training images, masks and text files on disk."""
 
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
 from keras_psp.data.images import error_reason
 
-if TYPE_CHECKING:
-    pass
-
-
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+"""Suffixes of training images."""
 
 
 def read_training_image(path: str | os.PathLike) -> np.ndarray:
-    """An image file as (height, width, 3) uint8 RGB, as stored (EXIF is ignored)."""
+    """Reads an image file as it is stored, as (height, width, 3) uint8 RGB.
+
+    A mask fits the stored pixels, so that an EXIF rotation is ignored, transparency is dropped,
+    and images with more than 8 bits per channel are refused. `predict` reads its images
+    with `keras_psp.data.images.read_input_image`, which shows them as a viewer does.
+    """
     try:
         with Image.open(path) as image:
-            # Pillow keeps the high byte of 16-bit RGB, and says "RGB".
-            if image.mode.startswith(("I", "F")) or _raw_mode(image).endswith("16B"):
-                raise ValueError(
-                    f"{path}: image has mode {image.mode} (more than 8 bits a "
-                    "channel); save it with 8 bits."
-                )
-            return np.asarray(image.convert("RGB"))
-    except ValueError as error:
-        if str(error).startswith(f"{path}: "):
-            raise
+            # Pillow silently keeps the high byte of 16-bit RGB.
+            if not (image.mode.startswith(("I", "F")) or _raw_mode(image).endswith("16B")):
+                return np.asarray(image.convert("RGB"))
+            mode = image.mode
+    except Exception as error:  # Pillow raises a dozen types for broken files
         raise unreadable(path, error) from error
-    except Exception as error:  # Pillow raises a dozen types on broken files
-        raise unreadable(path, error) from error
+    raise ValueError(
+        f"{path}: image has mode {mode} (more than 8 bits per channel); save it with 8 bits."
+    )
 
 
 def read_mask(path: str | os.PathLike) -> np.ndarray:
-    """A label PNG as (height, width) uint8: its numbers, never its colours."""
+    """Reads a PNG mask as (height, width) uint8: its numbers, not its colors."""
     try:
-        with Image.open(path) as picture:
-            mode = picture.mode
-            # Pillow stretches 2- and 4-bit grey to 0..255: times 85 and times 17.
-            stretch = {"L;2": 85, "L;4": 17}.get(_raw_mode(picture), 1)
-            values = np.asarray(picture)
-    except Exception as error:  # Pillow raises a dozen types on broken files
+        with Image.open(path) as image:
+            mode = image.mode
+            # Pillow stretches 2- and 4-bit gray to 0..255: times 85 and times 17.
+            stretch = {"L;2": 85, "L;4": 17}.get(_raw_mode(image), 1)
+            values = np.asarray(image)
+    except Exception as error:  # Pillow raises a dozen types for broken files
         raise unreadable(path, error) from error
     if mode not in ("L", "P", "1", "I", "I;16", "I;16B"):
         raise ValueError(
-            f"{path}: label has mode {mode}, colours instead of one class number per "
-            "pixel; save it as an 8-bit greyscale or palette PNG of class indices."
+            f"{path}: label has mode {mode}, colors instead of one class number per pixel; "
+            "save it as an 8-bit grayscale or palette PNG of class indices."
         )
     if values.dtype.itemsize > 1:
         too_large = values[(values > 255) | (values < 0)]
@@ -62,11 +59,11 @@ def read_mask(path: str | os.PathLike) -> np.ndarray:
 
 
 def read_mat(path: str | os.PathLike, *fields: str) -> np.ndarray:
-    """A matrix of labels in a MATLAB file as (height, width) uint8.
+    """Reads a matrix of labels in a MATLAB file as (height, width) uint8.
 
     Args:
-        path: a .mat file of version 4 to 7.2, which needs the extra `mat`.
-        fields: the variable, then the fields of the structs it lies in.
+        path: a .mat file of version 4 to 7.2; needs the extra `mat`.
+        fields: the variable, then the nested struct fields that lead to the matrix.
     """
     try:
         from scipy.io import loadmat
@@ -78,52 +75,66 @@ def read_mat(path: str | os.PathLike, *fields: str) -> np.ndarray:
         values = loadmat(path, variable_names=fields[:1])[fields[0]]
         for field in fields[1:]:
             values = values[field][0, 0]
-    except Exception as error:  # SciPy raises its own, and KeyError for what isn't there
+    except Exception as error:  # SciPy's own types, and KeyError for a missing variable
         raise unreadable(path, error) from error
     if values.ndim != 2 or np.any((values < 0) | (values > 255) | (values != np.floor(values))):
         raise ValueError(
             f"{path}: {'.'.join(fields)} isn't a matrix of whole numbers from 0 to 255; "
-            "fetch the file again."
+            "download the file again."
         )
     return values.astype(np.uint8)
 
 
-def by_stem(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
-    """The folder's files with one of these suffixes (in any case), by name without it."""
-    if not folder.is_dir():
-        raise ValueError(f"{folder}: no such folder; it must hold {', '.join(suffixes)} files.")
-    found: dict[str, Path] = {}
-    for name in sorted(os.listdir(folder)):
-        stem, suffix = os.path.splitext(name)
-        # A leading dot: what macOS leaves next to every file on foreign disks.
-        if suffix.lower() not in suffixes or name.startswith("."):
-            continue
-        if stem in found:
-            raise ValueError(
-                f"{folder / name}: {found[stem].name} has the same name but for the "
-                "suffix; names must be unique within a folder."
-            )
-        found[stem] = folder / name
-    return found
+def read_text(path: Path) -> str:
+    """Reads a UTF-8 text file, with or without a byte order mark."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise ValueError(f"{path}: isn't UTF-8 text; save it as UTF-8.") from None
 
 
-def unreadable(path, error) -> ValueError:
-    return ValueError(
-        f"{path}: can't be read ({error_reason(path, error)}); replace the file or remove it "
-        "with its partner."
-    )
-
-
-def _raw_mode(picture):
-    if picture.format != "PNG" or not picture.tile:
-        return ""
-    args = picture.tile[0][3]
-    return args if isinstance(args, str) else args[0]
-
-
-def stored_size(path):
+def stored_size(path: str | os.PathLike) -> tuple[int, int]:
+    """Returns (height, width) from an image file's header."""
     try:
         with Image.open(path) as image:
             return image.height, image.width
     except Exception as error:
         raise unreadable(path, error) from error
+
+
+def by_stem(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
+    """Maps names without suffix to the folder's files that have one of the suffixes.
+
+    Upper and lower case of suffixes count as equal.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: no such folder; it must hold {', '.join(suffixes)} files.")
+    paths: dict[str, Path] = {}
+    for name in sorted(os.listdir(folder)):
+        stem, suffix = os.path.splitext(name)
+        # macOS writes a file with a leading dot next to every file on foreign disks.
+        if suffix.lower() not in suffixes or name.startswith("."):
+            continue
+        if stem in paths:
+            raise ValueError(
+                f"{folder / name}: {paths[stem].name} has the same name but for the suffix; "
+                "names must be unique within a folder."
+            )
+        paths[stem] = folder / name
+    return paths
+
+
+def unreadable(path: str | os.PathLike, error: Exception) -> ValueError:
+    """Returns the error for a file that a library can't read."""
+    return ValueError(
+        f"{path}: can't be read ({error_reason(path, error)}); replace the file, or remove it "
+        "and the image or label that belongs to it."
+    )
+
+
+def _raw_mode(image):
+    """Returns how a PNG stores its pixels, in Pillow's terms, or an empty string."""
+    if image.format != "PNG" or not image.tile:
+        return ""
+    args = image.tile[0][3]
+    return args if isinstance(args, str) else args[0]

@@ -5,26 +5,32 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from keras_psp.data.folder import NamedByFiles, read_text
+from keras_psp.data.class_files import NamedByFiles
+from keras_psp.data.label_files import read_text
 from keras_psp.data.pairs import Pair
 
 
 class FileList(NamedByFiles):
-    """Pairs that text files list, one `image label` a line, as semseg's do.
+    """Pairs from text files with one `image label` per line, as semseg's.
 
-        FileList(root, {"train": "list/training.txt", "val": "list/validation.txt"})
-
-    Paths are relative to `root` (a leading slash counts for nothing, as in the lists of
-    DeepLab and SegNet; `root="/"` for absolute ones) and separated by white space, or by a
-    tab if they have spaces in them. Lines of a list without labels have the image alone.
-    Images and labels are read as in `ImageFolder`, and classes named as in `NamedByFiles`.
+    Paths are relative to `root`. A leading slash is ignored, as DeepLab's and SegNet's lists
+    need it; with `root="/"` paths are absolute. They are separated by white space, or by a
+    tab if they contain spaces. The lines of a list without labels have an image only.
+    Images and labels are read as in `ImageFolder`; see `NamedByFiles` for class names and
+    colors.
 
     Args:
         root: the folder that paths are relative to.
-        lists: for each split its text file, also relative to `root`.
+        lists: a text file for each split, also relative to `root`.
         ignore_class: label value of pixels that don't count, 0 to 255.
         class_names: names in index order.
         palette: (num_classes, 3), RGB 0 to 255.
+
+    Example:
+        ```python
+        lists = {"train": "list/training.txt", "val": "list/validation.txt"}
+        source = keras_psp.data.FileList("/data/ade20k", lists)
+        ```
     """
 
     def __init__(
@@ -40,31 +46,49 @@ class FileList(NamedByFiles):
         if not lists:
             raise ValueError("lists is empty; give a text file for each split.")
         self._pairs = {split: self._listed(self.root / path) for split, path in lists.items()}
-        self._open(tuple(lists))
+        self._set_splits(tuple(lists))
 
     def _listed(self, path) -> list[Pair]:
         if not path.is_file():
-            raise ValueError(f"{path}: no such file; it must list an image and a label a line.")
+            raise ValueError(
+                f"{path}: no such file; it must list an image and a label on each line."
+            )
         pairs: list[Pair] = []
-        for number, line in enumerate(read_text(path).splitlines(), start=1):
-            fields = [f.strip() for f in line.split("\t")] if "\t" in line else line.split()
-            if not fields:
-                continue
-            if len(fields) > 2:
-                raise ValueError(
-                    f"{path}, line {number}: {len(fields)} paths instead of `image label`; "
-                    "separate paths that have spaces by a tab."
-                )
-            image, *label = (self.root / field.lstrip("/") for field in fields)
-            if pairs and bool(label) != (pairs[0][1] is not None):
-                raise ValueError(
-                    f"{path}, line {number}: has {'a' if label else 'no'} label, unlike the lines "
-                    "above; a list has labels on every line or on none."
-                )
-            for file in (image, *label):
-                if not file.is_file():
+        for number, image, label in parse_list(read_text(path), path):
+            pair = self.root / image, None if label is None else self.root / label
+            for file in pair:
+                if file is not None and not file.is_file():
                     raise ValueError(f"{path}, line {number}: {file} doesn't exist.")
-            pairs.append((image, label[0] if label else None))
-        if not pairs:
-            raise ValueError(f"{path}: lists nothing; write `image label` lines into it.")
+            pairs.append(pair)
         return pairs
+
+
+def parse_list(text: str, path: str | os.PathLike) -> list[tuple[int, str, str | None]]:
+    """Parses a list of `image label` or `image` lines.
+
+    Args:
+        text: the list.
+        path: its file, for messages.
+
+    Returns:
+        For each line that isn't empty its number, the image and the label, or None in a list
+        without labels; both paths without leading slash.
+
+    Raises:
+        ValueError: if a line has too many paths, only some have a label, or there are none.
+    """
+    rows: list[tuple[int, str, str | None]] = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        fields = [f.strip() for f in line.split("\t")] if "\t" in line else line.split()
+        if not fields:
+            continue
+        image, *labels = (field.lstrip("/") for field in fields)
+        if len(labels) > 1 or (rows and bool(labels) != (rows[0][2] is not None)):
+            raise ValueError(
+                f"{path}, line {number}: {line.strip()!r}; every line must be `image label`, or "
+                "every line `image`; separate paths with spaces by a tab."
+            )
+        rows.append((number, image, labels[0] if labels else None))
+    if not rows:
+        raise ValueError(f"{path}: lists nothing; write `image label` lines into it.")
+    return rows

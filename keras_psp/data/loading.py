@@ -6,24 +6,24 @@ from typing import Any
 
 from keras_psp.data.folder import ImageFolder
 from keras_psp.data.lists import FileList
-from keras_psp.data.pairs import Split
 from keras_psp.data.sets.registry import SETS
+from keras_psp.data.split import Split
 from keras_psp.data.tfds import TFDSSource
 
 _OTHERS = {
-    "folder": "images/ and labels/ of your own (ImageFolder)",
-    "list": "text files of `image label` lines, as semseg's (FileList)",
+    "folder": "your own images/ and labels/ (ImageFolder)",
+    "list": "text files with `image label` lines, as semseg's (FileList)",
     "tfds:NAME": "a data set of tensorflow-datasets with images and masks (TFDSSource)",
 }
 
 
 def list_datasets() -> dict[str, str]:
-    """What `load` knows: for each name one line of its classes and splits."""
-    known = {}
+    """Returns the names that `load` takes, each with a line about its classes and splits."""
+    datasets = {}
     for name, entry in sorted(SETS.items()):
         counts = ", ".join(f"{split} {count:,}" for split, count in entry.counts.items())
-        known[name] = f"{entry.title}: {entry.summary}; {counts}"
-    return {**known, **_OTHERS}
+        datasets[name] = f"{entry.title}: {entry.summary}; {counts}"
+    return {**datasets, **_OTHERS}
 
 
 def load(
@@ -32,33 +32,35 @@ def load(
     *,
     root: str | os.PathLike | None = None,
     complete: bool = True,
-    **options,
+    **options: Any,
 ) -> Any:
-    """A data set, or one split of it, from its files.
-
-        source = load("ade20k", root="/data/ADEChallengeData2016")
-        batches = training_batches(source, batch_size=16, crop_size=473)
-        image, mask = load("ade20k", "val", root=...)[0]
+    """Opens a data set, or one split of it.
 
     Args:
         name: one of `list_datasets()`.
-        split: one of the source's `splits`; without it the whole source.
+        split: one of the source's `splits`; by default all of them.
         root: folder of the files; by default the folder `name` in that of the environment
             variable KERAS_PSP_DATA. For "tfds:NAME" the `data_dir` of tensorflow-datasets.
         complete: whether every split must have the published number of examples, and every
-            image its label. `False` takes what is there, for a copy that is partial on
-            purpose.
+            image its label. `False` accepts a copy that is partial on purpose.
         options: further arguments of "folder", "list", "tfds:NAME" (those of their classes),
-            "voc2012" (`sbd`, folder of benchmark_RELEASE) and "coco" (`classes`, "coco" or
+            "voc2012" (`sbd`, the folder of benchmark_RELEASE) and "coco" (`classes`, "coco" or
             "voc2012").
 
     Returns:
         A source (`ImagePairs` or `TFDSSource`), which `training_batches` and
-        `evaluation_batches` read; or a `Split`, a sequence of (image, mask).
+        `evaluation_batches` read; with `split` a `Split`, a sequence of (image, mask).
 
     Raises:
-        ValueError: the name, split or an argument is wrong, or the files aren't there,
-            aren't complete or aren't laid out so; says where to get them.
+        ValueError: if the name, the split or an argument is wrong, or files are missing or
+            in another layout; the message says where to get them.
+
+    Example:
+        ```python
+        source = keras_psp.data.load("ade20k", root="/data/ADEChallengeData2016")
+        batches = keras_psp.data.training_batches(source, batch_size=16, crop_size=473)
+        image, mask = keras_psp.data.load("ade20k", "val", root="/data/ADEChallengeData2016")[0]
+        ```
     """
     source = _opened(name, root, complete, options)
     return source if split is None else Split(source, split)
@@ -79,7 +81,7 @@ def _opened(name, root, complete, options):
             f"{name} takes no argument {option!r}; "
             + (f"it takes {', '.join(entry.options)}." if entry.options else "it takes none.")
         )
-    return entry.open(entry, _folder(name, root), complete=complete, **options)
+    return entry.open(_folder(name, root), complete=complete, **options)
 
 
 def _folder(name, root):
@@ -88,7 +90,7 @@ def _folder(name, root):
         if not shared:
             raise ValueError(
                 f"{name}: no folder is given; pass root=..., or set KERAS_PSP_DATA to a folder "
-                f"with {name}/ in it.\n{SETS[name].help()}"
+                f"that contains {name}/.\n{SETS[name].help()}"
             )
         root = Path(shared) / name
     root = Path(root)

@@ -5,14 +5,14 @@ from pathlib import Path
 
 
 def free_memory() -> int:
-    """Bytes that this process can still take, at most its container's limit; 4 GB if unknown."""
-    found = [_available()]
-    for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+    """Returns the bytes of free memory, at most the container's limit; 4 GiB if unknown."""
+    limits = [_available()]
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         try:
-            found.append(int(Path(limit).read_text()))
+            limits.append(int(Path(path).read_text()))
         except (OSError, ValueError):  # another system, or "max"
             continue
-    return min(found)
+    return min(limits)
 
 
 def _available():
@@ -22,7 +22,7 @@ def _available():
                 return 1024 * int(line.split()[1])
     except OSError:
         pass
-    try:  # macOS says how much there is, not how much is free
+    try:  # macOS reports how much memory there is, not how much is free
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
     except (AttributeError, ValueError, OSError):
         return 4 * 1024**3

@@ -1,10 +1,10 @@
 """Batches for training and evaluation.
 
-A source is anything with `class_names`, `palette`, `ignore_class`, `num_classes`,
-`splits`, `count(split)` and `examples(split)`, a dataset of image (height, width, 3)
-uint8 and mask (height, width) uint8: `ImageFolder`, `GeneratedScenes` or your own.
-With `example(split, index)` it can also be read in any order without being held in
-memory; with `sizes(split)` it can say which images have one size.
+A source has `class_names`, `palette`, `ignore_class`, `num_classes`, `splits`,
+`count(split)` and `examples(split)`, a dataset of images (height, width, 3) uint8 and masks
+(height, width) uint8. Examples are `ImageFolder`, `GeneratedScenes` or your own. With
+`example(split, index)` it can be read in any order and needn't be kept in memory; with
+`sizes(split)` images of the same size can be batched for evaluation.
 """
 
 import itertools
@@ -12,14 +12,13 @@ import math
 import operator
 import threading
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from keras_psp.arguments import checked_integer
-from keras_psp.data.augmentation import augmented
 from keras_psp.data.memory import free_memory
-from keras_psp.data.python_calls import until_exit
+from keras_psp.data.python_calls import map_python, until_exit
 from keras_psp.imagenet import IMAGENET_MEAN
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def training_batches(
-    source,
+    source: Any,
     *,
     split: str = "train",
     batch_size: int,
@@ -45,26 +44,24 @@ def training_batches(
     epochs: int | None = None,
     shard: tuple[int, int] = (0, 1),
 ) -> "tf.data.Dataset":
-    """Epochs of shuffled, randomly scaled, rotated, blurred, mirrored and cropped batches.
+    """Returns shuffled, randomly scaled, rotated, blurred, mirrored and cropped batches.
 
-    The augmentation is that of semseg/util/transform.py and tool/train.py, in their
-    order: the picture is scaled by a factor drawn evenly from `scale`, half of the time
-    rotated about its centre, half of the time blurred, half of the time mirrored, and
-    cut to `crop_size` at an even position. A picture smaller than the crop is centred.
-    What lies outside of the picture gets `fill` and the ignored class. Only the pixels that
-    are kept are made, and interpolated once (bilinear; labels nearest). Below a scale of
-    about 0.5 bilinear interpolation skips pixels, as OpenCV's does in semseg; to train at
-    much smaller size use `image_size`, which averages.
+    The augmentation is that of semseg (util/transform.py and tool/train.py), in the same order:
+    scale by a factor drawn uniformly from `scale`; rotate about the center, blur and mirror,
+    each with a probability of one half; crop at a uniformly drawn position. Images smaller
+    than the crop are centered, and the rest gets `fill` and the ignored class. Only the pixels
+    of the crop are computed, with a single interpolation (bilinear, labels nearest). Like
+    OpenCV in semseg, it skips pixels at scales below about 0.5; to train at a much smaller
+    size, use `image_size`, which averages.
 
-    Each epoch is a pure function of `seed` and its number: order, scales, positions. So
-    `first_epoch=7, first_step=30` resumes there exactly, and reads nothing of what lies
-    before. By default each pass over the dataset (`fit` makes one per epoch) is the next
-    epoch; with `epochs` a pass is all of them, from the first step to the last, and the
-    same however often it is started.
+    The order, scales and positions of an epoch depend only on `seed` and its number, so that
+    `first_epoch=7, first_step=30` resumes exactly there, without reading what comes before. By
+    default each pass over the dataset (`fit` makes one per epoch) is the next epoch. With
+    `epochs` a pass contains all of them, from the first step to the last, each time.
 
-    To resume within an epoch with `fit`, call it once for the rest of the epoch and once for
-    the others, with `epochs` each time: Keras takes a first pass' length for that of all,
-    and under `tf.distribute` it starts one pass for a look at the shapes.
+    To resume within an epoch, call `fit` once for the rest of that epoch and once for the
+    others, with `epochs` each time: Keras assumes that every pass is as long as the first, and
+    under `tf.distribute` it starts a pass just to look at the shapes.
 
         fit(training_batches(..., first_epoch=7, first_step=30, epochs=8),
             initial_epoch=7, epochs=8)
@@ -75,34 +72,38 @@ def training_batches(
         source: see the module.
         split: one of `source.splits`.
         batch_size: examples per batch of all workers together; the remainder of an epoch is
-            left out.
+            dropped.
         crop_size: (height, width) in pixels, or one number for both.
         scale: smallest and largest factor.
-        mirror: mirror left to right half of the time.
+        mirror: mirror left to right with a probability of one half.
         rotate: largest angle in degrees to either side, or (smallest, largest),
-            counterclockwise; the paper has 10. 0 leaves the picture upright.
-        blur: Gaussian blur of 5x5 pixels (deviation 1.1) half of the time, as in the paper.
+            counterclockwise; 10 in the paper, 0 for no rotation.
+        blur: Gaussian blur of 5x5 pixels (deviation 1.1) with a probability of one half, as in
+            the paper.
         seed: any integer >= 0.
-        image_size: (height, width) that every example is brought to before anything
-            else: images averaged, labels nearest.
+        image_size: (height, width) to which every example is resized first: images averaged,
+            labels nearest.
         cache: keep decoded examples in memory (after `image_size`, images rounded to
-            8 bits): 0.7 MB for 480x360. "auto": the first ones read, until they fill a
-            quarter of the memory that was free at the start; the others are read again
-            each epoch. A source without `example` is kept whole, and `False` refuses it.
-        fill: RGB of pixels outside of the picture, 0 to 255; semseg/tool/train.py pads
-            with this mean.
+            8 bits): 0.7 MB for 480x360. "auto" keeps the first ones until they fill a
+            quarter of the memory that is free at the start, and reads the others in each
+            epoch. A source without `example` is kept as a whole, and refused with `False`.
+        fill: RGB of pixels outside the image, 0 to 255; by default the mean, as in
+            semseg/tool/train.py.
         first_epoch: number of the first epoch.
-        first_step: number of the first batch in the first epoch; later ones are whole.
-        epochs: the epoch to stop before, as in `fit`: one pass is all that is left to do.
-            None: one pass is one epoch, the next pass the next.
-        shard: (index, count) of this worker. Each of `count` workers gets its
+        first_step: number of the first batch in the first epoch; later epochs are whole.
+        epochs: number of the epoch to stop before, as in `fit`, for one pass over all that
+            is left; None for one epoch per pass.
+        shard: (index, count) of this worker. Each of `count` workers gets
             `batch_size // count` examples of every batch, in order, so that all of them
-            together see what one would see. Only these are read.
+            together get what one worker would. It reads only these.
 
-    Elements: images (batch_size // workers, height, width, 3) float32, 0 to 255, and masks
-    (batch_size // workers, height, width) int32.
+    Returns:
+        A dataset of images (batch_size // workers, height, width, 3) float32, 0 to 255, and
+        masks (batch_size // workers, height, width) int32.
     """
     import tensorflow as tf
+
+    from keras_psp.data.augmentation import augmented
 
     batch_size, steps = _checked_steps(source, split, batch_size)
     seed = checked_integer("seed", seed, least=0)
@@ -153,30 +154,21 @@ def training_batches(
             ignore_class=source.ignore_class,
         )
 
-    plan = tf.data.Dataset.from_generator(
-        plans,
-        output_signature=(
-            tf.TensorSpec((None,), tf.int64),
-            tf.TensorSpec((None, 8), tf.float32),
-        ),
-    )
+    signature = tf.TensorSpec((None,), tf.int64), tf.TensorSpec((None, 8), tf.float32)
+    plan = tf.data.Dataset.from_generator(plans, output_signature=signature)
     batches = (
         plan.unbatch()
         .map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         .batch(part.stop - part.start, drop_remainder=True)
     )
-    if epochs is not None:
-        length = tf.data.experimental.assert_cardinality(
-            (epochs - first_epoch) * steps - first_step
-        )
-        batches = batches.apply(length)
-    elif not first_step:  # else the first pass is shorter than the others: no length is right
-        batches = batches.apply(tf.data.experimental.assert_cardinality(steps))
+    length = steps if epochs is None else (epochs - first_epoch) * steps - first_step
+    if epochs is not None or not first_step:  # otherwise the first pass is shorter than others
+        batches = batches.apply(tf.data.experimental.assert_cardinality(length))
     return batches.prefetch(tf.data.AUTOTUNE)
 
 
 def epoch_order(count: int, *, seed: int, epoch: int) -> np.ndarray:
-    """The order in which an epoch of `training_batches` takes its examples.
+    """Returns the order of the examples in an epoch of `training_batches`.
 
     Args:
         count: examples of the split.
@@ -184,14 +176,14 @@ def epoch_order(count: int, *, seed: int, epoch: int) -> np.ndarray:
         epoch: number of the epoch, from 0.
 
     Returns:
-        (count,) int64 indices, each once. Batch `step` has those from `step * batch_size` to
-        `(step + 1) * batch_size`; what is left over after the last whole batch isn't used.
+        (count,) int64 indices, each once. Batch `step` contains those from
+        `step * batch_size` to `(step + 1) * batch_size`; the remainder isn't used.
     """
     return _shuffled(count, seed, epoch)[0]
 
 
 def batch_examples(
-    source,
+    source: Any,
     *,
     split: str = "train",
     batch_size: int,
@@ -200,9 +192,9 @@ def batch_examples(
     step: int,
     shard: tuple[int, int] = (0, 1),
 ) -> list[int]:
-    """Which examples are in one batch of `training_batches`, in their order.
+    """Returns the indices of the examples in a batch of `training_batches`, in order.
 
-    Where the source has files, `[source.paths(split)[index] for index in ...]` names them.
+    If the source has files, `source.paths(split)[index]` returns their paths.
 
     Args:
         source: see the module.
@@ -211,7 +203,7 @@ def batch_examples(
         seed: as for `training_batches`.
         epoch: number of the epoch, from 0.
         step: number of the batch in the epoch, from 0.
-        shard: (index, count) of a worker, for its part; the whole batch by default.
+        shard: (index, count) of a worker; by default the whole batch.
     """
     batch_size, steps = _checked_steps(source, split, batch_size)
     seed = checked_integer("seed", seed, least=0)
@@ -223,17 +215,17 @@ def batch_examples(
 
 
 def _shuffled(count, seed, epoch):
-    """The order of an epoch, and the generator for what else is drawn.
+    """Returns the order of an epoch, and the generator for everything else.
 
-    numpy's generator and not tf.random: the same numbers on every device, and drawn
-    before the parallel map, whose threads have no order.
+    NumPy's generator instead of tf.random gives the same numbers on every device, drawn before
+    the parallel map, whose threads have no order.
     """
     random = np.random.default_rng([seed, epoch])
     return random.permutation(count), random
 
 
 def _plan(count, batch_size, *, seed, epoch):
-    """Indices (steps, batch_size) and draws (steps, batch_size, 8) in [0, 1) of an epoch."""
+    """Draws an epoch: indices (steps, batch_size) and (steps, batch_size, 8) in [0, 1)."""
     order, random = _shuffled(count, seed, epoch)
     order = order[: len(order) - len(order) % batch_size].reshape(-1, batch_size)
     shape = (order.size, 4)
@@ -242,56 +234,52 @@ def _plan(count, batch_size, *, seed, epoch):
 
 
 def evaluation_batches(
-    source,
+    source: Any,
     *,
     split: str,
     batch_size: int = 8,
     image_size: tuple[int, int] | None = None,
     shard: tuple[int, int] = (0, 1),
 ) -> "tf.data.Dataset":
-    """The split in order, whole pictures, for a metric at the labels' own size.
+    """Returns batches of a split in order, with whole images.
 
-    Masks are never resized: a network that sees smaller images is to be scored on
-    the labels as they are, with its scores brought to the masks' size.
-
-    Where pictures of the split differ in size, or the source can't say (it has no
-    `sizes` and its examples no fixed shape), every batch is one picture.
+    Masks are never resized: a network that sees smaller images is evaluated with its logits
+    resized to the masks' size. If the images of the split differ in size, or their sizes are
+    unknown (no `sizes`, and no fixed shape of the examples), every batch is one image.
 
     Args:
         source: see the module.
         split: one of `source.splits`.
         batch_size: examples per batch; the last batch may be smaller.
-        image_size: (height, width) the images are brought to, averaged.
-        shard: (index, count) of this worker. The split is cut into `count` stretches, as
-            equal as can be; all workers together see every example once. A worker has
-            none where there are fewer examples than workers.
+        image_size: (height, width) to which the images are resized, averaged.
+        shard: (index, count) of this worker. The split is cut into `count` parts of about
+            equal size, so that all workers together see every example once. A worker gets
+            none if there are fewer examples than workers.
 
-    Elements: images (batch, height, width, 3) float32, 0 to 255, and masks
-    (batch, label height, label width) int32.
+    Returns:
+        A dataset of images (batch, height, width, 3) float32, 0 to 255, and masks (batch,
+        label height, label width) int32.
     """
     import tensorflow as tf
 
     batch_size = checked_integer("batch_size", batch_size, least=1)
     if image_size is not None:
         image_size = _checked_size("image_size", image_size)
-    first, last = _stretch(source.count(split), shard)
+    index, workers = _checked_shard(shard)
+    count = source.count(split)
+    first, last = index * count // workers, (index + 1) * count // workers
     examples = source.examples(split)
     size = _common_size(source, split, examples)
     sides = size or (None, None)
-    if (first, last) != (0, source.count(split)):
-        if hasattr(source, "example"):
-            examples = tf.data.Dataset.range(first, last).map(
-                lambda index: tf.numpy_function(
-                    until_exit(lambda i: tuple(map(np.asarray, source.example(split, int(i))))),
-                    [index],
-                    [tf.uint8, tf.uint8],
-                    stateful=False,
-                ),
-                num_parallel_calls=tf.data.AUTOTUNE,
-                deterministic=True,
-            )
-        else:
-            examples = examples.skip(first).take(last - first)
+    if workers > 1 and hasattr(source, "example"):
+        examples = map_python(
+            tf.data.Dataset.range(first, last),
+            lambda index: tuple(map(np.asarray, source.example(split, int(index)))),
+            (*sides, 3),
+            sides,
+        )
+    elif workers > 1:
+        examples = examples.skip(first).take(last - first)
 
     def prepared(image, mask):
         image = tf.cast(tf.ensure_shape(image, (*sides, 3)), tf.float32)
@@ -308,7 +296,7 @@ def evaluation_batches(
 
 
 def _reader(source, split, *, image_size, cache):
-    """A function from an index to its (image, mask), resized, as uint8 tensors."""
+    """Returns a function from an index to (image, mask), resized, as uint8 tensors."""
     import tensorflow as tf
 
     if hasattr(source, "example"):
@@ -333,7 +321,7 @@ def _reader(source, split, *, image_size, cache):
         )
 
     def resized(index):
-        with tf.device("CPU"):  # eager code would keep the examples on a GPU
+        with tf.device("CPU"):  # eager code would put the examples on a GPU
             image, mask = (tf.convert_to_tensor(part) for part in decoded(index))
             if image_size is not None:
                 image = tf.image.resize(image, image_size, antialias=True)
@@ -364,7 +352,7 @@ def _reader(source, split, *, image_size, cache):
 
 
 def _common_size(source, split, examples):
-    """(height, width) of all pictures of the split, or None."""
+    """Returns (height, width) if all images of the split have the same size, else None."""
     if hasattr(source, "sizes"):
         sizes = set(source.sizes(split))
         return sizes.pop() if len(sizes) == 1 else None
@@ -373,7 +361,7 @@ def _common_size(source, split, examples):
 
 
 def _checked_steps(source, split, batch_size):
-    """batch_size as an integer, and how many such batches the split has."""
+    """Returns batch_size as an integer, and the number of batches in the split."""
     batch_size = checked_integer("batch_size", batch_size, least=1)
     count = source.count(split)
     if count < batch_size:
@@ -394,7 +382,7 @@ def _checked_step(name, step, steps):
 
 
 def _checked_shard(shard):
-    """(index, count) as Python integers, or a ValueError."""
+    """Returns (index, count) as Python integers, or raises a ValueError."""
     try:
         index, count = (operator.index(number) for number in shard)
     except (TypeError, ValueError):
@@ -407,25 +395,19 @@ def _checked_shard(shard):
 
 
 def _part_of_batch(batch_size, shard):
-    """The slice of every batch that is this worker's."""
+    """Returns the slice of every batch that belongs to this worker."""
     index, count = _checked_shard(shard)
     if batch_size % count:
         raise ValueError(
-            f"batch_size {batch_size} can't be divided among {count} workers; it is that of all "
-            f"workers together and must be a multiple of {count}."
+            f"batch_size {batch_size} can't be divided among {count} workers; it "
+            f"counts the examples of all workers together and must be a multiple of {count}."
         )
     share = batch_size // count
     return slice(index * share, (index + 1) * share)
 
 
-def _stretch(size, shard):
-    """First example of this worker's, and the first of the next one's."""
-    index, count = _checked_shard(shard)
-    return index * size // count, (index + 1) * size // count
-
-
 def _checked_size(name, size, *, square=False):
-    """(height, width) as Python integers, or a ValueError."""
+    """Returns (height, width) as Python integers, or raises a ValueError."""
     try:
         sides = (size, size) if square and not np.iterable(size) else size
         height, width = (operator.index(side) for side in sides)

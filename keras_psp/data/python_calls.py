@@ -1,4 +1,4 @@
-"""Python functions inside of tf.data pipelines, and the end of the interpreter."""
+"""Python functions in tf.data pipelines, which must not keep the interpreter from exiting."""
 
 import atexit
 import functools
@@ -6,34 +6,63 @@ import gc
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
-_PATIENCE = 10.0  # seconds, for one that takes long, such as reading from a slow disk
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+_PATIENCE = 10.0  # seconds for a call that takes long, such as reading from a slow disk
 _QUIET = 0.05  # seconds without a call, after which a pipeline's buffers are full
 
 _lock = threading.Lock()
-_ending = threading.Event()
+_exiting = threading.Event()
 _running = 0
-_begun = 0
+_started = 0
+
+
+def map_python(
+    dataset: "tf.data.Dataset", function: Callable, *shapes: Sequence[int | None]
+) -> "tf.data.Dataset":
+    """Maps a Python function over a dataset, in parallel and in order.
+
+    Args:
+        dataset: its elements are scalars or tuples.
+        function: takes NumPy values and returns a uint8 array for each shape; a single array
+            for a single shape.
+        shapes: shapes of the results.
+    """
+    import tensorflow as tf
+
+    call = until_exit(function)
+    types = [tf.uint8] * len(shapes) if len(shapes) > 1 else tf.uint8
+
+    def mapped(*parts):
+        results = tf.numpy_function(call, parts, types, stateful=False)
+        if len(shapes) == 1:
+            return tf.ensure_shape(results, shapes[0])
+        return tuple(map(tf.ensure_shape, results, shapes))
+
+    return dataset.map(mapped, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
 
 def until_exit(function: Callable) -> Callable:
-    """A function for `tf.numpy_function` or `tf.py_function` that lets the process end.
+    """Wraps a function for `tf.numpy_function` or `tf.py_function` so that the process can exit.
 
-    A pipeline runs ahead in threads of its own. If one is still alive when the interpreter
-    ends, as it is after an error or a Ctrl-C within `fit`, TensorFlow waits for its Python
-    calls, which can't run any more: the process hangs for ever. So before that the calls under
-    way are waited for, and later ones raise at once.
+    A pipeline reads ahead in its own threads. If one is still alive when the interpreter
+    exits, for example after an error or a Ctrl-C in `fit`, TensorFlow waits for its Python
+    calls, which can't run anymore: the process hangs forever. Therefore an exit handler waits
+    for the calls in progress, and later calls raise immediately.
     """
-    _at_exit()
+    _register_exit_handler()
 
     @functools.wraps(function)
     def call(*arguments):
-        global _running, _begun
+        global _running, _started
         with _lock:
-            _begun += 1
-            if _ending.is_set():
-                raise RuntimeError("the interpreter is ending")
+            _started += 1
+            if _exiting.is_set():
+                raise RuntimeError("the interpreter is exiting")
             _running += 1
         try:
             return function(*arguments)
@@ -45,14 +74,14 @@ def until_exit(function: Callable) -> Callable:
 
 
 @functools.cache
-def _at_exit():
-    # Handlers run last first: this one before TensorFlow's own.
-    atexit.register(_come_to_rest)
+def _register_exit_handler():
+    # The handler that is registered last runs first: this one before TensorFlow's.
+    atexit.register(_wait_for_calls)
 
 
-def _come_to_rest():
-    _ending.set()
-    # The traceback of what ended the program holds the pipelines of its frames.
+def _wait_for_calls():
+    _exiting.set()
+    # The traceback of the error that ended the program refers to the pipelines in its frames.
     sys.last_value = sys.last_traceback = None
     if hasattr(sys, "last_exc"):
         sys.last_exc = None
@@ -61,8 +90,8 @@ def _come_to_rest():
     seen = -1
     while time.monotonic() < end:
         with _lock:
-            quiet = not _running and _begun == seen
-            seen = _begun
+            quiet = not _running and _started == seen
+            seen = _started
         if quiet:
             break
         time.sleep(_QUIET)

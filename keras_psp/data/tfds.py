@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from keras_psp.data.pairs import ImagePairs
-from keras_psp.data.python_calls import until_exit
+from keras_psp.data.python_calls import map_python
 from keras_psp.data.sets.cityscapes import CITYSCAPES_IDS
 from keras_psp.data.sets.published import VOID
 from keras_psp.labels import labels
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 _IMAGES = ("image", "image_left")
 _MASKS = ("segmentation_mask", "segmentation_label", "mask", "label_mask", "annotation")
 
-# Values in the masks of known builders; class names are in labels.json.
+# Values in the masks of known builders; their class names are in labels.json.
 _LOOKUPS = {
-    # The trimaps' 1 is the pet, 2 background, 3 the border between (README of annotations).
+    # In the trimaps 1 is the pet, 2 the background, 3 the border (README of annotations).
     "oxford_iiit_pet": {1: 0, 2: 1, 3: 2},
     "cityscapes": {
         **dict.fromkeys(range(34), VOID),
@@ -31,29 +31,32 @@ _LOOKUPS = {
 
 
 class TFDSSource:
-    """A data set of tensorflow-datasets that has images and masks.
+    """A data set of tensorflow-datasets with images and masks; needs the extra `tfds`.
 
-    Where the set was prepared as `array_record`, examples can be read in any order
-    (`example`), and training needs no cache; else in order alone (`examples`).
-
-        TFDSSource("oxford_iiit_pet", download=True)
+    If the data set was prepared as `array_record`, examples can be read in any order
+    (`example`), and training needs no cache. Otherwise they are only read in order (`examples`).
 
     Args:
-        name: the builder's name, `name/config:version`; needs the extra `tfds`.
-        data_dir: folder of prepared sets; by default tensorflow-datasets' own.
-        download: fetch and prepare the set (as array_record) if it isn't there.
-        image: feature of the image; by default found by its usual names.
-        mask: feature of the mask, an image of one channel; likewise.
-        lookup: for each value in the masks the class index or `ignore_class`; known for
-            oxford_iiit_pet (1 to 3) and cityscapes (label ids), else values are class
+        name: the builder's name, `name/config:version`.
+        data_dir: folder of prepared data sets; by default that of tensorflow-datasets.
+        download: download and prepare the data set (as array_record) if it isn't there.
+        image: feature of the image; by default the one with a usual name.
+        mask: feature of the mask, an image with one channel; by default as for `image`.
+        lookup: maps each value in the masks to its class index or `ignore_class`; known for
+            oxford_iiit_pet (1 to 3) and cityscapes (label ids), by default values are class
             indices.
-        class_names: in index order; known for the two and where the feature has names.
+        class_names: in index order; known for these two, and if the feature has names.
         palette: (num_classes, 3), RGB 0 to 255.
         ignore_class: label of pixels that don't count, 0 to 255.
 
     Attributes:
         class_names, palette, num_classes, ignore_class: as in `ImagePairs`.
-        splits: those of tensorflow-datasets, as "train" and "test".
+        splits: those of tensorflow-datasets, such as "train" and "test".
+
+    Example:
+        ```python
+        source = keras_psp.data.TFDSSource("oxford_iiit_pet", download=True)
+        ```
     """
 
     def __init__(
@@ -80,8 +83,8 @@ class TFDSSource:
             self._builder = tfds.builder(name, data_dir=folder)
         except (tfds.core.DatasetNotFoundError, ValueError) as error:
             raise ValueError(
-                f"tensorflow-datasets has no set {name!r} (version {tfds.__version__}); "
-                "tfds.list_builders() has their names."
+                f"tensorflow-datasets has no data set {name!r} (version {tfds.__version__}); "
+                "tfds.list_builders() returns their names."
             ) from error
         if not self._builder.is_prepared():
             if not download:
@@ -103,11 +106,11 @@ class TFDSSource:
         class_names = class_names or getattr(features[self._mask], "names", None)
         if not class_names:
             raise ValueError(
-                f"{name}: tensorflow-datasets doesn't say what the values of {self._mask!r} "
+                f"{name}: tensorflow-datasets doesn't define what the values of {self._mask!r} "
                 "mean; pass class_names=[...], and lookup={value: class} if they aren't class "
                 "indices."
             )
-        # For its checks and its look-up.
+        # Checks the arguments and converts label values.
         self._pairs = ImagePairs(
             {},
             class_names=class_names,
@@ -127,10 +130,10 @@ class TFDSSource:
                     f"{name} is prepared as array_record, which needs the package array_record; "
                     'pip install "keras-psp[tfds]".'
                 )
-            self.example = self._example  # the pipeline asks for the attribute
+            self.example = self._example  # pipelines check for the attribute
 
     def count(self, split: str) -> int:
-        """Number of examples in the split."""
+        """Returns the number of examples in the split."""
         if split not in self.splits:
             raise ValueError(
                 f"Split {split!r} is unknown; {self.name} has {', '.join(self.splits)}."
@@ -138,46 +141,29 @@ class TFDSSource:
         return self._builder.info.splits[split].num_examples
 
     def examples(self, split: str) -> "tf.data.Dataset":
-        """The split as a dataset, in the order of its files.
+        """Returns the split as a dataset, in the order of its files.
 
         Elements: image (height, width, 3) uint8 RGB and mask (height, width) uint8.
         """
         import tensorflow as tf
 
-        def shaped(parts):
-            image, mask = parts
-            return tf.ensure_shape(image, (None, None, 3)), tf.ensure_shape(mask, (None, None))
+        def read(index):  # tf.data can't read array_record files
+            return self._example(split, int(index))
 
-        def read(index):  # tf.data can't read array_record files itself
-            call = tf.numpy_function(
-                until_exit(lambda i: self._example(split, int(i))),
-                [index],
-                types,
-                stateful=False,
-            )
-            return shaped(call)
+        def checked(index, image, mask):
+            return self._checked(split, int(index), image, mask)
 
-        def checked(index, example):
-            call = tf.numpy_function(
-                until_exit(lambda i, image, mask: self._checked(split, int(i), image, mask)),
-                [index, example[self._image], example[self._mask]],
-                types,
-                stateful=False,
-            )
-            return shaped(call)
-
-        types = [tf.uint8, tf.uint8]
-        parallel = {"num_parallel_calls": tf.data.AUTOTUNE, "deterministic": True}
-        count = self.count(split)
+        count, shapes = self.count(split), ((None, None, 3), (None, None))
         if hasattr(self, "example"):
-            examples = tf.data.Dataset.range(count).map(read, **parallel)
+            examples = map_python(tf.data.Dataset.range(count), read, *shapes)
         else:
-            stored = self._builder.as_dataset(split=split, shuffle_files=False)
-            examples = stored.enumerate().map(checked, **parallel)
+            stored = self._builder.as_dataset(split=split, shuffle_files=False).enumerate()
+            pairs = stored.map(lambda i, parts: (i, parts[self._image], parts[self._mask]))
+            examples = map_python(pairs, checked, *shapes)
         return examples.prefetch(tf.data.AUTOTUNE)
 
     def _example(self, split: str, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """One example, as `ImagePairs.example`; where the set is prepared as array_record."""
+        """Returns an example, as `ImagePairs.example`; needs array_record files."""
         self.count(split)
         if split not in self._readers:
             self._readers[split] = self._builder.as_data_source(split=split)
@@ -199,18 +185,18 @@ class TFDSSource:
 
 
 def _feature(features, given, kind, usual, channels, name):
-    """The feature's name: as given, or the first usual one there is."""
+    """Returns the name of a feature: as given, or the first usual one."""
     images = {
         key: feature.shape
         for key, feature in features.items()
         if feature.shape is not None and len(feature.shape) == 3
     }
-    found = given or next((key for key in usual if key in images), None)
-    if found not in images or images[found][-1] != channels:
+    feature = given or next((key for key in usual if key in images), None)
+    if feature not in images or images[feature][-1] != channels:
         listed = ", ".join(f"{key} {shape}" for key, shape in images.items()) or "none"
-        wrong = f"{found!r} isn't" if found else "no feature with a usual name is"
+        wrong = f"{feature!r} isn't" if feature else "no feature with a usual name is"
         raise ValueError(
             f"{name}: {wrong} an image of {channels} channel(s), as the {kind} must be; "
-            f"image features are: {listed}. Pass {kind}=..., if one of them is it."
+            f"image features are: {listed}. Pass {kind}=... if one of them is right."
         )
-    return found
+    return feature

@@ -12,7 +12,8 @@ from PIL import Image
 
 import keras_psp.data
 from keras_psp.data import load
-from keras_psp.data.folder import ImageFolder, read_mask, read_training_image
+from keras_psp.data.folder import ImageFolder
+from keras_psp.data.label_files import read_mask, read_training_image
 
 HEIGHT, WIDTH = 4, 6
 
@@ -254,7 +255,7 @@ def test_unreadable_file_is_named(divided, kind, damage):
     path.write_bytes(damaged[damage])
     message = fault(divided)
     assert message.startswith(f"{path}: can't be read (")
-    assert "replace the file or remove it" in message
+    assert "replace the file, or remove it" in message
 
 
 def test_damaged_checksum_is_a_fault(divided):
@@ -296,7 +297,7 @@ def test_label_with_colours_is_refused(divided, mode):
     path = divided / "train" / "labels" / "train0.png"
     Image.new(mode, (WIDTH, HEIGHT)).save(path)
     message = fault(divided)
-    assert message.startswith(f"{path}: label has mode {mode}, colours instead of")
+    assert message.startswith(f"{path}: label has mode {mode}, colors instead of")
     assert "palette PNG of class indices" in message
 
 
@@ -309,7 +310,7 @@ def test_16_bit_label_beyond_8_bits_is_refused(divided):
 def test_16_bit_image_is_refused(divided):
     path = divided / "train" / "images" / "train0.png"
     write_grey_png(path, bits=16, values=[[0, 300]])
-    assert "more than 8 bits a channel); save it with 8 bits" in fault(divided)
+    assert "more than 8 bits per channel); save it with 8 bits" in fault(divided)
 
 
 def test_the_number_of_other_faults_is_told(divided):
@@ -335,7 +336,7 @@ def test_folder_without_labels_is_refused(tmp_path):
 
 
 def test_folder_of_another_layout_is_refused(tmp_path):
-    assert "put pictures into images/" in fault(tmp_path)
+    assert "put images into images/" in fault(tmp_path)
     assert "no such folder" in fault(tmp_path / "nowhere")
 
 
@@ -373,10 +374,10 @@ def test_ignore_class_out_of_range_is_refused(divided, value):
     [
         ("", None, "0 class names; between 1 and 256"),
         ("sky\nroad\nsky\n", None, "class 'sky' occurs twice"),
-        ("sky\nroad\n", "0 1 2 3 sky\n", "no colour for class 1 (road); add a line"),
+        ("sky\nroad\n", "0 1 2 3 sky\n", "no color for class 1 (road); add a line"),
         ("sky\n", "0 1 2 3 road\n", "class 0 is called 'road' but 'sky' in classes"),
         ("sky\n", "0 1 2\n", "line 1: '0 1 2' isn't `index R G B name`"),
-        ("sky\n", "0 1 2 256 sky\n", "isn't `index R G B name` with colours from 0"),
+        ("sky\n", "0 1 2 256 sky\n", "isn't `index R G B name` with colors from 0"),
         ("sky\n", "sky 1 2 3\n", "isn't `index R G B name`"),
         (None, "0 1 2 3 sky\n2 1 2 3 road\n", "classes are [0, 2]; they must be"),
     ],
@@ -392,7 +393,7 @@ def test_wrong_text_files_are_refused_at_once(tmp_path, classes, palette, messag
 
 
 def test_palette_of_another_length_is_refused(divided):
-    with pytest.raises(ValueError, match="palette has 1 colours but there are 3 classes"):
+    with pytest.raises(ValueError, match="palette has 1 colors but there are 3 classes"):
         ImageFolder(divided, palette=[[0, 0, 0]])
 
 
@@ -400,7 +401,7 @@ def test_check_wants_two_classes(tmp_path):
     for index in range(4):
         write_example(tmp_path, f"scene{index}", value=(0, 255)[index % 2])
     (tmp_path / "classes.txt").write_text("background\nthing\n")
-    with pytest.raises(ValueError, match=r"no two classes, only \[0\] and the ignored 255"):
+    with pytest.raises(ValueError, match=r"fewer than two classes: \[0\] and the ignored 255"):
         ImageFolder(tmp_path).check(progress=False)
 
 
@@ -416,7 +417,7 @@ def test_16_bit_colour_is_refused(tmp_path):
     path.write_bytes(
         b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixel) + chunk(b"IEND", b"")
     )
-    with pytest.raises(ValueError, match="more than 8 bits a channel"):
+    with pytest.raises(ValueError, match="more than 8 bits per channel"):
         read_training_image(path)
 
 

@@ -40,7 +40,7 @@ def test_bytes_and_pil_images_are_read_as_files_are():
     data = odd_images.encoded(odd_images.picture(), "PNG")
     assert odd_images.found_colours(read_input_image(data)) == list(FOUR)
     assert odd_images.found_colours(read_input_image(odd_images.picture())) == list(FOUR)
-    with pytest.raises(ValueError, match=r"4 bytes: is no photograph .* bytes ff 00 ff 00"):
+    with pytest.raises(ValueError, match=r"4 bytes: isn't an image .* bytes ff 00 ff 00"):
         read_input_image(b"\xff\0\xff\0")
     with pytest.raises(ValueError, match="the PIL image: has no pixels"):
         read_input_image(Image.new("RGB", (0, 5)))
@@ -72,8 +72,8 @@ def test_arrays_of_all_kinds(array, corner):
         (np.zeros((2, 3, 2)), r"shape \(2, 3, 2\); it must be \(height, width\)"),
         (np.zeros(4), r"shape \(4,\)"),
         (np.zeros((0, 3, 3)), "the array: has no pixels"),
-        (np.full((2, 3), "a"), "dtype <U1; it must be numbers"),
-        (np.full((2, 3), np.nan), "can't be shown: no value is a finite number"),
+        (np.full((2, 3), "a"), "dtype <U1; it must hold numbers"),
+        (np.full((2, 3), np.nan), "can't be scaled to 8 bits: no value is a finite number"),
     ],
 )
 def test_wrong_arrays_are_named(array, message):
@@ -82,7 +82,7 @@ def test_wrong_arrays_are_named(array, message):
 
 
 def test_other_objects_are_named():
-    with pytest.raises(TypeError, match="an object of type int is no photograph; give a path"):
+    with pytest.raises(TypeError, match="an object of type int isn't an image; give a path"):
         read_input_image(3)
 
 
@@ -144,22 +144,24 @@ def test_addresses(server):
 
 def test_addresses_that_fail_are_named(server):
     with pytest.raises(
-        ConnectionError, match=r"missing.png: can't be fetched \(HTTP 404 Not Found"
+        ConnectionError, match=r"missing.png: can't be downloaded \(HTTP 404 Not Found"
     ):
         read_input_image(f"{server}/missing.png")
     with pytest.raises(ConnectionError, match=r"half.png: .*99 bytes are missing|99 more expected"):
         read_input_image(f"{server}/half.png")
-    with pytest.raises(ConnectionError, match=r"slow.png: can't be fetched \(timed out\)"):
+    with pytest.raises(ConnectionError, match=r"slow.png: can't be downloaded \(timed out\)"):
         download(f"{server}/slow.png", timeout=0.2)
     with pytest.raises(ValueError, match=r"a.png: is larger than 0 MB; download it"):
         download(f"{server}/a.png", max_bytes=9)
     server = "http://127.0.0.1:1"
-    with pytest.raises(ConnectionError, match=r"1/a.png: can't be fetched \(Connection refused\)"):
+    with pytest.raises(
+        ConnectionError, match=r"1/a.png: can't be downloaded \(Connection refused\)"
+    ):
         read_input_image(f"{server}/a.png")
 
 
 def test_a_server_that_never_ends_is_given_up(server, monkeypatch):
-    monkeypatch.setattr(images, "_PATIENCE", -1.0)
+    monkeypatch.setattr(images, "_LONGEST_DOWNLOAD", -1.0)
     with pytest.raises(ConnectionError, match=r"not done after -1 s"):
         download(f"{server}/a.png")
 

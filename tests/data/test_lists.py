@@ -48,7 +48,7 @@ def test_tabs_separate_paths_with_spaces(root):
 
 def test_lists_of_images_alone_have_no_labels(root):
     source = FileList(root, {"train": "train.txt", "test": "test.txt"}, class_names=("a", "b", "c"))
-    assert source.labeled("train") and not source.labelled("test")
+    assert source.labeled("train") and not source.labeled("test")
     assert source.image("test", 0).shape == (4, 6, 3)
 
 
@@ -56,9 +56,15 @@ def test_lists_of_images_alone_have_no_labels(root):
     ("text", "message"),
     [
         ("", "train.txt: lists nothing"),
-        ("a b c\n", r"train.txt, line 1: 3 paths instead of `image label`; .* by a tab"),
-        ("images/a0.jpg labels/a0.png\nimages/a1.jpg\n", "line 2: has no label, unlike the lines"),
-        ("images/a1.jpg\nimages/a0.jpg labels/a0.png\n", "line 2: has a label, unlike the lines"),
+        ("a b c\n", r"train.txt, line 1: 'a b c'; every line must be `image label`.* by a tab"),
+        (
+            "images/a0.jpg labels/a0.png\nimages/a1.jpg\n",
+            "line 2: 'images/a1.jpg'; every line must be",
+        ),
+        (
+            "images/a1.jpg\nimages/a0.jpg labels/a0.png\n",
+            "line 2: 'images/a0.jpg labels/a0.png'; every line must be",
+        ),
         ("images/a9.jpg labels/a0.png\n", r"line 1: .*a9.jpg doesn't exist"),
         ("images/a0.jpg labels/a9.png\n", r"line 1: .*a9.png doesn't exist"),
     ],

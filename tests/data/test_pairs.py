@@ -4,7 +4,8 @@ from PIL import Image
 
 from keras_psp.data import training_batches
 from keras_psp.data.label_files import by_stem, read_mat
-from keras_psp.data.pairs import ImagePairs, Split
+from keras_psp.data.pairs import ImagePairs
+from keras_psp.data.split import Split
 
 SIZE = (6, 4)  # width, height
 
@@ -62,7 +63,7 @@ def test_values_are_the_classes_without_a_lookup(blind):
 def test_a_value_that_is_not_in_the_lookup_is_named(tmp_path, source):
     Image.new("L", SIZE, 7).save(tmp_path / "scene1_label.png")
     with pytest.raises(
-        ValueError, match=r"scene1_label.png: label value 7 is none of Scenes \(0 to 3\)"
+        ValueError, match=r"scene1_label.png: label value 7 doesn't occur in Scenes \(0 to 3\)"
     ):
         source.example("train", 1)
 
@@ -74,7 +75,7 @@ def test_unknown_splits_are_answered_with_the_known(source):
 
 def test_palette_needs_a_colour_a_class(tmp_path):
     pairs = {"train": write_pairs(tmp_path, [0])}
-    with pytest.raises(ValueError, match="palette has 1 colours but there are 2 classes"):
+    with pytest.raises(ValueError, match="palette has 1 colors but there are 2 classes"):
         _ = ImagePairs(pairs, class_names=("a", "b"), palette=[[1, 2, 3]]).palette
     assert ImagePairs(pairs, class_names=("a", "b")).palette.shape == (2, 3)
 
@@ -186,7 +187,7 @@ def test_split_is_a_sequence(source):
 
 
 def test_split_is_no_source(source):
-    with pytest.raises(TypeError, match=r"give its \.source and split='train'"):
+    with pytest.raises(TypeError, match=r"pass its \.source and split='train'"):
         training_batches(Split(source, "train"), batch_size=2, crop_size=4)
 
 

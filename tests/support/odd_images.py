@@ -329,19 +329,19 @@ CASES = [
         "text.jpg",
         "text named .jpg",
         content(b"Not a picture, only these words.\nAnd more."),
-        refused="is text or a document, no photograph (it begins with 'Not a picture,",
+        refused="is a text or document instead of an image (it begins with 'Not a picture,",
     ),
     Case(
         "page.jpg",
         "a web page named .jpg",
         content(b"<!DOCTYPE html><title>404</title>"),
-        refused="is a web page or SVG drawing",
+        refused="is a web page or an SVG drawing",
     ),
     Case(
         "drawing.svg",
         "SVG",
         content(b'<svg xmlns="http://www.w3.org/2000/svg"/>'),
-        refused="is a web page or SVG drawing",
+        refused="is a web page or an SVG drawing",
     ),
     Case(
         "paper.pdf", "PDF", content(b"%PDF-1.7\n%\xe2\xe3\n"), refused="(it begins with '%PDF-1.7'"
@@ -350,19 +350,19 @@ CASES = [
         "program.eps",
         "EPS, a program",
         content(encoded(picture(), "EPS")),
-        refused="is text or a document",
+        refused="is a text or document",
     ),
     Case(
         "telephone.heic",
         "HEIC",
         content(struct.pack(">I", 24) + b"ftypheic" + bytes(12)),
-        refused="is a HEIC picture, which Pillow can't read",
+        refused="is a HEIC image, which Pillow can't read",
     ),
     Case(
         "noise.jpg",
         "random bytes",
         content(np.random.default_rng(0).bytes(500)),
-        refused="is no photograph that can be read (it begins with the bytes ",
+        refused="isn't an image that can be read (it begins with the bytes ",
     ),
     Case(
         "no_width.png",

@@ -1,11 +1,6 @@
-"""Generated scenes of boats on water and cars on roads, where only the context tells them apart."""
+"""Generated scenes of boats on water and cars on roads, which only the context tells apart."""
 
-from keras_psp.data.scenes.classes import (
-    CLASS_NAMES,
-    CONTEXT_CLASSES,
-    IGNORE_CLASS,
-    PALETTE,
-)
+from keras_psp.data.scenes.classes import CLASS_NAMES, CONTEXT_CLASSES, IGNORE_CLASS, PALETTE
 from keras_psp.data.scenes.generated import GeneratedScenes, scene
 
 __all__ = [

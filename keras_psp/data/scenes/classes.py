@@ -1,43 +1,19 @@
-"""TODO."""
-
-from typing import TYPE_CHECKING
+"""Classes of the generated scenes, and their colors."""
 
 import numpy as np
 
 from keras_psp.labels import labels
 
-if TYPE_CHECKING:
-    pass
-
-
 CLASS_NAMES = labels("scenes").class_names
 
-
-(
-    SKY,
-    WATER,
-    ROAD,
-    GROUND,
-    GRASS,
-    TREE,
-    HILL,
-    SKYLINE,
-    PERSON,
-    POLE,
-    BOAT,
-    CAR,
-    BUILDING,
-    SKYSCRAPER,
-) = range(len(CLASS_NAMES))
-
+SKY, WATER, ROAD, GROUND, GRASS, TREE, HILL = range(7)
+SKYLINE, PERSON, POLE, BOAT, CAR, BUILDING, SKYSCRAPER = range(7, len(CLASS_NAMES))
 
 CONTEXT_CLASSES = ("boat", "car", "building", "skyscraper")
-"""Classes that only the rest of the picture can tell apart, in pairs."""
-
+"""Classes, in pairs, that only the rest of the image can tell apart."""
 
 IGNORE_CLASS = 255
 
-
-# No two colours are closer than 66 of 442 in RGB, also as simulated for red-green
-# colour blindness (deuteranopia, Machado et al. 2009).
+# No two colors are closer than 66 (of at most 442) in RGB, also as seen with red-green
+# color blindness (deuteranopia, simulated by Machado et al. 2009).
 PALETTE = np.array(labels("scenes").palette, np.uint8)

@@ -1,26 +1,24 @@
-"""Generated scenes: small outdoor pictures with per-pixel labels, made on the spot.
+"""Generated scenes: small outdoor images with per-pixel labels, made on the fly.
 
-The default data set of the package: nothing to download, no licence to read,
-and the same pixels for the same seed. It exists to show what the pyramid
-pooling module is for. Section 3.1 of the PSPNet paper lists the mistakes of a
-network that lacks context: mismatched relationships (a boat on a river called a
-car), confusion categories (building, skyscraper) and inconspicuous classes.
-Here they are built in:
+They are the package's default data set. There is nothing to download, no license to read,
+and a seed always gives the same pixels. They show what the pyramid pooling module is for.
+Section 3.1 of the PSPNet paper lists the mistakes of a network that lacks context: mismatched
+relationships (a boat on a river called a car), confusion categories (building, skyscraper)
+and inconspicuous classes. Each is built in:
 
-* The same hull is a `boat` in a picture with water and a `car` in a picture
-  with a road. It stands on bare ground that reaches about the hull's own size
-  beyond it; only the rest of the picture tells.
-* The same tower is a `building` where the distant skyline is a village and a
-  `skyscraper` where it is a city. The skyline never touches the tower.
+* The same hull is a `boat` in an image with water and a `car` in an image with a road. It is
+  on bare ground that extends about the hull's size beyond it, so that only the rest of the
+  image tells them apart.
+* The same tower is a `building` where the distant skyline is a village and a `skyscraper`
+  where it is a city. The skyline never touches the tower.
 * Persons and poles are a few pixels wide.
 
-That context alone decides holds by construction: a layout (`_plan`) is drawn
-without knowing the kind of surface or of skyline. The two kinds of surface fill
-the same pixels, so pictures that differ in nothing else are equal, pixel for
-pixel, up to the edge of the water or the road (see `_compose`).
+Only the context can decide, by construction: `draw_layout` doesn't know the kind of surface
+or of skyline. Both kinds of surface fill the same pixels, so that two images that differ in
+nothing else are equal, pixel for pixel, up to the edge of the water or road (see `compose`).
 
-Pixels at the border of two labels, and now and then a small patch, are labelled
-`IGNORE_CLASS`, as in PASCAL VOC.
+Pixels at the border of two labels, and sometimes a small patch, are labeled `IGNORE_CLASS`,
+as in PASCAL VOC.
 """
 
 import operator
@@ -31,22 +29,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from keras_psp.arguments import checked_integer
+from keras_psp.data.scenes.camera import camera_image, with_void
+from keras_psp.data.scenes.classes import CLASS_NAMES, IGNORE_CLASS, PALETTE
+from keras_psp.data.scenes.layout import ATTEMPTS, LEAST_SURFACE_SHARE, draw_layout
+from keras_psp.data.scenes.noise import random_stream
+from keras_psp.data.scenes.painting import SURFACES, paint_scene
 from keras_psp.progress import in_threads
 
 if TYPE_CHECKING:
     import tensorflow as tf
-from keras_psp.data.scenes.classes import CLASS_NAMES, IGNORE_CLASS, PALETTE
-from keras_psp.data.scenes.layout import _ATTEMPTS, LEAST_SURFACE_SHARE, _plan
-from keras_psp.data.scenes.noise import _rng
-from keras_psp.data.scenes.painting import SURFACES, _paint, _photograph, _with_void
 
 SMALLEST_SIDE, LARGEST_SIDE = 48, 512
-
-_LONG_WORK = 8e6  # pixels: a few seconds
+_LONG_WORK = 8e6  # pixels, which take a few seconds
 
 
 def scene(seed: int, *, image_size: tuple[int, int] = (128, 128)) -> tuple[np.ndarray, np.ndarray]:
-    """One picture and its labels, a pure function of the arguments.
+    """Generates an image and its labels; the same arguments always give the same pixels.
 
     Args:
         seed: any integer >= 0.
@@ -57,21 +55,58 @@ def scene(seed: int, *, image_size: tuple[int, int] = (128, 128)) -> tuple[np.nd
         uint8 with indices into `CLASS_NAMES` or `IGNORE_CLASS`.
     """
     seed = checked_integer("seed", seed, least=0)
-    height, width = _checked_size(image_size)
-    coin = _rng(seed, "kinds")
+    coin = random_stream(seed, "kinds")
     surface = ("water", "road")[coin.integers(2)]
     skyline = ("village", "city")[coin.integers(2)]
-    return _compose(seed, image_size=(height, width), surface=surface, skyline=skyline)
+    return compose(seed, image_size=_checked_size(image_size), surface=surface, skyline=skyline)
+
+
+def compose(
+    seed: int, *, image_size: tuple[int, int], surface: str, skyline: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Generates a scene with a given kind of surface and of skyline.
+
+    The layout, the light, all objects and the camera depend on the seed alone. Only the
+    pixels of the surface, or those of the skyline, depend on their kind.
+
+    Args:
+        seed: any integer >= 0.
+        image_size: (height, width) in pixels.
+        surface: "water" or "road".
+        skyline: "village" or "city".
+
+    Returns:
+        Image and mask, as `scene` returns them.
+    """
+    height, width = image_size
+    for attempt in range(ATTEMPTS + 1):
+        layout = draw_layout(seed, height=height, width=width, attempt=attempt)
+        if layout is None:
+            continue
+        canvas = paint_scene(seed, layout, surface=surface, skyline=skyline)
+        rng = random_stream(seed, "camera")
+        mask = with_void(rng, canvas)
+        # Trees, for example, may cover what the layout left free.
+        shown = np.mean(mask == SURFACES[surface][0])
+        if not layout.hulls or shown >= LEAST_SURFACE_SHARE:
+            break
+    return camera_image(rng, canvas), mask
 
 
 class GeneratedScenes:
-    """Splits of generated scenes, a source of examples like a folder of images.
+    """A source of generated scenes, with the same interface as a folder of images.
 
     Args:
-        seed: pictures of two different seeds are different draws.
+        seed: sources with different seeds have different images.
         image_size: (height, width) in pixels, each from 48 to 512.
-        counts: pictures per split; 1200 train, 200 val and 300 test by default.
-            A split's n-th picture doesn't depend on the counts.
+        counts: images per split; by default 1200 train, 200 val and 300 test. The n-th image
+            of a split doesn't depend on the counts.
+
+    Example:
+        ```python
+        source = keras_psp.data.GeneratedScenes(counts={"train": 8})
+        images, masks = source.arrays("train")  # (8, 128, 128, 3) and (8, 128, 128)
+        ```
     """
 
     class_names = CLASS_NAMES
@@ -99,10 +134,11 @@ class GeneratedScenes:
 
     @property
     def splits(self) -> tuple[str, ...]:
+        """Names of the splits."""
         return tuple(self.counts)
 
     def count(self, split: str) -> int:
-        """Number of pictures in the split."""
+        """Returns the number of images in the split."""
         if split not in self.counts:
             raise ValueError(
                 f"Split {split!r} is unknown; this source has {', '.join(self.counts)}."
@@ -110,19 +146,19 @@ class GeneratedScenes:
         return self.counts[split]
 
     def scene_seed(self, split: str, index: int) -> int:
-        """The seed that `scene` makes the split's picture number `index` from.
+        """Returns the seed from which `scene` makes an image of the split.
 
-        The text is the number, so no two splits, nor sources of different seed,
-        can ever share one.
+        It is a text read as a number, so that no two images of any splits or sources have
+        the same seed.
         """
         return int.from_bytes(f"{self.seed}/{split}/{index}".encode(), "big")
 
     def arrays(self, split: str, *, progress: bool = True) -> tuple[np.ndarray, np.ndarray]:
-        """All pictures of a split, made now.
+        """Generates all images of a split.
 
         Args:
             split: one of `splits`.
-            progress: show a progress bar on stderr if the work is long.
+            progress: show a progress bar on stderr if it takes long.
 
         Returns:
             Images, (count, height, width, 3) uint8, and masks, (count, height,
@@ -138,9 +174,9 @@ class GeneratedScenes:
                 self.scene_seed(split, index), image_size=self.image_size
             )
 
-        # Threads, since numpy releases the lock while it works: a gain of 1.4 with
-        # two cores at 128x128 and 1.8 at 256x256. Small pictures would lose, and
-        # processes would first import Keras once more each.
+        # Threads help because NumPy releases the lock: by a factor of 1.4 on two cores at
+        # 128x128, and 1.8 at 256x256. They slow down small images. Processes would each have
+        # to import Keras first.
         threads = min(4, os.cpu_count() or 1) if height * width >= 96 * 96 else 1
         bar = progress and count * height * width >= _LONG_WORK
         title = f"Generating {split}"
@@ -149,7 +185,7 @@ class GeneratedScenes:
         return images, masks
 
     def examples(self, split: str) -> "tf.data.Dataset":
-        """The split as a dataset of (image, mask), held in memory.
+        """Returns the split as a `tf.data.Dataset` in memory.
 
         Elements: image (height, width, 3) uint8 and mask (height, width) uint8.
         """
@@ -159,7 +195,7 @@ class GeneratedScenes:
 
 
 def _checked_size(image_size):
-    """(height, width) as Python integers, or a ValueError."""
+    """Returns (height, width) as Python integers, or raises a ValueError."""
     try:
         height, width = (operator.index(side) for side in image_size)
     except (TypeError, ValueError):
@@ -172,37 +208,3 @@ def _checked_size(image_size):
             f"{SMALLEST_SIDE} to {LARGEST_SIDE} pixels."
         )
     return height, width
-
-
-# --- Randomness and noise -----------------------------------------------------
-
-
-# --- The layout: where things are, before anything is known of the kinds -------
-
-
-# --- Painting -------------------------------------------------------------------
-
-
-def _compose(seed, *, image_size, surface, skyline):
-    """A picture of forced kinds: `surface` water or road, `skyline` village or
-    city.
-
-    The layout, the light, all objects and the camera are those of the seed.
-    Only the pixels of the surface, or those of the skyline, know the kind.
-    """
-    height, width = image_size
-    for attempt in range(_ATTEMPTS + 1):
-        plan = _plan(seed, height=height, width=width, attempt=attempt)
-        if plan is None:
-            continue
-        canvas = _paint(seed, plan, surface=surface, skyline=skyline)
-        rng = _rng(seed, "camera")
-        mask = _with_void(rng, canvas)
-        # Trees and the like may have covered what the layout left free.
-        shown = np.mean(mask == SURFACES[surface][0])
-        if not plan.hulls or shown >= LEAST_SURFACE_SHARE:
-            break
-    return _photograph(rng, canvas), mask
-
-
-# --- The camera and the annotator -----------------------------------------------

@@ -1,40 +1,46 @@
-"""TODO."""
+"""Decides where things are in a generated scene, before their kinds are known."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    pass
-from keras_psp.data.scenes.noise import CLOUDS, _look_up, _rng
+from keras_psp.data.scenes.noise import CLOUDS, noise_at, random_stream
 
-LEAST_SURFACE_SHARE = 0.08  # of the pixels are water or road wherever a hull stands
+LEAST_SURFACE_SHARE = 0.08
+"""Least share of the pixels that is water or road in a scene with a hull."""
 
+ATTEMPTS = 12
+"""Attempts to draw a layout, before one that can't fail."""
 
-_ATTEMPTS = 12
+Box = tuple[float, float, float, float]
+"""Left, top, right and bottom in pixels."""
 
 
 @dataclass(frozen=True)
-class _Thing:
-    """Something that stands on the ground. Lengths in pixels."""
+class Thing:
+    """An object on the ground; lengths are in pixels.
+
+    Attributes:
+        kind: "hull", "tower", "tree", "person" or "pole".
+        x: column of its middle.
+        foot: row of its lowest point.
+        width, height: its size.
+    """
 
     kind: str
-    x: float  # of its middle
-    foot: float  # row of its lowest point
+    x: float
+    foot: float
     width: float
     height: float
 
     @property
-    def box(self):
-        return (
-            self.x - self.width / 2,
-            self.foot - self.height,
-            self.x + self.width / 2,
-            self.foot,
-        )
+    def box(self) -> Box:
+        """The box around it."""
+        half = self.width / 2
+        return (self.x - half, self.foot - self.height, self.x + half, self.foot)
 
-    def overlaps(self, box, *, margin=0.0):
+    def overlaps(self, box: Box, *, margin: float = 0.0) -> bool:
+        """Whether a box is less than `margin` away from it."""
         left, top, right, bottom = self.box
         return (
             left - margin < box[2]
@@ -45,12 +51,13 @@ class _Thing:
 
 
 @dataclass(frozen=True)
-class _Surface:
-    """An area of the ground plane that will be water or road.
+class Surface:
+    """An area of the ground that becomes water or road.
 
-    inside, across and along are (ground rows, width): membership, the position
-    across the area (0 to 1 between its edges) and the distance along it in
-    texels.
+    Attributes:
+        inside: (ground rows, width), whether a pixel is in the area.
+        across: (ground rows, width), the position between its edges, 0 to 1.
+        along: (ground rows, width), the distance along it in texels.
     """
 
     inside: np.ndarray
@@ -59,49 +66,72 @@ class _Surface:
 
 
 @dataclass(frozen=True)
-class _Plan:
-    height: int
-    width: int
-    horizon: int  # first row of the ground
-    surfaces: tuple[_Surface, ...]
-    apron: np.ndarray  # (ground rows, width): bare ground round hulls and towers
-    hulls: tuple[_Thing, ...]
-    towers: tuple[_Thing, ...]
-    others: tuple[_Thing, ...]  # trees, persons, poles
-    skyline: tuple[int, int] | None  # columns from, to
+class Layout:
+    """Where things are in a scene.
 
-
-class _Plane:
-    """The ground plane under the horizon, seen in perspective.
-
-    nearness: (rows, 1), about 0 at the horizon and 1 at the picture's foot.
-    x, z: texel coordinates on the ground, (rows, width) and (rows, 1).
+    Attributes:
+        height, width: size of the image.
+        horizon: first row of the ground.
+        surfaces: areas that become water or road.
+        apron: (ground rows, width), whether the ground is bare because it is around a hull or
+            tower.
+        hulls, towers, others: things; others are trees, persons and poles.
+        skyline: its first column, and the one after its last; None without a skyline.
     """
 
-    def __init__(self, height, width, horizon):
-        depth = np.arange(height - horizon, dtype=np.float32)[:, None] + 0.7
-        reach = height - horizon
-        self.texel = step = 256 / min(height, width)
-        self.reach = reach
-        self.nearness = depth / reach
+    height: int
+    width: int
+    horizon: int
+    surfaces: tuple[Surface, ...]
+    apron: np.ndarray
+    hulls: tuple[Thing, ...]
+    towers: tuple[Thing, ...]
+    others: tuple[Thing, ...]
+    skyline: tuple[int, int] | None
+
+
+class GroundPlane:
+    """The ground below the horizon, seen in perspective.
+
+    Attributes:
+        reach: number of its rows.
+        window: slices of its pixels in the image.
+        texel: texels per pixel at the image's lower edge.
+        nearness: (rows, 1), from about 0 at the horizon to 1 at the image's lower edge.
+        columns: (1, width), numbers of the columns.
+        x, z: texel coordinates on the ground, (rows, width) and (rows, 1).
+    """
+
+    def __init__(self, height: int, width: int, horizon: int):
+        self.reach = height - horizon
+        self.window = (slice(horizon, None), slice(None))
+        self.texel = 256 / min(height, width)
+        self.nearness = (np.arange(self.reach, dtype=np.float32)[:, None] + 0.7) / self.reach
         self.columns = np.arange(width, dtype=np.float32)[None]
-        self.x = (self.columns - width / 2) * (step / self.nearness)
-        self.z = 2 * step * reach / self.nearness
+        self.x = (self.columns - width / 2) * (self.texel / self.nearness)
+        self.z = 2 * self.texel * self.reach / self.nearness
 
 
-def _plan(seed, *, height, width, attempt):
-    """Draws a layout, or None if what it needs to show doesn't fit."""
-    rng = _rng(seed, "plan", attempt)
+def draw_layout(seed: int, *, height: int, width: int, attempt: int) -> Layout | None:
+    """Draws a layout, or returns None if what it must show doesn't fit.
+
+    Args:
+        seed: the scene's seed.
+        height, width: size of the image.
+        attempt: from 0 to `ATTEMPTS`.
+    """
+    rng = random_stream(seed, "plan", attempt)
     unit = min(height, width)
     horizon = int(height * rng.uniform(0.3, 0.48))
-    plane = _Plane(height, width, horizon)
-    # Drawn once per seed, or retries would thin out what is hard to fit. The last
-    # attempt asks for nothing that could fail.
-    wants = _rng(seed, "wants").random(2) < (0.68, 0.62)
-    wants_hulls, wants_towers = wants & (attempt < _ATTEMPTS)
+    plane = GroundPlane(height, width, horizon)
+    # Drawn once per seed, or retries would make rare what is hard to fit. The last attempt
+    # wants nothing that could fail.
+    wants = random_stream(seed, "wants").random(2) < (0.68, 0.62)
+    wants_hulls, wants_towers = wants & (attempt < ATTEMPTS)
 
     hulls = _place_hulls(rng, plane, width, horizon, unit) if wants_hulls else ()
-    towers, skyline = (), None
+    towers: tuple[Thing, ...] = ()
+    skyline = None
     if wants_towers:
         towers, skyline = _place_towers(rng, height, width, horizon)
         if skyline is None:
@@ -115,8 +145,8 @@ def _plan(seed, *, height, width, attempt):
     apron, dry = np.zeros((2, plane.reach, width), bool)
     for hull in hulls:
         apron |= _apron(rng, plane, _with_margin(hull, unit), horizon)
-        # Then the picture's natural cover, so that the evidence is farther still.
-        more = rng.uniform(0, 0.2) * (1 - attempt / _ATTEMPTS) * unit
+        # Around it is the image's usual ground, so that the surface is even farther away.
+        more = rng.uniform(0, 0.2) * (1 - attempt / ATTEMPTS) * unit
         box = _with_margin(hull, unit, more=more)
         dry |= _apron(rng, plane, box, horizon)
     for tower in towers:
@@ -130,31 +160,26 @@ def _plan(seed, *, height, width, attempt):
         taken = np.zeros((plane.reach, width), bool)
         for surface in surfaces:
             taken |= surface.inside & ~apron
-        # Trees and borders will take some of it.
+        # Trees and borders will cover some of it.
         if not hulls or taken.mean() * plane.reach / height > least:
             break
     else:
         return None
     others = _place_others(rng, plane, taken, horizon, unit, hulls, skyline)
-    return _Plan(height, width, horizon, surfaces, apron, hulls, towers, others, skyline)
+    return Layout(height, width, horizon, surfaces, apron, hulls, towers, others, skyline)
 
 
 def _place_hulls(rng, plane, width, horizon, unit):
-    """One to three hulls of similar depth, longer where they are nearer."""
+    """Places one to three hulls at a similar depth, longer where they are nearer."""
     near = rng.uniform(0.25, 0.78)
-    # Off the middle, or little room is left for a surface.
+    # In the middle it would leave little room for a surface.
     x = (0.5 + rng.choice((-1, 1)) * rng.uniform(0.06, 0.4)) * width
     hulls = []
     for _ in range(rng.choice((1, 2, 3), p=(0.5, 0.32, 0.18))):
         length = min(near * plane.reach * rng.uniform(0.6, 1.4), 0.45 * unit)
         length = max(length, 0.12 * unit)
-        hull = _Thing(
-            "hull",
-            x,
-            horizon + near * plane.reach,
-            length,
-            length * rng.uniform(0.4, 0.5),
-        )
+        foot, height = horizon + near * plane.reach, length * rng.uniform(0.4, 0.5)
+        hull = Thing("hull", x, foot, length, height)
         if not any(hull.overlaps(other.box) for other in hulls):
             hulls.append(hull)
         x += rng.choice((-1, 1)) * length * rng.uniform(1.1, 1.5)
@@ -165,14 +190,14 @@ def _place_hulls(rng, plane, width, horizon, unit):
 
 
 def _with_margin(hull, unit, *, more=0.0):
-    """A hull's box and about its own size on every side, and some more."""
+    """Returns a hull's box with a margin of about its size on every side, plus `more`."""
     margin = max(0.12 * unit, min(0.6 * hull.width, 0.18 * unit)) + more
     left, top, right, bottom = hull.box
     return left - margin, top - margin, right + margin, bottom + margin
 
 
 def _apron(rng, plane, box, horizon):
-    """(ground rows, width) bool: bare ground that holds all of a box's ground."""
+    """Returns an area of bare ground around a box, (ground rows, width) bool."""
     left, top, right, bottom = box
     half_width = (right - left) / 2 * rng.uniform(1.25, 1.6)
     half_height = (bottom - top) / 2 * rng.uniform(1.25, 1.45)
@@ -180,31 +205,32 @@ def _apron(rng, plane, box, horizon):
     down = (rows - ((top + bottom) / 2 - horizon)) / half_height
     across = (plane.columns - (left + right) / 2) / half_width
     across = across / (1 + 0.1 * np.clip(down, -1, 1))
-    # In the box |down| is at most 0.8 and |across| 0.89: their powers sum to less
-    # than 0.57, so the box stays bare whatever the wave (at most 0.18).
-    wave = _look_up(CLOUDS, rng, rows * plane.texel / 4, plane.columns * plane.texel / 4)
+    # In the box |down| is at most 0.8 and |across| 0.89. Their powers sum to less than 0.57,
+    # so that all of the box is bare, whatever the wave (at most 0.18).
+    wave = noise_at(CLOUDS, rng, rows * plane.texel / 4, plane.columns * plane.texel / 4)
     return down**8 + across**8 + 0.06 * wave < 1
 
 
 def _place_surface(rng, plane, width, *, dry):
-    """A band, a receding strip, one side of a line, or all of the ground, but for
-    what must stay dry, (ground rows, width) bool.
+    """Draws a band, a receding strip, one side of a line, or all of the ground.
+
+    What is `dry`, (ground rows, width) bool, isn't part of it.
     """
     shape = rng.choice(("band", "strip", "side", "all"), p=(0.3, 0.35, 0.25, 0.1))
     nearness, columns = plane.nearness, plane.columns
-    bend = _look_up(CLOUDS, rng, np.float32(0), 40 * columns / width)
+    bend = noise_at(CLOUDS, rng, np.float32(0), 40 * columns / width)
     if shape == "band":
         middle, thickness = rng.uniform(0.15, 0.85), rng.uniform(0.3, 0.6)
         slope = rng.uniform(-0.25, 0.25)
         row = nearness - middle - slope * (columns / width - 0.5) + 0.02 * bend
         across = row / thickness + 0.5
         inside = (across > 0) & (across < 1) & ~dry
-        return _Surface(inside, across, plane.x + 0 * row)
+        return Surface(inside, across, plane.x + 0 * row)
     if shape == "all":
         across = plane.x / rng.uniform(300, 700) + rng.random()
-        return _Surface(~dry, across, plane.z + 0 * across)
+        return Surface(~dry, across, plane.z + 0 * across)
     end, start = rng.uniform(0.05, 0.95) * width, rng.uniform(-0.2, 1.2) * width
-    bend = _look_up(CLOUDS, rng, 60 * nearness, np.float32(0))
+    bend = noise_at(CLOUDS, rng, 60 * nearness, np.float32(0))
     middle = end + (start - end) * nearness + 0.025 * width * bend * nearness
     if shape == "strip":
         across = (columns - middle) / (rng.uniform(0.45, 0.9) * width * nearness + 1) + 0.5
@@ -212,21 +238,20 @@ def _place_surface(rng, plane, width, *, dry):
     else:
         across = (columns - middle) / (0.5 * width * nearness + 1) * rng.choice((-1, 1))
         inside = across > 0
-    return _Surface(inside & ~dry, across, plane.z + 0 * across)
+    return Surface(inside & ~dry, across, plane.z + 0 * across)
 
 
 def _place_towers(rng, height, width, horizon):
-    """One or two towers at one side, and the columns of a skyline well apart."""
+    """Places one or two towers at one side, and a skyline well apart from them."""
     unit = min(height, width)
     tower_width = rng.uniform(0.12, 0.4) * unit
     x = tower_width * rng.uniform(0.3, 0.9) + rng.uniform(0, 0.12) * width
     towers = []
     for _ in range(rng.choice((1, 2), p=(0.7, 0.3))):
         foot = horizon + rng.uniform(0.03, 0.32) * (height - horizon)
-        # Always clear of the horizon by a fair piece, and sometimes cut off by
-        # the picture's upper edge.
+        # Always well above the horizon, and sometimes cut off by the image's upper edge.
         tall = foot - horizon + rng.uniform(0.18, 0.75) * unit
-        towers.append(_Thing("tower", x, foot, tower_width, tall))
+        towers.append(Thing("tower", x, foot, tower_width, tall))
         right = x + tower_width / 2
         tower_width = rng.uniform(0.1, 0.2) * unit
         x = right + tower_width * rng.uniform(0.55, 0.9)
@@ -238,7 +263,7 @@ def _place_towers(rng, height, width, horizon):
         return (), None
     if rng.random() < 0.5:
         towers = [
-            _Thing("tower", width - tower.x, tower.foot, tower.width, tower.height)
+            Thing("tower", width - tower.x, tower.foot, tower.width, tower.height)
             for tower in towers
         ]
         start, stop = width - stop, width - start
@@ -246,7 +271,7 @@ def _place_towers(rng, height, width, horizon):
 
 
 def _place_others(rng, plane, taken, horizon, unit, hulls, skyline):
-    """Trees, persons and poles, off the surfaces and clear of the hulls."""
+    """Places trees, persons and poles, not on surfaces and not near hulls."""
     width = taken.shape[1]
     kinds = (
         ["tree"] * rng.integers(0, 5)
@@ -266,11 +291,11 @@ def _place_others(rng, plane, taken, horizon, unit, hulls, skyline):
         else:
             tall = np.clip(size * rng.uniform(0.8, 1.8), 0.15 * unit, 0.7 * unit)
             wide = max(2.0, 0.12 * tall)
-        thing = _Thing(kind, x, horizon + size, wide, tall)
+        thing = Thing(kind, x, horizon + size, wide, tall)
         row, column = min(int(size), plane.reach - 1), min(int(x), width - 1)
         if taken[row, column] or any(thing.overlaps(hull.box, margin=2) for hull in hulls):
             continue
-        # A crown in front of the skyline might leave nothing to decide by.
+        # A tree in front of the skyline might hide what tells the towers apart.
         hides = skyline and thing.overlaps((skyline[0], 0, skyline[1], horizon))
         if not (kind == "tree" and hides):
             things.append(thing)

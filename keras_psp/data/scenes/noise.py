@@ -1,68 +1,62 @@
-"""TODO."""
+"""Random numbers and noise for the generated scenes."""
 
 import functools
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import numpy as np
 
-if TYPE_CHECKING:
-    pass
+SAND, LEAVES, CLOUDS = 0.4, 1.0, 1.7
+"""Exponents of the noise's spectrum: the larger, the smoother."""
+
+_TILE_SIDE = 512
+_STREAMS = ("kinds", "plan", "paint", "surface", "skyline", "camera", "wants")
 
 
-_BANK_SIDE = 512
+def random_stream(seed: int, step: str, attempt: int = 0) -> np.random.Generator:
+    """Returns an independent generator for one step.
 
-
-_STREAMS = {
-    "kinds": 1,
-    "plan": 2,
-    "paint": 3,
-    "surface": 4,
-    "skyline": 5,
-    "camera": 6,
-    "wants": 7,
-}
-
-
-def _rng(seed, stream, attempt=0):
-    """An independent generator for one step, so that what one step draws can't
-    shift what another one does.
+    What one step draws can't change what another step draws.
     """
-    return np.random.default_rng([_STREAMS[stream], attempt, int(seed)])
+    return np.random.default_rng([1 + _STREAMS.index(step), attempt, int(seed)])
+
+
+def random_color(
+    rng: np.random.Generator, low: Sequence[float], high: Sequence[float]
+) -> np.ndarray:
+    """Draws a color between two colors, (3,) float32."""
+    return rng.uniform(low, high).astype(np.float32)
+
+
+def noise_at(
+    exponent: float, rng: np.random.Generator, rows: np.ndarray, columns: np.ndarray
+) -> np.ndarray:
+    """Looks up noise at texel coordinates, shifted by a random offset.
+
+    Args:
+        exponent: `SAND`, `LEAVES` or `CLOUDS`.
+        rng: draws the offset.
+        rows, columns: coordinates, broadcast against each other.
+    """
+    down, right = rng.integers(_TILE_SIDE, size=2)
+    last = _TILE_SIDE - 1
+    rows = (rows.astype(np.int32) + down) & last
+    columns = (columns.astype(np.int32) + right) & last
+    return _noise_tile(exponent)[rows, columns]
 
 
 @functools.cache
-def _bank(exponent):
-    """Tileable fractal noise, (512, 512) float32, mean 0 and deviation 1.
+def _noise_tile(exponent):
+    """Makes tileable fractal noise, (512, 512) float32, with mean 0 and deviation 1.
 
-    Its amplitude falls with frequency to the power -exponent: 0.4 is sand, 1.0
-    foliage, 1.7 clouds. Scenes look up pieces of it instead of making noise.
+    Its amplitude falls with the frequency to the power of -exponent. Scenes look up parts
+    of one tile because making noise is slow.
     """
     rng = np.random.default_rng(int(exponent * 10))
-    frequency = np.fft.fftfreq(_BANK_SIDE, 1 / _BANK_SIDE)
-    radius = np.hypot(frequency[:, None], frequency[None, : _BANK_SIDE // 2 + 1])
+    frequency = np.fft.fftfreq(_TILE_SIDE, 1 / _TILE_SIDE)
+    radius = np.hypot(frequency[:, None], frequency[None, : _TILE_SIDE // 2 + 1])
     radius[0, 0] = 1
-    # Below 4 periods a bank there'd be a single bright or dark side per picture.
+    # Lower frequencies would make one side of an image brighter than the other.
     gain = radius**-exponent * (radius >= 4)
-    noise = np.fft.irfft2(
-        np.fft.rfft2(rng.standard_normal((_BANK_SIDE, _BANK_SIDE))) * gain,
-        s=(_BANK_SIDE, _BANK_SIDE),
-    )
+    white = rng.standard_normal((_TILE_SIDE, _TILE_SIDE))
+    noise = np.fft.irfft2(np.fft.rfft2(white) * gain, s=white.shape)
     return np.clip(noise / noise.std(), -3, 3).astype(np.float32)
-
-
-SAND, LEAVES, CLOUDS = 0.4, 1.0, 1.7
-
-
-def _look_up(bank, rng, rows, columns):
-    """Noise at the texel coordinates rows x columns (broadcast) from a random
-    offset.
-    """
-    down, right = rng.integers(_BANK_SIDE, size=2)
-    side = _BANK_SIDE - 1
-    rows = (rows.astype(np.int32) + down) & side
-    columns = (columns.astype(np.int32) + right) & side
-    return _bank(bank)[rows, columns]
-
-
-def _colour(rng, low, high):
-    return rng.uniform(low, high).astype(np.float32)

@@ -1,36 +1,32 @@
-"""TODO."""
+"""Cityscapes, with fine and coarse labels."""
 
 import numpy as np
 from PIL import Image
 
-from keras_psp.data.label_files import (
-    read_mask,
-    unreadable,
-)
+from keras_psp.data.label_files import read_mask, unreadable
 from keras_psp.data.pairs import Pair, matched
 from keras_psp.data.sets import cityscapes_labels
-from keras_psp.data.sets.published import VOID, DataSet, PublishedSet, _home
+from keras_psp.data.sets.published import VOID, DataSet, PublishedSet, find_home
 
-# The label id of each class.
 CITYSCAPES_IDS = tuple(label.id for label in cityscapes_labels.CLASSES)
+"""The label id of each class."""
 
-
-# An all-black picture, and one that many delete, as a notice on the download page advised.
+# A black image, which many delete because a notice on the download page advised it.
 _BLACK = "troisdorf/troisdorf_000000_000073"
 
 
 class Cityscapes(PublishedSet):
-    """Cityscapes, whose labels also exist by instance."""
+    """Cityscapes, which also has instance labels."""
 
     def instances(self, split: str, index: int) -> np.ndarray:
-        """Instance ids for the instance-level IoU, (height, width) int32.
+        """Returns instance ids for the instance-level IoU, (height, width) int32.
 
-        1000 * label id + number for pixels of instances, else the label id: as in
+        Pixels of instances have 1000 * label id + number, others the label id, as in
         `*_instanceIds.png` and cityscapesScripts' evaluation.
         """
         label = self.paths(split)[index][1]
         if label is None:
-            raise ValueError(f"Split {split!r} of {self._title} has no labels of instances.")
+            raise ValueError(f"Split {split!r} of {self._title} has no instance labels.")
         path = label.with_name(label.name.rsplit("_", 1)[0] + "_instanceIds.png")
         if not path.is_file():
             raise ValueError(
@@ -38,17 +34,17 @@ class Cityscapes(PublishedSet):
                 "train_extra) again."
             )
         try:
-            with Image.open(path) as picture:
-                values = np.asarray(picture)
-        except Exception as error:  # Pillow raises a dozen types on broken files
+            with Image.open(path) as image:
+                values = np.asarray(image)
+        except Exception as error:  # Pillow raises a dozen types for broken files
             raise unreadable(path, error) from error
         if values.ndim != 2:
-            raise ValueError(f"{path}: has colours instead of instance ids; unpack it again.")
+            raise ValueError(f"{path}: has colors instead of instance ids; unpack it again.")
         return values.astype(np.int32)
 
 
 def _cityscapes(entry, root, *, complete):
-    home = _home(entry, root, "leftImg8bit", "cityscapes")
+    home = find_home(entry, root, "leftImg8bit", "cityscapes")
     pairs: dict[str, list[Pair]] = {}
     lacking = {}
     for split in ("train", "val", "test", "train_extra"):
@@ -56,7 +52,7 @@ def _cityscapes(entry, root, *, complete):
         if not folder.is_dir():
             continue
         images = _by_city(folder, "_leftImg8bit.png")
-        if split == "test":  # its published labels are void but for the car's own bonnet
+        if split == "test":  # its published labels are void except for the ego vehicle
             pairs[split] = [(images[name], None) for name in sorted(images)]
             continue
         kind = "gtCoarse" if split == "train_extra" else "gtFine"
@@ -75,8 +71,8 @@ def _cityscapes(entry, root, *, complete):
         pairs[split] = matched(
             images,
             labels,
-            image_home=folder,
-            label_at=_at(annotations, f"_{kind}_labelIds.png"),
+            image_folder=folder,
+            label_path=_in_folder(annotations, f"_{kind}_labelIds.png"),
             complete=complete,
         )
     lookup = dict.fromkeys(range(len(cityscapes_labels.LABELS)), VOID)
@@ -92,12 +88,12 @@ def _cityscapes(entry, root, *, complete):
     )
 
 
-def _at(folder, ending):
+def _in_folder(folder, ending):
     return lambda name: folder / f"{name}{ending}"
 
 
 def _by_city(folder, ending):
-    """`CITY/NAME` to path, for the files with this ending in the folders of cities."""
+    """Maps `CITY/NAME` to the files with this ending in the cities' folders."""
     return {
         f"{city.name}/{path.name[: -len(ending)]}": path
         for city in sorted(folder.iterdir())
@@ -108,15 +104,15 @@ def _by_city(folder, ending):
 
 
 def _read_cityscapes(path):
-    """Label ids, also from a file of trainIds, so that there is one table for both."""
+    """Reads label ids; train ids are converted so that one table serves both."""
     values = read_mask(path)
     if not path.name.endswith("_labelTrainIds.png"):
         return values
     wrong = values[(values >= len(CITYSCAPES_IDS)) & (values != VOID)]
     if wrong.size:
         raise ValueError(
-            f"{path}: label value {wrong[0]} is no trainId (0 to 18, 255); write the file again "
-            "with csCreateTrainIdLabelImgs, or remove the _labelTrainIds.png beside _labelIds.png."
+            f"{path}: label value {wrong[0]} isn't a trainId (0 to 18, 255); write the file "
+            "again with csCreateTrainIdLabelImgs, or remove it if _labelIds.png exists."
         )
     return cityscapes_labels.label_ids(values)
 
@@ -125,7 +121,7 @@ CITYSCAPES = DataSet(
     key="cityscapes",
     title="Cityscapes",
     summary="19 classes of street scenes, 2048x1024; coarse labels in train_extra",
-    open=_cityscapes,
+    opener=_cityscapes,
     counts={"train": 2_975, "val": 500, "test": 1_525, "train_extra": 19_998},
     optional=("test", "train_extra"),
     where=(

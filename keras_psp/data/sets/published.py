@@ -1,17 +1,13 @@
-"""TODO."""
+"""Data sets whose files and numbers of examples are published."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from keras_psp.data.folder import read_text
-from keras_psp.data.label_files import (
-    IMAGE_SUFFIXES,
-    by_stem,
-    read_mask,
-)
+from keras_psp.data.label_files import IMAGE_SUFFIXES, by_stem, read_mask, read_text
 from keras_psp.data.pairs import ImagePairs, Pair, matched
 from keras_psp.labels import labels
 
@@ -20,52 +16,56 @@ VOID = 255
 
 @dataclass(frozen=True)
 class DataSet:
-    """What is known of a data set before its files are seen.
+    """What is known about a data set before its files are read.
 
     Attributes:
         key: its name in `keras_psp.data.load`.
         title: its name in text.
-        summary: its classes and what it shows, in a few words.
-        open: from a folder, `complete` and `options` to the source.
-        counts: for each split the published number of examples.
+        summary: its classes and subject, in a few words.
+        opener: makes the source of this entry, a folder, `complete` and `options`.
+        counts: the published number of examples of each split.
         where: addresses and archives.
         layout: what the folder must hold, as a tree.
-        optional: splits that a usual copy may lack.
+        optional: splits that a copy often lacks.
         options: names of further arguments of `open`.
     """
 
     key: str
     title: str
     summary: str
-    open: Callable[..., ImagePairs]
+    opener: Callable[..., ImagePairs]
     counts: Mapping[str, int]
     where: str
     layout: str
     optional: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
 
+    def open(self, root: Path, *, complete: bool = True, **options: Any) -> ImagePairs:
+        """Opens the data set in a folder; see `keras_psp.data.load`."""
+        return self.opener(self, root, complete=complete, **options)
+
     def help(self) -> str:
-        """Where to get the files and how to lay them out."""
+        """Returns where to get the files and how to lay them out."""
         tree = "\n".join(f"    {line}" for line in self.layout.strip("\n").splitlines())
         return f"{self.title} comes from {self.where}. Its folder holds\n{tree}"
 
 
 class PublishedSet(ImagePairs):
-    """`ImagePairs` of a set whose numbers of examples are published, checked on opening.
+    """`ImagePairs` whose numbers of examples are compared to the published ones.
 
     Args:
-        entry: its entry in `SETS`.
+        entry: what is known about the data set.
         root: its folder.
-        pairs: see `ImagePairs`; a split whose files aren't there is left out.
+        pairs: as for `ImagePairs`; splits without files are dropped.
         complete: whether the numbers must be the published ones.
-        lookup: see `ImagePairs`.
-        read_label: see `ImagePairs`.
-        lacking: for each split, how many examples a whole copy may lack and this one does.
-        labels_key: where `labels.json` has class names and colours, if not at `entry.key`.
+        lookup: as for `ImagePairs`.
+        read_label: as for `ImagePairs`.
+        lacking: for each split, how many examples a complete copy may lack and this one does.
+        labels_key: where `labels.json` has class names and colors, if not under `entry.key`.
 
     Attributes:
         root: as given.
-        title: the set's name.
+        title: the data set's name.
     """
 
     def __init__(
@@ -80,90 +80,109 @@ class PublishedSet(ImagePairs):
         lacking: Mapping[str, int] | None = None,
         labels_key: str | None = None,
     ):
-        known = labels(labels_key or entry.key)
+        classes = labels(labels_key or entry.key)
         self.root = root
-        self._set = entry
-        self.title = self._set.title
+        self.title = entry.title
+        self._entry = entry
         super().__init__(
             {split: part for split, part in pairs.items() if part},
-            class_names=known.class_names,
-            palette=known.palette,
+            class_names=classes.class_names,
+            palette=classes.palette,
             ignore_class=VOID,
             lookup=lookup,
             read_label=read_label,
-            title=f"{self._set.title} in {root}",
+            title=f"{entry.title} in {root}",
         )
         if complete:
-            self._demand_published(pairs, lacking or {})
+            self._require_published(pairs, lacking or {})
         if not self.splits:
-            raise ValueError(f"{self._title} has no examples.\n{self._set.help()}")
+            raise ValueError(f"{self._title} has no examples.\n{entry.help()}")
 
-    def _demand_published(self, pairs, lacking):
+    def _require_published(self, pairs, lacking):
         wrong, fewer = [], False
-        for split, published in self._set.counts.items():
-            found, expected = len(pairs.get(split, ())), published - lacking.get(split, 0)
-            if found == expected or (split not in pairs and split in self._set.optional):
+        for split, published in self._entry.counts.items():
+            count, expected = len(pairs.get(split, ())), published - lacking.get(split, 0)
+            if count == expected or (split not in pairs and split in self._entry.optional):
                 continue
-            wrong.append(f"{split} has {found:,} examples instead of {expected:,}")
-            fewer |= found < expected
+            wrong.append(f"{split} has {count:,} examples instead of {expected:,}")
+            fewer |= count < expected
         if wrong:
             cause = (
-                "an archive is missing or wasn't unpacked whole"
+                "an archive is missing or was only partly unpacked"
                 if fewer
-                else "files of another set or version are among them"
+                else "it contains files of another data set or version"
             )
             raise ValueError(
                 f"{self._title}: {', '.join(wrong)}; {cause}. Unpack again what comes from "
-                f"{self._set.where}, or pass complete=False to use what is here."
+                f"{self._entry.where}, or pass complete=False to use what is here."
             )
 
     def _why_absent(self, split):
-        if split not in self._set.counts:
+        if split not in self._entry.counts:
             return ""
-        return f" Its files aren't here.\n{self._set.help()}"
+        return f" Its files aren't here.\n{self._entry.help()}"
 
 
-def _home(entry, root, marker, *below):
-    """The folder that has the marker: the root itself, or one where archives put it."""
+def find_home(entry: DataSet, root: Path, marker: str, *below: str) -> Path:
+    """Returns the folder that contains the marker: the root, or one where archives put it."""
     for folder in (root, *(root / inner for inner in below)):
         if (folder / marker).exists():
             return folder
     raise ValueError(f"{root}: {marker} isn't here.\n{entry.help()}")
 
 
-def _first(*paths):
-    """The first that exists, or None."""
-    return next((path for path in paths if path is not None and path.exists()), None)
+def first_existing(*paths: Path) -> Path | None:
+    """Returns the first path that exists, or None."""
+    return next((path for path in paths if path.exists()), None)
 
 
-def _folders(images, labels, *, complete):
-    """Pairs of a folder of .jpg and a folder of .png with the same names."""
+def folder_pairs(images: Path, labels: Path, *, complete: bool) -> list[Pair]:
+    """Pairs a folder of images with a folder of PNG labels by their names."""
     if not labels.is_dir():
         raise ValueError(f"{labels}: no such folder; it must hold the labels of {images}.")
+    pngs = by_stem(labels, (".png",))
     return matched(
         by_stem(images, IMAGE_SUFFIXES),
-        # mmsegmentation's converters write these beside the originals.
-        {k: p for k, p in by_stem(labels, (".png",)).items() if not k.endswith("_labelTrainIds")},
-        image_home=images,
-        label_at=lambda name: labels / f"{name}.png",
+        # mmsegmentation's converters write files with this ending next to the originals.
+        {stem: path for stem, path in pngs.items() if not stem.endswith("_labelTrainIds")},
+        image_folder=images,
+        label_path=lambda stem: labels / f"{stem}.png",
         complete=complete,
     )
 
 
-def _listed(path):
-    """Names in a list file: of each line the first path, without folders and suffix."""
+def listed_names(path: Path) -> list[str]:
+    """Returns the first path on each line of a list, without folders and suffix."""
     lines = read_text(path).splitlines()
     return [Path(line.split()[0].replace("\\", "/")).stem for line in lines if line.strip()]
 
 
-def _choose(names, images, labels, *, complete, origin, image_home, label_at):
-    """Pairs of the listed names, in the list's order."""
-    pairs = []
+def listed_pairs(
+    names: Iterable[str],
+    images: Mapping[str, Path],
+    labels: Mapping[str, Path],
+    *,
+    complete: bool,
+    origin: Path,
+    image_folder: Path,
+    label_path: Callable[[str], Path],
+) -> list[Pair]:
+    """Pairs the images and labels whose names are listed, in the list's order.
+
+    Args:
+        names: what the list has.
+        images, labels: paths by name.
+        complete: whether a missing file is an error, or its pair is left out.
+        origin: the list, for messages.
+        image_folder: the folder of the images.
+        label_path: returns where the label of a name belongs.
+    """
+    pairs: list[Pair] = []
     for name in names:
         if name in images and name in labels:
             pairs.append((images[name], labels[name]))
         elif complete:
-            missing = label_at(name) if name in images else image_home / f"{name}.jpg"
+            missing = label_path(name) if name in images else image_folder / f"{name}.jpg"
             raise ValueError(
                 f"{missing}: no such file, but {origin} lists {name}; unpack the archives again, "
                 "or pass complete=False to leave out what isn't here."

@@ -1,7 +1,7 @@
-"""The data sets of PSPNet's paper and its peers, each in the layout its archives unpack to.
+"""The data sets of the PSPNet paper and of its peers, each in the layout of its archives.
 
-Numbers of examples and tables of label values are those of the sets' own scripts or of the
-converters that peers use; each is named beside its set.
+Numbers of examples and tables of label values come from the data sets' own scripts or from
+the converters that peers use; a comment at each data set names its source.
 """
 
 from keras_psp.data.sets.cityscapes import CITYSCAPES
@@ -10,17 +10,8 @@ from keras_psp.data.sets.others import ADE20K, CAMVID, LMO, PASCAL_CONTEXT, PASC
 from keras_psp.data.sets.published import DataSet
 from keras_psp.data.sets.voc import VOC2012
 
-SETS: dict[str, DataSet] = {
-    entry.key: entry
-    for entry in (
-        ADE20K,
-        CAMVID,
-        CITYSCAPES,
-        COCO,
-        COCO_STUFF,
-        LMO,
-        PASCAL_CONTEXT,
-        PASCAL_CONTEXT_59,
-        VOC2012,
-    )
-}
+_ENTRIES = (
+    *(ADE20K, CAMVID, CITYSCAPES, COCO, COCO_STUFF, LMO),
+    *(PASCAL_CONTEXT, PASCAL_CONTEXT_59, VOC2012),
+)
+SETS: dict[str, DataSet] = {entry.key: entry for entry in _ENTRIES}

@@ -1,61 +1,50 @@
-"""TODO."""
+"""PASCAL VOC 2012, with the additional labels of SBD."""
 
+import functools
 from pathlib import Path
 
-from keras_psp.data.label_files import (
-    by_stem,
-    read_mask,
-    read_mat,
-)
+from keras_psp.data.label_files import by_stem, read_mask, read_mat
 from keras_psp.data.pairs import Pair
 from keras_psp.data.sets.published import (
     VOID,
     DataSet,
     PublishedSet,
-    _choose,
-    _first,
-    _home,
-    _listed,
+    find_home,
+    first_existing,
+    listed_names,
+    listed_pairs,
 )
 
 
 def _voc2012(entry, root, *, complete, sbd=None):
-    home = _home(entry, root, "JPEGImages", "VOC2012", "VOCdevkit/VOC2012")
+    home = find_home(entry, root, "JPEGImages", "VOC2012", "VOCdevkit/VOC2012")
     lists = home / "ImageSets" / "Segmentation"
     images = by_stem(home / "JPEGImages", (".jpg",))
-    own = home / "SegmentationClass"
-    labels = by_stem(own, (".png",)) if own.is_dir() else {}
-
-    def chosen(origin, names, labels, label_at):
-        return _choose(
-            names,
-            images,
-            labels,
-            complete=complete,
-            origin=origin,
-            image_home=home / "JPEGImages",
-            label_at=label_at,
-        )
-
+    folder = home / "SegmentationClass"
+    labels = by_stem(folder, (".png",)) if folder.is_dir() else {}
+    pairs_of = functools.partial(
+        listed_pairs, images=images, image_folder=home / "JPEGImages", complete=complete
+    )
     names = {
-        split: _listed(lists / f"{split}.txt")
+        split: listed_names(lists / f"{split}.txt")
         for split in ("train", "val", "trainval", "test")
         if (lists / f"{split}.txt").is_file()
     }
     pairs: dict[str, list[Pair]] = {}
     augmented = _augmented(entry, home, names, labels, sbd)
     if augmented is not None:
-        pairs["train"] = chosen(*augmented)
+        pairs["train"] = pairs_of(**augmented)
     for split, of_list in (("train_voc", "train"), ("val", "val"), ("trainval", "trainval")):
         if of_list in names:
-            pairs[split] = chosen(
-                lists / f"{of_list}.txt", names[of_list], labels, lambda name: own / f"{name}.png"
+            pairs[split] = pairs_of(
+                names[of_list],
+                labels=labels,
+                origin=lists / f"{of_list}.txt",
+                label_path=lambda name: folder / f"{name}.png",
             )
-    if "test" in names:
-        here = [(images[name], None) for name in names["test"] if name in images]
-        # The list may be here without the pictures of VOC2012test.tar.
-        if here:
-            pairs["test"] = here
+    # The list may be here without the images of VOC2012test.tar.
+    if test := [(images[name], None) for name in names.get("test", ()) if name in images]:
+        pairs["test"] = test
     return PublishedSet(
         entry,
         home,
@@ -67,34 +56,31 @@ def _voc2012(entry, root, *, complete, sbd=None):
 
 
 def _augmented(entry, home, names, labels, sbd):
-    """(list, names, labels, where a label belongs) of the 10,582, or None without SBD."""
-    ready = _first(home / "SegmentationClassAug")
+    """Returns the arguments of `listed_pairs` for the 10,582 examples; None without SBD."""
+    ready = first_existing(home / "SegmentationClassAug")
     lists = home / "ImageSets" / "Segmentation"
     release = None
     if sbd is not None:
-        release = _home(entry, Path(sbd), "dataset/cls", "benchmark_RELEASE")
+        release = find_home(entry, Path(sbd), "dataset/cls", "benchmark_RELEASE")
     elif ready is None:
-        release = _first(
+        release = first_existing(
             *(folder / "benchmark_RELEASE" for folder in (home, *list(home.parents)[:2])),
             home.parent / "VOCaug",
         )
     if release is None and ready is None:
         return None
-    if release is None:
-        extra, folder, suffix = by_stem(ready, (".png",)), ready, ".png"
-    else:
-        folder, suffix = release / "dataset" / "cls", ".mat"
-        extra = by_stem(folder, (suffix,))
-    listed = _first(lists / "trainaug.txt", lists / "train_aug.txt")
-    if listed is not None:
-        chosen = _listed(listed)
-    else:
-        # As mmsegmentation's voc_aug.py: everything that has a label and isn't in VOC's val.
-        listed = folder
-        chosen = sorted((set(names.get("train", ())) | set(extra)) - set(names.get("val", ())))
-    # VOC's own labels where there are any; they have the void border that SBD's lack.
-    merged = {**extra, **{n: labels[n] for n in names.get("train", ()) if n in labels}}
-    return listed, chosen, merged, lambda name: folder / f"{name}{suffix}"
+    folder, suffix = (ready, ".png") if release is None else (release / "dataset" / "cls", ".mat")
+    extra = by_stem(folder, (suffix,))
+    listed = first_existing(lists / "trainaug.txt", lists / "train_aug.txt")
+    train, val = names.get("train", ()), names.get("val", ())
+    return {
+        "origin": listed or folder,
+        # Without a list, as mmsegmentation's voc_aug.py: all that has a label and isn't in val.
+        "names": listed_names(listed) if listed else sorted({*train, *extra} - set(val)),
+        # VOC's own labels if there are any: they have the void borders that SBD's lack.
+        "labels": {**extra, **{name: labels[name] for name in train if name in labels}},
+        "label_path": lambda name: folder / f"{name}{suffix}",
+    }
 
 
 def _read_voc(path):
@@ -105,7 +91,7 @@ VOC2012 = DataSet(
     key="voc2012",
     title="PASCAL VOC 2012",
     summary="21 classes, one of them background; train is the augmented one (SBD)",
-    open=_voc2012,
+    opener=_voc2012,
     counts={
         "train": 10_582,
         "train_voc": 1_464,

@@ -18,7 +18,7 @@ def many():
 
 
 def forced(seed, surface, skyline, image_size=(128, 128)):
-    image, mask = scenes._compose(seed, image_size=image_size, surface=surface, skyline=skyline)
+    image, mask = generated.compose(seed, image_size=image_size, surface=surface, skyline=skyline)
     return image.astype(int), mask
 
 

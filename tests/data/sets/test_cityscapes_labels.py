@@ -30,5 +30,7 @@ def test_label_ids():
     assert label_ids(classes).tolist() == [[7, 33, 0], [26, 23, 8]]
     assert label_ids(classes.astype(np.uint8)).dtype == np.uint8
     for wrong in (19, -1, 254):
-        with pytest.raises(ValueError, match=rf"value {wrong} is no class of Cityscapes \(0 to 18"):
+        with pytest.raises(
+            ValueError, match=rf"value {wrong} isn't a class of Cityscapes \(0 to 18"
+        ):
             label_ids(np.array([0, wrong]))

@@ -125,7 +125,8 @@ def test_more_examples_than_published_have_another_cause(make, monkeypatch):
     few = dataclasses.replace(SETS["ade20k"], counts={"train": 1, "val": 2})
     monkeypatch.setitem(SETS, "ade20k", few)
     with pytest.raises(
-        ValueError, match="train has 3 examples instead of 1; files of another set or version"
+        ValueError,
+        match="train has 3 examples instead of 1; it contains files of another data set or version",
     ):
         load("ade20k", root=make("ade20k"))
 
@@ -136,7 +137,7 @@ def test_a_label_value_of_another_set_is_named(make):
     miniatures.save(path, np.full(SIZE, 151, np.uint8))
     source = load("ade20k", root=root, complete=False)
     with pytest.raises(
-        ValueError, match=rf"{path}: label value 151 is none of ADE20K .*\(0 to 150\)"
+        ValueError, match=rf"{path}: label value 151 doesn't occur in ADE20K .*\(0 to 150\)"
     ):
         source.check(progress=False)
     assert source.check(progress=False, skip=True) == 4
@@ -212,7 +213,7 @@ def test_cityscapes_has_instance_ids(make):
     np.testing.assert_array_equal(instances, np.where(ids == 26, 26_001, ids))
     # As in the mask: label id = instance id // 1000 where there are instances.
     assert set(source.example("val", 1)[1][instances == 26_001]) == {13}
-    with pytest.raises(ValueError, match=r"'test' of Cityscapes .* has no labels of instances"):
+    with pytest.raises(ValueError, match=r"'test' of Cityscapes .* has no instance labels"):
         source.instances("test", 0)
     with pytest.raises(ValueError, match=r"gtCoarse_instanceIds.png: no such file; unpack"):
         source.instances("train_extra", 0)
@@ -230,7 +231,7 @@ def test_cityscapes_takes_train_ids_too(make):
     np.testing.assert_array_equal(source.example("train", 2)[1], expected_mask("cityscapes"))
     np.testing.assert_array_equal(source.example("val", 0)[1], expected_mask("cityscapes"))
     miniatures.save(source.paths("train")[0][1], np.full(SIZE, 33, np.uint8))
-    with pytest.raises(ValueError, match=r"labelTrainIds.png: label value 33 is no trainId"):
+    with pytest.raises(ValueError, match=r"labelTrainIds.png: label value 33 isn't a trainId"):
         source.example("train", 0)
 
 
@@ -300,7 +301,7 @@ def test_coco_segments_that_are_not_listed_are_named(make):
     assert source.check("val", progress=False, skip=True) == 1
     listing = root / "annotations" / "panoptic_train2017.json"
     listing.write_text(json.dumps({"annotations": []}))
-    with pytest.raises(ValueError, match=r"panoptic_train2017.json doesn't know this file"):
+    with pytest.raises(ValueError, match=r"panoptic_train2017.json doesn't list this file"):
         source.example("train", 0)
     listing.write_text("{")
     with pytest.raises(ValueError, match=r"panoptic_train2017.json: can't be read"):
