@@ -26,7 +26,6 @@ from keras_psp.beam.storage import absolute, matches, read_bytes, sweep, write_b
 from keras_psp.data.pairs import ImagePairs
 from keras_psp.progress import bar_console
 from keras_psp.resume import check_settings
-from keras_psp.resume import check_settings
 
 # "DirectRunner" would first try to download a binary of Prism.
 _LOCAL = "FnApiRunner"

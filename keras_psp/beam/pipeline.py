@@ -1,4 +1,4 @@
-"""The graph of a job, from its images to the final files."""
+"""The Beam graph of a job, from its images to the final files."""
 
 import io
 import json
@@ -19,11 +19,16 @@ from keras_psp.beam.handler import Failure, ModelFacts, SegmentationHandler
 from keras_psp.beam.sources import Failed, Item
 from keras_psp.beam.storage import matches, write_bytes
 from keras_psp.data.pairs import ImagePairs
-from keras_psp.metrics.confusion import per_class_iou
+from keras_psp.metrics.confusion import (
+    add_cells,
+    confusion_matrix,
+    nonzero_cells,
+    per_class_iou,
+)
 
-# Images of many sizes wait for their batch to be full; no more of them than this many batches.
+# Images of one size wait until their batch is full; in all, at most this many batches wait.
 _WAITING_BATCHES = 8
-# Of images that have one name each is told so many of the others.
+# An error about images with the same name lists at most this many of them.
 _NAMED_ORIGINS = 4
 
 
@@ -40,19 +45,19 @@ def build(
     batch_size: int,
     progress: str | None,
 ) -> None:
-    """Add everything to the pipeline.
+    """Adds all steps of a job to an empty pipeline.
 
     Args:
-        pipeline: empty.
-        source: of the images, settled.
-        handler: predicts.
-        facts: of the network.
-        output: folder, absolute.
+        pipeline: the pipeline.
+        source: the images, with absolute paths.
+        handler: predicts the classes.
+        facts: describes the network.
+        output: absolute path of the folder for results.
         format: one of `results.FORMATS`.
-        shards: number of TFRecord files at the end.
-        values: of the labels; None where there is nothing to evaluate.
-        batch_size: images at a time.
-        progress: a local file that grows by a byte an image.
+        shards: number of final TFRecord files.
+        values: maps the values in label files to classes; None without labels.
+        batch_size: images per batch.
+        progress: a local file that grows by one byte per image, or None.
     """
     store = results.store(format, output)
     written = (
@@ -66,11 +71,11 @@ def build(
     done = written | "WrittenOrigins" >> beam.Map(lambda pair: (pair[0], pair[1].origin))
     items = source.items(pipeline, output)
     if isinstance(source, sources.TFRecords):
-        # The files are read twice, as otherwise all images were kept until the last name is known.
+        # Reads the files twice: otherwise every image would wait until the last name is known.
         names = source.names(pipeline, output) | "OneName" >> beam.GroupByKey()
         shared = names | "Shared" >> beam.FlatMap(_shared)
     else:
-        # Also spreads the images over the workers.
+        # Also distributes the images to the workers.
         items = items | "OneName" >> beam.GroupByKey() | "Unique" >> beam.FlatMap(_unique)
         shared = pipeline | "Shared" >> beam.Create([], reshuffle=False)
     pending = items | "Pending" >> beam.ParDo(
@@ -105,7 +110,7 @@ def build(
         made = (
             (
                 chosen | "ToShard" >> beam.Map(_to_shard, shards),
-                # A shard may be empty, yet is there.
+                # Creates empty shards as well.
                 pipeline | "Shards" >> beam.Create([(index, None) for index in range(shards)]),
             )
             | "AllShards" >> beam.Flatten()
@@ -121,81 +126,83 @@ def build(
 
 
 def _unique(pair) -> Iterable[Item | Failed]:
-    """One item of a name; where different images have one name, none of them."""
-    name, items = pair
-    found = sorted(set(items))
-    if len(found) == 1:
-        yield found[0]
+    """Yields the item of a name, or a failure for each of several different items."""
+    _, group = pair
+    items = sorted(set(group))
+    if len(items) == 1:
+        yield items[0]
         return
-    origins = [item.origin for item in found[:_NAMED_ORIGINS]]
-    for item in found:
-        yield _ambiguous(item, origins, len(found))
+    origins = [item.origin for item in items[:_NAMED_ORIGINS]]
+    for item in items:
+        yield _ambiguous(item, origins, len(items))
 
 
 def _shared(pair):
-    """Of (name, origins) the first few and their number, where there are several."""
-    name, found = pair
-    origins = sorted(set(found))
+    """Yields (name, (first origins, number of origins)) if a name has several."""
+    name, group = pair
+    origins = sorted(set(group))
     if len(origins) > 1:
         yield name, (origins[:_NAMED_ORIGINS], len(origins))
 
 
 def _ambiguous(item, origins, count):
-    """That an item has the name of others, of all of which these are the first."""
+    """Returns a failure for an item whose name is that of `count` images, some given."""
     others = [origin for origin in origins if origin != item.origin]
     more = count - 1 - len(others)
-    told = ", ".join(others) + (f" and {more} more" if more else "")
-    return Failed(
-        item.name,
-        item.origin,
-        f"{item.origin}: its result would have the name of {told}'s; rename one of them.",
-    )
+    listed = ", ".join(others) + (f" and {more} more" if more else "")
+    return _failed(item, f"its result would have the same name as that of {listed}; rename one.")
+
+
+def _failed(item, reason):
+    return Failed(item.name, item.origin, f"{item.origin}: {reason}")
 
 
 class _Pending(beam.DoFn):
-    """Images that no earlier start has predicted."""
+    """Selects the images that no earlier run has predicted."""
 
     def process(self, item, done, shared):
+        origins = set() if isinstance(item, Failed) else set(done[item.name])
         if isinstance(item, Failed):
-            yield beam.pvalue.TaggedOutput("failed", item)
-            return
-        if sources.unsafe(item.name):
-            reason = f"{item.origin}: {item.name!r} is no name for a result; give another."
-            yield beam.pvalue.TaggedOutput("failed", Failed(item.name, item.origin, reason))
-            return
-        for origins, count in shared[item.name]:
-            yield beam.pvalue.TaggedOutput("failed", _ambiguous(item, origins, count))
-            return
-        origins = set(done[item.name])
-        if not origins:
+            failed = item
+        elif sources.unsafe(item.name):
+            failed = _failed(item, f"{item.name!r} can't be the name of a result; choose another.")
+        elif ambiguous := list(shared[item.name]):
+            failed = _ambiguous(item, *ambiguous[0])
+        elif not origins:
             yield item
+            return
         elif item.origin in origins:
             yield beam.pvalue.TaggedOutput("kept", (item.name, True))
+            return
         else:
-            reason = (
-                f"{item.origin}: the result of its name is that of {min(origins)}; rename one of "
-                "them, or choose another output."
+            failed = _failed(
+                item,
+                f"the result of this name belongs to {min(origins)}; rename one of them, or "
+                "choose another output.",
             )
-            yield beam.pvalue.TaggedOutput("failed", Failed(item.name, item.origin, reason))
+        yield beam.pvalue.TaggedOutput("failed", failed)
 
 
 class _Load(beam.DoFn):
+    """Reads an image and its label."""
+
     def __init__(self, values, progress):
         self.values = values
         self.progress = progress
 
     def process(self, item):
-        found = sources.load(item, self.values)
-        if isinstance(found, Failure):
+        try:
+            image, label = sources.load(item, self.values)
+        except ValueError as error:
             tick(self.progress)
-            yield beam.pvalue.TaggedOutput("failed", Failed(item.name, item.origin, found.reason))
+            failed = Failed(item.name, item.origin, str(error))
+            yield beam.pvalue.TaggedOutput("failed", failed)
         else:
-            image, label = found
             yield (item.name, item.origin, label), image
 
 
 class _OneSize(beam.DoFn):
-    """Batches of images of one size, across the bundle."""
+    """Batches the images of a bundle by size."""
 
     def __init__(self, batch_size):
         self.batch_size = batch_size
@@ -220,6 +227,8 @@ class _OneSize(beam.DoFn):
 
 
 class _Write(beam.DoFn):
+    """Writes results and counts the pixels of their confusion matrices."""
+
     def __init__(self, format, output, num_classes, ignore_class, progress):
         self.format = format
         self.output = output
@@ -239,7 +248,10 @@ class _Write(beam.DoFn):
             return
         cells: tuple[int, ...] = ()
         if label is not None:
-            cells = results.confusion_cells(label, classes, self.num_classes, self.ignore_class)
+            confusion = confusion_matrix(
+                label, classes, self.num_classes, ignore_class=self.ignore_class
+            )
+            cells = tuple(nonzero_cells(confusion).ravel().tolist())
         try:
             yield from self.store.add(name, origin, classes, cells)
         except results.BadName as error:
@@ -256,15 +268,15 @@ def _at_the_end(value):
 
 
 def _once(pair):
-    """One record of a name, of what was written before and now."""
+    """Returns at most one of a name's new and earlier records."""
     _, groups = pair
-    found = list(groups["new"]) + (list(groups["written"]) if list(groups["kept"]) else [])
-    # A bundle that was tried again, or a kill between two files, leaves a result twice.
-    return sorted(found)[:1]
+    named = list(groups["new"]) + (list(groups["written"]) if list(groups["kept"]) else [])
+    # A retried bundle, or a kill between two files, leaves a result twice.
+    return sorted(named)[:1]
 
 
 class _Sum(beam.CombineFn):
-    """The sum of confusion matrices, (num_classes, num_classes) int64."""
+    """Adds up confusion matrices, (num_classes, num_classes) int64."""
 
     def __init__(self, num_classes):
         self.num_classes = num_classes
@@ -273,8 +285,7 @@ class _Sum(beam.CombineFn):
         return np.zeros((self.num_classes, self.num_classes), np.int64)
 
     def add_input(self, accumulator, record):
-        labels, classes, counts = np.reshape(record.cells, (-1, 3)).astype(np.int64).T
-        np.add.at(accumulator, (labels, classes), counts)
+        add_cells(accumulator, record.cells)
         return accumulator
 
     def merge_accumulators(self, accumulators):
@@ -285,7 +296,7 @@ class _Sum(beam.CombineFn):
 
 
 def _to_shard(record, shards):
-    # crc32, since Python's own hash differs from process to process.
+    # Python's hash() differs between processes.
     return zlib.crc32(record.file.encode()) % shards, (record.file, record.name)
 
 
@@ -300,19 +311,21 @@ def _write_shard(pair, output, shards):
 
 
 def _finish(output, facts, values, count, confusion, failed, made=()):
-    """The final files, that of all numbers last."""
-    if made:
-        # Those of a start with another number of shards hold the same images.
-        current = {path.rpartition("/")[2] for path in made}
-        shards = matches(f"{output}/{results.SHARDS}")
-        old = [path for path in shards if path.rpartition("/")[2] not in current]
-        if old:
-            FileSystems.delete(old)
+    """Writes the final files, summary.json last."""
+    # Shards of an earlier run with another number of shards hold the same images.
+    current = {path.rpartition("/")[2] for path in made}
+    old = [
+        path
+        for path in (matches(f"{output}/{results.SHARDS}") if made else ())
+        if path.rpartition("/")[2] not in current
+    ]
+    if old:
+        FileSystems.delete(old)
     failures = sorted(set(failed))
-    lines = [
+    lines = (
         json.dumps({"name": name, "image": origin, "reason": reason})
         for name, origin, reason in failures
-    ]
+    )
     write_bytes(f"{output}/failed.jsonl", "".join(f"{line}\n" for line in lines).encode())
     summary: dict[str, Any] = {"images": count, "failed": len(failures)}
     if values is not None:
@@ -332,14 +345,11 @@ def _finish(output, facts, values, count, confusion, failed, made=()):
         write_bytes(f"{output}/confusion.json", json.dumps(table).encode() + b"\n")
         summary["mean_iou"] = table["mean_iou"]
     write_bytes(f"{output}/summary.json", json.dumps(summary).encode() + b"\n")
-    return summary["images"]
+    return count
 
 
 def tick(progress: str | None) -> None:
-    """One image more; appending a byte is safe among processes."""
+    """Appends one byte per image, which is safe between processes."""
     if progress is not None and os.path.exists(progress):
-        handle = os.open(progress, os.O_WRONLY | os.O_APPEND)
-        try:
-            os.write(handle, b".")
-        finally:
-            os.close(handle)
+        with open(progress, "ab", buffering=0) as file:
+            file.write(b".")

@@ -1,15 +1,15 @@
-"""TFRecord files of tf.train.Example, read and written on any of Beam's file systems.
+"""TFRecord files of tf.train.Example, on any of Beam's file systems.
 
-Input, the names that DeepLab's converters and tensorflow-datasets' exports use:
+Input, with the feature names of DeepLab's converters and of tensorflow-datasets' exports:
 
-    image/encoded                     a JPEG, PNG, BMP or WebP file's bytes
-    image/filename                    its name; folders by "/"
+    image/encoded                     bytes of a JPEG, PNG, BMP or WebP file
+    image/filename                    its name; folders are separated by "/"
     image/segmentation/class/encoded  for evaluation, a PNG of class indices
 
 Output:
 
     image/filename                    the name, without suffix
-    image/origin                      where the image came from
+    image/origin                      path of the image
     image/height, image/width         pixels
     image/segmentation/class/encoded  a PNG of class indices
     image/segmentation/class/format   "png"
@@ -30,10 +30,10 @@ Features = dict[str, bytes | list[int]]
 
 
 def read_records(path: str) -> Iterator[bytes]:
-    """The records of a file, which may be compressed (.gz), in order.
+    """Yields the records of a file, which may be compressed (.gz), in order.
 
     Raises:
-        ValueError: where the file is cut or damaged; the records before were given.
+        ValueError: if the file is truncated or corrupt, after the records before that place.
     """
     with FileSystems.open(path, compression_type=CompressionTypes.AUTO) as file:
         number = 0
@@ -46,13 +46,13 @@ def read_records(path: str) -> Iterator[bytes]:
                     yield data
                     continue
             raise ValueError(
-                f"{path}: record {number} is cut or damaged; write the file again. The records "
-                "after it weren't read."
+                f"{path}: record {number} is truncated or corrupt; write the file again. The "
+                "records after it were not read."
             )
 
 
 def to_bytes(records: Iterable[bytes]) -> bytes:
-    """The bytes of a file that holds the records."""
+    """Returns the content of a file with these records."""
     parts = []
     for data in records:
         length = struct.pack("<Q", len(data))
@@ -69,28 +69,28 @@ def _checksum(data):
 
 
 def parse(record: bytes) -> Features:
-    """The features of a serialised tf.train.Example; of lists of bytes the first entry.
+    """Reads a serialized tf.train.Example; of a list of bytes, only the first entry.
 
     Raises:
-        ValueError: where it is no tf.train.Example.
+        ValueError: if the record is not a tf.train.Example.
     """
     import tensorflow as tf
 
     try:
-        features = tf.train.Example.FromString(record).features.feature
-    except Exception as error:  # protobuf's own, of one kind or another
-        raise ValueError(f"no tf.train.Example ({error}); write the record again.") from error
-    found: Features = {}
-    for name, feature in features.items():
+        example = tf.train.Example.FromString(record).features.feature
+    except Exception as error:  # depends on the implementation of protobuf
+        raise ValueError(f"not a tf.train.Example ({error}); write the record again.") from error
+    features: Features = {}
+    for name, feature in example.items():
         if feature.bytes_list.value:
-            found[name] = feature.bytes_list.value[0]
+            features[name] = feature.bytes_list.value[0]
         elif feature.int64_list.value:
-            found[name] = list(feature.int64_list.value)
-    return found
+            features[name] = list(feature.int64_list.value)
+    return features
 
 
-def serialized(features: Features) -> bytes:
-    """A tf.train.Example of bytes and lists of integers."""
+def serialize(features: Features) -> bytes:
+    """Returns a serialized tf.train.Example."""
     import tensorflow as tf
 
     def feature(value):
@@ -98,7 +98,7 @@ def serialized(features: Features) -> bytes:
             return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
         return tf.train.Feature(int64_list=tf.train.Int64List(value=value))
 
-    given = {name: feature(value) for name, value in features.items()}
-    return tf.train.Example(features=tf.train.Features(feature=given)).SerializeToString(
+    wrapped = {name: feature(value) for name, value in features.items()}
+    return tf.train.Example(features=tf.train.Features(feature=wrapped)).SerializeToString(
         deterministic=True
     )

@@ -1,4 +1,4 @@
-"""The results of a job: one whole file for each image, or for a few, before the final ones."""
+"""Results of a job before the final files: one file per image, or per group of images."""
 
 import errno
 import fnmatch
@@ -18,18 +18,19 @@ from keras_psp.beam.storage import read_bytes, write_bytes
 
 FORMATS = ("png", "tfrecord")
 SHARDS = "classes-*-of-*.tfrecord"
-# A kill costs the results since the last file; a file has this many, or those of so long.
+# A kill loses the results since the last part file; a new one is written after this many
+# images or seconds.
 _PART_IMAGES, _PART_SECONDS = 64, 10.0
 _TEXT = "keras_psp"
 
 
 class Record(NamedTuple):
-    """What is known of an image that was predicted.
+    """A predicted image.
 
     Attributes:
-        name, origin: as of its `Item`.
-        cells: (label, class, pixels) triples in one tuple; empty without labels.
-        file: where the result lies.
+        name, origin: as in its `Item`.
+        cells: (label, class, pixels) triples, flat; empty without labels.
+        file: path of the result.
     """
 
     name: str
@@ -38,26 +39,14 @@ class Record(NamedTuple):
     file: str
 
 
-def confusion_cells(
-    label: np.ndarray, classes: np.ndarray, num_classes: int, ignore_class: int
-) -> tuple[int, ...]:
-    """The entries of one image's confusion matrix that aren't 0, as (label, class, pixels)."""
-    counted = label != ignore_class
-    cells = label[counted].astype(np.int64) * num_classes + classes[counted]
-    counts = np.bincount(cells, minlength=1)
-    (found,) = np.nonzero(counts)
-    triples = np.stack([found // num_classes, found % num_classes, counts[found]], axis=1)
-    return tuple(triples.ravel().tolist())
-
-
 class BadName(ValueError):
-    """An image's name that no result can have."""
+    """An image's name that can't be the name of a result."""
 
 
 class PNGs:
-    """A PNG of class indices for each image, at classes/NAME.png.
+    """Writes a PNG of class indices per image, at classes/NAME.png.
 
-    The confusion counts stand in a text of the same file, so that both are there or neither.
+    The confusion counts are a text chunk of the same file, so that both exist or neither.
     """
 
     pattern = "classes/**.png"
@@ -65,11 +54,13 @@ class PNGs:
     def __init__(self, output: str):
         self.output = output
 
-    def add(self, name: str, origin: str, classes: np.ndarray, cells: tuple[int, ...]):
-        """Write a result; the Records of those that are written.
+    def add(
+        self, name: str, origin: str, classes: np.ndarray, cells: tuple[int, ...]
+    ) -> list[Record]:
+        """Writes a result and returns its record.
 
         Raises:
-            BadName: where it is too long.
+            BadName: if the name is too long.
         """
         file = f"{self.output}/classes/{name}.png"
         info = PngInfo()
@@ -80,72 +71,73 @@ class PNGs:
             if error.errno != errno.ENAMETOOLONG:
                 raise
             raise BadName(
-                f"{origin}: its result's name, {name}.png, is too long for the file system; "
+                f"{origin}: the name of its result, {name}.png, is too long for the file system; "
                 "shorten it."
             ) from error
         return [Record(name, origin, cells, file)]
 
     def flush(self) -> list[Record]:
-        """Write what was kept back; the Records of it."""
+        """Returns no records, since every result is written at once."""
         return []
 
     def read(self, file: str) -> Iterator[Record]:
-        """The Records of a file that an earlier start wrote."""
-        with Image.open(io.BytesIO(read_bytes(file))) as picture:
-            text = picture.info.get(_TEXT)
+        """Yields the record of a file that an earlier run wrote."""
+        with Image.open(io.BytesIO(read_bytes(file))) as image:
+            text = image.info.get(_TEXT)
         if text is None:
             raise ValueError(f"{file} wasn't written by this job; remove it.")
-        found = json.loads(text)
+        content = json.loads(text)
         name = file.removeprefix(f"{self.output}/classes/").removesuffix(".png")
-        yield Record(name, found["origin"], tuple(found["confusion"]), file)
+        yield Record(name, content["origin"], tuple(content["confusion"]), file)
 
 
 class TFRecordParts:
-    """Files of the results of some images each, in parts/, of which shards are made at the end."""
+    """Writes files of several results each to parts/, from which the shards are made."""
 
     pattern = "parts/*.tfrecord"
 
     def __init__(self, output: str):
         self.output = output
-        self._kept: list[tuple[str, str, tuple[int, ...], bytes]] = []
+        self._waiting: list[tuple[str, str, tuple[int, ...], bytes]] = []
         self._since = 0.0
 
-    def add(self, name: str, origin: str, classes: np.ndarray, cells: tuple[int, ...]):
-        """Keep a result, and write a file now and then; the Records of what it holds."""
-        if not self._kept:
+    def add(
+        self, name: str, origin: str, classes: np.ndarray, cells: tuple[int, ...]
+    ) -> list[Record]:
+        """Keeps a result until the next file is written, and returns that file's records."""
+        if not self._waiting:
             self._since = time.monotonic()
-        png = _png(classes)
         features: records.Features = {
             records.NAME: name.encode(),
             records.ORIGIN: origin.encode(),
             records.HEIGHT: [classes.shape[0]],
             records.WIDTH: [classes.shape[1]],
-            records.LABEL: png,
+            records.LABEL: _png(classes),
             records.LABEL_FORMAT: b"png",
             records.CONFUSION: list(cells),
         }
-        self._kept.append((name, origin, cells, records.serialized(features)))
-        full = len(self._kept) >= _PART_IMAGES
+        self._waiting.append((name, origin, cells, records.serialize(features)))
+        full = len(self._waiting) >= _PART_IMAGES
         return self.flush() if full or time.monotonic() - self._since > _PART_SECONDS else []
 
     def flush(self) -> list[Record]:
-        """Write what was kept back; the Records of it."""
-        if not self._kept:
+        """Writes the results that wait for a file, and returns their records."""
+        if not self._waiting:
             return []
-        kept, self._kept = self._kept, []
-        digest = hashlib.sha256("\n".join(origin for _, origin, _, _ in kept).encode())
+        waiting, self._waiting = self._waiting, []
+        digest = hashlib.sha256("\n".join(origin for _, origin, _, _ in waiting).encode())
         file = f"{self.output}/parts/{digest.hexdigest()[:24]}.tfrecord"
-        write_bytes(file, records.to_bytes(data for _, _, _, data in kept))
-        return [Record(name, origin, cells, file) for name, origin, cells, _ in kept]
+        write_bytes(file, records.to_bytes(data for _, _, _, data in waiting))
+        return [Record(name, origin, cells, file) for name, origin, cells, _ in waiting]
 
     def read(self, file: str) -> Iterator[Record]:
-        """The Records of a file that an earlier start wrote."""
+        """Yields the records of a file that an earlier run wrote."""
         for data in records.read_records(file):
             yield _record(records.parse(data), file)
 
 
 def shard(parts: Sequence[tuple[str, Sequence[str]]]) -> Iterator[bytes]:
-    """Of (file, names) the results with these names, each once."""
+    """Yields the results with the given names from (file, names) pairs, each name once."""
     for file, names in sorted(parts):
         wanted = set(names)
         for data in records.read_records(file):
@@ -156,7 +148,7 @@ def shard(parts: Sequence[tuple[str, Sequence[str]]]) -> Iterator[bytes]:
 
 
 def is_result(path: str, output: str) -> bool:
-    """Whether the path is one that a job writes its results to; a source's pattern may fit it."""
+    """Returns whether a job writes to this path, which a source's pattern may match as well."""
     inner = path.removeprefix(f"{output}/")
     return inner != path and any(
         fnmatch.fnmatchcase(inner, pattern)
@@ -164,9 +156,9 @@ def is_result(path: str, output: str) -> bool:
     )
 
 
-def store(kind: str, output: str) -> PNGs | TFRecordParts:
-    """The store of one of `FORMATS`."""
-    return PNGs(output) if kind == "png" else TFRecordParts(output)
+def store(format: str, output: str) -> PNGs | TFRecordParts:
+    """Returns the writer for one of `FORMATS`."""
+    return PNGs(output) if format == "png" else TFRecordParts(output)
 
 
 def _record(features, file):

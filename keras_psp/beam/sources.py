@@ -1,4 +1,4 @@
-"""Where a job's images and labels come from."""
+"""Sources of a job's images and labels."""
 
 import dataclasses
 import io
@@ -6,28 +6,28 @@ import itertools
 import os
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import apache_beam as beam
 import numpy as np
 
 from keras_psp.beam import records
-from keras_psp.beam.handler import Failure
 from keras_psp.beam.results import is_result
 from keras_psp.beam.storage import absolute, matches, read_bytes
 from keras_psp.data.images import MAX_PIXELS, read_input_image, source_name
 from keras_psp.data.label_files import IMAGE_SUFFIXES, read_mask, read_training_image
+from keras_psp.data.lists import parse_list
 from keras_psp.data.pairs import ImagePairs
 
 
 class Item(NamedTuple):
-    """One image before it is read.
+    """An image that hasn't been read yet, or a record of a TFRecord file.
 
     Attributes:
-        name: of its results: the path below the root, without suffix.
+        name: name of the result: the path relative to the root, without suffix.
         origin: path of the image, or of its TFRecord file and "#number".
         label: path of the label, or None.
-        data: (image, label) as bytes where they were read already.
+        data: image and label as bytes, for a record.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Item(NamedTuple):
 
 
 class Failed(NamedTuple):
-    """An image without a result, for the dead-letter file."""
+    """An image without a result, for failed.jsonl."""
 
     name: str
     origin: str
@@ -46,110 +46,105 @@ class Failed(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class ImageFiles:
-    """Image files that match patterns, the job's own results left out.
-
-        ImageFiles("ade/images/val/**.jpg", labels=[("images/", "annotations/"), (".jpg", ".png")])
+    """Image files that match patterns, except the job's own results.
 
     Args:
-        patterns: one or several; `*` within a folder, `**` also across folders; local paths,
-            gs://, s3:// or whatever Beam has a file system for.
-        labels: how a label's path is made of its image's: (old, new) replacements, each of
-            the last `old` in the path. Empty for no labels.
-        root: folder that the results' names are relative to; by default the one in which
-            every pattern begins.
+        patterns: one or several. `*` matches within a folder, `**` across folders. Paths are
+            local or on any file system that Beam supports, e.g. gs:// or s3://.
+        labels: (old, new) replacements that turn the path of an image into that of its label;
+            each applies to the last `old` in the path. Empty for images without labels.
+        root: the names of the results are relative to this folder; by default the deepest one
+            that contains every pattern.
+
+    Example:
+        ImageFiles("ade/images/val/**.jpg", labels=[("images/", "annotations/"), (".jpg", ".png")])
     """
 
     patterns: str | Sequence[str]
     labels: Sequence[tuple[str, str]] = ()
     root: str | os.PathLike | None = None
 
-    def settled(self) -> "ImageFiles":
-        """The same with absolute paths."""
-        given = [self.patterns] if isinstance(self.patterns, str) else self.patterns
-        patterns = tuple(absolute(pattern) for pattern in given)
-        if not patterns:
-            raise ValueError("patterns is empty; give one, as 'photos/**.jpg'.")
+    def resolved(self) -> "ImageFiles":
+        """Returns the same source with absolute paths."""
+        patterns = _absolute(self.patterns, "photos/**.jpg")
         root = _folder_of(patterns) if self.root is None else absolute(self.root)
         labels = tuple((old, new) for old, new in self.labels)
-        for old, _ in labels:
-            if not old:
-                raise ValueError("labels replaces an empty text; give (old, new), as 'images/'.")
+        if not all(old for old, _ in labels):
+            raise ValueError(
+                "labels replaces an empty string; give (old, new), e.g. ('images/', 'labels/')."
+            )
         return ImageFiles(patterns, labels, root)
 
     @property
-    def labelled(self) -> bool:
+    def labeled(self) -> bool:
         """Whether there are labels."""
         return bool(self.labels)
 
     def count(self, output: str) -> int:
-        """Number of images now; not cheap for many."""
-        return len({path for pattern in self.patterns for path in _given(pattern, output)})
+        """Returns the current number of images; slow for many of them."""
+        return len({path for pattern in self.patterns for path in _images(pattern, output)})
 
-    def items(self, pipeline, output: str):
-        """(name, Item) of every image, several of a name possible."""
+    def items(self, pipeline: beam.Pipeline, output: str) -> beam.PCollection:
+        """Adds steps that give (name, Item) for each image; a name may occur twice."""
         return (
             pipeline
             | "ImagePatterns" >> beam.Create(list(self.patterns))
-            | "ImageFiles" >> beam.FlatMap(_given, output)
+            | "ImageFiles" >> beam.FlatMap(_images, output)
             | "NameImages" >> beam.Map(self.item)
         )
 
     def item(self, path: str) -> tuple[str, Item]:
-        """The item of an image's path, by name."""
+        """Returns the name and the item of an image."""
         name = result_name(path, self.root)
         return name, Item(name, path, label_path(path, self.labels) if self.labels else None)
 
 
 @dataclasses.dataclass(frozen=True)
 class ImageList:
-    """Images and labels that a text file lists, one `image label` a line, or `image`.
+    """Images that a text file lists, one `image label` or `image` per line.
 
-    As `keras_psp.data.FileList`: paths are relative to the root and separated by white space,
-    or by a tab if they have spaces in them.
+    The format is that of `keras_psp.data.FileList`.
 
     Args:
-        path: of the text file.
-        root: folder, local or not, that its paths are relative to, and the results' names.
+        path: the text file.
+        root: folder, local or not, that the listed paths and the names of the results are
+            relative to.
+
+    Example:
+        ImageList("ade/list/val.txt", root="ade")
     """
 
     path: str | os.PathLike
     root: str | os.PathLike
 
-    def settled(self) -> "ImageList":
-        """The same with absolute paths."""
+    def resolved(self) -> "ImageList":
+        """Returns the same source with absolute paths."""
         return ImageList(absolute(self.path), absolute(self.root))
 
     def pairs(self) -> list[tuple[str, str | None]]:
-        """Paths of images and labels."""
-        pairs: list[tuple[str, str | None]] = []
-        lines = read_bytes(os.fspath(self.path)).decode("utf-8-sig").splitlines()
-        for number, line in enumerate(lines, start=1):
-            fields = [f.strip() for f in line.split("\t")] if "\t" in line else line.split()
-            if not fields:
-                continue
-            paths = [f"{str(self.root).rstrip('/')}/{field.lstrip('/')}" for field in fields]
-            label = paths[1] if len(paths) == 2 else None
-            if len(paths) > 2 or (pairs and (label is None) != (pairs[0][1] is None)):
-                raise ValueError(
-                    f"{self.path}, line {number}: {line.strip()!r}; every line must be "
-                    "`image label`, or every line `image` (a tab between paths with spaces)."
-                )
-            pairs.append((paths[0], label))
-        if not pairs:
-            raise ValueError(f"{self.path}: lists nothing; write `image label` lines into it.")
-        return pairs
+        """Reads the list.
+
+        Raises:
+            ValueError: if the list is empty or a line has another form than the first.
+        """
+        text = read_bytes(os.fspath(self.path)).decode("utf-8-sig")
+        root = str(self.root).rstrip("/")
+        return [
+            (f"{root}/{image}", None if label is None else f"{root}/{label}")
+            for _, image, label in parse_list(text, self.path)
+        ]
 
     @property
-    def labelled(self) -> bool:
+    def labeled(self) -> bool:
         """Whether there are labels."""
         return self.pairs()[0][1] is not None
 
     def count(self, output: str) -> int:
-        """Number of images."""
+        """Returns the number of images."""
         return len(set(self.pairs()))
 
-    def items(self, pipeline, output: str):
-        """(name, Item) of every image, several of a name possible."""
+    def items(self, pipeline: beam.Pipeline, output: str) -> beam.PCollection:
+        """Adds steps that give (name, Item) for each image; a name may occur twice."""
         items = [
             Item(result_name(image, str(self.root)), image, label) for image, label in self.pairs()
         ]
@@ -158,70 +153,77 @@ class ImageList:
 
 @dataclasses.dataclass(frozen=True)
 class TFRecords:
-    """Images, and labels if wished, in TFRecord files of tf.train.Example.
+    """Images, optionally with labels, in TFRecord files of tf.train.Example.
 
-    Features: image/encoded (a file's bytes), image/filename (its name, which the results
-    get; no two records may have the same), and for labels image/segmentation/class/encoded
-    (a PNG of class indices).
+    The features are image/encoded (bytes of an image file), image/filename (its name, which the
+    result gets; names must be unique), and for labels image/segmentation/class/encoded (a PNG
+    of class indices).
 
     Args:
-        patterns: of the files, one or several.
-        labelled: whether to read labels and evaluate.
+        patterns: one or several, as in `ImageFiles`.
+        labeled: whether to read labels and evaluate.
+
+    Example:
+        TFRecords("ade/val-*.tfrecord", labeled=True)
     """
 
     patterns: str | Sequence[str]
-    labelled: bool = False
+    labeled: bool = False
 
-    def settled(self) -> "TFRecords":
-        """The same with absolute paths."""
-        given = [self.patterns] if isinstance(self.patterns, str) else self.patterns
-        if not given:
-            raise ValueError("patterns is empty; give one, as 'val-*.tfrecord'.")
-        return TFRecords(tuple(absolute(pattern) for pattern in given), self.labelled)
+    def resolved(self) -> "TFRecords":
+        """Returns the same source with absolute paths."""
+        return TFRecords(_absolute(self.patterns, "val-*.tfrecord"), self.labeled)
 
     def count(self, output: str) -> int | None:
-        """Not known before all was read; 0 where no file matches."""
-        return None if any(_given(pattern, output) for pattern in self.patterns) else 0
+        """Returns 0 if no file matches, otherwise None: the number isn't known in advance."""
+        return None if any(_images(pattern, output) for pattern in self.patterns) else 0
 
-    def items(self, pipeline, output: str):
-        """Item or Failed of every record."""
-        return (
-            pipeline
-            | "ImagePatterns" >> beam.Create(list(self.patterns))
-            | "ImageFiles" >> beam.FlatMap(_given, output)
-            | "FilesApart" >> beam.Reshuffle()
-            | "ReadImages" >> beam.FlatMap(record_items, self.labelled)
+    def items(self, pipeline: beam.Pipeline, output: str) -> beam.PCollection:
+        """Adds steps that give an Item or a Failed for each record."""
+        return self._files(pipeline, output, "Image") | "ReadImages" >> beam.FlatMap(
+            record_items, self.labeled
         )
 
-    def names(self, pipeline, output: str):
-        """(name, origin) of every record that has one."""
+    def names(self, pipeline: beam.Pipeline, output: str) -> beam.PCollection:
+        """Adds steps that give (name, origin) for each readable record."""
+        return self._files(pipeline, output, "Name") | "ReadNames" >> beam.FlatMap(
+            _record_names, self.labeled
+        )
+
+    def _files(self, pipeline, output, label):
         return (
             pipeline
-            | "NamePatterns" >> beam.Create(list(self.patterns))
-            | "NameFiles" >> beam.FlatMap(_given, output)
-            | "NameFilesApart" >> beam.Reshuffle()
-            | "ReadNames" >> beam.FlatMap(_record_names, self.labelled)
+            | f"{label}Patterns" >> beam.Create(list(self.patterns))
+            | f"{label}Files" >> beam.FlatMap(_images, output)
+            | f"{label}FilesShuffled" >> beam.Reshuffle()
         )
 
 
 Source = ImageFiles | ImageList | TFRecords
 
 
-def _given(pattern, output):
-    """What matches, without the results of the job's own earlier starts."""
+def _absolute(patterns, example):
+    patterns = [patterns] if isinstance(patterns, str) else patterns
+    if not patterns:
+        raise ValueError(f"patterns is empty; give one or more, e.g. {example!r}.")
+    return tuple(absolute(pattern) for pattern in patterns)
+
+
+def _images(pattern, output):
+    """Returns the matching files except the results of earlier runs of this job."""
     return [path for path in matches(pattern) if not is_result(path, output)]
 
 
 def _folder_of(patterns):
-    """The deepest folder in which all patterns begin."""
+    """Returns the deepest folder that contains all patterns."""
     folders = [re.split(r"[*?\[]", pattern, maxsplit=1)[0].split("/")[:-1] for pattern in patterns]
     levels = zip(*folders, strict=False)
     shared = itertools.takewhile(lambda names: len(set(names)) == 1, levels)
     return "/".join(names[0] for names in shared)
 
 
-def result_name(path: str, root: Any) -> str:
-    """The path below the root without an image's suffix, with "/" between folders."""
+def result_name(path: str, root: str | os.PathLike | None) -> str:
+    """Returns the path relative to the root, with "/" and without an image's suffix."""
     inner = path.removeprefix(str(root).rstrip("/") + "/") if root else path
     stem, suffix = os.path.splitext(inner)
     name = stem if suffix.lower() in (*IMAGE_SUFFIXES, ".tif", ".tiff", ".gif") else inner
@@ -229,53 +231,53 @@ def result_name(path: str, root: Any) -> str:
 
 
 def label_path(path: str, rules: Sequence[tuple[str, str]]) -> str | None:
-    """The label's path; None where a rule doesn't apply."""
+    """Returns the path of an image's label, or None if a rule doesn't apply."""
     for old, new in rules:
-        before, found, after = path.rpartition(old)
-        if not found:
+        before, separator, after = path.rpartition(old)
+        if not separator:
             return None
         path = before + new + after
     return path
 
 
-def record_items(path: str, labelled: bool) -> Iterator[Item | Failed]:
-    """The items of one TFRecord file, and a Failed for what of it can't be read."""
+def record_items(path: str, labeled: bool) -> Iterator[Item | Failed]:
+    """Yields the items of a TFRecord file, and a Failed for each that can't be read."""
     number = -1
     try:
         for number, record in enumerate(records.read_records(path)):
-            yield _record_item(f"{path}#{number}", record, labelled)
-    except Exception as error:  # of the file system, or a damaged record
+            yield _record_item(f"{path}#{number}", record, labeled)
+    except Exception as error:  # from the file system, or for a corrupt record
         yield Failed(f"{path}#{number + 1}", path, str(error).split("\n")[0])
 
 
-def _record_names(path, labelled):
-    for item in record_items(path, labelled):
+def _record_names(path, labeled):
+    for item in record_items(path, labeled):
         if isinstance(item, Item):
             yield item.name, item.origin
 
 
-def _record_item(origin, record, labelled):
+def _record_item(origin, record, labeled):
     try:
         features = records.parse(record)
     except ValueError as error:
         return Failed(origin, origin, f"{origin}: {error}")
-    image, filename = features.get(records.IMAGE), features.get(records.NAME)
-    label = features.get(records.LABEL) if labelled else None
-    needed = {records.IMAGE: image, records.NAME: filename}
-    for feature, value in (needed | ({records.LABEL: label} if labelled else {})).items():
-        if not isinstance(value, bytes):
-            return Failed(origin, origin, f"{origin}: has no {feature}; write the record again.")
-    name = result_name(filename.decode("utf-8", "replace"), "")
-    return Item(name, origin, None, (image, label))
+    for feature in (records.IMAGE, records.NAME, *[records.LABEL] * labeled):
+        if not isinstance(features.get(feature), bytes):
+            return Failed(
+                origin, origin, f"{origin}: {feature} is missing; write the record again."
+            )
+    name = result_name(features[records.NAME].decode("utf-8", "replace"), None)
+    label = features[records.LABEL] if labeled else None
+    return Item(name, origin, None, (features[records.IMAGE], label))
 
 
 def unsafe(name: str) -> bool:
-    """Whether results of the name would leave their folder, be taken for drafts, or be no files."""
+    """Returns whether a result of this name would be outside its folder, hidden, or invalid."""
     return "\0" in name or any(not part or part.startswith(".") for part in name.split("/"))
 
 
 class _NamedBytes(io.BytesIO):
-    """Bytes of a file whose messages name it, as those of its path would."""
+    """The content of a file, which error messages call by the file's path."""
 
     def __init__(self, data, name):
         super().__init__(data)
@@ -288,70 +290,62 @@ class _NamedBytes(io.BytesIO):
         return repr(self.name)
 
 
-def decode_image(data: bytes, origin: str) -> np.ndarray:
-    """An image file's bytes as (height, width, 3) uint8 RGB, as stored."""
-    return read_training_image(_NamedBytes(data, origin))  # type: ignore[arg-type]
+def decode_image(data: bytes, origin: str, *, as_stored: bool = True) -> np.ndarray:
+    """Decodes an image file.
 
+    Args:
+        data: content of the file.
+        origin: its path, for error messages.
+        as_stored: whether to read it as for training; otherwise as `read_input_image` does.
 
-def decode_photo(data: bytes, origin: str) -> np.ndarray:
-    """An image file's bytes as `read_input_image` sees them, (height, width, 3) uint8 RGB."""
+    Returns:
+        (height, width, 3) uint8, RGB.
+    """
+    if as_stored:
+        return read_training_image(_NamedBytes(data, origin))  # type: ignore[arg-type]
     try:
-        # Pillow's own limit, as for images with labels: a job has no argument to raise another.
+        # Pillow's own limit, as for images with labels; a job has no argument for another.
         return read_input_image(data, max_pixels=2 * MAX_PIXELS)
     except ValueError as error:
         raise ValueError(origin + str(error).removeprefix(source_name(data))) from error
 
 
 def decode_label(data: bytes, origin: str) -> np.ndarray:
-    """A label PNG's bytes as (height, width) uint8, its numbers."""
+    """Decodes a label PNG to (height, width) uint8."""
     return read_mask(_NamedBytes(data, origin))  # type: ignore[arg-type]
 
 
-def load(item: Item, values: ImagePairs | None) -> tuple[np.ndarray, np.ndarray | None] | Failure:
-    """The image and its mask of classes, or why there is none.
+def load(item: Item, values: ImagePairs | None) -> tuple[np.ndarray, np.ndarray | None]:
+    """Reads an image and its mask of classes.
 
-    With labels the image is as stored, as in training: a label fits the stored pixels. Without,
-    it is a photograph as the eye is meant to see it.
+    With labels, images are read as stored, as in training, since labels fit the stored pixels.
+    Without, they are read as they are meant to be seen, e.g. rotated by their EXIF orientation.
 
     Args:
-        item: what to read.
-        values: knows which label values there may be; None for no labels.
+        item: the image.
+        values: maps the values in label files to classes; None without labels.
+
+    Raises:
+        ValueError: if the image or its label can't be read, or they don't match.
     """
-    try:
-        image_data, label_data = item.data or (read_bytes(item.origin), None)
-        if not image_data:
-            raise ValueError(f"{item.origin}: the file is empty; replace it.")
-        if values is None:
-            return decode_photo(image_data, item.origin), None
-        image = decode_image(image_data, item.origin)
-        label_origin = item.label or item.origin
-        if label_data is None:
-            if item.label in (None, item.origin):
-                raise ValueError(
-                    f"{item.origin}: the rules for labels don't lead to another path; give such "
-                    "that fit all images, or other patterns."
-                )
-            label_data = read_bytes(label_origin)
-        label = decode_label(label_data, label_origin)
-        if label.shape != image.shape[:2]:
+    image_data, label_data = item.data or (read_bytes(item.origin), None)
+    if not image_data:
+        raise ValueError(f"{item.origin}: the file is empty; replace it.")
+    image = decode_image(image_data, item.origin, as_stored=values is not None)
+    if values is None:
+        return image, None
+    label_origin = item.label or item.origin
+    if label_data is None:
+        if item.label in (None, item.origin):
             raise ValueError(
-                f"{label_origin}: label is {label.shape[1]}x{label.shape[0]} but its image is "
-                f"{image.shape[1]}x{image.shape[0]}; labels must have their image's size."
+                f"{item.origin}: the replacements for labels don't lead to another path; choose "
+                "some that fit all images, or other patterns."
             )
-        return image, values.to_classes(label, label_origin)
-    except ValueError as error:
-        return Failure(str(error))
-
-
-__all__ = [
-    "Failed",
-    "ImageFiles",
-    "ImageList",
-    "Item",
-    "Source",
-    "TFRecords",
-    "label_path",
-    "load",
-    "result_name",
-    "unsafe",
-]
+        label_data = read_bytes(label_origin)
+    label = decode_label(label_data, label_origin)
+    if label.shape != image.shape[:2]:
+        raise ValueError(
+            f"{label_origin}: label is {label.shape[1]}x{label.shape[0]} but its image is "
+            f"{image.shape[1]}x{image.shape[0]}; labels must have their image's size."
+        )
+    return image, values.to_classes(label, label_origin)

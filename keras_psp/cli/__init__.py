@@ -33,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     bulk.add(commands)
     export.add(commands)
 
-    own, beam = bulk.without_beam_options(sys.argv[1:] if arguments is None else arguments)
+    own, beam = bulk.split_beam_options(sys.argv[1:] if arguments is None else arguments)
     options = parser.parse_args(own, argparse.Namespace(beam=beam))
     run = {
         "presets": _presets,

@@ -14,7 +14,7 @@ needs_beam = pytest.mark.skipif(
     reason="Apache Beam is not installed; extra 'beam'",
 )
 
-# A finder that knows no Apache Beam stands for an environment without it.
+# A finder that refuses Apache Beam simulates an environment without it.
 WITHOUT_BEAM = """
 import sys
 
@@ -32,22 +32,21 @@ sys.exit(main(["bulk", "--model", "best.keras", "--images", "*.jpg", "--output",
 """
 
 
-def test_without_beam_all_else_works_and_the_error_names_the_extra(tmp_path):
-    found = subprocess.run(
+def test_without_beam_other_commands_work_and_the_error_names_the_extra(tmp_path):
+    run = subprocess.run(
         [sys.executable, "-c", WITHOUT_BEAM], capture_output=True, text=True, cwd=tmp_path
     )
-    assert found.returncode == 1 and "loveda" in found.stdout
-    told = found.stderr.strip().splitlines()[-1]
-    assert told == (
+    assert run.returncode == 1 and "loveda" in run.stdout
+    assert run.stderr.strip().splitlines()[-1] == (
         "keras-psp: bulk prediction needs Apache Beam (No module named 'apache_beam'); "
         'pip install "keras-psp[beam]".'
     )
 
 
-def test_what_stands_after_two_dashes_is_beams():
+def test_arguments_after_two_dashes_are_for_beam():
     command = ["bulk", "--model=best.keras", "--", "--runner=FlinkRunner", "--labels=a=b"]
-    assert bulk.without_beam_options(command) == (command[:2], command[3:])
-    assert bulk.without_beam_options(["convert", "--", "-x"]) == (["convert", "--", "-x"], [])
+    assert bulk.split_beam_options(command) == (command[:2], command[3:])
+    assert bulk.split_beam_options(["convert", "--", "-x"]) == (["convert", "--", "-x"], [])
 
 
 @needs_beam
@@ -56,10 +55,10 @@ def test_evaluation_on_the_command_line(tmp_path, capsys):
     for kind in ("images", "labels"):
         (tmp_path / kind).mkdir()
         for index in range(3):
-            # As ADE20K has them: 1 to 3, and 0 is ignored.
+            # As in ADE20K: classes are 1 to 3, and 0 is ignored.
             values = rng.integers(0, 256, (48, 48, 3)) if kind == "images" else index
-            picture = np.full((48, 48, 3), values, np.uint8)
-            Image.fromarray(picture if kind == "images" else picture[..., 0]).save(
+            pixels = np.full((48, 48, 3), values, np.uint8)
+            Image.fromarray(pixels if kind == "images" else pixels[..., 0]).save(
                 tmp_path / kind / f"{index}.png"
             )
     model = keras_psp.PSPNet(
@@ -83,10 +82,11 @@ def test_evaluation_on_the_command_line(tmp_path, capsys):
     again = str(tmp_path / "again")
     assert main([again if word == str(tmp_path / "out") else word for word in command]) == 3
     err = capsys.readouterr().err
-    assert "no result for 1 more" in err and "failed.jsonl has the reasons" in err
+    assert "1 more images have no result; the reasons are in" in err
+    assert "failed.jsonl" in err
 
     (tmp_path / "third").mkdir()
-    (tmp_path / "third/classes").write_text("in the way")
+    (tmp_path / "third/classes").write_text("not a folder")
     third = str(tmp_path / "third")
     assert main([third if word == str(tmp_path / "out") else word for word in command]) == 1
     assert "keras-psp: Beam stopped: " in capsys.readouterr().err
@@ -95,18 +95,18 @@ def test_evaluation_on_the_command_line(tmp_path, capsys):
         (tmp_path / f"images/{index}.png").write_bytes(b"")
     none = str(tmp_path / "none")
     assert main([none if word == str(tmp_path / "out") else word for word in command]) == 1
-    assert "no result for 3 more" in capsys.readouterr().err
+    assert "3 more images have no result" in capsys.readouterr().err
 
 
 @needs_beam
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--list", "a.txt"], "--list needs --root"),
-        (["--list", "a.txt", "--labels", "a=b"], "--labels goes with --images"),
-        (["--images", "*.jpg", "--labelled"], "--labelled goes with --tfrecords"),
-        (["--tfrecords", "a", "--root", "b"], "--root doesn't go with --tfrecords"),
-        (["--images", "*.jpg", "--labels", "gt"], "--labels gt: a rule is OLD=NEW"),
+        (["--list", "a.txt"], "--list requires --root"),
+        (["--list", "a.txt", "--labels", "a=b"], "--labels requires --images"),
+        (["--images", "*.jpg", "--labeled"], "--labeled requires --tfrecords"),
+        (["--tfrecords", "a", "--root", "b"], "--root can't be used with --tfrecords"),
+        (["--images", "*.jpg", "--labels", "gt"], "--labels gt: expected OLD=NEW"),
         (
             ["--images", "*.jpg", "--multi-scale", "--scales", "1"],
             "--multi-scale sets the six scales and flip; leave out --scales.",

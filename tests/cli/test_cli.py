@@ -17,9 +17,9 @@ def test_convert(tmp_path, capsys):
     path = tmp_path / "iter_80000.pth"
     writers.write_torch(path, checkpoints.mmsegmentation(18, 3))
     assert main(["convert", str(path), "--align-corners", "true"]) == 0
-    out, told = capsys.readouterr()
+    out, err = capsys.readouterr()
     assert out.strip() == str(tmp_path / "iter_80000.keras")
-    assert "a PSPNet of mmsegmentation" in told
+    assert "a PSPNet of mmsegmentation" in err
     model = keras.models.load_model(tmp_path / "iter_80000.keras")
     assert (model.num_classes, model.align_corners) == (3, True)
     # What is there is replaced only where that is asked for.
@@ -43,5 +43,5 @@ def test_convert(tmp_path, capsys):
 )
 def test_errors_are_one_sentence(arguments, message, capsys):
     assert main(arguments) == 1
-    told = capsys.readouterr().err
-    assert message in told and "Traceback" not in told
+    err = capsys.readouterr().err
+    assert message in err and "Traceback" not in err

@@ -1,0 +1,77 @@
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+pytest.importorskip("apache_beam", reason="Apache Beam is not installed; extra 'beam'")
+
+import apache_beam
+import numpy as np
+from apache_beam.ml.inference.base import KeyedModelHandler, RunInference
+from apache_beam.testing.util import assert_that, equal_to
+
+from keras_psp import beam
+from keras_psp.beam import handler
+
+CLASSES = ("sky", "sea", "boat")
+
+
+def test_opens_a_network_on_another_file_system(network, bucket):
+    bucket.files["memory://bucket/a.keras"] = network.read_bytes()
+    assert handler.open_model("memory://bucket/a.keras").num_classes == 3
+    with pytest.raises(ValueError, match=r"memory://bucket/b\.keras: can't be read"):
+        handler.model_facts("memory://bucket/b.keras")
+
+
+def test_the_handler_in_another_pipeline(network, by_hand):
+    images = [np.full(shape, 150, np.uint8) for shape in ((6, 8, 3), (8, 6, 3), (6, 8, 3))]
+    with apache_beam.Pipeline(runner="FnApiRunner") as pipe:
+        shapes = (
+            pipe
+            | apache_beam.Create(list(enumerate(images)))
+            | RunInference(KeyedModelHandler(beam.SegmentationHandler(network)))
+            | apache_beam.Map(lambda pair: (pair[0], pair[1].inference.shape))
+        )
+        expected = [(index, image.shape[:2]) for index, image in enumerate(images)]
+        assert_that(shapes, equal_to(expected))
+
+
+def test_each_size_is_a_batch_and_only_the_bad_image_fails(by_hand):
+    segmenter = by_hand(None)
+    images = [np.full(shape, 150, np.uint8) for shape in ((6, 8, 3), (2, 8, 3), (6, 8, 3))]
+    results = beam.SegmentationHandler("x.keras").run_inference(images, segmenter)
+    assert segmenter.sizes == [[(6, 8, 3)] * 2, [(2, 8, 3)]]
+    assert [type(result.inference).__name__ for result in results] == [
+        "ndarray",
+        "Failure",
+        "ndarray",
+    ]
+    np.testing.assert_array_equal(results[2].inference, np.ones((6, 8)))
+    segmenter = by_hand(None)
+    results = handler._predict(segmenter, [images[0], images[1]])
+    assert results[1] == beam.Failure(
+        "prediction failed: images of less than 4 rows are too small"
+    ) and isinstance(results[0], np.ndarray)
+
+
+def test_threads_share_a_network(network):
+    image = np.full((48, 64, 3), 99, np.uint8)
+    with ThreadPoolExecutor(4) as threads:
+        shared = beam.SegmentationHandler(network).load_model()
+        maps = list(threads.map(lambda _: shared.classes([image])[0], range(12)))
+    assert {classes.shape for classes in maps} == {(48, 64)}
+
+
+def test_the_network_in_the_folder_of_a_training_run(network, tmp_path):
+    with pytest.raises(ValueError, match=r"neither a \.keras file nor a folder with best\.keras"):
+        handler.model_facts(tmp_path)
+    shutil.copy(network, tmp_path / "last.keras")
+    facts = handler.model_facts(tmp_path)
+    assert facts.model == str(tmp_path / "last.keras")
+    assert (facts.num_classes, facts.class_names) == (3, CLASSES)
+    assert handler.open_model(str(tmp_path)).num_classes == 3
+    (tmp_path / "best.keras").write_text("no archive")
+    with pytest.raises(ValueError, match=r"best\.keras: not a \.keras file of a PSPNet"):
+        handler.model_facts(tmp_path)
+    preset = handler.model_facts("pspnet_r50-d8_512x512_160k_ade20k")
+    assert (preset.num_classes, preset.class_names[0]) == (150, "wall")
