@@ -1,11 +1,11 @@
-"""Sources of labelled images, and the batches made of them.
+"""Sources of labeled images, and the batches made from them.
 
-The names are imported on first use, so that looking at a folder of images
-doesn't wait for TensorFlow.
+The names are imported on first use, so that looking at a folder of images doesn't have to wait
+for TensorFlow.
 """
 
 import importlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from keras_psp.data.folder import ImageFolder
@@ -22,19 +22,15 @@ if TYPE_CHECKING:
     from keras_psp.data.split import Split
     from keras_psp.data.tfds import TFDSSource
 
-_HOMES = {
-    "FileList": "keras_psp.data.lists",
-    "GeneratedScenes": "keras_psp.data.scenes.generated",
-    "ImageFolder": "keras_psp.data.folder",
-    "ImagePairs": "keras_psp.data.pairs",
-    "Split": "keras_psp.data.split",
-    "TFDSSource": "keras_psp.data.tfds",
-    "batch_examples": "keras_psp.data.pipeline",
-    "epoch_order": "keras_psp.data.pipeline",
-    "evaluation_batches": "keras_psp.data.pipeline",
-    "load": "keras_psp.data.loading",
-    "list_datasets": "keras_psp.data.loading",
-    "training_batches": "keras_psp.data.pipeline",
+_MODULES = {
+    "FileList": "lists",
+    "GeneratedScenes": "scenes.generated",
+    "ImageFolder": "folder",
+    "ImagePairs": "pairs",
+    "Split": "split",
+    "TFDSSource": "tfds",
+    "list_datasets": "loading",
+    "load": "loading",
 }
 
 __all__ = [
@@ -53,11 +49,11 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str):
-    if name not in _HOMES:
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOMES[name]), name)
-    globals()[name] = value
+    module = importlib.import_module(f"{__name__}.{_MODULES.get(name, 'pipeline')}")
+    globals()[name] = value = getattr(module, name)
     return value
 
 

@@ -65,11 +65,8 @@ class ImagePairs:
         read_label: Callable[[Path], np.ndarray] | None = None,
         title: str | os.PathLike = "the source",
     ):
-        if (
-            isinstance(ignore_class, bool)
-            or not isinstance(ignore_class, (int, np.integer))
-            or not 0 <= ignore_class <= 255
-        ):
+        integer = isinstance(ignore_class, (int, np.integer)) and not isinstance(ignore_class, bool)
+        if not integer or not 0 <= ignore_class <= 255:
             raise ValueError(
                 f"ignore_class is {ignore_class!r}; it must be an integer from 0 to 255."
             )
@@ -184,13 +181,8 @@ class ImagePairs:
     def arrays(self, split: str, *, progress: bool = True) -> tuple[np.ndarray, np.ndarray]:
         """Reads all examples of a split whose images have the same size.
 
-        Args:
-            split: one of `splits`.
-            progress: show a progress bar on stderr.
-
         Returns:
-            Images, (count, height, width, 3) uint8, and masks, (count, height,
-            width) uint8.
+            Images, (count, height, width, 3) uint8, and masks, (count, height, width) uint8.
         """
         self._require_labels(split)
         pairs = self.paths(split)

@@ -64,19 +64,10 @@ def scene(seed: int, *, image_size: tuple[int, int] = (128, 128)) -> tuple[np.nd
 def compose(
     seed: int, *, image_size: tuple[int, int], surface: str, skyline: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Generates a scene with a given kind of surface and of skyline.
+    """Generates a scene with a given surface, "water" or "road", and skyline, "village" or "city".
 
     The layout, the light, all objects and the camera depend on the seed alone. Only the
     pixels of the surface, or those of the skyline, depend on their kind.
-
-    Args:
-        seed: any integer >= 0.
-        image_size: (height, width) in pixels.
-        surface: "water" or "road".
-        skyline: "village" or "city".
-
-    Returns:
-        Image and mask, as `scene` returns them.
     """
     height, width = image_size
     for attempt in range(ATTEMPTS + 1):
@@ -154,15 +145,10 @@ class GeneratedScenes:
         return int.from_bytes(f"{self.seed}/{split}/{index}".encode(), "big")
 
     def arrays(self, split: str, *, progress: bool = True) -> tuple[np.ndarray, np.ndarray]:
-        """Generates all images of a split.
-
-        Args:
-            split: one of `splits`.
-            progress: show a progress bar on stderr if it takes long.
+        """Generates all images of a split, with a progress bar on stderr if it takes long.
 
         Returns:
-            Images, (count, height, width, 3) uint8, and masks, (count, height,
-            width) uint8.
+            Images, (count, height, width, 3) uint8, and masks, (count, height, width) uint8.
         """
         count = self.count(split)
         height, width = self.image_size

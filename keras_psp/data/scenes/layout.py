@@ -18,18 +18,11 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Thing:
-    """An object on the ground; lengths are in pixels.
+    """An object on the ground; lengths are in pixels."""
 
-    Attributes:
-        kind: "hull", "tower", "tree", "person" or "pole".
-        x: column of its middle.
-        foot: row of its lowest point.
-        width, height: its size.
-    """
-
-    kind: str
-    x: float
-    foot: float
+    kind: str  # "hull", "tower", "tree", "person" or "pole"
+    x: float  # column of its middle
+    foot: float  # row of its lowest point
     width: float
     height: float
 
@@ -52,42 +45,26 @@ class Thing:
 
 @dataclass(frozen=True)
 class Surface:
-    """An area of the ground that becomes water or road.
+    """An area of the ground that becomes water or road; arrays are (ground rows, width)."""
 
-    Attributes:
-        inside: (ground rows, width), whether a pixel is in the area.
-        across: (ground rows, width), the position between its edges, 0 to 1.
-        along: (ground rows, width), the distance along it in texels.
-    """
-
-    inside: np.ndarray
-    across: np.ndarray
-    along: np.ndarray
+    inside: np.ndarray  # whether a pixel is in the area
+    across: np.ndarray  # position between its edges, 0 to 1
+    along: np.ndarray  # distance along it in texels
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where things are in a scene.
-
-    Attributes:
-        height, width: size of the image.
-        horizon: first row of the ground.
-        surfaces: areas that become water or road.
-        apron: (ground rows, width), whether the ground is bare because it is around a hull or
-            tower.
-        hulls, towers, others: things; others are trees, persons and poles.
-        skyline: its first column, and the one after its last; None without a skyline.
-    """
+    """Where things are in a scene."""
 
     height: int
     width: int
-    horizon: int
+    horizon: int  # first row of the ground
     surfaces: tuple[Surface, ...]
-    apron: np.ndarray
+    apron: np.ndarray  # (ground rows, width): bare ground around hulls and towers
     hulls: tuple[Thing, ...]
     towers: tuple[Thing, ...]
-    others: tuple[Thing, ...]
-    skyline: tuple[int, int] | None
+    others: tuple[Thing, ...]  # trees, persons and poles
+    skyline: tuple[int, int] | None  # its first column, and the one after its last
 
 
 class GroundPlane:
@@ -113,13 +90,7 @@ class GroundPlane:
 
 
 def draw_layout(seed: int, *, height: int, width: int, attempt: int) -> Layout | None:
-    """Draws a layout, or returns None if what it must show doesn't fit.
-
-    Args:
-        seed: the scene's seed.
-        height, width: size of the image.
-        attempt: from 0 to `ATTEMPTS`.
-    """
+    """Draws a layout, or returns None if what it must show doesn't fit; not at `ATTEMPTS`."""
     rng = random_stream(seed, "plan", attempt)
     unit = min(height, width)
     horizon = int(height * rng.uniform(0.3, 0.48))

@@ -30,13 +30,7 @@ def random_color(
 def noise_at(
     exponent: float, rng: np.random.Generator, rows: np.ndarray, columns: np.ndarray
 ) -> np.ndarray:
-    """Looks up noise at texel coordinates, shifted by a random offset.
-
-    Args:
-        exponent: `SAND`, `LEAVES` or `CLOUDS`.
-        rng: draws the offset.
-        rows, columns: coordinates, broadcast against each other.
-    """
+    """Looks up noise at texel coordinates, broadcast and shifted by a random offset."""
     down, right = rng.integers(_TILE_SIDE, size=2)
     last = _TILE_SIDE - 1
     rows = (rows.astype(np.int32) + down) & last

@@ -14,19 +14,12 @@ SKYLINES = {"village": classes.BUILDING, "city": classes.SKYSCRAPER}
 
 @dataclass(frozen=True)
 class Light:
-    """The light of a scene.
+    """The light of a scene."""
 
-    Attributes:
-        side: where the sun is, from -1, at the left, to 1, at the right.
-        strength: from 0, overcast, to 1, sunny.
-        low_sky: color of the sky at the horizon.
-        haze: how much of that color is in front of what is far away.
-    """
-
-    side: float
-    strength: float
-    low_sky: np.ndarray
-    haze: float
+    side: float  # of the sun: from -1, left, to 1, right
+    strength: float  # from 0, overcast, to 1, sunny
+    low_sky: np.ndarray  # color of the sky at the horizon
+    haze: float  # share of that color in front of what is far away
 
 
 class Canvas:
@@ -35,9 +28,8 @@ class Canvas:
     Attributes:
         image: (height, width, 3) float32, where 1 is white.
         mask: (height, width) uint8 class indices.
-        layer: (height, width) uint8, the number of the coat of paint that is on a pixel. The
-            border between two things is taken from the farther one, so that a thin pole keeps
-            its label.
+        layer: (height, width) uint8, the number of a pixel's coat of paint. Of two things the
+            farther one has the border, so that a thin pole keeps its label.
         light: the scene's light.
         unit: the shorter side in pixels.
     """
@@ -53,11 +45,9 @@ class Canvas:
     def window(
         self, left: float, top: float, right: float, bottom: float
     ) -> tuple[tuple[slice, slice], np.ndarray, np.ndarray]:
-        """Returns the part of a box inside the image.
+        """Returns the slices of a box, cut to the image, and the centers of its pixels.
 
-        Returns:
-            Its slices, and the float32 coordinates of its pixels' centers, rows (n, 1) and
-            columns (1, m).
+        Centers are float32 coordinates: rows (n, 1) and columns (1, m).
         """
         spans, centers = [], []
         for low, high, length in zip((top, left), (bottom, right), self.mask.shape, strict=True):
@@ -94,16 +84,7 @@ class Canvas:
 
 
 def paint_scene(seed: int, layout: Layout, *, surface: str, skyline: str) -> Canvas:
-    """Paints a layout.
-
-    Only the pixels of the surface, or those of the skyline, depend on their kind.
-
-    Args:
-        seed: the scene's seed.
-        layout: where things are.
-        surface: a key of `SURFACES`.
-        skyline: a key of `SKYLINES`.
-    """
+    """Paints a layout with a kind of surface and of skyline (`SURFACES`, `SKYLINES`)."""
     rng = random_stream(seed, "paint")
     canvas = Canvas(layout.height, layout.width, _draw_light(rng))
     plane = GroundPlane(layout.height, layout.width, layout.horizon)

@@ -95,11 +95,9 @@ def _in_folder(folder, ending):
 def _by_city(folder, ending):
     """Maps `CITY/NAME` to the files with this ending in the cities' folders."""
     return {
-        f"{city.name}/{path.name[: -len(ending)]}": path
-        for city in sorted(folder.iterdir())
-        if city.is_dir()
-        for path in sorted(city.iterdir())
-        if path.name.endswith(ending) and not path.name.startswith(".")
+        f"{path.parent.name}/{path.name.removesuffix(ending)}": path
+        for path in sorted(folder.glob(f"*/*{ending}"))
+        if not path.name.startswith(".")
     }
 
 

@@ -58,8 +58,7 @@ class PublishedSet(ImagePairs):
         root: its folder.
         pairs: as for `ImagePairs`; splits without files are dropped.
         complete: whether the numbers must be the published ones.
-        lookup: as for `ImagePairs`.
-        read_label: as for `ImagePairs`.
+        lookup, read_label: as for `ImagePairs`.
         lacking: for each split, how many examples a complete copy may lack and this one does.
         labels_key: where `labels.json` has class names and colors, if not under `entry.key`.
 
@@ -169,13 +168,7 @@ def listed_pairs(
 ) -> list[Pair]:
     """Pairs the images and labels whose names are listed, in the list's order.
 
-    Args:
-        names: what the list has.
-        images, labels: paths by name.
-        complete: whether a missing file is an error, or its pair is left out.
-        origin: the list, for messages.
-        image_folder: the folder of the images.
-        label_path: returns where the label of a name belongs.
+    The other arguments are those of `matched`; `origin` is the list, for messages.
     """
     pairs: list[Pair] = []
     for name in names:
