@@ -2,8 +2,8 @@
 
     python docs/tools/command_line.py
 
-The parser is taken from the source without Keras, which takes seconds to import and may not be
-installed where documentation is built.
+Imports the parser without Keras, which takes seconds and may not be installed where the
+documentation is built.
 """
 
 import ast
@@ -11,7 +11,6 @@ import contextlib
 import io
 import json
 import os
-import re
 import sys
 import types
 from pathlib import Path
@@ -20,12 +19,14 @@ PACKAGE = Path(__file__).parents[2] / "keras_psp"
 
 
 def without_keras():
-    """Let the parser's modules be imported without what their packages import."""
-    for name in ("", ".evaluation", ".layers", ".training"):
-        package = types.ModuleType(f"keras_psp{name}")
-        package.__path__ = [str(PACKAGE / name.removeprefix("."))]
-        sys.modules[package.__name__] = package
-    # The recipes ask for the depths alone.
+    """Lets the parser's modules be imported without what their packages import."""
+    for init in PACKAGE.rglob("__init__.py"):
+        folder = init.parent.relative_to(PACKAGE.parent)
+        if folder.parts[1:2] != ("cli",):
+            package = types.ModuleType(".".join(folder.parts))
+            package.__path__ = [str(init.parent)]
+            sys.modules[package.__name__] = package
+    # The recipes need the depths only.
     resnet = types.ModuleType("keras_psp.layers.resnet")
     resnet.BLOCKS = _constant(PACKAGE / "layers" / "resnet.py", "BLOCKS")
     sys.modules[resnet.__name__] = resnet
@@ -39,7 +40,7 @@ def _constant(path, name):
 
 
 def helped(main, *command):
-    """What the command prints."""
+    """Returns the help of a command."""
     out = io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.suppress(SystemExit):
         main([*command, "--help"])
@@ -47,13 +48,13 @@ def helped(main, *command):
 
 
 def main():
-    """Print all of it."""
+    """Prints the help of all commands."""
     os.environ |= {"COLUMNS": "88", "NO_COLOR": "1"}
     without_keras()
     from keras_psp import cli
 
     helps = {"": helped(cli.main)}
-    for name in re.search(r"\{(.*?)\}", helps[""])[1].split(","):
+    for name in cli.SUBCOMMANDS:
         helps[name] = helped(cli.main, name)
     print(json.dumps(helps))
 

@@ -1,0 +1,82 @@
+"""`keras-psp presets`, `fetch` and `convert`: lists, downloads and converts weights."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def add(commands: Any) -> None:
+    """Adds the three subcommands."""
+    presets = commands.add_parser("presets", help="list the trained networks")
+    presets.add_argument("--dataset", help="list only networks of one data set, e.g. ade20k")
+
+    fetch = commands.add_parser("fetch", help="download and convert trained networks before use")
+    fetch.add_argument("presets", nargs="+", metavar="PRESET", help="name of a preset")
+
+    convert = commands.add_parser(
+        "convert", help="convert a checkpoint of another project to a .keras file"
+    )
+    convert.add_argument(
+        "files", nargs="+", type=Path, metavar="FILE", help="file, or all files, of the checkpoint"
+    )
+    convert.add_argument("--output", type=Path, help="[name of the file, with the suffix .keras]")
+    convert.add_argument(
+        "--align-corners",
+        choices=("true", "false"),
+        help="how the network resizes; needed if the file doesn't contain this",
+    )
+    convert.add_argument(
+        "--output-stride",
+        type=int,
+        choices=(8, 16, 32),
+        help="[stride the network was trained with]",
+    )
+    convert.add_argument("--force", action="store_true", help="replace an existing file")
+
+
+def run_presets(options: argparse.Namespace) -> int:
+    """Prints the table of presets."""
+    from keras_psp.weights import list_presets
+
+    print(list_presets(options.dataset))
+    return 0
+
+
+def run_fetch(options: argparse.Namespace) -> int:
+    """Downloads and converts presets."""
+    from keras_psp.weights.presets import find_preset, open_preset
+
+    for name in options.presets:
+        find_preset(name)  # raises for a wrong name before the first download
+    for name in options.presets:
+        open_preset(name)
+        print(f"{name} is ready", file=sys.stderr)
+    return 0
+
+
+def run_convert(options: argparse.Namespace) -> int:
+    """Converts a checkpoint and prints the path of the `.keras` file."""
+    from keras_psp.files import written_aside
+    from keras_psp.weights import convert
+
+    output = options.output or Path(options.files[0].resolve()).with_suffix(".keras")
+    if output.suffix != ".keras":
+        raise ValueError(f"--output {output}: the name must end in .keras.")
+    if any(output.resolve() == file.resolve() for file in options.files):
+        raise ValueError(f"--output {output} is the file to convert; choose another name.")
+    if output.is_dir():
+        raise ValueError(f"--output {output} is a folder; give the name of a file.")
+    if output.exists() and not options.force:
+        raise ValueError(f"{output} exists; choose another --output, or use --force to replace it.")
+    settings = {}
+    if options.align_corners:
+        settings["align_corners"] = options.align_corners == "true"
+    if options.output_stride:
+        settings["output_stride"] = options.output_stride
+    files = options.files[0] if len(options.files) == 1 else options.files
+    model = convert(files, **settings)
+    with written_aside(output) as draft:
+        model.save(draft)
+    print(output)
+    return 0

@@ -1,0 +1,31 @@
+import checkpoints
+import keras
+import writers
+
+from keras_psp.cli import main
+
+
+def test_presets(capsys):
+    assert main(["presets", "--dataset", "loveda"]) == 0
+    assert "pspnet_r18-d8_512x512_80k_loveda" in capsys.readouterr().out.replace("\n", "")
+    assert main(["presets", "--dataset", "kitti"]) == 1
+    assert capsys.readouterr().err.startswith("keras-psp: dataset='kitti' has no preset")
+
+
+def test_convert(tmp_path, capsys):
+    path = tmp_path / "iter_80000.pth"
+    writers.write_torch(path, checkpoints.mmsegmentation(18, 3))
+    assert main(["convert", str(path), "--align-corners", "true"]) == 0
+    out, err = capsys.readouterr()
+    assert out.strip() == str(tmp_path / "iter_80000.keras")
+    assert "a PSPNet of mmsegmentation" in err
+    model = keras.models.load_model(tmp_path / "iter_80000.keras")
+    assert (model.num_classes, model.align_corners) == (3, True)
+    # An existing file is replaced only on request.
+    assert main(["convert", str(path)]) == 1
+    assert "exists; choose another --output, or use --force" in capsys.readouterr().err
+    assert main(["convert", str(path), "--force"]) == 0
+    folder = tmp_path / "kept.keras"
+    folder.mkdir()
+    assert main(["convert", str(path), "--output", str(folder), "--force"]) == 1
+    assert "is a folder" in capsys.readouterr().err and folder.is_dir()
