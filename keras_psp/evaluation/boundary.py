@@ -1,40 +1,45 @@
-"""Boundary IoU: intersection over union of the pixels near the borders of each class."""
+"""Boundary IoU: intersection over union of the pixels near the boundary of each class."""
 
 from collections.abc import Mapping
 
 import numpy as np
 
+from keras_psp.evaluation.masks import checked_masks
 from keras_psp.metrics.confusion import mean_of_present, ratio
 
 
 class BoundaryIoU:
-    """Boundary IoU of every class of a semantic segmentation.
+    """Boundary IoU of each class.
 
-    Cheng et al., "Boundary IoU: Improving Object-Centric Image Segmentation Evaluation"
-    (CVPR 2021, arXiv:2103.16562): the IoU of two masks' boundaries, which are their pixels
-    no farther than d from the outside. As in the authors' boundary-iou-api, distance is
-    that of a square neighbourhood, d is rounded and at least one pixel, and what lies
-    beyond the image is outside. Theirs compares objects; here the mask of a class in an
-    image is one object, and intersections and unions are summed over all images before
-    they are divided, as for IoU.
+    Cheng et al., "Boundary IoU: Improving Object-Centric Image Segmentation Evaluation" (CVPR
+    2021, arXiv:2103.16562): the IoU of the boundaries of two masks, i.e. of their pixels within a
+    distance d of the outside. As in the authors' boundary-iou-api, distances are those of a square
+    neighborhood, d is rounded and at least one pixel, and everything beyond the image is outside.
+    Their code compares objects; here the mask of a class in an image is one object, and
+    intersections and unions are summed over all images before they are divided, as for IoU.
 
-    Pixels of `ignore_class` are outside of every class, in the labels and in the
-    predictions: a prediction's boundary runs along them as the label's does.
+    Pixels of `ignore_class` are outside of every class in both labels and predictions, so a
+    prediction's boundary follows them as the label's does.
 
-    Two of them from parts of a data set are added with `+`, and can be pickled to get there.
+    `+` combines counts from several processes.
 
     Args:
         num_classes: number of classes.
-        dilation_ratio: d as a share of the image's diagonal; 0.02 in boundary-iou-api.
-        ignore_class: label whose pixels don't count, or None.
+        dilation_ratio: d as a fraction of the image's diagonal; 0.02 in boundary-iou-api.
+        ignore_class: label of the pixels that don't count, or None.
 
     Attributes:
-        num_classes, dilation_ratio, ignore_class: as given.
-        intersections: (num_classes,) int64 pixels that both boundaries have.
-        unions: (num_classes,) int64 pixels that at least one of them has.
+        num_classes, dilation_ratio, ignore_class: the arguments.
+        intersections: (num_classes,) int64 pixels in both boundaries.
+        unions: (num_classes,) int64 pixels in at least one of them.
 
     Raises:
-        ValueError: an argument is out of its range.
+        ValueError: if an argument is out of range.
+
+    Example:
+        boundary = BoundaryIoU(num_classes=2)
+        boundary.update(np.eye(20, dtype=int), np.eye(20, dtype=int))
+        boundary.result()  # 1.0
     """
 
     def __init__(
@@ -48,7 +53,7 @@ class BoundaryIoU:
             raise ValueError(f"num_classes={num_classes}; at least 1 class is needed.")
         if not 0 < dilation_ratio < 1:
             raise ValueError(
-                f"dilation_ratio={dilation_ratio}; it must be above 0 and below 1, a share of "
+                f"dilation_ratio={dilation_ratio}; it must be above 0 and below 1, a fraction of "
                 "the image's diagonal."
             )
         self.num_classes = num_classes
@@ -58,28 +63,17 @@ class BoundaryIoU:
         self.unions = np.zeros(num_classes, np.int64)
 
     def update(self, truth: np.ndarray, prediction: np.ndarray) -> None:
-        """Count one image.
+        """Counts one image.
 
         Args:
-            truth: (height, width) integers; values that are no class count like `ignore_class`.
-            prediction: (height, width) integers; other values than class indices are
-                outside of every class.
+            truth: (height, width) integers; values outside the classes count as ignored.
+            prediction: (height, width) integers; values outside the classes are outside of
+                every class.
 
         Raises:
-            ValueError: the arrays aren't so.
+            ValueError: if an array is invalid.
         """
-        truth, prediction = np.asarray(truth), np.asarray(prediction)
-        for name, values in (("truth", truth), ("prediction", prediction)):
-            if values.ndim != 2 or not np.issubdtype(values.dtype, np.integer):
-                raise ValueError(
-                    f"{name} has shape {values.shape} and dtype {values.dtype}; it must be "
-                    "(height, width) integers."
-                )
-        if truth.shape != prediction.shape:
-            raise ValueError(
-                f"prediction has shape {prediction.shape} and truth {truth.shape}; both must "
-                "have the image's size."
-            )
+        truth, prediction = checked_masks(truth=truth, prediction=prediction)
         reach = max(1, round(self.dilation_ratio * float(np.hypot(*truth.shape))))
         n = self.num_classes
         void = (truth < 0) | (truth >= n)
@@ -88,32 +82,32 @@ class BoundaryIoU:
         no_class = void | (prediction < 0) | (prediction >= n)
         truth = np.where(void, n, truth).astype(np.int64)
         prediction = np.where(no_class, n, prediction).astype(np.int64)
-        edge = (truth < n) & ~_inside(truth, reach)
-        found = (prediction < n) & ~_inside(prediction, reach)
-        both = edge & found & (truth == prediction)
+        true_edge = (truth < n) & ~_inside(truth, reach)
+        predicted_edge = (prediction < n) & ~_inside(prediction, reach)
+        both = true_edge & predicted_edge & (truth == prediction)
         intersections = np.bincount(truth[both], minlength=n)
         self.intersections += intersections
-        self.unions += np.bincount(truth[edge], minlength=n) - intersections
-        self.unions += np.bincount(prediction[found], minlength=n)
+        self.unions += np.bincount(truth[true_edge], minlength=n) - intersections
+        self.unions += np.bincount(prediction[predicted_edge], minlength=n)
 
     def __add__(self, other: "BoundaryIoU") -> "BoundaryIoU":
         if not isinstance(other, BoundaryIoU):
             return NotImplemented
-        options = {}
+        arguments = {}
         for name in ("num_classes", "dilation_ratio", "ignore_class"):
-            options[name], theirs = getattr(self, name), getattr(other, name)
-            if options[name] != theirs:
+            arguments[name], theirs = getattr(self, name), getattr(other, name)
+            if arguments[name] != theirs:
                 raise ValueError(
-                    f"{name} is {options[name]} on one side of + and {theirs} on the other; add "
-                    "counts of the same options only."
+                    f"{name} is {arguments[name]} on one side of + and {theirs} on the other; add "
+                    "only counts with the same arguments."
                 )
-        total = BoundaryIoU(**options)
+        total = BoundaryIoU(**arguments)
         total.intersections = self.intersections + other.intersections
         total.unions = self.unions + other.unions
         return total
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """All that was counted, for `np.savez(path, **boundary.arrays())`."""
+        """All counts, e.g. for `np.savez(path, **boundary.arrays())`."""
         ignored = [] if self.ignore_class is None else [self.ignore_class]
         return {
             "intersections": self.intersections.copy(),
@@ -124,7 +118,7 @@ class BoundaryIoU:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "BoundaryIoU":
-        """One like that whose `arrays()` these are."""
+        """Restores the counts that `arrays()` returned."""
         ignored = np.asarray(arrays["ignore_class"]).tolist()
         boundary = cls(
             len(arrays["unions"]),
@@ -136,18 +130,18 @@ class BoundaryIoU:
         return boundary
 
     def per_class(self) -> np.ndarray:
-        """(num_classes,) float64; NaN for a class in neither labels nor predictions."""
+        """(num_classes,) float64; NaN for a class absent from both labels and predictions."""
         return ratio(self.intersections, self.unions)
 
     def result(self) -> float:
-        """Mean over classes of `per_class`, absent classes left out."""
+        """Mean of `per_class` over the classes that occur."""
         return mean_of_present(self.per_class())
 
 
 def _inside(classes, reach):
-    """Pixels whose neighbourhood, (2 reach + 1) squared, has one class and is in the image.
+    """Pixels whose square neighborhood, 2 reach + 1 wide, has one class and is in the image.
 
-    It has one class where no two neighbours in it differ, which sums over windows count
+    A neighborhood has one class if no two neighbors in it differ; sums over windows count these
     for all classes at once.
     """
     padded = np.pad(classes, reach, constant_values=-1)
@@ -158,7 +152,7 @@ def _inside(classes, reach):
 
 
 def _window_sums(values, height, width):
-    """Sums over all windows of that size, by an integral image."""
+    """Sums over all windows of a size, by an integral image."""
     sums = np.pad(values.astype(np.int32).cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
     return (
         sums[height:, width:]

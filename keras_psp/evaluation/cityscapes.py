@@ -1,7 +1,7 @@
 """The measures of the Cityscapes benchmark.
 
 Cordts et al., "The Cityscapes Dataset for Semantic Urban Scene Understanding" (CVPR 2016),
-section 3.1, in the reading of cityscapesScripts, evaluation/evalPixelLevelSemanticLabeling.py.
+section 3.1, as implemented in cityscapesScripts, evaluation/evalPixelLevelSemanticLabeling.py.
 """
 
 import os
@@ -13,6 +13,7 @@ import rich.table
 
 from keras_psp.data.sets.cityscapes_labels import CLASSES, LABELS
 from keras_psp.evaluation.figures import percent_table, show, write_csv, write_json
+from keras_psp.evaluation.masks import checked_masks
 from keras_psp.metrics.confusion import confusion_matrix, mean_of_present, ratio
 
 AVERAGE_INSTANCE_SIZES = {
@@ -25,9 +26,9 @@ AVERAGE_INSTANCE_SIZES = {
     "motorcycle": 6298.7200839748,
     "bicycle": 4672.3249222261,
 }
-"""Pixels of an average instance of each class; the benchmark's constants."""
+"""Average size of an instance of each class in pixels; constants of the benchmark."""
 
-# Ids up to here stand for a whole label, larger ones are 1000 * label id + number.
+# Larger ids are 1000 * label id + number; smaller ones are a label without separate instances.
 _LARGEST_WITHOUT_INSTANCE = 1000
 
 _EVALUATED = np.array([label.train_id is not None for label in LABELS])
@@ -37,14 +38,29 @@ _CATEGORY_IDS = {
     for category in dict.fromkeys(label.category for label in LABELS)
 }
 _CATEGORY = np.array([list(_CATEGORY_IDS).index(label.category) for label in LABELS])
-# Of the labels of such a category some may be ignored, but all have instances.
+# All labels of such a category have instances, though some of them may be ignored.
 _WITH_INSTANCES = [all(LABELS[i].has_instances for i in ids) for ids in _CATEGORY_IDS.values()]
 
 _COUNTS = ("confusion", "images", "_by_class", "_by_category")
 
 
 class CityscapesMeasures:
-    """IoU and instance-level IoU of the 19 classes and 7 categories of Cityscapes.
+    """IoU and instance-level IoU (iIoU) of the 19 classes and 7 categories of Cityscapes.
+
+    IoU is TP / (TP + FP + FN) over the pixels of all images. iIoU weights each pixel in TP and FN
+    by the average size of its class's instances divided by the size of its own instance, so that
+    a small car counts as much as a large one; pixels of groups of objects (ids below 1000) are in
+    neither. Pixels whose truth is an ignored label do not count at all.
+
+    `+` combines counts from several processes.
+
+    Attributes:
+        confusion: (34, 34) int64 pixel counts; rows are the truth's label ids, columns the
+            prediction's.
+        images: number of images.
+
+    Example:
+        from keras_psp.data.sets.cityscapes_labels import label_ids
 
         measures = CityscapesMeasures()
         for index, classes in enumerate(predictions):
@@ -52,26 +68,12 @@ class CityscapesMeasures:
             instances = source.instances("val", index)
             measures.update(label_ids(truth), label_ids(classes), instances)
         measures.print()
-
-    with `label_ids` of `keras_psp.data.sets.cityscapes_labels`.
-
-    IoU is TP / (TP + FP + FN) over the pixels of all images. iIoU weights each pixel in TP
-    and FN by the average size of its class' instances over the size of its own instance,
-    so that a small car counts as much as a large one; pixels of objects that are not told
-    apart (id below 1000: groups) are in neither. Pixels whose truth is an ignored label
-    don't count at all. Two objects from parts of a data set are added with `+`, and can be
-    pickled to get there.
-
-    Attributes:
-        confusion: (34, 34) int64 counts of pixels, row the truth's label id, column the
-            prediction's.
-        images: number of images.
     """
 
     def __init__(self):
         self.confusion = np.zeros((len(LABELS), len(LABELS)), np.int64)
         self.images = 0
-        # Weighted TP and FN, by label id and by category.
+        # Weighted TP and FN by label id and by category.
         self._by_class = np.zeros((len(LABELS), 2))
         self._by_category = np.zeros((len(_CATEGORY_IDS), 2))
 
@@ -81,7 +83,7 @@ class CityscapesMeasures:
         prediction_label_ids: np.ndarray,
         instance_ids: np.ndarray,
     ) -> None:
-        """Count one image.
+        """Counts one image.
 
         Args:
             truth_label_ids: (height, width) integers, the values of `*_labelIds.png`.
@@ -89,20 +91,15 @@ class CityscapesMeasures:
             instance_ids: (height, width) integers, the values of `*_instanceIds.png`.
 
         Raises:
-            ValueError: shapes differ or a value is no label, and nothing was counted.
+            ValueError: if shapes differ or a value is invalid; nothing is counted then.
         """
-        truth = _checked_labels("truth_label_ids", truth_label_ids)
-        prediction = _checked_labels("prediction_label_ids", prediction_label_ids)
-        instances = _checked("instance_ids", instance_ids)
-        for name, values in (
-            ("prediction_label_ids", prediction),
-            ("instance_ids", instances),
-        ):
-            if values.shape != truth.shape:
-                raise ValueError(
-                    f"{name} has shape {values.shape} and truth_label_ids {truth.shape}; all "
-                    "must have the image's size."
-                )
+        truth, prediction, instances = checked_masks(
+            truth_label_ids=truth_label_ids,
+            prediction_label_ids=prediction_label_ids,
+            instance_ids=instance_ids,
+        )
+        _check_labels("truth_label_ids", truth)
+        _check_labels("prediction_label_ids", prediction)
         labels, as_class, as_category = _weigh(prediction, instances)
         self.confusion += confusion_matrix(truth, prediction, len(LABELS))[:, :-1]
         self.images += 1
@@ -118,12 +115,12 @@ class CityscapesMeasures:
         return total
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """All that was counted, for `np.savez(path, **measures.arrays())`."""
+        """All counts, e.g. for `np.savez(path, **measures.arrays())`."""
         return {name.lstrip("_"): np.array(getattr(self, name)) for name in _COUNTS}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "CityscapesMeasures":
-        """One like that whose `arrays()` these are."""
+        """Restores the counts that `arrays()` returned."""
         measures = cls()
         for name in _COUNTS:
             setattr(measures, name, np.array(arrays[name.lstrip("_")]))
@@ -132,12 +129,12 @@ class CityscapesMeasures:
 
     @property
     def class_iou(self) -> dict[str, float]:
-        """IoU of each class; NaN for one in neither truth nor predictions."""
+        """IoU of each class; NaN for a class absent from both truth and predictions."""
         return {label.name: self._iou(np.array([label.id])) for label in CLASSES}
 
     @property
     def class_iiou(self) -> dict[str, float]:
-        """Instance-level IoU of the classes with instances; NaN for one that does not occur."""
+        """Instance-level IoU of the classes with instances; NaN for absent classes."""
         return {
             label.name: self._iiou(self._by_class[label.id], np.array([label.id]))
             for label in CLASSES
@@ -146,7 +143,7 @@ class CityscapesMeasures:
 
     @property
     def category_iou(self) -> dict[str, float]:
-        """IoU of each category; a class taken for another of its category is right."""
+        """IoU of each category; confusion within a category counts as correct."""
         evaluated = {name: ids[_EVALUATED[ids]] for name, ids in _CATEGORY_IDS.items()}
         return {name: self._iou(ids) for name, ids in evaluated.items() if ids.size}
 
@@ -154,8 +151,8 @@ class CityscapesMeasures:
     def category_iiou(self) -> dict[str, float]:
         """Instance-level IoU of the categories with instances.
 
-        Unlike in `category_iou`, a prediction of an ignored label (caravan, trailer) is
-        right too where the truth is of its category, and wrong elsewhere.
+        Unlike in `category_iou`, a predicted ignored label (caravan, trailer) also counts as
+        correct where the truth is of its category, and as wrong elsewhere.
         """
         return {
             name: self._iiou(weighted, ids)
@@ -167,40 +164,44 @@ class CityscapesMeasures:
 
     @property
     def mean_class_iou(self) -> float:
+        """Mean of `class_iou` over those that occur."""
         return _mean(self.class_iou)
 
     @property
     def mean_class_iiou(self) -> float:
+        """Mean of `class_iiou` over those that occur."""
         return _mean(self.class_iiou)
 
     @property
     def mean_category_iou(self) -> float:
+        """Mean of `category_iou` over those that occur."""
         return _mean(self.category_iou)
 
     @property
     def mean_category_iiou(self) -> float:
+        """Mean of `category_iiou` over those that occur."""
         return _mean(self.category_iiou)
 
     def _iou(self, ids):
-        right = self.confusion[np.ix_(ids, ids)].sum()
-        return float(ratio(right, self.confusion[ids].sum() + self._false_positives(ids)))
+        correct = self.confusion[np.ix_(ids, ids)].sum()
+        return float(ratio(correct, self.confusion[ids].sum() + self._false_positives(ids)))
 
     def _iiou(self, weighted, ids):
         return float(ratio(weighted[0], weighted.sum() + self._false_positives(ids)))
 
     def _false_positives(self, ids):
-        """Pixels predicted as one of the ids whose truth is evaluated and none of them."""
+        """Pixels predicted as one of the ids whose truth is another evaluated label."""
         elsewhere = _EVALUATED.copy()
         elsewhere[ids] = False
         return self.confusion[np.ix_(np.flatnonzero(elsewhere), ids)].sum()
 
     def table(self) -> rich.table.Table:
-        """IoU and iIoU of classes, then categories; "-" stands where one is not defined."""
+        """IoU and iIoU of classes, then categories; "-" where one is undefined."""
         columns = ("class, category", "IoU", "iIoU")
         return percent_table("Cityscapes", columns, self._classes(), self._categories())
 
     def print(self, *, console: rich.console.Console | None = None) -> None:
-        """Print the table and the means, to stdout unless a console is given."""
+        """Prints the table and the means, to stdout unless a console is given."""
         means = {
             "class IoU": self.mean_class_iou,
             "class iIoU": self.mean_class_iiou,
@@ -210,13 +211,13 @@ class CityscapesMeasures:
         show([self.table()], means, console)
 
     def to_csv(self, path: str | os.PathLike) -> None:
-        """Write a row per class and category, in shares from 0 to 1."""
+        """Writes one row per class and category, as fractions from 0 to 1."""
         parts = {"class": self._classes(), "category": self._categories()}
         rows = [(kind, *row) for kind, part in parts.items() for row in part]
         write_csv(path, ("kind", "name", "iou", "iiou"), rows)
 
     def to_json(self, path: str | os.PathLike) -> None:
-        """Write all measures, in shares from 0 to 1; null where one is not defined."""
+        """Writes all measures, as fractions from 0 to 1; null where one is undefined."""
         columns = ("name", "iou", "iiou")
         content = {
             "images": self.images,
@@ -244,31 +245,20 @@ def _mean(values):
     return mean_of_present(np.array(list(values.values())))
 
 
-def _checked(name, values):
-    values = np.asarray(values)
-    if values.ndim != 2 or not np.issubdtype(values.dtype, np.integer):
+def _check_labels(name, values):
+    invalid = values[(values < 0) | (values >= len(LABELS))]
+    if invalid.size:
         raise ValueError(
-            f"{name} has shape {values.shape} and dtype {values.dtype}; it must be "
-            "(height, width) integers."
+            f"{name} has the value {invalid[0]}, which is not a label id (0 to "
+            f"{len(LABELS) - 1}); convert class indices with "
+            "keras_psp.data.sets.cityscapes_labels.label_ids."
         )
-    return values
-
-
-def _checked_labels(name, values):
-    values = _checked(name, values)
-    wrong = values[(values < 0) | (values >= len(LABELS))]
-    if wrong.size:
-        raise ValueError(
-            f"{name} has the value {wrong[0]}, which is no label id (0 to {len(LABELS) - 1}); "
-            "turn class indices into label ids with data.cityscapes_labels.label_ids."
-        )
-    return values
 
 
 def _weigh(prediction, instances):
-    """Label ids of an image's instances; their weighted TP and FN, as class and as category."""
-    apart = instances > _LARGEST_WITHOUT_INSTANCE
-    ids, instance, sizes = np.unique(instances[apart], return_inverse=True, return_counts=True)
+    """Label ids of an image's instances; their weighted TP and FN by class and by category."""
+    separate = instances > _LARGEST_WITHOUT_INSTANCE
+    ids, instance, sizes = np.unique(instances[separate], return_inverse=True, return_counts=True)
     labels = ids // 1000
     known = np.append(~_EVALUATED | np.isfinite(_SIZE), False)
     unknown = ~known[np.minimum(labels, len(LABELS))]
@@ -277,14 +267,14 @@ def _weigh(prediction, instances):
             f"instance_ids has the value {ids[unknown][0]}, but label {labels[unknown][0]} has "
             "no instances; give the values of *_instanceIds.png."
         )
-    found, expected = prediction[apart], labels[instance]
+    predicted, true = prediction[separate], labels[instance]
     weights = _SIZE[labels] / sizes
 
-    def weighted(right):
-        right = np.bincount(instance[right], minlength=len(ids))
-        return np.stack([right * weights, (sizes - right) * weights], axis=1)
+    def weighted(correct):
+        hits = np.bincount(instance[correct], minlength=len(ids))
+        return np.stack([hits * weights, (sizes - hits) * weights], axis=1)
 
-    as_class = weighted(found == expected)
-    as_category = weighted(_CATEGORY[found] == _CATEGORY[expected])
-    counted = _EVALUATED[labels]
-    return labels[counted], as_class[counted], as_category[counted]
+    as_class = weighted(predicted == true)
+    as_category = weighted(_CATEGORY[predicted] == _CATEGORY[true])
+    evaluated = _EVALUATED[labels]
+    return labels[evaluated], as_class[evaluated], as_category[evaluated]

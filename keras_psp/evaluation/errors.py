@@ -1,40 +1,43 @@
-"""Wrong pixels by the kind of mistake: the paper's three groups, borders and the rest.
+"""Error groups: wrong pixels by the paper's three kinds of mistakes, borders and the rest.
 
-Section 3.1 of the PSPNet paper (arXiv 1612.01105, figure 2) names what a network without
-global context gets wrong: *mismatched relationships* (a boat on a river called a car),
-*confusion categories* (one building partly called skyscraper) and *inconspicuous classes*
-(street lights overlooked, things larger than the receptive field broken up). It shows pictures
-and gives no measure; the definitions here are this package's own. Each is a rule on the labels
-and the predictions alone, see `ErrorGroups`.
+Section 3.1 of the PSPNet paper (arXiv 1612.01105, figure 2) names the mistakes of a network
+without global context: *mismatched relationships* (a boat on a river predicted as car),
+*confusion categories* (part of a building predicted as skyscraper) and *inconspicuous classes*
+(street lights missed, things larger than the receptive field broken up). The paper shows examples
+but defines no measure; the definitions here are this package's. Each is a rule on labels and
+predictions alone, see `ErrorGroups`.
 """
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from keras_psp.evaluation.masks import checked_masks
+from keras_psp.metrics.confusion import confusion_matrix, ratio
+
 GROUPS = ("mismatched", "confused", "missed", "broken", "border", "other")
-"""Every wrong pixel is in one of these; "missed" and "broken" are inconspicuous classes."""
+"""Each wrong pixel is in one of these; "missed" and "broken" are inconspicuous classes."""
 
 SIZE_EDGES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
-"""Shares of the picture's area between the seven sizes of things in `Errors.sizes`."""
+"""Fractions of the image's area that separate the seven sizes of things in `Errors.sizes`."""
 
 NO_ERROR = 255
-"""Value of `ErrorGroups.map` where a pixel is right or not labeled."""
+"""Value of `ErrorGroups.map` where a pixel is correct or not labeled."""
 
 _MISMATCHED, _CONFUSED, _MISSED, _BROKEN, _BORDER, _OTHER = range(len(GROUPS))
 _SETTINGS = ("small", "large", "border", "apart", "chance", "mutual")
 
 
 class Pair(NamedTuple):
-    """Two classes and the pixels of each that were taken for the other.
+    """Two classes that are confused with each other.
 
     Attributes:
-        first, second: class ids, first < second.
-        first_as_second, second_as_first: pixels.
-        confused: whether the pair counts as a confusion category.
+        first, second: class indices, first < second.
+        first_as_second, second_as_first: number of pixels.
+        confused: whether the pair is a confusion category.
     """
 
     first: int
@@ -45,11 +48,11 @@ class Pair(NamedTuple):
 
 
 class Mismatch(NamedTuple):
-    """A class that was predicted in pictures where it does not belong.
+    """A class predicted in images where it does not belong.
 
     Attributes:
-        truth, prediction: class ids.
-        pixels: how many.
+        truth, prediction: class indices.
+        pixels: number of pixels.
     """
 
     truth: int
@@ -59,19 +62,19 @@ class Mismatch(NamedTuple):
 
 @dataclass(frozen=True)
 class Errors:
-    """What `ErrorGroups.result` found.
+    """The result of `ErrorGroups`.
 
     Attributes:
-        images: how many were seen.
-        labeled: pixels that count.
-        wrong: pixels of these that are wrong.
-        pixels: wrong pixels by group, the keys are `GROUPS`; they add up to `wrong`.
-        by_class: (groups, num_classes) int64, `pixels` by the class that the labels give.
-        pairs: the classes taken for one another, most pixels first.
+        images: number of images.
+        labeled: number of labeled pixels.
+        wrong: number of these that are wrong.
+        pixels: wrong pixels by group, in the order of `GROUPS`; they add up to `wrong`.
+        by_class: (groups, num_classes) int64, `pixels` by the class of the label.
+        pairs: classes confused with each other, most pixels first.
         mismatches: mismatched relationships, most pixels first.
-        apart: (num_classes, num_classes) bool, classes that keep apart, see `ErrorGroups`.
+        apart: (num_classes, num_classes) bool, classes that are kept apart, see `ErrorGroups`.
         sizes: (4, num_classes, sizes) int64: things, things found (at least half of their
-            pixels are right), pixels, right pixels; by class and size of the thing, see
+            pixels are correct), pixels and correct pixels, by class and size of the thing, see
             `SIZE_EDGES`.
     """
 
@@ -87,7 +90,7 @@ class Errors:
 
     @property
     def shares(self) -> dict[str, float]:
-        """Share of the wrong pixels by group; NaN where nothing is wrong."""
+        """Fraction of the wrong pixels in each group; NaN if nothing is wrong."""
         wrong = self.wrong or math.nan
         return {name: count / wrong for name, count in self.pixels.items()}
 
@@ -97,66 +100,67 @@ class Errors:
         return self.pixels["missed"] + self.pixels["broken"]
 
     def recall_by_size(self) -> tuple[np.ndarray, np.ndarray]:
-        """Recall of things by size: the share that was found, and of the pixels that are right.
+        """Fractions of things found and of their correct pixels, by size of the thing.
 
         Returns:
-            Two (sizes,) float64, NaN where no thing has the size.
+            Two (sizes,) float64; NaN for sizes that do not occur.
         """
-        things, found, pixels, right = self.sizes.sum(axis=1).astype(np.float64)
-        with np.errstate(invalid="ignore"):
-            return found / things, right / pixels
+        things, things_found, pixels, correct = self.sizes.sum(axis=1)
+        return ratio(things_found, things), ratio(correct, pixels)
 
 
 class ErrorGroups:
-    """Wrong pixels by the kind of mistake.
+    """Wrong pixels grouped by the kind of mistake.
 
-    A *thing* is a connected part (8 neighbours) of one class in the labels; labels don't part
-    two cars that touch, and a pole before a house makes two things of the house. A wrong
-    pixel is in the first of these groups that fits, so the groups are disjoint and add up to
-    all wrong pixels:
+    A *thing* is a connected part (8 neighbors) of one class in the labels. Two cars that touch are
+    one thing, and a house behind a pole is two. Each wrong pixel is in the first of these groups
+    that fits, so the groups are disjoint and add up to all wrong pixels:
 
-    1. mismatched (mismatched relationship): the labels of this picture don't have the predicted
-       class, and have another class, not the pixel's own, that keeps apart from it. Two classes
-       keep apart where pictures with both are fewer than `apart` of what chance would give
-       (pictures with one times pictures with the other, by all pictures), and chance would give
-       at least `chance`.
-       It can't tell what every person sees but no label says, as a car upside down, nor anything
-       from few pictures: with fewer than 15 it stays empty. Rare classes keep apart from none,
-       nor do any where all pictures are of one kind, as streets. Frames of one video are alike,
-       and may make classes keep apart by accident: look at `Errors.apart`.
-    2. missed (inconspicuous, small): the thing has less than `small` of the picture's area and
-       fewer than half of its pixels are right. 0.003 is what COCO calls small, 32 x 32 pixels
-       of 640 x 480.
-       It can't tell an overlooked thing from one that was seen and taken for something else,
-       nor a small thing from a scrap: sky between leaves is small as well.
-    3. border: the labels have the predicted class within a few rows and columns, `border` of
-       the picture's diagonal, rounded up. 0.0075 is the tolerance of Csurka et al. 2013 ("What
-       is a good evaluation measure for semantic segmentation?").
-       It can't tell a network's coarse edge from an annotator's.
-    4. confused (confusion categories): in all pictures together the two classes are taken for
-       one another: in both directions, pixels of at least `mutual` of the rarer class.
-       It can't tell whether they look alike, nor does it see a class that always loses to
-       another: that is one-sided.
-    5. broken (inconspicuous, large): the thing has at least `large` of the picture's area and
-       at least half of its pixels are right, so this one is a gap in it.
-       It can't tell why: the receptive field is not measured, the thing's size stands for it.
+    1. mismatched (mismatched relationship): the labels of the image don't contain the predicted
+       class, but a class other than the pixel's own that is kept apart from it. Two classes are
+       kept apart if the images with both are fewer than `apart` times the number expected by
+       chance (images with one times images with the other, divided by all images), and at least
+       `chance` images are expected.
+       Limits: mistakes that no label reveals, such as a car upside down, are not detected, nor
+       are any with fewer than 15 images, for rare classes, or if all images show one kind of
+       scene. Frames of one video are alike and may keep classes apart by accident: look at
+       `Errors.apart`.
+    2. missed (inconspicuous, small): the thing covers less than `small` of the image and fewer
+       than half of its pixels are correct. 0.003 is what COCO calls small, 32 x 32 pixels of
+       640 x 480.
+       Limits: a thing that was overlooked and one that was seen but misclassified look the same,
+       and sky between leaves is a small thing too.
+    3. border: the labels have the predicted class within a few rows and columns: `border` of the
+       image's diagonal, rounded up. 0.0075 is the tolerance of Csurka et al. 2013 ("What is a good
+       evaluation measure for semantic segmentation?").
+       Limits: the network's coarse edge and the annotator's look the same.
+    4. confused (confusion categories): over all images the two classes are confused in both
+       directions, each time for at least `mutual` of the pixels of the rarer class.
+       Limits: it does not show whether they look alike, and ignores one-sided confusion.
+    5. broken (inconspicuous, large): the thing covers at least `large` of the image and at least
+       half of its pixels are correct, so the pixel is in a gap.
+       Limits: the receptive field is not measured; the size of the thing is used instead.
     6. other: everything else.
 
     The groups describe mistakes, not causes: a network with more context need not have fewer
-    in the first. Compare two networks on the same pictures, by pixels rather than by shares.
+    mismatched pixels. Compare two networks on the same images, by pixels rather than by shares.
+
+    `+` combines counts from several processes. Memory grows by a few kilobytes per image.
 
     Args:
         num_classes: number of classes.
-        ignore_class: label whose pixels are left out, or None.
-        small, large: shares of the picture's area.
-        border: share of the picture's diagonal.
+        ignore_class: label of the pixels that are left out, or None.
+        small, large: fractions of the image's area.
+        border: fraction of the image's diagonal.
         apart, chance, mutual: see above.
 
-    Two add up to one that has seen the pictures of both, as several processes need it:
+    Raises:
+        ValueError: if an argument is out of range.
 
-        total = groups + ErrorGroups.from_arrays(np.load("other.npz"))
-
-    Memory grows with the pictures, by some kilobytes each.
+    Example:
+        groups = ErrorGroups(num_classes=2)
+        groups.update(np.array([[0, 0], [1, 1]]), np.array([[0, 1], [1, 1]]))
+        groups.result().pixels  # {"mismatched": 0, ..., "missed": 0, ..., "border": 1, ...}
     """
 
     def __init__(
@@ -176,49 +180,50 @@ class ErrorGroups:
         settings = dict(zip(_SETTINGS, (small, large, border, apart, chance, mutual), strict=True))
         for name, value in settings.items():
             if not (0 <= value <= 1 or (name == "chance" and value >= 0)):
-                upper = "at least 0" if name == "chance" else "a share from 0 to 1"
-                raise ValueError(f"{name}={value!r} must be {upper}.")
+                allowed = "at least 0" if name == "chance" else "a fraction from 0 to 1"
+                raise ValueError(f"{name}={value!r} must be {allowed}.")
         self.num_classes = num_classes
         self.ignore_class = ignore_class
         self.settings = settings
         self._confusion = np.zeros((num_classes, num_classes + 1), np.int64)
         self._sizes = np.zeros((4, num_classes, len(SIZE_EDGES) + 1), np.int64)
         self._present = np.zeros((0, num_classes), bool)
-        self._wrong = np.zeros((0, 5), np.int64)  # picture, truth, prediction, group, pixels
-        # Joined only when they are asked for, or each picture would copy all before it.
+        self._wrong = np.zeros((0, 5), np.int64)  # image, truth, prediction, group, pixels
+        # Joined only on demand; otherwise each image would copy all those before it.
         self._new_present: list[np.ndarray] = []
         self._new_wrong: list[np.ndarray] = []
 
     def update(self, truth: np.ndarray, prediction: np.ndarray) -> None:
-        """Count one picture.
+        """Counts one image.
 
         Args:
-            truth: (height, width) integers, class ids or `ignore_class`.
-            prediction: (height, width) integers; a value that is no class is wrong.
+            truth: (height, width) integers, class indices or `ignore_class`.
+            prediction: (height, width) integers; other values than class indices are wrong.
+
+        Raises:
+            ValueError: if an array is invalid.
         """
         truth, prediction = self._checked(truth, prediction)
-        labeled = truth >= 0
         n = self.num_classes
-        cells = truth[labeled] * (n + 1) + prediction[labeled]
-        self._confusion += np.bincount(cells, minlength=n * (n + 1)).reshape(n, n + 1)
-        group, things = self._local(truth, prediction)
+        self._confusion += confusion_matrix(truth, prediction, n)
+        group, things = self._groups_in_image(truth, prediction)
         self._count_things(*things, area=truth.size)
-        wrong = labeled & (truth != prediction)
+        wrong = (truth >= 0) & (truth != prediction)
         cells = (truth[wrong] * (n + 1) + prediction[wrong]) * len(GROUPS) + group[wrong]
         cells, pixels = np.unique(cells, return_counts=True)
         pairs, group = np.divmod(cells, len(GROUPS))
-        picture = len(self._present) + len(self._new_present)
-        columns = (np.full_like(cells, picture), *np.divmod(pairs, n + 1), group, pixels)
+        image = len(self._present) + len(self._new_present)
+        columns = (np.full_like(cells, image), *np.divmod(pairs, n + 1), group, pixels)
         self._new_wrong.append(np.stack(columns, axis=1))
-        self._new_present.append(np.isin(np.arange(n), truth[labeled]))
+        self._new_present.append(np.isin(np.arange(n), truth))
 
     def result(self) -> Errors:
-        """The groups of all pictures seen."""
+        """The groups over all images seen so far."""
         self._join()
         apart, confused = self._relations()
-        picture, truth, prediction, group, pixels = self._wrong.T
-        group = self._grouped(
-            truth, prediction, group, self._present[picture], apart=apart, confused=confused
+        image, truth, prediction, group, pixels = self._wrong.T
+        group = self._groups_in_data(
+            truth, prediction, group, self._present[image], apart=apart, confused=confused
         )
         by_class = np.zeros((len(GROUPS), self.num_classes), np.int64)
         np.add.at(by_class, (group, truth), pixels)
@@ -241,10 +246,10 @@ class ErrorGroups:
         )
 
     def map(self, truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
-        """Where in a picture the groups are, by what is known from the pictures seen.
+        """The group of each wrong pixel of an image, given all images seen so far.
 
         Args:
-            truth, prediction: see `update`; the picture isn't counted again.
+            truth, prediction: see `update`; the image is not counted.
 
         Returns:
             (height, width) uint8 indices into `GROUPS`, `NO_ERROR` elsewhere.
@@ -252,11 +257,11 @@ class ErrorGroups:
         self._join()
         truth, prediction = self._checked(truth, prediction)
         apart, confused = self._relations()
-        group, _ = self._local(truth, prediction)
+        group, _ = self._groups_in_image(truth, prediction)
         wrong = (truth >= 0) & (truth != prediction)
         present = np.isin(np.arange(self.num_classes), truth)
-        found = np.full(truth.shape, NO_ERROR, np.uint8)
-        found[wrong] = self._grouped(
+        group_map = np.full(truth.shape, NO_ERROR, np.uint8)
+        group_map[wrong] = self._groups_in_data(
             truth[wrong],
             prediction[wrong],
             group[wrong],
@@ -264,17 +269,17 @@ class ErrorGroups:
             apart=apart,
             confused=confused,
         )
-        return found
+        return group_map
 
     def __add__(self, other: "ErrorGroups") -> "ErrorGroups":
-        """The groups of the pictures of both."""
         if not isinstance(other, ErrorGroups):
             return NotImplemented
+        theirs = other._arguments()
         for name, value in self._arguments().items():
-            if other._arguments()[name] != value:
+            if theirs[name] != value:
                 raise ValueError(
-                    f"{name} is {value} in one and {other._arguments()[name]} in the other; "
-                    "ErrorGroups add up only with the same arguments."
+                    f"{name} is {value} on one side of + and {theirs[name]} on the other; add "
+                    "only ErrorGroups with the same arguments."
                 )
         self._join()
         other._join()
@@ -287,7 +292,7 @@ class ErrorGroups:
         return total
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """All that was counted, for `np.savez(path, **groups.arrays())`."""
+        """All counts, e.g. for `np.savez(path, **groups.arrays())`."""
         self._join()
         ignored = [] if self.ignore_class is None else [self.ignore_class]
         return {
@@ -301,28 +306,28 @@ class ErrorGroups:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "ErrorGroups":
-        """One like that whose `arrays()` these are.
+        """Restores the counts that `arrays()` returned.
 
         Raises:
-            ValueError: where they are not.
+            ValueError: if the arrays are incomplete or have the wrong shapes.
         """
         try:
             confusion, ignored = np.asarray(arrays["confusion"]), arrays["ignore_class"]
             settings = dict(zip(_SETTINGS, map(float, arrays["settings"]), strict=True))
             groups = cls(len(confusion), int(ignored[0]) if len(ignored) else None, **settings)
             for name in ("confusion", "sizes", "present", "wrong"):
-                array, own = np.asarray(arrays[name]), getattr(groups, f"_{name}")
-                free = name in ("present", "wrong")  # their first side is the number of rows
-                if array.shape[free:] != own.shape[free:] or array.ndim != own.ndim:
+                array, empty = np.asarray(arrays[name]), getattr(groups, f"_{name}")
+                rows = name in ("present", "wrong")  # any number of rows
+                if array.shape[rows:] != empty.shape[rows:] or array.ndim != empty.ndim:
                     raise ValueError(f"{name} has shape {array.shape}")
-                setattr(groups, f"_{name}", array.astype(own.dtype))
+                setattr(groups, f"_{name}", array.astype(empty.dtype))
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(
-                f"these are no arrays of ErrorGroups ({error}); give what `arrays()` returned."
+                f"invalid arrays of ErrorGroups ({error}); give the result of `arrays()`."
             ) from error
         return groups
 
-    def _arguments(self):
+    def _arguments(self) -> dict[str, Any]:
         return {
             "num_classes": self.num_classes,
             "ignore_class": self.ignore_class,
@@ -336,66 +341,55 @@ class ErrorGroups:
             self._new_present, self._new_wrong = [], []
 
     def _checked(self, truth, prediction):
-        """Both as int64: labels that don't count -1, predictions that are no class the last."""
-        truth, prediction = np.asarray(truth), np.asarray(prediction)
-        for name, mask in (("truth", truth), ("prediction", prediction)):
-            if mask.ndim != 2 or not mask.size or not np.issubdtype(mask.dtype, np.integer):
-                raise ValueError(
-                    f"{name} has shape {mask.shape} and dtype {mask.dtype}; it must be "
-                    "(height, width) integers (of scores, take the argmax first)."
-                )
-        if truth.shape != prediction.shape:
-            raise ValueError(
-                f"truth has shape {truth.shape} and prediction {prediction.shape}; predict at "
-                "the size of the labels."
-            )
-        truth, prediction = truth.astype(np.int64), prediction.astype(np.int64)
+        """Both as int64: ignored labels are -1, predictions outside the classes num_classes."""
+        masks = checked_masks(truth=truth, prediction=prediction)
+        truth, prediction = (mask.astype(np.int64) for mask in masks)
         ignored = np.zeros(truth.shape, bool)
         if self.ignore_class is not None:
             ignored = truth == self.ignore_class
-        strange = truth[((truth < 0) | (truth >= self.num_classes)) & ~ignored]
-        if strange.size:
+        invalid = truth[((truth < 0) | (truth >= self.num_classes)) & ~ignored]
+        if invalid.size:
             raise ValueError(
-                f"truth has the value {strange[0]}, but there are {self.num_classes} classes and "
+                f"truth has the value {invalid[0]}, but there are {self.num_classes} classes and "
                 f"ignore_class is {self.ignore_class}; raise num_classes or set ignore_class."
             )
         no_class = (prediction < 0) | (prediction >= self.num_classes)
         truth[ignored] = -1
         return truth, np.where(no_class, self.num_classes, prediction)
 
-    def _local(self, truth, prediction):
-        """What one picture tells: the group of each pixel were it wrong, and the things.
+    def _groups_in_image(self, truth, prediction):
+        """What one image tells: the group of each pixel if it were wrong, and the things.
 
         Returns:
-            (height, width) int64 groups: missed, border, broken or other; and of the things
-            class, pixels and right pixels.
+            (height, width) int64 groups: missed, border, broken or other; and the class, the
+            pixels and the correct pixels of each thing.
         """
         thing = connected_components(truth)
-        right = truth == prediction
+        correct = truth == prediction
         size = np.bincount(thing.ravel())
-        hits = np.bincount(thing[right], minlength=len(size))
-        kind = np.zeros(len(size), np.int64)
-        kind[thing.ravel()] = truth.ravel()
+        hits = np.bincount(thing[correct], minlength=len(size))
+        label = np.zeros(len(size), np.int64)
+        label[thing.ravel()] = truth.ravel()
         found = 2 * hits >= size
         missed = (size < self.settings["small"] * truth.size) & ~found
-        whole = (size >= self.settings["large"] * truth.size) & found
-        group = np.where(whole, _BROKEN, _OTHER)[thing]
+        mostly_correct = (size >= self.settings["large"] * truth.size) & found
+        group = np.where(mostly_correct, _BROKEN, _OTHER)[thing]
         reach = math.ceil(self.settings["border"] * math.hypot(*truth.shape))
-        wrong = (truth >= 0) & ~right
-        for other in np.unique(prediction[wrong]):
-            pixels = wrong & (prediction == other)
-            group[pixels & _dilated(truth == other, reach)] = _BORDER
+        wrong = (truth >= 0) & ~correct
+        for predicted in np.unique(prediction[wrong]):
+            pixels = wrong & (prediction == predicted)
+            group[pixels & _dilated(truth == predicted, reach)] = _BORDER
         group[missed[thing]] = _MISSED
-        labels = kind >= 0
-        return group, (kind[labels], size[labels], hits[labels])
+        labeled = label >= 0
+        return group, (label[labeled], size[labeled], hits[labeled])
 
-    def _count_things(self, kind, size, hits, *, area):
+    def _count_things(self, label, size, hits, *, area):
         step = np.searchsorted(np.array(SIZE_EDGES) * area, size, side="right")
         for row, counts in enumerate((1, 2 * hits >= size, size, hits)):
-            np.add.at(self._sizes[row], (kind, step), counts)
+            np.add.at(self._sizes[row], (label, step), counts)
 
     def _relations(self):
-        """Which classes keep apart and which are taken for one another, (n, n) bool each."""
+        """Which classes are kept apart and which are confused with each other, (n, n) bool."""
         present = self._present.astype(np.float64)
         together = present.T @ present
         each = np.diag(together)
@@ -411,12 +405,14 @@ class ErrorGroups:
         np.fill_diagonal(confused, False)
         return apart, confused
 
-    def _grouped(self, truth, prediction, group, present, *, apart, confused):
-        """The groups once all pictures are known; `group` as from `_local`.
+    def _groups_in_data(self, truth, prediction, group, present, *, apart, confused):
+        """The final groups, given the relations between classes in all images.
 
         Args:
-            truth, prediction, group: (m,).
-            present: (m, num_classes), classes in the labels of the picture.
+            truth, prediction: (m,) classes.
+            group: (m,) as from `_groups_in_image`.
+            present: (m, num_classes) bool, the classes in the labels of the image.
+            apart, confused: as from `_relations`.
         """
         known = prediction < self.num_classes
         other = np.where(known, prediction, 0)
@@ -436,20 +432,20 @@ class ErrorGroups:
 
 
 def _most(counts):
-    """Indices of the cells of a matrix that are not 0, largest first."""
+    """Indices of the nonzero cells of a matrix, largest first."""
     return sorted(np.argwhere(counts).tolist(), key=lambda cell: -counts[tuple(cell)])
 
 
 def connected_components(mask: np.ndarray) -> np.ndarray:
-    """Number of the connected part, of equal values among 8 neighbours, of each pixel.
+    """Labels connected parts of equal values, with 8 neighbors.
 
     Args:
         mask: (height, width) integers.
 
     Returns:
-        (height, width) int64, from 0, in no particular order.
+        (height, width) int64 numbers of the parts, from 0, in no particular order.
     """
-    # Runs of equal pixels in a row are joined to those that they touch in the next row.
+    # Runs of equal pixels within a row are joined to those they touch in the next row.
     starts = np.ones(mask.shape, bool)
     starts[:, 1:] = mask[:, 1:] != mask[:, :-1]
     run = np.cumsum(starts).reshape(mask.shape) - 1
@@ -460,7 +456,7 @@ def connected_components(mask: np.ndarray) -> np.ndarray:
         below = (slice(1, None), slice(max(0, shift), width - max(0, -shift)))
         same = mask[above] == mask[below]
         touching.append(run[above][same] * (int(run[-1, -1]) + 1) + run[below][same])
-    # Neighbours along a row repeat one another.
+    # Neighbors along a row repeat each other.
     edges = np.unique(np.concatenate(touching))
     first, second = np.divmod(edges, int(run[-1, -1]) + 1)
     root = np.arange(int(run[-1, -1]) + 1)
@@ -474,7 +470,7 @@ def connected_components(mask: np.ndarray) -> np.ndarray:
 
 
 def _dilated(mask, reach):
-    """Whether True is within `reach` rows and columns, (height, width) bool."""
+    """Whether a pixel of the mask is within `reach` rows and columns, (height, width) bool."""
     for _ in range(2):
         count = np.cumsum(np.pad(mask, ((reach + 1, reach), (0, 0))), axis=0, dtype=np.int32)
         mask = (count[2 * reach + 1 :] > count[: -(2 * reach + 1)]).T

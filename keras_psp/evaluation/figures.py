@@ -1,4 +1,4 @@
-"""How measures are shown and written: percentages, CSV and JSON."""
+"""Formats of measures: percentages, tables, CSV and JSON."""
 
 import csv
 import json
@@ -22,12 +22,12 @@ def percent(value: float, digits: int = 1, *, undefined: str = "-") -> str:
 def percent_table(
     title: str, columns: Sequence[str], *sections: Iterable[Sequence]
 ) -> rich.table.Table:
-    """A table of a name and shares in each row.
+    """A table of names and percentages.
 
     Args:
         title: above the table.
-        columns: heading of the name's column, then one for each share.
-        sections: rows, each a name and its shares, 0 to 1 or NaN; a line between sections.
+        columns: headings of the name and of each percentage.
+        sections: rows of a name and fractions from 0 to 1, or NaN; separated by lines.
     """
     table = rich.table.Table(title=title, title_justify="left")
     table.add_column(columns[0])
@@ -35,7 +35,7 @@ def percent_table(
         table.add_column(column, justify="right")
     for rows in sections:
         for name, *values in rows:
-            # A name is no markup.
+            # Text prints markup in names literally.
             table.add_row(rich.text.Text(name), *(percent(value) for value in values))
         table.add_section()
     return table
@@ -46,7 +46,7 @@ def show(
     means: Mapping[str, float],
     console: rich.console.Console | None,
 ) -> None:
-    """Print tables and a line of means, to stdout unless a console is given."""
+    """Prints tables and a line of means, to stdout unless a console is given."""
     console = console or rich.console.Console(highlight=False)
     for table in tables:
         console.print(table)
@@ -57,21 +57,18 @@ def show(
 def write_csv(
     path: str | os.PathLike, columns: Sequence[str], rows: Iterable[Sequence[Any]]
 ) -> None:
-    """Write a table, whole or not at all; the cell of a NaN stays empty."""
-    with (
-        written_aside(os.fspath(path)) as aside,
-        open(aside, "w", newline="", encoding="utf-8") as file,
-    ):
+    """Writes a table atomically; the cell of a NaN is empty."""
+    with written_aside(path) as draft, open(draft, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
         writer.writerows([[_or_none(value) for value in row] for row in rows])
 
 
 def write_json(path: str | os.PathLike, content: Mapping[str, Any]) -> None:
-    """Write nested dicts and lists, whole or not at all; a NaN becomes null."""
-    with written_aside(os.fspath(path)) as aside:
+    """Writes nested dicts and lists atomically; a NaN becomes null."""
+    with written_aside(path) as draft:
         text = json.dumps(_or_none(content), indent=2, allow_nan=False, ensure_ascii=False)
-        aside.write_text(text + "\n", encoding="utf-8")
+        draft.write_text(text + "\n", encoding="utf-8")
 
 
 def _or_none(value):
@@ -79,6 +76,6 @@ def _or_none(value):
         return {key: _or_none(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
         return [_or_none(inner) for inner in value]
-    if isinstance(value, float):  # float64 of numpy too, which prints as it is then
+    if isinstance(value, float):  # including np.float64, which becomes a plain float
         return None if math.isnan(value) else float(value)
     return value

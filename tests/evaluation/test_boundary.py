@@ -7,22 +7,22 @@ from keras_psp.evaluation.boundary import BoundaryIoU
 
 
 def boundary(mask, reach):
-    """Pixels of a mask with one outside it, or the image's edge, within `reach`."""
+    """Pixels of a mask within `reach` of a pixel outside it or of the image's edge."""
     height, width = mask.shape
-    found = np.zeros_like(mask)
+    edge = np.zeros_like(mask)
     for y in range(height):
         for x in range(width):
             around = [
                 (y + i, x + j) for i in range(-reach, reach + 1) for j in range(-reach, reach + 1)
             ]
-            found[y, x] = mask[y, x] and any(
+            edge[y, x] = mask[y, x] and any(
                 not (0 <= i < height and 0 <= j < width and mask[i, j]) for i, j in around
             )
-    return found
+    return edge
 
 
 def blocks(random, classes, height, width):
-    """A map of rectangles, so that masks have an inside."""
+    """A map of rectangles, so that masks have an interior."""
     values = np.zeros((height, width), int)
     for value in random.permutation(np.repeat(classes, 2)):
         y, x = random.integers(0, height), random.integers(0, width)
@@ -31,7 +31,7 @@ def blocks(random, classes, height, width):
 
 
 @pytest.mark.parametrize("ratio", [0.001, 0.04, 0.1])
-def test_counts_are_those_of_the_definition(ratio):
+def test_counts_match_the_definition(ratio):
     random = np.random.default_rng(0)
     measure = BoundaryIoU(4, dilation_ratio=ratio)
     intersections, unions = np.zeros((2, 4))
@@ -54,13 +54,13 @@ def test_counts_are_those_of_the_definition(ratio):
     assert measure.result() == pytest.approx(expected.mean())
 
 
-def test_figures_by_hand():
-    # A square of 6x6 beside the same moved by one; the bands are one pixel wide: 20 pixels.
+def test_boundary_iou_matches_values_computed_by_hand():
+    # A 6x6 square and the same moved by one; the boundaries are one pixel wide: 20 pixels.
     truth, prediction = np.zeros((2, 12, 12), np.uint8)
     truth[3:9, 3:9] = prediction[3:9, 4:10] = 1
-    measure = BoundaryIoU(2, dilation_ratio=0.05)  # of a diagonal of 17 pixels: 1
+    measure = BoundaryIoU(2, dilation_ratio=0.05)  # 1 pixel, for a diagonal of 17
     measure.update(truth, prediction)
-    # Common: the top and bottom rows' 5 shared pixels each.
+    # In common: 5 pixels each of the top and bottom rows.
     assert measure.intersections[1] == 10
     assert measure.unions[1] == 20 + 20 - 10
     assert measure.per_class()[1] == pytest.approx(1 / 3)
@@ -86,7 +86,7 @@ def test_ignored_pixels_do_not_tell_maps_apart():
     assert measure.result() == 1
 
 
-def test_parts_add_up():
+def test_addition_sums_the_counts():
     random = np.random.default_rng(2)
     maps = [blocks(random, [0, 1, 2], 20, 20) for _ in range(4)]
     whole, first, second = (BoundaryIoU(3) for _ in range(3))
@@ -101,7 +101,7 @@ def test_parts_add_up():
         first + 1
 
 
-def test_nothing_seen_has_no_measure():
+def test_result_is_nan_without_images():
     assert np.isnan(BoundaryIoU(2).result())
 
 
@@ -124,6 +124,6 @@ def test_nothing_seen_has_no_measure():
         ),
     ],
 )
-def test_wrong_arguments(call, message):
+def test_invalid_arguments_raise(call, message):
     with pytest.raises(ValueError, match=message):
         call()

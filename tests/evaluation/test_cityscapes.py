@@ -18,10 +18,10 @@ PIXELS = (
     (ROAD, ROAD, SIDEWALK),
     (ROAD, ROAD, CAR),
     (ROAD, ROAD, CARAVAN),
-    *[(CAR, 26_000, CAR)] * 2,  # 4 pixels of a car: 2 right, 2 in the same category
+    *[(CAR, 26_000, CAR)] * 2,  # 4 pixels of a car: 2 correct, 2 in the same category
     (CAR, 26_000, TRUCK),
     (CAR, 26_000, CARAVAN),
-    (CAR, 26_001, CAR),  # a small one, right
+    (CAR, 26_001, CAR),  # a small car, correct
     (CAR, CAR, ROAD),  # a group of cars
     (TRUCK, 27_003, SIDEWALK),
     (CARAVAN, 29_000, CAR),  # ignored
@@ -29,20 +29,20 @@ PIXELS = (
 )
 
 
-def seen(pixels=PIXELS):
+def counted(pixels=PIXELS):
     measures = CityscapesMeasures()
     truth, instances, prediction = (np.array([column]) for column in zip(*pixels, strict=True))
     measures.update(truth.astype(np.uint8), prediction, instances.astype(np.int32))
     return measures
 
 
-def test_figures_by_hand():
-    measures = seen()
+def test_measures_match_values_computed_by_hand():
+    measures = counted()
     iou = measures.class_iou
     assert len(iou) == 19
-    assert iou["road"] == 5 / (8 + 1)  # 8 labels, and a car of a group taken for road
+    assert iou["road"] == 5 / (8 + 1)  # 8 labels, and a car of a group predicted as road
     assert iou["sidewalk"] == 0
-    # 3 right of 6 labels; one road taken for a car, caravans and void don't count.
+    # 3 of 6 labels are correct; one road is predicted as car, caravans and void don't count.
     assert iou["car"] == 3 / (6 + 1)
     assert iou["truck"] == 0 / (1 + 1)
     assert np.isnan(iou["person"])
@@ -59,19 +59,19 @@ def test_figures_by_hand():
     category = measures.category_iou
     assert list(category) == ["flat", "construction", "object", "nature", "sky", "human", "vehicle"]
     assert category["flat"] == 6 / (8 + 2)
-    # Of 7 pixels 4 are a car or truck; the caravan is no class. One road is taken for a car.
+    # 4 of 7 pixels are car or truck; caravan is not a class. One road is predicted as car.
     assert category["vehicle"] == 4 / (7 + 1)
     assert measures.mean_category_iou == pytest.approx((6 / 10 + 4 / 8) / 2)
 
-    # Here a caravan is a vehicle: the car's fourth pixel is right, the road's wrong.
+    # Here a caravan is a vehicle: the car's fourth pixel is correct, the road's is wrong.
     assert list(measures.category_iiou) == ["human", "vehicle"]
     expected = 2 * CAR_SIZE / (2 * CAR_SIZE + TRUCK_SIZE + 2)
     assert measures.category_iiou["vehicle"] == pytest.approx(expected, rel=1e-15)
     assert measures.mean_category_iiou == measures.category_iiou["vehicle"]
 
 
-def test_riders_may_be_persons_in_the_category_only():
-    measures = seen([(RIDER, 25_000, PERSON)] * 3 + [(ROAD, ROAD, ROAD)])
+def test_rider_predicted_as_person_is_correct_only_in_the_category():
+    measures = counted([(RIDER, 25_000, PERSON)] * 3 + [(ROAD, ROAD, ROAD)])
     assert measures.class_iiou["rider"] == 0
     assert measures.category_iiou["human"] == measures.category_iou["human"] == 1
 
@@ -79,13 +79,13 @@ def test_riders_may_be_persons_in_the_category_only():
 def test_one_id_in_two_images_is_two_instances():
     large = [(CAR, 26_000, CAR)] * 8
     small = [(CAR, 26_000, ROAD)] * 2
-    # Each image's car weighs the average size, whatever its own.
-    both = seen(large) + seen(small)
+    # Each image's car has the weight of the average size, whatever its own.
+    both = counted(large) + counted(small)
     assert both.class_iiou["car"] == pytest.approx(0.5)
     assert both.class_iou["car"] == 0.8
 
 
-def test_parts_add_up_from_other_processes():
+def test_addition_sums_counts_of_other_processes():
     random = np.random.default_rng(0)
     parts = [CityscapesMeasures() for _ in range(2)]
     whole = CityscapesMeasures()
@@ -100,19 +100,19 @@ def test_parts_add_up_from_other_processes():
     assert total.images == 6
     np.testing.assert_array_equal(total.confusion, whole.confusion)
     for name in ("class_iou", "class_iiou", "category_iou", "category_iiou"):
-        found, expected = getattr(total, name), getattr(whole, name)
-        assert found == pytest.approx(expected, rel=1e-13)
+        values, expected = getattr(total, name), getattr(whole, name)
+        assert values == pytest.approx(expected, rel=1e-13)
     with pytest.raises(TypeError):
         total + 1
 
 
-def test_nothing_seen_has_no_measures():
+def test_measures_are_nan_without_images():
     measures = CityscapesMeasures()
     assert np.isnan(measures.mean_class_iou) and np.isnan(measures.mean_category_iiou)
 
 
-def test_files_and_table(tmp_path):
-    measures = seen()
+def test_files_and_table_contain_the_measures(tmp_path):
+    measures = counted()
     measures.to_csv(tmp_path / "a.csv")
     with open(tmp_path / "a.csv", encoding="utf-8") as file:
         rows = {(row["kind"], row["name"]): row for row in csv.DictReader(file)}
@@ -121,15 +121,15 @@ def test_files_and_table(tmp_path):
     assert rows["class", "road"]["iiou"] == rows["category", "sky"]["iou"] == ""
 
     measures.to_json(tmp_path / "a.json")
-    found = json.loads((tmp_path / "a.json").read_text())
-    assert found["images"] == 1
-    assert found["mean_category_iiou"] == measures.mean_category_iiou
-    assert found["categories"][-1] == {
+    content = json.loads((tmp_path / "a.json").read_text())
+    assert content["images"] == 1
+    assert content["mean_category_iiou"] == measures.mean_category_iiou
+    assert content["categories"][-1] == {
         "name": "vehicle",
         "iou": 0.5,
         "iiou": measures.category_iiou["vehicle"],
     }
-    assert found["classes"][0]["iiou"] is None
+    assert content["classes"][0]["iiou"] is None
 
     text = io.StringIO()
     measures.print(console=rich.console.Console(file=text, width=80))
@@ -142,15 +142,21 @@ def test_files_and_table(tmp_path):
     [
         (([[7, 8]], [[7]], [[7, 8]]), r"prediction_label_ids has shape \(1, 1\) and truth_label"),
         (([[7]], [[7]], [[7, 7]]), r"instance_ids has shape \(1, 2\) and truth_label_ids \(1, 1\)"),
-        (([[7]], [[255]], [[7]]), "prediction_label_ids has the value 255, which is no label id"),
-        (([[34]], [[7]], [[7]]), r"truth_label_ids has the value 34, which is no label id \(0 to"),
+        (
+            ([[7]], [[255]], [[7]]),
+            "prediction_label_ids has the value 255, which is not a label id",
+        ),
+        (
+            ([[34]], [[7]], [[7]]),
+            r"truth_label_ids has the value 34, which is not a label id \(0 to",
+        ),
         (([[7]], [[7.0]], [[7]]), "prediction_label_ids has shape .* and dtype float64; it must"),
         (([7], [7], [7]), r"truth_label_ids has shape \(1,\) and dtype"),
         (([[7]], [[7]], [[7001]]), "value 7001, but label 7 has no instances"),
         (([[7]], [[7]], [[34_000]]), "value 34000, but label 34 has no instances"),
     ],
 )
-def test_wrong_arguments_count_nothing(arguments, message):
+def test_invalid_arguments_raise_and_count_nothing(arguments, message):
     measures = CityscapesMeasures()
     with pytest.raises(ValueError, match=message):
         measures.update(*(np.array(values) for values in arguments))

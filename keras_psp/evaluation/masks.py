@@ -1,0 +1,26 @@
+"""Checks of masks that are compared pixel by pixel."""
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+
+def checked_masks(**masks: ArrayLike) -> list[np.ndarray]:
+    """The masks as arrays, in the order of the arguments.
+
+    Raises:
+        ValueError: if one is not (height, width) integers, or their shapes differ.
+    """
+    arrays = {name: np.asarray(mask) for name, mask in masks.items()}
+    first, *_ = arrays
+    for name, mask in arrays.items():
+        if mask.ndim != 2 or not mask.size or not np.issubdtype(mask.dtype, np.integer):
+            raise ValueError(
+                f"{name} has shape {mask.shape} and dtype {mask.dtype}; it must be "
+                "(height, width) integers. For scores, take the argmax first."
+            )
+        if mask.shape != arrays[first].shape:
+            raise ValueError(
+                f"{name} has shape {mask.shape} and {first} {arrays[first].shape}; both must "
+                "have the image's size."
+            )
+    return list(arrays.values())
