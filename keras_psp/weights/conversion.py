@@ -1,5 +1,6 @@
 """Converts the PSPNet checkpoints of other projects to `keras_psp.PSPNet`."""
 
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -53,7 +54,7 @@ def convert(
     paths = [Path(p) for p in ([path] if isinstance(path, str | Path) else path)]
     if len(paths) == 1 and not paths[0].is_dir() and file_format(paths[0]) == "keras":
         return _open_keras(paths[0], options, verbose)
-    return convert_checkpoint(_read(paths), verbose=verbose, **options)
+    return convert_checkpoint(read_network(*paths), verbose=verbose, **options)
 
 
 def convert_checkpoint(checkpoint: Checkpoint, *, verbose: bool = True, **options: Any) -> PSPNet:
@@ -99,57 +100,50 @@ def summary(model: PSPNet) -> str:
     )
 
 
-def _read(paths):
-    if len(paths) == 1:
-        path = _encoder_in(paths[0]) if paths[0].is_dir() else paths[0]
-        return with_other_half(read_checkpoint(path))
-    if len(paths) != 2:
-        raise ValueError(f"{len(paths)} files; pass one file, or an encoder's and a decoder's.")
-    return _joined([read_checkpoint(path) for path in paths])
+def read_network(*paths: Path) -> Checkpoint:
+    """Reads a checkpoint; CSAILVision's encoder and decoder become one.
 
-
-def _encoder_in(folder):
-    """CSAILVision's encoder in the folder of its training."""
-    encoders = sorted(folder.glob("encoder_epoch_*.pth"))
-    if len(encoders) != 1:
-        raise WeightsFileError(
-            f"{folder} is a folder with {len(encoders)} files encoder_epoch_N.pth; pass the "
-            "checkpoint itself."
-        )
-    return encoders[0]
-
-
-def with_other_half(checkpoint: Checkpoint) -> Checkpoint:
-    """Joins CSAILVision's encoder or decoder with the other file, in the same folder.
-
-    Checkpoints of other projects are returned unchanged.
+    Args:
+        paths: one file or both; for CSAILVision, one of the files or their folder will do.
 
     Raises:
-        FileNotFoundError: if the other file isn't there.
+        FileNotFoundError: if a file, or the other half of a network, doesn't exist.
+        WeightsFileError: if a file can't be read.
     """
-    path = checkpoint.path
-    for own, other in (("encoder", "decoder"), ("decoder", "encoder")):
-        if path.name.startswith(f"{own}_epoch"):
-            partner = path.with_name(path.name.replace(own, other, 1))
-            if not partner.exists():
-                raise FileNotFoundError(
-                    f"{path} is half of a network; put {partner.name} in the same folder."
-                )
-            halves = [checkpoint, read_checkpoint(partner)]
-            return _joined(halves if own == "encoder" else halves[::-1])
-    return checkpoint
+    if len(paths) == 1:
+        paths = _with_other_half(paths[0])
+    if len(paths) == 1:
+        return read_checkpoint(paths[0])
+    if len(paths) != 2:
+        raise ValueError(f"{len(paths)} files; pass one file, or an encoder's and a decoder's.")
+    encoder, decoder = (read_checkpoint(path) for path in paths)
+    if "ppm.0.1.weight" in encoder.tensors:
+        encoder, decoder = decoder, encoder
+    tensors = {f"encoder.{name}": tensor for name, tensor in encoder.tensors.items()}
+    tensors |= {f"decoder.{name}": tensor for name, tensor in decoder.tensors.items()}
+    return Checkpoint(encoder.path, encoder.format, tensors)
 
 
-def _joined(checkpoints):
-    """An encoder's and a decoder's tensors as one checkpoint."""
-    if "ppm.0.1.weight" in checkpoints[0].tensors:
-        checkpoints = checkpoints[::-1]
-    tensors = {
-        f"{part}.{name}": tensor
-        for part, checkpoint in zip(("encoder", "decoder"), checkpoints, strict=True)
-        for name, tensor in checkpoint.tensors.items()
-    }
-    return Checkpoint(checkpoints[0].path, checkpoints[0].format, tensors)
+def _with_other_half(path):
+    """CSAILVision's encoder and decoder, given either or their folder; other paths alone."""
+    if path.is_dir():
+        encoders = sorted(path.glob("encoder_epoch_*.pth"))
+        if len(encoders) != 1:
+            raise WeightsFileError(
+                f"{path} is a folder with {len(encoders)} files encoder_epoch_N.pth; pass the "
+                "checkpoint itself."
+            )
+        path = encoders[0]
+    match = re.fullmatch("(encoder|decoder)(_epoch.*)", path.name)
+    if match is None:
+        return (path,)
+    halves = [path.with_name(half + match[2]) for half in ("encoder", "decoder")]
+    for half in halves:
+        if not half.exists():
+            raise FileNotFoundError(
+                f"{path} is half of a network; put {half.name} in the same folder."
+            )
+    return halves
 
 
 def _recognize(checkpoint) -> Family:

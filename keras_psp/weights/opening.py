@@ -13,9 +13,9 @@ import numpy as np
 
 from keras_psp.models.pretrained import PresetName
 from keras_psp.models.pspnet import PSPNet
-from keras_psp.weights.conversion import convert, convert_checkpoint, with_other_half
+from keras_psp.weights.conversion import convert, convert_checkpoint, read_network
 from keras_psp.weights.families import BACKBONES, recognized
-from keras_psp.weights.files import file_format, read_checkpoint
+from keras_psp.weights.files import file_format
 from keras_psp.weights.imagenet import IMAGENET, imagenet_weights
 from keras_psp.weights.presets import find_preset, open_preset, preset_names
 from keras_psp.weights.transfer import BackboneWeights, NetworkWeights
@@ -65,7 +65,7 @@ def open_weights(weights: Any, given: Mapping[str, Any]) -> NetworkWeights | Bac
     if file_format(path) == "keras":
         model = convert(path, verbose=False)
         return NetworkWeights(model, path.name, given, model.get_config()["dtype"])
-    checkpoint = with_other_half(read_checkpoint(path))
+    checkpoint = read_network(path)
     family = recognized(checkpoint.tensors, BACKBONES)
     # A segmentation network also contains the names of its backbone.
     if family is None or recognized(checkpoint.tensors) is not family:

@@ -203,3 +203,14 @@ def caffe(num_classes=150, *, auxiliary=False):
         tensors["conv6_1/0"] = kernel(num_classes, 256, 1, 1)
         tensors["conv6_1/1"] = np.ones(num_classes, "float32")
     return tensors
+
+
+def randomize(model):
+    """Sets random biases and statistics in place of zeros and ones."""
+    random = np.random.default_rng(1)
+    for layer in model.layers:
+        for variable in layer.weights:
+            if variable.name in ("bias", "beta", "moving_mean"):
+                variable.assign(random.normal(0, 0.1, variable.shape))
+            elif variable.name in ("gamma", "moving_variance"):
+                variable.assign(random.uniform(0.5, 1.5, variable.shape))

@@ -6,7 +6,6 @@ import writers
 
 from keras_psp import DilatedResNet, PSPNet
 from keras_psp.weights import WeightsFileError, convert
-from keras_psp.weights.names import KERAS, MXNET, TORCH
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (1, 57, 65, 3)).astype("float32")
 
@@ -249,19 +248,6 @@ def test_weights_of_other_networks_are_refused(tmp_path):
         convert(tmp_path / "b.pth")
 
 
-def test_a_failed_load_changes_nothing(tmp_path):
-    from keras_psp.weights.families.mmsegmentation import MMSEGMENTATION
-
-    tensors = checkpoints.mmsegmentation(18, 3)
-    model = PSPNet(3, backbone=DilatedResNet(18, stem_filters=(32, 32, 64)), fusion_filters=128)
-    before = model.get_weights()
-    tensors.pop("auxiliary_head.conv_seg.bias")
-    with pytest.raises(WeightsFileError):
-        MMSEGMENTATION.load(model, tensors)
-    for old, new in zip(before, model.get_weights(), strict=True):
-        np.testing.assert_array_equal(old, new)
-
-
 # --- Files of keras_psp ---------------------------------------------------------
 
 
@@ -296,8 +282,3 @@ def test_keras_files_of_other_models_are_refused(tmp_path):
     (tmp_path / "c.keras").write_bytes(content[: len(content) // 2])
     with pytest.raises(WeightsFileError, match="truncated"):
         convert(tmp_path / "c.keras")
-
-
-def test_torch_and_mxnet_kernels_share_their_axis_order():
-    assert TORCH.axes == MXNET.axes == (2, 3, 1, 0)
-    assert KERAS.axes == (0, 1, 2, 3)

@@ -3,7 +3,6 @@ import functools
 import hashlib
 import http.server
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -288,16 +287,3 @@ def test_a_conversion_killed_midway_leaves_no_file_that_looks_complete(host, mon
     assert path.name in names and f"{path.stem}.v1.keras" not in names
     assert PSPNet.from_preset(preset.name).num_classes == 19
     assert cached() == [path.name, f"{path.stem}.v1.keras"]
-
-
-def test_temporary_files_of_running_processes_are_kept(monkeypatch, tmp_path):
-    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
-    with store.workspace() as mine:
-        (mine / "half").touch()
-        with store.workspace():
-            assert (mine / "half").exists()
-    assert cached() == []
-    shutil.rmtree(store.folder())
-    (tmp_path / "keras_psp").touch()
-    with pytest.raises(OSError, match=r"can't be written .* set KERAS_HOME to a folder"):
-        store.workspace().__enter__()
