@@ -1,11 +1,11 @@
-"""The authors' own training transforms beside ours, with the same random draws.
+"""Compares the authors' training transforms with ours for the same random draws.
 
     python benchmarks/parity/augmentation.py --semseg semseg [--data FOLDER]
 
 semseg is a checkout of hszhao/semseg; its util/transform.py needs torch and
 opencv-python. Each image goes through scale, rotation, blur, mirror and crop (473x473) as
-tool/train.py composes them, and through keras_psp.data's. Without --data the
-pictures are generated scenes. Theirs interpolate a rotated picture twice where ours do once.
+tool/train.py composes them, and through those of keras_psp.data. Without --data the images
+are generated scenes. Theirs interpolate a rotated image twice, ours once.
 """
 
 import argparse
@@ -25,7 +25,7 @@ BOUNDS = {"labels": 0.005, "images": 2 / 255}
 
 
 class Draws:
-    """In the place of the module `random`, handing out what it is told."""
+    """Replaces the module `random` and returns given values."""
 
     def __init__(self):
         self.values = []
@@ -38,7 +38,7 @@ class Draws:
 
 
 def theirs(transform, image, mask, draw, draws):
-    """Image and mask after semseg's transforms, drawn as ours draw."""
+    """Image and mask after semseg's transforms, with our draws."""
     scale, mirror, row, column, rotate, angle, blur = (float(d) for d in draw[:7])
     mean = list(IMAGENET_MEAN)
     steps = transform.Compose(
@@ -72,7 +72,7 @@ def ours(image, mask, draw):
     return image.numpy(), mask.numpy()
 
 
-def pictures(options):
+def examples(options):
     """Image and mask of a folder's training split, or of generated scenes."""
     if options.data:
         source = data.ImageFolder(options.data)
@@ -85,13 +85,13 @@ def pictures(options):
 
 
 def main():
-    """Print the table; fail where a bound is missed."""
+    """Prints the table; fails if a bound is exceeded."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--semseg", required=True)
     parser.add_argument("--data")
     parser.add_argument("--count", type=int, default=60)
     options = parser.parse_args()
-    collections.Iterable = collections.abc.Iterable  # gone since Python 3.10
+    collections.Iterable = collections.abc.Iterable  # removed in Python 3.10
     sys.path.insert(0, options.semseg)
     from util import transform
 
@@ -100,7 +100,7 @@ def main():
         setattr(random, name, getattr(draws, name))
     generator = np.random.default_rng(0)
     rows = collections.defaultdict(list)
-    for image, mask in pictures(options):
+    for image, mask in examples(options):
         draw = generator.random(8, dtype="float32")
         pair = theirs(transform, image, mask, draw, draws), ours(image, mask, draw)
         (their_image, their_mask), (our_image, our_mask) = pair
@@ -115,7 +115,7 @@ def main():
                 np.abs(their_image - our_image).mean() / 255,
             )
         )
-    print("| transforms | pictures | labels differ | not at an edge | images differ, of 255 |")
+    print("| transforms | images | labels differ | not at an edge | images differ, of 255 |")
     print("|---|---|---|---|---|")
     everything = [row for kind in rows.values() for row in kind]
     for kind, values in [*sorted(rows.items()), ("all", everything)]:
@@ -127,7 +127,7 @@ def main():
 
 
 def edges(mask):
-    """Pixels with another label among their eight neighbours."""
+    """Pixels with another label among their eight neighbors."""
     padded = np.pad(mask, 1, mode="edge")
     height, width = mask.shape
     return np.any(

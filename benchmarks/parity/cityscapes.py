@@ -1,14 +1,13 @@
-"""Cityscapes' own evaluation, and semseg's measures, beside ours on the same files.
+"""Compares Cityscapes' evaluation scripts and semseg's measures with ours, on the same files.
 
     python -m pip install --target peer cityscapesscripts
     python benchmarks/parity/cityscapes.py --cityscapesscripts peer [--semseg semseg]
 
-Peer is the folder that has cityscapesscripts and what it needs, semseg a checkout of
-hszhao/semseg, whose util/util.py needs torch. Ground truths in Cityscapes' layout are generated:
-all 34 labels, instances of many sizes, groups without instances. Predictions are these shifted
-and painted over with wrong labels; half of them are written by CityscapesSubmission, all are
-found by the peer's own search. Each figure is compared over all images and for every image on
-its own.
+Peer is the folder with cityscapesscripts and its dependencies, semseg a checkout of
+hszhao/semseg, whose util/util.py needs torch. The ground truth is generated in Cityscapes'
+layout: all 34 labels, instances of many sizes, groups without instances. Predictions are the
+ground truth shifted and painted over with wrong labels. CityscapesSubmission writes half of
+them, and the peer's search finds all. Each figure is compared over all images and per image.
 """
 
 import argparse
@@ -29,7 +28,7 @@ from keras_psp.evaluation.measures import Measures
 from keras_psp.prediction.submissions import CityscapesSubmission, image_sizes
 
 BOUND = 1e-12
-# Two classes more than the scenes have: semseg counts them as 0.
+# Two more classes than in the scenes: semseg counts their IoU as 0.
 NUM_CLASSES = len(CLASSES) + 2
 NO_CLASS = 250
 FIGURES = {  # theirs, ours
@@ -69,15 +68,15 @@ def patch(random, height, width, smallest, largest):
 
 
 def predicted(random, names, ids):
-    """The scene's labels moved, with patches of other ids in them and around."""
-    found = np.roll(names, random.integers(-9, 10, 2), axis=(0, 1))
+    """The scene's labels shifted, with patches of other ids."""
+    ids_map = np.roll(names, random.integers(-9, 10, 2), axis=(0, 1))
     for label in random.permutation(ids)[: len(ids) // 2]:
-        found[patch(random, *names.shape, 0.01, 0.15)] = label
-    return found
+        ids_map[patch(random, *names.shape, 0.01, 0.15)] = label
+    return ids_map
 
 
 def write(root, count, height, width):
-    """A miniature Cityscapes under `root`; its source, and the predictions by image."""
+    """Writes a small Cityscapes under `root`; returns its source and the predictions by image."""
     random = np.random.default_rng(0)
     names = [f"lindau_{i:06}_000019" for i in range(count)]
     for kind in ("leftImg8bit", "gtFine"):
@@ -98,7 +97,7 @@ def write(root, count, height, width):
         if index % 2:
             submission.path(name).parent.mkdir(exist_ok=True)
             Image.fromarray(predictions[index]).save(submission.path(name))
-        else:  # only what a network can predict
+        else:  # only the classes that a network can predict
             classes = classes_of(predictions[index])
             classes[classes == NO_CLASS] = 0
             predictions[index] = label_ids(classes)
@@ -116,13 +115,13 @@ def classes_of(ids):
 def counted(source, index, prediction):
     """Our measures of one image."""
     measures = CityscapesMeasures()
-    with Image.open(source.paths("val")[index][1]) as picture:
-        measures.update(np.asarray(picture), prediction, source.instances("val", index))
+    with Image.open(source.paths("val")[index][1]) as mask:
+        measures.update(np.asarray(mask), prediction, source.instances("val", index))
     return measures
 
 
 def compare(rows, scores, measures, column):
-    """Add the worst difference of each kind of figure to its row."""
+    """Adds the differences of each kind of figure to its row."""
     for theirs, ours in FIGURES.items():
         rows[theirs][column] += differences(scores[theirs], getattr(measures, ours))
     counts = np.array(scores["confMatrix"], np.int64)
@@ -130,7 +129,7 @@ def compare(rows, scores, measures, column):
 
 
 def differences(theirs, ours):
-    """Of single numbers or of dicts, where defined; a figure that one side lacks is infinite."""
+    """Differences of numbers or dicts where defined; infinite if only one side is."""
     if not isinstance(theirs, dict):
         theirs, ours = {"": theirs}, {"": ours}
     pairs = [(theirs.get(n, math.nan), ours.get(n, math.nan)) for n in {**theirs, **ours}]
@@ -139,7 +138,7 @@ def differences(theirs, ours):
 
 
 def semseg_rows(folder, source, predictions, rows):
-    """The figures of semseg's tool/test.py, from its util.intersectionAndUnion."""
+    """Adds the figures of semseg's tool/test.py, from its util.intersectionAndUnion."""
     sys.path.insert(0, folder)
     from util.util import intersectionAndUnion
 
@@ -163,7 +162,7 @@ def semseg_rows(folder, source, predictions, rows):
 
 
 def main():
-    """Print the table; fail where the bound is missed."""
+    """Prints the table; fails if the bound is exceeded."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cityscapesscripts", required=True)
     parser.add_argument("--semseg")
@@ -171,10 +170,10 @@ def main():
     parser.add_argument("--size", default="1024x2048", help="HEIGHTxWIDTH")
     options = parser.parse_args()
     height, width = (int(side) for side in options.size.split("x"))
-    # Behind everything else: the folder may have packages that are here in other versions.
+    # Last, since the folder may contain other versions of installed packages.
     sys.path.append(options.cityscapesscripts)
     if not hasattr(np, "in1d"):
-        # Gone since NumPy 2.4; the peer gives the result its shape itself.
+        # Removed in NumPy 2.4; the peer reshapes the result itself.
         np.in1d = np.isin  # noqa: NPY201
     from cityscapesscripts.evaluation import evalPixelLevelSemanticLabeling as peer
 
@@ -184,15 +183,15 @@ def main():
         os.environ["CITYSCAPES_RESULTS"] = str(Path(folder) / "results")
         peer.args.quiet, peer.args.JSONOutput = True, False
         truths = [str(label) for _, label in source.paths("val")]
-        found = [peer.getPrediction(peer.args, truth) for truth in truths]
+        files = [peer.getPrediction(peer.args, truth) for truth in truths]
         whole = CityscapesMeasures()
         for index, prediction in enumerate(predictions):
             print(f"{index + 1}/{len(predictions)}", file=sys.stderr)
             measures = counted(source, index, prediction)
-            scores = peer.evaluateImgLists([found[index]], [truths[index]], peer.args)
+            scores = peer.evaluateImgLists([files[index]], [truths[index]], peer.args)
             compare(rows, scores, measures, "single")
             whole += measures
-        scores = peer.evaluateImgLists(found, truths, peer.args)
+        scores = peer.evaluateImgLists(files, truths, peer.args)
         compare(rows, scores, whole, "all")
         if options.semseg:
             semseg_rows(options.semseg, source, predictions, rows)

@@ -1,12 +1,12 @@
-"""Every family's own network beside its conversion.
+"""Compares each family's own network with its conversion.
 
 A peer's script (benchmarks/parity/peers/) runs the other project's code with random
-weights and statistics and leaves a checkpoint, images and logits in a folder:
+weights and statistics, and writes a checkpoint, images and logits to a folder:
 
     python benchmarks/parity/peers/semseg.py --repository semseg --variant 50 --output out/semseg-50
     python benchmarks/parity/converters.py out/*
 
-converts each and prints the largest difference of the logits, of their range.
+converts each one and prints the largest difference of the logits, relative to their range.
 """
 
 import argparse
@@ -25,10 +25,10 @@ BOUND = 1e-4
 
 
 def compare(folder):
-    """Family and variant, and the error at every size over all forms of the file."""
+    """Facts about the network, and the error per size over all forms of the file."""
     facts = json.loads((folder / "facts.json").read_text())
     files = [folder / name for name in facts["files"] if not name.endswith((".json", ".md"))]
-    # An encoder's and a decoder's file are one network; others hold the same one twice.
+    # An encoder's and a decoder's file are one network; other files contain the same one.
     networks = [files] if files[0].name.startswith("encoder") else [[file] for file in files]
     reference = np.load(folder / "reference.npz")
     if facts["family"] == "torchvision":
@@ -40,14 +40,14 @@ def compare(folder):
             if key.startswith("logits_"):
                 size = key.removeprefix("logits_")
                 expected = reference[key]
-                found = model.predict(reference[f"image_{size}"], verbose=0)
-                error = float(np.abs(found - expected).max() / np.ptp(expected))
+                logits = model.predict(reference[f"image_{size}"], verbose=0)
+                error = float(np.abs(logits - expected).max() / np.ptp(expected))
                 errors[size] = max(error, errors.get(size, 0))
     return facts, errors
 
 
 def backbone_errors(file, reference):
-    """Errors of both feature maps of an ImageNet ResNet, undilated."""
+    """Errors of both feature maps of an ImageNet ResNet without dilation."""
     depth = int(re.search(r"resnet(\d+)", file.name)[1])
     backbone = DilatedResNet(depth, stem_filters=(64,), output_stride=32)
     model = PSPNet(2, backbone=backbone, weights=file)
@@ -58,14 +58,14 @@ def backbone_errors(file, reference):
             continue
         image = model.get_layer("normalization")(reference[f"image_{size}"])
         auxiliary, features = model.backbone(image)
-        found = features if kind == "features" else auxiliary
-        error = np.abs(keras.ops.convert_to_numpy(found) - reference[key]).max()
+        actual = features if kind == "features" else auxiliary
+        error = np.abs(keras.ops.convert_to_numpy(actual) - reference[key]).max()
         errors[f"{kind} {size}"] = float(error / np.ptp(reference[key]))
     return errors
 
 
 def main():
-    """Print the table; fail where a conversion is further off than the bound."""
+    """Prints the table; fails if an error exceeds the bound."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folders", nargs="+", type=Path)
     options = parser.parse_args()

@@ -1,11 +1,11 @@
-"""Every preset builds, takes a checkpoint of its names and shapes, and refuses a wrong one.
+"""Checks that every preset builds, loads a fitting checkpoint, and refuses a wrong one.
 
     python benchmarks/parity/presets.py
 
-The checkpoints are synthesised from mmsegmentation's tensor names, independent of the
-package's tables (tests/support/checkpoints.py), written in torch's format, opened from a
-cache as a fetched file would be, and used for a prediction. Then one tensor is left out,
-renamed and reshaped; the refusal must name it.
+The checkpoints are generated from mmsegmentation's tensor names, independently of the
+package's tables (tests/support/checkpoints.py), written in torch's format, opened from the
+cache like a fetched file, and used for a prediction. Then one tensor is removed, renamed
+and reshaped in turn; the error must name it.
 """
 
 import argparse
@@ -34,7 +34,7 @@ KEYS = {
 
 
 def check(preset, image):
-    """Parameters of the preset's network; raises where something is not as it should be."""
+    """Checks one preset and returns its number of parameters."""
     depth = int(preset.backbone.removeprefix("resnet"))
     tensors = checkpoints.mmsegmentation(depth, preset.num_classes, plain=preset.stem == "7x7")
     with tempfile.TemporaryDirectory() as home:
@@ -67,10 +67,10 @@ def check(preset, image):
 
 
 def main():
-    """Print one row a preset."""
+    """Prints one row per preset."""
     argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     image = np.random.default_rng(0).integers(0, 256, (1, 193, 225, 3)).astype("float32")
-    # What comes with the package isn't of a checkpoint.
+    # The bundled preset has no checkpoint.
     rows = [preset for preset in keras_psp.list_presets() if preset.url]
     for number, preset in enumerate(rows, 1):
         print(f"{number}/{len(rows)} {preset.name}", file=sys.stderr)

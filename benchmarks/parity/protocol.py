@@ -1,10 +1,10 @@
-"""The authors' test procedure beside ours: class maps and probabilities.
+"""Compares the authors' test procedure with ours: class maps and probabilities.
 
     python benchmarks/parity/protocol.py --semseg semseg
 
-Runs `test` of semseg's tool/test.py on the CPU, with a PSPNet-50 of random weights, on generated
-scenes of five sizes, two of them smaller than the window; then ours with the converted weights:
-scale 1, and six scales, both with flip. Needs torch, pyyaml and OpenCV 4
+Runs `test` of semseg's tool/test.py on the CPU, with a PSPNet-50 with random weights, on
+generated scenes of five sizes, two of them smaller than the window; then ours with the converted
+weights: with scale 1, and with six scales, both with flip. Needs torch, pyyaml and OpenCV 4
 (`opencv-python-headless<5`).
 """
 
@@ -30,11 +30,11 @@ LEAST_EQUAL, BOUND = 0.999, 1e-4
 
 
 class Authors:
-    """Their procedure with a network of random weights.
+    """Their procedure, with a network with random weights.
 
     Args:
         repository: a checkout of hszhao/semseg.
-        folder: for the PNGs that they write.
+        folder: for the PNGs that the procedure writes.
         classes: number of classes.
     """
 
@@ -53,29 +53,29 @@ class Authors:
             torch.Tensor.cuda = lambda tensor: tensor
         torch.manual_seed(0)
         self._network = PSPNet(layers=50, classes=classes, zoom_factor=8, pretrained=False)
-        # A new classifier's scores are almost equal. These differ by a few, as a trained one's;
-        # not by more, or a window and its mirror image tie at one half and one half.
+        # A new classifier's scores are almost equal. These differ by a few, like a trained one's,
+        # but not by more, or a window and its mirror image tie at one half each.
         torch.nn.init.normal_(self._network.cls[4].weight, std=0.1)
         self.weights = self._folder / "weights.pth"
         torch.save(self._network.state_dict(), self.weights)
-        # What each call of theirs for one scale gave.
-        self._given = []
+        # The result of each of their calls for one scale.
+        self._results = []
         whole = self._tool.scale_process
 
-        def noted(*arguments, **options):
-            self._given.append(whole(*arguments, **options))
-            return self._given[-1]
+        def recorded(*arguments, **options):
+            self._results.append(whole(*arguments, **options))
+            return self._results[-1]
 
-        self._tool.scale_process = noted
+        self._tool.scale_process = recorded
 
     def network(self, views):
-        """Their network alone on views (batch, height, width, 3)."""
+        """Applies their network alone to views (batch, height, width, 3)."""
         with self._torch.no_grad():
             return self._network.eval()(self._torch.from_numpy(views.transpose(0, 3, 1, 2).copy()))
 
     def __call__(self, image, scales, crop):
-        """(class map, probabilities) of an image (height, width, 3)."""
-        self._given.clear()
+        """Returns the class map and the probabilities of an image (height, width, 3)."""
+        self._results.clear()
         pixels = self._torch.from_numpy(image.transpose(2, 0, 1)[None].astype("float32"))
         self._tool.test(
             [(pixels, None)],
@@ -93,7 +93,7 @@ class Authors:
             [0] * 768,
         )
         classes = np.asarray(Image.open(self._folder / "gray" / "image.png"))
-        return classes, sum(self._given) / len(scales)
+        return classes, sum(self._results) / len(scales)
 
 
 def scenes():
@@ -102,7 +102,7 @@ def scenes():
 
 
 def main():
-    """Print the table; fail where a bound is missed."""
+    """Prints the table; fails if a bound is exceeded."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--semseg", required=True, type=Path)
     parser.add_argument("--crop", type=int, default=473)
@@ -119,10 +119,10 @@ def main():
             )
             for image in scenes():
                 classes, probabilities = authors(image, scales, options.crop)
-                found = ours.probabilities(image)
-                worst = float(np.abs(found - probabilities).max())
-                # What `classes` does with the same blocks; seen once, as it takes as long.
-                best = found.argmax(-1) if len(scales) > 1 else ours.classes([image])[0]
+                scores = ours.probabilities(image)
+                worst = float(np.abs(scores - probabilities).max())
+                # `classes` computes the same; checked with one scale only, since it takes as long.
+                best = scores.argmax(-1) if len(scales) > 1 else ours.classes([image])[0]
                 equal = float(np.mean(best == classes))
                 failed |= not (equal >= LEAST_EQUAL and worst <= BOUND)
                 size = f"{image.shape[1]}x{image.shape[0]}"

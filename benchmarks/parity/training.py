@@ -1,10 +1,10 @@
-"""Ten training steps of the authors' PSPNet-50 beside ours, from the same weights and batches.
+"""Compares ten training steps of the authors' PSPNet-50 with ours, from the same weights.
 
     python benchmarks/parity/training.py --semseg semseg
 
-Loss with the auxiliary head, momentum, weight decay added to the gradient, the poly policy
-and the head's tenfold learning rate, as semseg/tool/train.py sets them; float64, dropout
-off (its draws can't be shared). Needs torch.
+The loss with the auxiliary head, momentum, weight decay added to the gradient, the poly policy
+and the head's tenfold learning rate are those of semseg/tool/train.py, on the same batches.
+In float64, without dropout, whose draws can't be shared. Needs torch.
 """
 
 import argparse
@@ -26,7 +26,7 @@ BOUND = 1e-4  # relative, of a variable's largest value
 
 
 def reference(repository, folder, images, masks):
-    """Losses of the authors' steps; their weights before and after lie in the folder."""
+    """Returns the losses of the authors' steps; saves the weights before and after them."""
     import torch
 
     sys.path.insert(0, str(repository))
@@ -39,8 +39,8 @@ def reference(repository, folder, images, masks):
         layers=50, classes=CLASSES, dropout=0.0, criterion=criterion, pretrained=False
     ).double()
     for name, module in network.named_modules():
-        # Random branches at full strength make training chaotic: rounding errors grow a
-        # thousandfold a step. A trained network's aren't like that.
+        # Random residual branches at full strength make training chaotic: rounding errors grow
+        # a thousandfold per step. In a trained network they don't.
         if name.startswith("layer") and name.endswith("bn3"):
             torch.nn.init.constant_(module.weight, 0.1)
     torch.save(network.state_dict(), folder / "before.pth")
@@ -68,13 +68,13 @@ def reference(repository, folder, images, masks):
 
 
 def main():
-    """Print the table; fail where the bound is missed."""
+    """Prints the table; fails if the bound is exceeded."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--semseg", required=True, type=Path)
     options = parser.parse_args()
     random = np.random.default_rng(0)
-    # Blotches, other ones in every picture: the pyramid's largest pool of noise would be
-    # the same everywhere, and BatchNorm would divide by next to nothing.
+    # Smooth blotches that differ between images: averaged over the pyramid's largest bin,
+    # plain noise would be constant, and BatchNorm would divide by almost zero.
     coarse = random.uniform(0, 255, (STEPS * BATCH, 4, 4, 3))
     images = resize_bilinear(coarse, (SIZE, SIZE), align_corners=True)
     images = keras.ops.convert_to_numpy(images).reshape(STEPS, BATCH, SIZE, SIZE, 3)
@@ -98,8 +98,8 @@ def main():
     for variable, target, old in zip(
         model.trainable_variables, after.trainable_variables, start, strict=True
     ):
-        found, wanted = (keras.ops.convert_to_numpy(v) for v in (variable, target))
-        error = np.abs(found - wanted).max()
+        actual, wanted = (keras.ops.convert_to_numpy(v) for v in (variable, target))
+        error = np.abs(actual - wanted).max()
         worst = max(worst, error / max(np.abs(wanted).max(), 1e-12))
         worst_of_change = max(worst_of_change, error / max(np.abs(wanted - old).max(), 1e-12))
     print(

@@ -1,8 +1,8 @@
-"""Writes the tables of docs/zoo.md from the package's own list of presets.
+"""Writes the tables of docs/zoo.md from the package's list of presets.
 
     python docs/tools/zoo.py
 
-They stand in the page, so that it is whole in the repository too.
+The tables are committed, so that the page is complete in the repository too.
 """
 
 import json
@@ -17,7 +17,7 @@ TABLE = """
 
 
 def tables() -> str:
-    """A section a data set, with a table of its presets."""
+    """Returns one section per data set, with a table of its presets."""
     presets = json.loads((ROOT / "keras_psp/weights/presets.json").read_text("utf-8"))
     labels = json.loads((ROOT / "keras_psp/labels.json").read_text("utf-8"))
     parts = []
@@ -45,7 +45,7 @@ def _cells(preset):
 
 
 def page() -> str:
-    """The page with its tables as they are now: all from its first section on."""
+    """Returns the page with current tables, which replace everything after the introduction."""
     above, _, _ = PAGE.read_text("utf-8").partition("\n## ")
     return f"{above}\n{tables()}"
 

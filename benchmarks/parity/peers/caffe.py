@@ -1,14 +1,14 @@
-"""The authors' Caffe PSPNet, interpreted: a .caffemodel and the class scores of their prototxt.
+"""Writes a .caffemodel and the logits of the authors' Caffe PSPNet, interpreted in torch.
 
     git clone https://github.com/hszhao/PSPNet
     python benchmarks/parity/peers/caffe.py --repository PSPNet \
         --variant pspnet50_ADE20K --output out
 
-Needs torch and grpcio-tools. Caffe itself is not run: the layers below are written anew from the
-repository's C++, in torch, and evaluation/prototxt/*.prototxt is executed layer after layer. The
-message classes are compiled from the repository's src/caffe/proto/caffe.proto. Sizes other than
-the prototxt's own change its size-dependent numbers and nothing else; its pyramid needs a
-feature map that 6 divides: sizes of 48k + 41. The default sizes are the own one and 233x329.
+Needs torch and grpcio-tools. Caffe itself isn't run: the layers below reimplement the
+repository's C++ in torch, and evaluation/prototxt/*.prototxt is executed layer by layer. The
+message classes are compiled from the repository's src/caffe/proto/caffe.proto. For sizes other
+than the prototxt's, only its size-dependent numbers change; its pyramid needs a feature map
+divisible by 6: sizes of 48k + 41. The default sizes are the prototxt's and 233x329.
 """
 
 import tempfile
@@ -31,7 +31,7 @@ MEAN = (123.68, 116.779, 103.939)  # RGB, evaluation/eval_all.m:60-62
 
 
 def net_parameter(repository):
-    """The class NetParameter of the repository's caffe.proto."""
+    """Compiles the class NetParameter of the repository's caffe.proto."""
     proto = repository / "src/caffe/proto/caffe.proto"
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "descriptors"
@@ -110,7 +110,7 @@ def pair(param, name, default=None, prefix=None):
 
 
 def random_blobs(net, seed):
-    """{layer: its blobs}, shaped as base_conv_layer.cpp:132-178 and bn_layer.cpp:20-44 do it."""
+    """Returns random blobs by layer, shaped as in base_conv_layer.cpp and bn_layer.cpp."""
     generator = torch.Generator().manual_seed(seed)
 
     def uniform(shape, low, high):
@@ -126,8 +126,8 @@ def random_blobs(net, seed):
             param = layer.convolution_param
             kernel = pair(param, "kernel_size", prefix="kernel")
             shape = (param.num_output, width // param.group, *kernel)
-            # He's deviation; pixels have one of about 70, and the statistics drawn below would
-            # vanish beside the stem's maps if it were not taken off here.
+            # He's deviation; pixels have one of about 70, which is divided out here, or the
+            # statistics drawn below would be negligible next to the stem's feature maps.
             scale = 1 / 70 if layer.bottom[0] in net.input else 1
             blobs[layer.name] = [normal(shape, scale * (2 / np.prod(shape[1:])) ** 0.5)]
             width = param.num_output
@@ -138,7 +138,7 @@ def random_blobs(net, seed):
             ranges = (0.5, 1.5), (0.5, 1.5)
             slope, variance = (uniform(shape, *limits) for limits in ranges)
             if layer.name.endswith("_increase/bn"):
-                slope *= 0.2  # or the residual sum would grow through the blocks
+                slope *= 0.2  # so that the residual sum doesn't explode
             blobs[layer.name] = [slope, normal(shape, 0.1), normal(shape, 0.1), variance]
         elif layer.type == "Concat":
             width = sum(channels[bottom] for bottom in layer.bottom)
@@ -166,7 +166,7 @@ def pooled(x, param):
     stride, size = pair(param, "stride"), tuple(x.shape[2:])
     if param.global_pooling:
         sides = size
-    extra = []  # what the last window reaches beyond the padding, negative where it stays inside
+    extra = []  # how far the last window extends past the padding; negative if it doesn't
     for n, k, p, s in zip(size, sides, pad, stride, strict=True):
         out = -((k - n - 2 * p) // s) + 1  # rounded up
         if any(pad) and (out - 1) * s >= n + p:
@@ -177,7 +177,7 @@ def pooled(x, param):
         return functional.max_pool2d(functional.pad(x, ends, value=-torch.inf), sides, stride)
     if param.pool != param.AVE:
         raise NotImplementedError("stochastic pooling")
-    # A window is divided by its area within the map and its padding, not beyond them.
+    # A window is divided by its area within the map and its padding.
     inside = torch.ones(1, 1, size[0] + 2 * pad[0], size[1] + 2 * pad[1])
     inside = functional.pad(inside, (0, extra[1], 0, extra[0]))
     sums = functional.avg_pool2d(functional.pad(x, ends), sides, stride)
@@ -214,7 +214,7 @@ def interpolated(x, param):
 
 
 def run(layer, bottoms, blobs):
-    """The layer's tops in the phase TEST."""
+    """Returns the layer's tops in the phase TEST."""
     x = bottoms[0]
     if layer.type == "Convolution":
         param = layer.convolution_param
@@ -246,7 +246,7 @@ def run(layer, bottoms, blobs):
 
 @torch.no_grad()
 def forward(net, blobs, x):
-    """The net's output, the tops that nothing reads."""
+    """Returns the net's output, the top that no layer reads."""
     maps = {net.input[0]: x}
     last = {bottom: i for i, layer in enumerate(net.layer) for bottom in layer.bottom}
     for i, layer in enumerate(net.layer):
@@ -279,14 +279,14 @@ def main():
     save(net, blobs, options.output / files[0])
 
     def logits(pixels):
-        # evaluation/pre_img.m:23-28: the mean taken off, then RGB to BGR, and no scale.
+        # evaluation/pre_img.m:23-28: subtract the mean, RGB to BGR, no scaling.
         inputs = (pixels.astype("float32") - np.float32(MEAN))[..., ::-1]
         inputs = torch.from_numpy(inputs.transpose(0, 3, 1, 2).copy())
         # evaluation/caffe_process.m:2-3 takes the net's output, conv6_interp; its softmax is later.
         scores = forward(adapted(net, *pixels.shape[1:3]), blobs, inputs)
         return scores.permute(0, 2, 3, 1).numpy()
 
-    what = f"hszhao/PSPNet {prototxt}, interpreted anew in torch {torch.__version__}; not Caffe"
+    what = f"hszhao/PSPNet {prototxt}, reimplemented in torch {torch.__version__}; not Caffe"
     common.write(options, family="caffe", files=files, logits=logits, what=what)
 
 

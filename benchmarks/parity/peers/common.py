@@ -1,4 +1,4 @@
-"""What the peers' scripts share: arguments, images, random statistics, files."""
+"""Shared by the peers' scripts: arguments, images, random statistics, files."""
 
 import argparse
 import json
@@ -8,7 +8,7 @@ import numpy as np
 
 
 def arguments(description, variants, *, sizes=("473x473", "241x329"), num_classes=150):
-    """The command line that every peer has; prints the variants and ends on `--list`."""
+    """Parses the command line of a peer; with `--list`, prints the variants and exits."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--repository", type=Path, help="a checkout of the other project")
     parser.add_argument("--variant", choices=variants)
@@ -16,7 +16,9 @@ def arguments(description, variants, *, sizes=("473x473", "241x329"), num_classe
     parser.add_argument("--sizes", nargs="+", default=list(sizes), help="HEIGHTxWIDTH ...")
     parser.add_argument("--num-classes", type=int, default=num_classes)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--legacy", action="store_true", help="torch's older file format too")
+    parser.add_argument(
+        "--legacy", action="store_true", help="also write torch's older file format"
+    )
     parser.add_argument("--list", action="store_true", help="print the variants")
     options = parser.parse_args()
     if options.list:
@@ -30,7 +32,7 @@ def arguments(description, variants, *, sizes=("473x473", "241x329"), num_classe
 
 
 def image(height, width, seed):
-    """(1, height, width, 3) uint8: smooth waves with noise on them."""
+    """Returns an image (1, height, width, 3), uint8: smooth waves with noise."""
     random = np.random.default_rng([seed, height, width])
     rows, columns = np.mgrid[:height, :width][:, :, :, None] / 40.0
     angles, phases = random.uniform(0, 2 * np.pi, (2, 3))
@@ -40,7 +42,7 @@ def image(height, width, seed):
 
 
 def randomize_torch(module, seed):
-    """Random statistics and affine parameters in every BatchNorm, random biases elsewhere."""
+    """Sets random statistics and parameters in every BatchNorm and convolution."""
     import torch
 
     generator = torch.Generator().manual_seed(seed)
@@ -59,7 +61,7 @@ def randomize_torch(module, seed):
                 uniform(layer.weight, 0.5, 1.5)
                 normal(layer.bias, 0.1)
             elif isinstance(layer, torch.nn.Conv2d):
-                # He's deviation: the maps keep their spread through the network.
+                # He's deviation, so that feature maps keep their variance through the network.
                 fan_in = layer.weight[0].numel()
                 normal(layer.weight, (2 / fan_in) ** 0.5)
                 if layer.bias is not None:
@@ -67,7 +69,7 @@ def randomize_torch(module, seed):
 
 
 def calm_residuals(module):
-    """A small last gamma in every residual branch, or the sum would grow through the blocks."""
+    """Scales down the last gamma of residual branches, so that their sum doesn't explode."""
     import torch
 
     with torch.no_grad():
@@ -77,7 +79,7 @@ def calm_residuals(module):
 
 
 def save_torch(options, file, content):
-    """torch.save, with `--legacy` in both formats."""
+    """Calls torch.save; with `--legacy`, in both formats."""
     import torch
 
     torch.save(content, options.output / file)
@@ -86,7 +88,7 @@ def save_torch(options, file, content):
 
 
 def save_legacy(options, file, content):
-    """torch.save in the format before torch 1.6, to a folder of its own."""
+    """Saves in the format before torch 1.6, to a subfolder."""
     import torch
 
     folder = options.output / "legacy"
@@ -95,9 +97,9 @@ def save_legacy(options, file, content):
 
 
 def import_torchvision():
-    """Torchvision also where its wheel was built for CUDA and torch for the CPU.
+    """Imports torchvision, also if its wheel was built for CUDA and torch for the CPU.
 
-    Its operators then have no code and don't load; the networks here use none of them.
+    Its operators don't load then; the networks here don't use them.
     """
     import torch
 
@@ -114,7 +116,7 @@ def import_torchvision():
 
 
 def write(options, *, family, files, logits, what):
-    """reference.npz and facts.json; `logits(pixels)` maps an image to (1, H, W, classes)."""
+    """Writes reference.npz and facts.json; `logits(pixels)` returns (1, H, W, classes)."""
     arrays = {}
     for height, width in options.sizes:
         pixels = image(height, width, options.seed)

@@ -1,12 +1,12 @@
-"""CSAILVision/semantic-segmentation-pytorch: an encoder's and a decoder's file, and their logits.
+"""Writes an encoder's and a decoder's file of CSAILVision, and their logits.
 
     git clone https://github.com/CSAILVision/semantic-segmentation-pytorch
     python benchmarks/parity/peers/csail.py --repository semantic-segmentation-pytorch \
         --variant resnet50dilated-ppm_deepsup --output out
 
-Needs torch. The networks are the project's own, and the reference is run on what its
-`ModelBuilder` reads back from the two files, as in its test.py, but at the image's own size:
-test.py also resizes to several sizes, multiples of 8, and averages the probabilities.
+Needs torch. Builds the project's networks and runs the reference on what its `ModelBuilder`
+reads from the two files, as its test.py does, but at the image's size: test.py also resizes to
+several sizes, multiples of 8, and averages the probabilities.
 """
 
 import sys
@@ -29,8 +29,8 @@ def randomize(module, seed):
     with torch.no_grad():
         for layer in module.modules():
             if hasattr(layer, "_running_iter"):
-                # The synchronised BatchNorm's sums (lib/nn/modules/batchnorm.py), of which
-                # running_mean and running_var are the quotients: as after long training.
+                # The synchronized BatchNorm's sums (lib/nn/modules/batchnorm.py), whose
+                # quotients are running_mean and running_var, as after long training.
                 layer._running_iter.fill_(500.0)
                 layer._tmp_running_mean.copy_(layer.running_mean * 500)
                 layer._tmp_running_var.copy_(layer.running_var * 500)
@@ -50,7 +50,7 @@ def main():
     fc_dim = 512 if encoder_name == "resnet18dilated" else 2048
     decoder_options = {"arch": decoder_name, "fc_dim": fc_dim, "num_class": options.num_classes}
 
-    # What build_encoder does, less its download of ImageNet weights.
+    # As in build_encoder, without its download of ImageNet weights.
     whole = getattr(resnet, encoder_name.removesuffix("dilated"))(pretrained=False)
     encoder = models.ResnetDilated(whole, dilate_scale=8)
     decoder = ModelBuilder.build_decoder(**decoder_options)
@@ -66,7 +66,7 @@ def main():
     decoder = ModelBuilder.build_decoder(
         **decoder_options, weights=decoder_file, use_softmax=True
     ).eval()
-    # The decoder ends in a softmax, so the scores are taken where its last layer leaves them.
+    # The decoder ends in a softmax, so a hook collects the scores before it.
     last = []
     decoder.conv_last.register_forward_hook(lambda layer, inputs, output: last.append(output))
 

@@ -1,20 +1,20 @@
-"""Peer: the PSPNets of gluoncv's model zoo on MXNet, with random weights.
+"""Writes checkpoints and logits of the PSPNets in gluoncv's model zoo on MXNet.
 
     git clone https://github.com/dmlc/gluon-cv
-    python3.11 -m venv venv  # apart: MXNet needs an old numpy, gluoncv refuses torch 2
+    python3.11 -m venv venv  # separate: MXNet needs an old numpy, gluoncv refuses torch 2
     venv/bin/pip install mxnet==1.9.1 "numpy==1.23.5" "pandas<2.1" "matplotlib<3.8" "scipy<1.11"
     venv/bin/pip install "opencv-python-headless<4.8" pillow tqdm portalocker pyyaml yacs autocfg
     alias peer="venv/bin/python benchmarks/parity/peers/gluoncv.py --repository gluon-cv"
     peer --list
     peer --variant psp_resnet50_ade --output out
 
-gluoncv is imported whole, nothing is stubbed. The scores are `PSPNet.predict`'s, which takes any
+gluoncv is imported without stubs. The scores are those of `PSPNet.predict`, which accepts any
 size; `evaluate` (the forward pass) always resizes to the size given to the constructor, and the
-pyramid to an eighth of it, so that it wants multiples of 8.
+pyramid to an eighth of it, so that it needs multiples of 8.
 
-Each model comes with its auxiliary head and without (`_no_aux`). Of the other forms, `_float16`
-is what scripts/segmentation/train.py leaves with `--dtype float16`, `_save_params` a file of
-MXNet's deprecated call, `_collect` one of `collect_params().save`, `_export` one of
+Each model has variants with its auxiliary head and without (`_no_aux`). `_float16` is the file
+that scripts/segmentation/train.py writes with `--dtype float16`, `_save_params` one of MXNet's
+deprecated call, `_collect` one of `collect_params().save`, `_export` one of
 `gluoncv.utils.export_block` with its symbol.
 """
 
@@ -38,29 +38,29 @@ VARIANTS = [
 
 
 def randomize(network, seed):
-    """Random weights, biases and BatchNorm statistics, as common.randomize_torch's."""
+    """Sets random weights, biases and BatchNorm statistics, as common.randomize_torch does."""
     import mxnet as mx
 
     random = np.random.default_rng(seed)
-    # Names as in the checkpoint; the other names of parameters depend on what was built before.
+    # Names as in the checkpoint; other names depend on the networks built before.
     for name, parameter in network._collect_params_with_prefix().items():
         shape = parameter.shape
         if name.endswith(("gamma", "running_var")):
             values = random.uniform(0.5, 1.5, shape)
             if name.endswith("bn3.gamma"):
-                values *= 0.25  # the residual sum would grow through 33 blocks
+                values *= 0.25  # so that the residual sum doesn't explode in 33 blocks
         elif name.endswith(("beta", "running_mean", "bias")):
             values = random.normal(0, 0.1, shape)
         else:
-            # He's deviation: the maps keep their spread through the network. Zero mean: what all
-            # places share (maps after ReLU are positive) does not drown what they differ in.
+            # He's deviation, so that feature maps keep their variance through the network. Zero
+            # mean, so that the positive mean after ReLU doesn't dominate the differences.
             values = random.normal(0, (2 / np.prod(shape[1:])) ** 0.5, shape)
             values -= values.mean((1, 2, 3), keepdims=True)
         parameter.set_data(mx.nd.array(values, dtype="float32"))
 
 
 def save(network, options, form):
-    """The checkpoint's file names."""
+    """Saves the checkpoint and returns its file names."""
     from gluoncv.utils import export_block
 
     path = options.output / f"{options.variant}.params"
@@ -79,9 +79,9 @@ def save(network, options, form):
 
 
 def main():
-    # None: as many as the model's dataset has.
+    # None: the number of classes of the model's dataset.
     options = common.arguments(__doc__.splitlines()[0], VARIANTS, num_classes=None)
-    # First, as this script bears the package's name.
+    # First, since this script has the package's name.
     sys.path.insert(0, str(options.repository))
     import gluoncv
     import mxnet as mx
@@ -93,7 +93,7 @@ def main():
     name = options.variant.removesuffix("_no_aux").removesuffix(form)
     dataset, backbone = MODELS[name]
     options.num_classes = options.num_classes or datasets[dataset].NUM_CLASS
-    # As gluoncv.model_zoo.get_psp does it, but for any number of classes.
+    # As in gluoncv.model_zoo.get_psp, but for any number of classes.
     network = PSPNet(
         options.num_classes,
         backbone=backbone,
@@ -101,7 +101,7 @@ def main():
         pretrained_base=False,
     )
     network.collect_params().initialize(force_reinit=True)
-    network(mx.nd.zeros((1, 3, 480, 480)))  # the backbone's shapes are known from here on
+    network(mx.nd.zeros((1, 3, 480, 480)))  # determines the backbone's shapes
     randomize(network, options.seed)
     if form == "_float16":
         network.cast("float16")

@@ -1,4 +1,4 @@
-"""mmsegmentation's PSPNet: a checkpoint of theirs and its class scores.
+"""Writes a checkpoint and logits of mmsegmentation's PSPNet.
 
     git clone --branch v0.30.0 https://github.com/open-mmlab/mmsegmentation
     pip install "setuptools<81" wheel yapf==0.40.1 prettytable matplotlib
@@ -6,11 +6,11 @@
     python benchmarks/parity/peers/mmsegmentation.py \
         --repository mmsegmentation --variant r50-d8 --output out
 
-Builds the network from the project's own configs/pspnet, in its own way, and saves it by
-mmcv's `save_checkpoint` with the meta data that tools/train.py gives. SyncBN becomes BN by
-mmcv's own function, as tools/test.py does. Needs torch and the pure-Python mmcv 1.x. Two
-stand-ins: `mmcv.ops`, the compiled part, which other heads and losses import, and
-`torchvision` where it is not there, of which mmcv reads download addresses only.
+Builds the network from the project's configs/pspnet with its own code, and saves it with
+mmcv's `save_checkpoint` and the metadata that tools/train.py passes. SyncBN is converted to BN
+by mmcv's function, as in tools/test.py. Needs torch and the pure-Python mmcv 1.x. Two modules
+are replaced by stubs: `mmcv.ops`, the compiled part, which other heads and losses import, and
+`torchvision` if it isn't installed, from which mmcv only reads URLs.
 """
 
 import importlib.machinery
@@ -34,15 +34,15 @@ VARIANTS = {
     # align_corners=True in the heads.
     "r50-d8-769": "pspnet_r50-d8_769x769_80k_cityscapes",
     "r18b-d8-769": "pspnet_r18b-d8_769x769_80k_cityscapes",
-    # Half-precision convolutions, as mmcv before torch 1.6 left them in the file.
+    # Half-precision convolutions, as mmcv wrote them before torch 1.6.
     "r101-d8-fp16": f"pspnet_r101-d8_fp16_{CITYSCAPES}",
-    # A numpy number in the meta data, as evaluation with save_best leaves there.
+    # A numpy number in the metadata, which evaluation with save_best adds.
     "r18-d8-best": f"pspnet_r18-d8_{CITYSCAPES}",
 }
 
 
-def stand_in(name):
-    """A module in which every name is None."""
+def stub(name):
+    """Adds a module in which every name is None."""
     module = types.ModuleType(name)
     module.__spec__ = importlib.machinery.ModuleSpec(name, None)
     module.__path__ = []
@@ -56,12 +56,12 @@ def prepare(repository):
     try:
         import torchvision  # noqa: F401
     except (ImportError, RuntimeError):  # RuntimeError: built for another torch
-        stand_in("torchvision")
-    stand_in("mmcv.ops")
+        stub("torchvision")
+    stub("mmcv.ops")
 
 
 def build(options):
-    """The configuration and the network, as mmseg/apis/inference.py:30-41."""
+    """Returns the configuration and the network, as in mmseg/apis/inference.py:30-41."""
     import mmcv
     from mmcv.cnn.utils import revert_sync_batchnorm
     from mmseg.models import build_segmentor
@@ -77,7 +77,7 @@ def build(options):
     network = build_segmentor(config.model, test_cfg=config.get("test_cfg"))
     network = revert_sync_batchnorm(network)
     common.randomize_torch(network, options.seed)
-    # Without this the residual sum grows through the blocks.
+    # So that the residual sum doesn't explode.
     names = {"BasicBlock": "bn2", "Bottleneck": "bn3"}
     blocks = [m for m in network.backbone.modules() if type(m).__name__ in names]
     with torch.no_grad():
@@ -87,7 +87,7 @@ def build(options):
 
 
 def meta(options, text):
-    """tools/train.py:177-233, with what mmcv/runner/iter_based_runner.py adds."""
+    """The metadata of tools/train.py:177-233 and mmcv/runner/iter_based_runner.py."""
     import mmseg
     from mmseg.datasets import ADE20KDataset, CityscapesDataset
 
@@ -140,8 +140,8 @@ def main():
         common.save_legacy(options, files[0], saved)
     network.float()
 
-    # The pipeline of the configuration (configs/_base_/datasets/cityscapes.py) less its
-    # resizing and flipping: mean and deviation in the units of pixels, BGR turned into RGB.
+    # The pipeline of the configuration (configs/_base_/datasets/cityscapes.py) without its
+    # resizing and flipping: mean and deviation in units of pixels, BGR converted to RGB.
     steps = config.data.test.pipeline[1].transforms
     pipeline = Compose([step for step in steps if step.type in ("Normalize", "ImageToTensor")])
 
@@ -149,7 +149,7 @@ def main():
     def logits(pixels):
         # mmcv reads images as BGR.
         inputs = pipeline({"img": np.ascontiguousarray(pixels[0, :, :, ::-1])})["img"]
-        # mmseg/models/segmentors/encoder_decoder.py: what `inference` takes the softmax of.
+        # mmseg/models/segmentors/encoder_decoder.py: the input of the softmax in `inference`.
         return network.encode_decode(inputs[None], None).permute(0, 2, 3, 1).numpy()
 
     what = (

@@ -1,10 +1,10 @@
-"""The authors' PyTorch PSPNet: a checkpoint of theirs and its class scores.
+"""Writes a checkpoint and logits of the authors' PyTorch PSPNet.
 
     git clone https://github.com/hszhao/semseg
     python benchmarks/parity/peers/semseg.py --repository semseg --variant 50 --output out
 
-Runs model/pspnet.py as it is. Needs torch. Their network takes sizes of 8k + 1 only.
-The variants with a number are saved as tool/train.py saves, in a DataParallel and with the
+Runs model/pspnet.py unchanged. Needs torch. Their network only accepts sizes of 8k + 1.
+The numbered variants are saved as by tool/train.py, in a DataParallel and with the
 optimizer's momentum; 50-plain is the network's bare `state_dict()`.
 """
 
@@ -15,7 +15,7 @@ import torch
 
 VARIANTS = ("50", "101", "152", "50-plain")
 
-# tool/test.py:77-81, in the units of pixels; tool/test.py:122-129 applies them to the RGB
+# tool/test.py:77-81, in units of pixels; tool/test.py:122-129 applies them to the RGB
 # image that util/dataset.py:64 reads.
 MEAN = [0.485 * 255, 0.456 * 255, 0.406 * 255]
 DEVIATION = [0.229 * 255, 0.224 * 255, 0.225 * 255]
@@ -29,7 +29,7 @@ def build(options):
         layers=int(options.variant.split("-")[0]), classes=options.num_classes, pretrained=False
     )
     common.randomize_torch(network, options.seed)
-    # Without this the residual sum grows through the blocks.
+    # So that the residual sum doesn't explode.
     blocks = [m for m in network.modules() if type(m).__name__ == "Bottleneck"]
     with torch.no_grad():
         for block in blocks:
@@ -38,10 +38,10 @@ def build(options):
 
 
 def checkpoint(options, network):
-    """What tool/train.py:234 saves, or the bare state_dict."""
+    """Returns the content that tool/train.py:234 saves, or the bare state_dict."""
     if options.variant.endswith("-plain"):
         return network.state_dict()
-    # tool/train.py:134-140; a step at the rate zero makes momentum and changes no weight.
+    # tool/train.py:134-140; a step at learning rate zero creates momentum and changes no weight.
     backbone = [getattr(network, f"layer{i}") for i in range(5)]
     groups = [
         {"params": module.parameters(), "lr": 0.0}
@@ -73,7 +73,7 @@ def main():
         inputs = torch.from_numpy(pixels[0].transpose(2, 0, 1)).float()
         for channel, mean, deviation in zip(inputs, MEAN, DEVIATION, strict=True):
             channel.sub_(mean).div_(deviation)
-        # At zoom_factor 8 the network itself upsamples to the full size.
+        # At zoom_factor 8, the network upsamples to the full size itself.
         return network(inputs[None]).permute(0, 2, 3, 1).numpy()
 
     what = f"hszhao/semseg model/pspnet.py PSPNet in eval mode, torch {torch.__version__}"

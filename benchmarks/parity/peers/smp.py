@@ -1,18 +1,18 @@
-"""qubvel-org/segmentation_models.pytorch: PSPNet's files and their logits.
+"""Writes checkpoints and logits of segmentation_models.pytorch's PSPNet.
 
     git clone https://github.com/qubvel-org/segmentation_models.pytorch
     python benchmarks/parity/peers/smp.py --repository segmentation_models.pytorch \
         --variant resnet34 --output out
 
-Needs torch, torchvision, timm, safetensors and huggingface_hub. VARIANT.pth is
-torch.save(model.state_dict()), pretrained/ is model.save_pretrained(), from which the
-reference is run. PSPNet's own `upsampling=8` fits its default `encoder_depth=3`; with it
--depth4 and -depth5 would answer at 1/2 and 1/4 of the image's size, so these two are built with
-upsampling=16 and 32. Heights and widths must be multiples of 2**depth (base/model.py).
+Needs torch, torchvision, timm, safetensors and huggingface_hub. VARIANT.pth is written by
+torch.save(model.state_dict()), pretrained/ by model.save_pretrained(), from which the reference
+is run. PSPNet's default `upsampling=8` fits its default `encoder_depth=3`; -depth4 and -depth5
+would return 1/2 and 1/4 of the image's size with it, so they are built with upsampling=16 and
+32. Heights and widths must be multiples of 2**depth (base/model.py).
 
-torchvision's wheels on PyPI are built for CUDA. Beside a torch for the CPU its operators do not
-load and the import fails, although a ResNet needs none of them: they are then declared here
-and have no code.
+torchvision's wheels on PyPI are built for CUDA. With a torch for the CPU its operators don't
+load and the import fails, although ResNets don't use them; they are then declared here without
+an implementation.
 """
 
 import sys
@@ -35,7 +35,7 @@ def main():
     )
     if options.repository is None:
         raise SystemExit("--repository is needed: a checkout of segmentation_models.pytorch")
-    # In place of this folder, whose torchvision.py would hide the package.
+    # Replaces this folder in the search path.
     sys.path[0] = str(options.repository)
     torchvision = common.import_torchvision()
     import segmentation_models_pytorch as smp
@@ -58,7 +58,7 @@ def main():
     model = smp.from_pretrained(str(options.output / "pretrained")).eval()
 
     def logits(pixels):
-        # get_preprocessing_params would ask the hub; its answer for these encoders is in
+        # get_preprocessing_params would download these; they are in its
         # tests/test_preprocessing.py.
         images = smp.encoders.preprocess_input(
             pixels,

@@ -1,14 +1,14 @@
-"""torchvision's ResNets: the file of a classifier and its features at output stride 16 and 32.
+"""Writes a checkpoint of torchvision's ResNet and its features at output stride 16 and 32.
 
     python benchmarks/parity/peers/torchvision_resnet.py --variant resnet50 --output out
 
-Needs torch and torchvision; --repository is ignored. reference.npz holds no logits but
-`features_HxW` (layer4) and `auxiliary_HxW` (layer3), (1, h, w, channels), undilated: a side is
-ceil(H / 32) and ceil(H / 16) long.
+Needs torch and torchvision; --repository is ignored. reference.npz contains, instead of logits,
+`features_HxW` (layer4) and `auxiliary_HxW` (layer3), (1, h, w, channels), without dilation: the
+sides are ceil(H / 32) and ceil(H / 16).
 
-torchvision's wheels on PyPI are built for CUDA. Beside a torch for the CPU its operators do not
-load and the import fails, although a ResNet needs none of them: they are then declared here
-and have no code.
+torchvision's wheels on PyPI are built for CUDA. With a torch for the CPU its operators don't
+load and the import fails, although ResNets don't use them; they are then declared here without
+an implementation.
 """
 
 import json
@@ -24,7 +24,7 @@ def main():
     torchvision = common.import_torchvision()
     import torch
 
-    torch.manual_seed(options.seed)  # for fc; the rest is set below
+    torch.manual_seed(options.seed)  # for fc; the other weights are set below
     model = torchvision.models.get_model(options.variant, num_classes=options.num_classes).eval()
     common.randomize_torch(model, options.seed)
     common.calm_residuals(model)
@@ -37,7 +37,7 @@ def main():
         layer.register_forward_hook(
             lambda _, inputs, output, name=name: maps.update({name: output})
         )
-    # Only the mean and deviation of the preset: its resize and crop would change the image.
+    # Only the preset's mean and deviation, not its resize and crop.
     preset = torchvision.models.get_model_weights(options.variant).DEFAULT.transforms()
     mean, deviation = (torch.tensor(v)[:, None, None] for v in (preset.mean, preset.std))
 
