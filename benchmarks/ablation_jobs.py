@@ -1,4 +1,4 @@
-"""The trainings that tables of ablations ask for, and where each is kept."""
+"""The trainings behind the tables of ablations, and the folder of each."""
 
 import hashlib
 import json
@@ -13,14 +13,14 @@ from keras_psp.training.recipes import Recipe, recipe
 
 @dataclass(frozen=True)
 class Job:
-    """A row with one seed.
+    """A row of a table, with one seed.
 
     Attributes:
-        table: the paper's number.
-        name: with the network's.
-        row: of the table.
-        recipe: of its training.
-        folder: of its training.
+        table: number of the table in the paper.
+        name: name of the row, preceded by that of the network.
+        row: the row of the table.
+        recipe: recipe of the training.
+        folder: folder of the training.
     """
 
     table: int
@@ -31,12 +31,12 @@ class Job:
 
     @property
     def figures(self):
-        """The file of what was measured."""
+        """The file of the measured figures."""
         return self.folder / f"{'multi' if self.row.multi_scale else 'single'}_scale.json"
 
 
 def jobs(args):
-    """All of them in the order of work, each recipe checked."""
+    """All jobs in the order of execution, with checked recipes."""
     setting = SETTINGS[args.data]
     depths = tuple(args.depths or setting.depths)
     for seed in args.seeds:
@@ -53,11 +53,11 @@ def jobs(args):
 
 
 def folder_name(chosen, args):
-    """The same for the same training, another for any other; recipe.json in it says which."""
+    """A name that is unique to the training; recipe.json in the folder has the settings."""
     fields = chosen.to_dict()
-    for told_elsewhere in ("name", "origin", "seed"):
-        del fields[told_elsewhere]
+    for ignored in ("name", "origin", "seed"):
+        del fields[ignored]
     if chosen.dataset == "scenes":
-        fields |= {"pictures": args.pictures, "size": args.size}
+        fields |= {"pictures": args.images, "size": args.size}
     digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
     return f"{chosen.backbone}-{digest[:12]}/seed{chosen.seed}"

@@ -1,35 +1,35 @@
-"""A table of ablations and its picture, beside the paper's figures."""
+"""Prints and plots a table of ablations next to the paper's figures."""
 
 import statistics
 
-FIGURES = ("mean IoU", "pixel accuracy", "context IoU", "told apart")
+FIGURES = ("mean IoU", "pixel accuracy", "context IoU", "context accuracy")
 
 
 def mean_and_spread(values):
-    """In %, with the sample's standard deviation where there are several."""
+    """The mean in %, with the sample standard deviation if there are several values."""
     mean = f"{100 * statistics.mean(values):.2f}"
     return mean if len(values) < 2 else f"{mean} ± {100 * statistics.stdev(values):.2f}"
 
 
 def gains(runs, first, figure):
-    """Of the same seeds, over the first row's."""
+    """Gains over the first row with the same seeds."""
     return [runs[seed][figure] - first[seed][figure] for seed in runs if seed in first]
 
 
 def print_table(number, rows):
-    """One line a row; gains over the first row are of the same seeds, by pairs.
+    """Prints one line per row; gains over the first row are paired by seed.
 
     Args:
-        number: of the paper's table.
-        rows: name to ((mean IoU, pixel accuracy) of the paper, figures by seed), all of the table;
-            those without figures are left out.
+        number: number of the table in the paper.
+        rows: name to ((mean IoU, pixel accuracy) in the paper, figures by seed). Rows without
+            figures are left out.
     """
     shown = [
         name for name in FIGURES if all(name in f for _, r in rows.values() for f in r.values())
     ]
     first_paper, first = next(iter(rows.values()))
     print(f"\n### Table {number}\n")
-    gaining = [figure for figure in ("mean IoU", "told apart") if figure in shown]
+    gaining = [figure for figure in ("mean IoU", "context accuracy") if figure in shown]
     titles = ["", "seeds", *shown, *(f"gain in {figure}" for figure in gaining)]
     titles += ["paper: mean IoU", "pixel accuracy", "gain"]
     print("| " + " | ".join(titles) + " |")
@@ -48,9 +48,9 @@ def print_table(number, rows):
 
 
 def draw(number, rows, path):
-    """Mean IoU minus the first row's, ours and the paper's, with each seed as a dot.
+    """Plots the gain in mean IoU over the first row, ours and the paper's, each seed as a dot.
 
-    Without a figure of the first row there is nothing to draw.
+    Draws nothing if the first row has no figures.
     """
     from matplotlib.figure import Figure
 

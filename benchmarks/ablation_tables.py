@@ -1,4 +1,4 @@
-"""The paper's tables 1 to 4 as data: what each row changes, and what it scored on ADE20K."""
+"""The paper's tables 1 to 4 as data: the changes of each row and its figures on ADE20K."""
 
 from dataclasses import dataclass, field
 
@@ -12,15 +12,14 @@ PLAIN_IMAGES = {"scale": (1.0, 1.0), "mirror": False, "rotate": 0.0, "blur": Fal
 
 @dataclass(frozen=True)
 class Row:
-    """One row.
+    """A row of a table.
 
     Attributes:
-        name: the paper's, without the network's.
-        paper: mean IoU and pixel accuracy in %, ADE20K's validation split (tables 1 to 4 of the
-            paper).
-        fields: of the recipe, other than its own.
-        depth: which of a setting's networks, the shallowest first.
-        multi_scale: judged on six scales and flipped.
+        name: name of the row in the paper, without that of the network.
+        paper: mean IoU and pixel accuracy in % on ADE20K's validation split, from the paper.
+        fields: changed fields of the recipe.
+        depth: index into the networks of the setting, from shallow to deep.
+        multi_scale: whether to evaluate on six scales, with flip.
     """
 
     name: str
@@ -31,11 +30,12 @@ class Row:
 
 
 def _table3():
-    found = ((41.68, 80.04), (41.96, 80.64), (42.62, 80.80), (43.81, 80.88))
-    multi = ((42.78, 80.76), (43.29, 81.39), (43.51, 81.38), (44.94, 81.69))
-    single = [Row("PSPNet", paper, PSPNET, depth=i) for i, paper in enumerate(found)]
+    single_scale = ((41.68, 80.04), (41.96, 80.64), (42.62, 80.80), (43.81, 80.88))
+    multi_scale = ((42.78, 80.76), (43.29, 81.39), (43.51, 81.38), (44.94, 81.69))
+    single = [Row("PSPNet", paper, PSPNET, depth=i) for i, paper in enumerate(single_scale)]
     return single + [
-        Row("PSPNet+MS", paper, PSPNET, depth=i, multi_scale=True) for i, paper in enumerate(multi)
+        Row("PSPNet+MS", paper, PSPNET, depth=i, multi_scale=True)
+        for i, paper in enumerate(multi_scale)
     ]
 
 
@@ -66,19 +66,20 @@ TABLES = {
         Row("deepest, DA+AL+PSP+MS", (44.94, 81.69), PSPNET, depth=-1, multi_scale=True),
     ],
 }
-"""MAX, AVE: how the bins are pooled; DR: each level reduced by a 1x1 convolution; AL: the auxiliary
-loss; DA: augmentation; MS: six scales and flip at test time."""
+"""MAX, AVE: pooling of the bins; DR: dimension reduction of each level by a 1x1 convolution; AL:
+auxiliary loss; DA: data augmentation; MS: six scales and flip at test time."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """How a data set's rows are trained.
+    """The training settings for a data set.
 
     Attributes:
-        recipe: the name it starts from, which is that of the data set too.
-        split: judged.
-        depths: networks, for the rows of table 3 and the last of table 4; others take the first.
-        fields: of the recipe.
+        recipe: name of the recipe to start from and of the data set.
+        split: split to evaluate.
+        depths: networks for the rows of table 3 and the last rows of table 4; the other rows use
+            the first one.
+        fields: changed fields of the recipe.
     """
 
     recipe: str
@@ -87,13 +88,13 @@ class Setting:
     fields: dict = field(default_factory=dict)
 
 
-# The paper goes on to 269, of which there are no ImageNet weights: --depths and --set weights=FILE.
+# The paper also has depth 269, which has no ImageNet weights: --depths and --set weights=FILE.
 PAPER_DEPTHS = ("resnet50", "resnet101", "resnet152")
-# Two of ResNet-18's stages and the fusion see at most 115 pixels across, little of them well: less
-# than the scene, as the paper finds of ResNet-50 in its pictures (section 3.2). All four stages see
-# 435 and tell the context without a pyramid (results/context.md).
-SEES_LITTLE = {"num_stages": 2, "output_stride": 8}
-# For two CPU cores: half of the size, and no ImageNet weights.
+# Two stages of ResNet-18 and the fusion have a receptive field of 115 pixels, and a smaller
+# effective one: less than the scene, as the paper observes for ResNet-50 (section 3.2). All four
+# stages see 435 pixels and recognize the context without a pyramid (results/context.md).
+SMALL_FIELD = {"num_stages": 2, "output_stride": 8}
+# For two CPU cores: half of the image size, and no ImageNet weights.
 HALF = {
     "image_size": (180, 240),
     "crop_size": (177, 233),
@@ -107,10 +108,10 @@ HALF = {
     "epochs": 10,
 }
 DEPTHS = ("resnet18", "resnet34")
-WITHOUT = {"validation_epochs": 0}
+NO_VALIDATION = {"validation_epochs": 0}
 SETTINGS = {
-    "scenes": Setting("scenes", "test", DEPTHS, WITHOUT | SEES_LITTLE),
-    "camvid": Setting("camvid", "test", PAPER_DEPTHS, WITHOUT),
-    "camvid_half": Setting("camvid", "test", DEPTHS, WITHOUT | HALF),
-    "ade20k": Setting("ade20k", "val", PAPER_DEPTHS, WITHOUT),
+    "scenes": Setting("scenes", "test", DEPTHS, NO_VALIDATION | SMALL_FIELD),
+    "camvid": Setting("camvid", "test", PAPER_DEPTHS, NO_VALIDATION),
+    "camvid_half": Setting("camvid", "test", DEPTHS, NO_VALIDATION | HALF),
+    "ade20k": Setting("ade20k", "val", PAPER_DEPTHS, NO_VALIDATION),
 }

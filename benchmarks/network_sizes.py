@@ -12,7 +12,7 @@ import keras
 from measure import environment, progress
 
 import keras_psp
-from keras_psp.layers.resnet import BLOCKS
+from keras_psp.layers.resnet import BLOCKS, pooled_shape
 
 CLASSES = 150
 
@@ -23,7 +23,7 @@ def maps(backbone, side):
     for conv in backbone.stem:
         shape = conv.compute_output_shape(shape)
     yield "stem", shape
-    shape = backbone._pooled_shape(shape)
+    shape = pooled_shape(shape)
     yield "pool", shape
     for number, blocks in enumerate(backbone.stages, start=2):
         for block in blocks:
@@ -43,7 +43,7 @@ def backbone_operations(backbone, side):
     for unit in backbone.stem:
         shape = unit.compute_output_shape(shape)
         total += convolution(unit.conv.kernel.shape, shape)
-    shape = backbone._pooled_shape(shape)
+    shape = pooled_shape(shape)
     for block in (block for blocks in backbone.stages for block in blocks):
         before = shape
         for unit in block.convs:

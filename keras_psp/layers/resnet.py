@@ -232,7 +232,7 @@ class DilatedResNet(keras.layers.Layer):
         return stages
 
     def build(self, input_shape: tuple) -> None:
-        shape = _pooled_shape(_build_chain(self.stem, input_shape))
+        shape = pooled_shape(_build_chain(self.stem, input_shape))
         for blocks in self.stages:
             shape = _build_chain(blocks, shape)
         self.built = True
@@ -251,7 +251,7 @@ class DilatedResNet(keras.layers.Layer):
         return maps[-2], maps[-1]
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
-        shapes = [_pooled_shape(_chain_shape(self.stem, input_shape))]
+        shapes = [pooled_shape(_chain_shape(self.stem, input_shape))]
         for blocks in self.stages:
             shapes.append(_chain_shape(blocks, shapes[-1]))
         return shapes[-2], shapes[-1]
@@ -274,5 +274,6 @@ class DilatedResNet(keras.layers.Layer):
         }
 
 
-def _pooled_shape(shape):
+def pooled_shape(shape: tuple) -> tuple:
+    """Shape after the max pooling of the stem."""
     return (shape[0], *(None if n is None else -(-n // 2) for n in shape[1:3]), shape[3])

@@ -1,4 +1,4 @@
-"""What is trained and printed for the paper's tables, without a training."""
+"""Tests of the ablations script without training."""
 
 import argparse
 import os
@@ -21,39 +21,41 @@ def benchmarks(monkeypatch):
 def work(data="scenes", table=(1, 2, 4), seeds=(0,), size=96, **options):
     from ablation_jobs import jobs
 
-    given = {"depths": None, "set": [], "output": Path("runs"), "pictures": 1200, **options}
-    return list(jobs(argparse.Namespace(data=data, table=table, seeds=seeds, size=size, **given)))
+    arguments = {"depths": None, "set": [], "output": Path("runs"), "images": 1200, **options}
+    return list(
+        jobs(argparse.Namespace(data=data, table=table, seeds=seeds, size=size, **arguments))
+    )
 
 
 @pytest.mark.parametrize("data", ["scenes", "camvid", "camvid_half", "ade20k"])
-def test_every_row_can_be_trained_and_kept(data):
-    found = work(data, table=(1, 2, 3, 4), seeds=(0, 1))
-    assert {job.table for job in found} == {1, 2, 3, 4}
-    assert all(len(part) < 60 for job in found for part in job.folder.parts)
+def test_every_row_has_a_valid_recipe_and_folder(data):
+    all_jobs = work(data, table=(1, 2, 3, 4), seeds=(0, 1))
+    assert {job.table for job in all_jobs} == {1, 2, 3, 4}
+    assert all(len(part) < 60 for job in all_jobs for part in job.folder.parts)
 
 
-def test_a_folder_is_that_of_one_training():
-    found = work()
-    by_name = {(job.table, job.name.split(" ", 1)[1]): job.folder for job in found}
-    # The same network by the paper's words: with the auxiliary loss of weight 0.4, no pyramid.
+def test_equal_trainings_share_a_folder_and_others_do_not():
+    all_jobs = work()
+    by_name = {(job.table, job.name.split(" ", 1)[1]): job.folder for job in all_jobs}
+    # All three are the network with an auxiliary loss of weight 0.4 and without a pyramid.
     assert by_name[1, "Baseline"] == by_name[2, "weight 0.4"] == by_name[4, "DA+AL"]
     assert by_name[4, "DA"] == by_name[2, "without AL"] != by_name[4, "Baseline"]
     assert by_name[1, "B1236+AVE+DR"] == by_name[4, "DA+AL+PSP"]
     assert len({job.folder for job in work(table=(1,))}) == 7
     recipes = {}
-    for job in [*found, *work(seeds=(1,)), *work(set=[("epochs", 9)])]:
+    for job in [*all_jobs, *work(seeds=(1,)), *work(set=[("epochs", 9)])]:
         assert recipes.setdefault(job.folder, job.recipe) == job.recipe
     before = {job.folder for job in work(table=(1,))}
     for change in ({"set": [("epochs", 9)]}, {"size": 64}, {"seeds": (1,)}):
         assert before.isdisjoint(job.folder for job in work(table=(1,), **change))
 
 
-def test_one_row_has_a_figure_at_both_kinds_of_test():
+def test_single_and_multi_scale_figures_are_separate_files():
     one, several = [job for job in work(table=(4,)) if "deepest" in job.name]
     assert one.folder == several.folder and one.figures != several.figures
 
 
-def test_gains_are_over_the_first_row_of_the_same_seed(capsys, tmp_path):
+def test_gains_are_paired_by_seed_with_the_first_row(capsys, tmp_path):
     from ablation_report import draw, print_table
 
     def runs(**by_seed):
@@ -70,7 +72,7 @@ def test_gains_are_over_the_first_row_of_the_same_seed(capsys, tmp_path):
     assert b1 == "| B1 | 2 | 66.00 ± 5.66 | 2.00 | 40.00 | 79.00 | +3.00 |"
     draw(1, rows, tmp_path / "table.png")
     assert (tmp_path / "table.png").exists()
-    # No other row takes the first one's place where that isn't done.
+    # Without figures of the first row there are no gains.
     rows["Baseline"] = (rows["Baseline"][0], {})
     print_table(1, rows)
     assert capsys.readouterr().out.splitlines()[-1].startswith("| B1 | 2 | 66.00 ± 5.66 |  |")
@@ -81,15 +83,21 @@ def test_gains_are_over_the_first_row_of_the_same_seed(capsys, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--set", "seed=3"], "--set seed: give --seeds."),
-        (["--set", "backbone=resnet34"], "--set backbone: give --depths."),
-        (["--set", "pooling=max"], "--set pooling: the rows of the table differ in it."),
-        (["--data", "camvid", "--size", "64"], "--size is of generated scenes, not of camvid."),
-        (["--root", "here"], "--root: generated scenes are read from nowhere."),
+        (["--set", "seed=3"], "--set seed has no effect; use --seeds."),
+        (["--set", "backbone=resnet34"], "--set backbone has no effect; use --depths."),
+        (
+            ["--set", "pooling=max"],
+            "--set pooling has no effect because",
+        ),
+        (
+            ["--data", "camvid", "--size", "64"],
+            "--size applies only to generated scenes",
+        ),
+        (["--root", "here"], "--root has no effect on generated scenes."),
         (["--data", "camvid", "--depths", "resnet269"], "exist for depths 18, 34, 50, 101, 152"),
     ],
 )
-def test_an_argument_that_would_be_ignored_is_refused(arguments, message, monkeypatch, capsys):
+def test_argument_without_effect_is_an_error(arguments, message, monkeypatch, capsys):
     import ablations
 
     monkeypatch.setattr(sys, "argv", ["ablations.py", *arguments])
@@ -101,7 +109,7 @@ def test_an_argument_that_would_be_ignored_is_refused(arguments, message, monkey
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGTERM to forward")
 @pytest.mark.parametrize("by", ["terminate", "kill"])
-def test_a_training_ends_with_the_process_that_began_it(by, tmp_path):
+def test_child_process_ends_with_its_parent(by, tmp_path):
     script = tmp_path / "script.py"
     script.write_text(
         textwrap.dedent(
@@ -121,20 +129,20 @@ def test_a_training_ends_with_the_process_that_began_it(by, tmp_path):
             """
         )
     )
-    begun = tmp_path / "process"
-    process = subprocess.Popen([sys.executable, str(script), str(FOLDER), str(begun)])
+    pid_file = tmp_path / "process"
+    process = subprocess.Popen([sys.executable, str(script), str(FOLDER), str(pid_file)])
     try:
-        _until(lambda: begun.exists() and begun.read_text())
+        _until(lambda: pid_file.exists() and pid_file.read_text())
         getattr(process, by)()
         assert process.wait(60) == (143 if by == "terminate" else -9)
-        _until(lambda: not _alive(int(begun.read_text())))
+        _until(lambda: not _alive(int(pid_file.read_text())))
     finally:
         process.kill()
 
 
-def _until(true, seconds=120):
+def _until(condition, seconds=120):
     end = time.monotonic() + seconds
-    while not true():
+    while not condition():
         assert time.monotonic() < end
         time.sleep(0.1)
 
@@ -144,5 +152,5 @@ def _alive(number):
         os.kill(number, 0)
     except ProcessLookupError:
         return False
-    state = Path(f"/proc/{number}/stat")  # a zombie that nobody waits for has ended, too
+    state = Path(f"/proc/{number}/stat")  # a zombie has ended
     return not (state.exists() and state.read_text().rpartition(")")[2].split()[0] == "Z")
