@@ -1,10 +1,10 @@
-"""Send broken, huge and hostile bytes to "serve_bytes", each followed by a good picture.
+"""Send broken, huge and hostile bytes to "serve_bytes", each followed by a valid image.
 
     python benchmarks/hostile_payloads.py
 
 A small network with random weights is exported and opened by TensorFlow's C++ loader in a
 process of its own, without TensorFlow's Python, as a server does. Fails if a payload is answered,
-the error isn't the one that is due, the process ends, or the next good picture isn't answered
+the error isn't the expected one, the process ends, or the next valid image isn't segmented
 with the same classes. tests/export/test_to_saved_model.py asserts the same.
 """
 
@@ -30,7 +30,7 @@ def main():
 
     backbone = DilatedResNet(18, stem_filters=(8,), name="backbone")
     payloads = hostile_payloads.payloads()
-    good = hostile_payloads.encoded(hostile_payloads.picture(), "PNG")
+    good = hostile_payloads.encoded(hostile_payloads.noise(), "PNG")
     wrong = 0
     rows = []
     with tempfile.TemporaryDirectory() as folder:
@@ -50,7 +50,7 @@ def main():
                 progress(f"{payload.what}: {'as it should' if fine else 'WRONG'}")
             more = memory(session) - start
     print(f"{environment(['tensorflow'])}\n")
-    print("| payload | bytes | error | ms | next picture answered |")
+    print("| payload | bytes | error | ms | next image segmented |")
     print("|---|---|---|---|---|")
     for payload, answer, milliseconds, next_one in rows:
         print(

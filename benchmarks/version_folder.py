@@ -139,7 +139,7 @@ def unanswered(version):
     import c_session
     import hostile_payloads
 
-    picture = hostile_payloads.encoded(hostile_payloads.picture(), "PNG")
+    picture = hostile_payloads.encoded(hostile_payloads.noise(), "PNG")
     try:
         with c_session.CSession(version) as session:
             session("serve_bytes", [picture])

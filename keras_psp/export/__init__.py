@@ -1,6 +1,7 @@
-"""Models out of Python: SavedModel, TF Serving, TFLite, ONNX, OpenVINO, and opening them again."""
+"""Exports for programs without Keras: SavedModel, TF Serving, TFLite, ONNX and OpenVINO."""
 
-from keras_psp.export.check import CheckedExports, check_exports, open_export
+from keras_psp.export.by_format import export_model
+from keras_psp.export.check import ExportResults, check_exports, open_export
 from keras_psp.export.packing import tflite_metadata
 from keras_psp.export.to_onnx import onnx, open_onnx
 from keras_psp.export.to_openvino import open_openvino, openvino
@@ -9,8 +10,9 @@ from keras_psp.export.to_tf_serving import server_files, tf_serving
 from keras_psp.export.to_tflite import open_tflite, tflite
 
 __all__ = [
-    "CheckedExports",
+    "ExportResults",
     "check_exports",
+    "export_model",
     "onnx",
     "open_export",
     "open_onnx",

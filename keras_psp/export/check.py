@@ -1,4 +1,4 @@
-"""Exports beside the network that they are of, on labelled images."""
+"""The accuracy, agreement, size and speed of exports, compared with their network."""
 
 import dataclasses
 import os
@@ -24,45 +24,51 @@ from keras_psp.progress import with_bar
 
 
 @dataclasses.dataclass(frozen=True)
-class Checked:
-    """What an export, or the network itself, found.
+class ExportResult:
+    """Results of an export, or of the network itself.
 
     Attributes:
         name: "network", or the path of the export.
         mean_iou: over the classes that occur, 0 to 1.
-        equal: share of the pixels that have the network's own class, 0 to 1.
-        size: bytes of the file or folder; None of the network.
-        milliseconds: median of an image; the first, which prepares, isn't counted.
+        agreement: fraction of pixels that have the network's own class, 0 to 1.
+        size: bytes of the file or folder; None for the network.
+        milliseconds: median per image, without the first, which includes preparations.
     """
 
     name: str
     mean_iou: float
-    equal: float
+    agreement: float
     size: int | None
     milliseconds: float
 
 
-class CheckedExports(list[Checked]):
-    """The network first; prints as a table.
+class ExportResults(list[ExportResult]):
+    """Results of `check_exports`, the network's first; prints as a table.
 
     Attributes:
-        images: so many were seen.
+        images: the number of images.
+
+    Example:
+        >>> results = check_exports(model, ["pspnet.onnx"], pairs)
+        >>> results[1].agreement
+        0.99998
+        >>> results.print()
     """
 
     images: int = 0
 
     def print(self, *, console: rich.console.Console | None = None) -> None:
-        """Print the table, to stdout unless a console is given."""
+        """Prints the table, to stdout unless a console is given."""
         table = rich.table.Table(title=f"{self.images} images", title_justify="left")
-        for heading in ("", "mean IoU", "points", "equal pixels", "MB", "ms an image"):
+        for heading in ("", "mean IoU", "points", "equal pixels", "MB", "ms per image"):
             table.add_column(heading, justify="right" if heading else "left", overflow="fold")
         for row in self:
-            lost = row.mean_iou - self[0].mean_iou
+            difference = row.mean_iou - self[0].mean_iou
             table.add_row(
                 Path(row.name).name,
                 f"{100 * row.mean_iou:.2f} %",
-                "" if row is self[0] else f"{100 * lost:+.2f}",
-                "" if row is self[0] else f"{100 * row.equal:.3f} %",
+                "" if row is self[0] else f"{100 * difference:+.2f}",
+                "" if row is self[0] else f"{100 * row.agreement:.3f} %",
                 "" if row.size is None else f"{row.size / 1e6:.1f}",
                 f"{row.milliseconds:.0f}",
             )
@@ -72,11 +78,15 @@ class CheckedExports(list[Checked]):
 def open_export(
     path: str | os.PathLike, *, num_threads: int | None = None
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """A function from images (batch, height, width, 3) to the output, of any kind of export.
+    """Opens any export as a function from images (batch, height, width, 3) to its output.
 
     Args:
-        path: a .tflite or .onnx file, a SavedModel's or an OpenVINO model's folder.
-        num_threads: default all cores; TensorFlow's SavedModels take those of the process.
+        path: a .tflite or .onnx file, or the folder of a SavedModel or an OpenVINO model.
+        num_threads: default all cores; SavedModels use the threads of TensorFlow's process.
+
+    Example:
+        >>> predict = open_export("pspnet.onnx")
+        >>> classes = predict(images)  # (batch, height, width)
     """
     path = Path(path)
     if (path / "saved_model.pb").is_file():
@@ -86,8 +96,8 @@ def open_export(
     openers = {".tflite": open_tflite, ".onnx": open_onnx}
     if path.suffix not in openers:
         raise ValueError(
-            f"{path} is no export: give a .tflite or .onnx file, or the folder of a SavedModel or "
-            "of an OpenVINO model."
+            f"{path} isn't an export: give a .tflite or .onnx file, or the folder of a SavedModel "
+            "or an OpenVINO model."
         )
     return openers[path.suffix](path, num_threads=num_threads or os.cpu_count())
 
@@ -101,21 +111,21 @@ def check_exports(
     image_size: tuple[int, int] | None = None,
     limit: int | None = None,
     progress: bool = True,
-) -> CheckedExports:
-    """Mean IoU of a network and of exports of it on the same images, and how far they agree.
+) -> ExportResults:
+    """Compares exports with their network on labeled images.
 
     Args:
         model: the network.
-        exports: paths, of any of the kinds of `open_export`.
-        dataset: as in `evaluate`: a data source, a split of one or pairs of image and mask.
+        exports: paths, of any kind that `open_export` opens.
+        dataset: a data source, a split of one or pairs of image and mask, as in `evaluate`.
         split: of the source.
         image_size: (height, width) that images are resized to, bilinearly, and masks, by
-            their nearest pixels; None for exports of any size.
-        limit: only the first so many images.
+            nearest neighbor; None for exports of any size.
+        limit: use only this many images, from the first.
         progress: show a bar on stderr.
 
     Returns:
-        `CheckedExports`.
+        `ExportResults`: mean IoU, agreement with the network, size and time.
     """
     examples = Examples(dataset, split, model, limit)
     # None is the network: an export may have any name.
@@ -132,9 +142,9 @@ def check_exports(
         image, mask = _at_size(np.asarray(image), np.asarray(mask), image_size)
         for name, run in runners.items():
             start = time.perf_counter()
-            found = run(image[None])[0]
+            output = run(image[None])[0]
             times[name].append(1e3 * (time.perf_counter() - start))
-            classes = found.argmax(-1) if found.ndim == 3 else found
+            classes = output.argmax(-1) if output.ndim == 3 else output
             if name is None:
                 expected = classes
             equal[name] += np.count_nonzero(classes == expected)
@@ -144,9 +154,9 @@ def check_exports(
         pixels += mask.size
         count += 1
     if not count:
-        raise ValueError(f"split {split!r} holds no images; check exports on one that does.")
-    found = CheckedExports(
-        Checked(
+        raise ValueError(f"split {split!r} has no images; choose another split.")
+    results = ExportResults(
+        ExportResult(
             name or "network",
             mean_of_present(per_class_iou(confusion[name])),
             equal[name] / pixels,
@@ -155,8 +165,8 @@ def check_exports(
         )
         for name in runners
     )
-    found.images = count
-    return found
+    results.images = count
+    return results
 
 
 def _network(model):
@@ -164,7 +174,7 @@ def _network(model):
 
 
 def _at_size(image, mask, size):
-    """uint8 image and mask of one size."""
+    """uint8 image and mask, resized."""
     if size is None or image.shape[:2] == tuple(size):
         return np.clip(np.rint(image), 0, 255).astype("uint8"), mask
     rows, columns = (

@@ -1,36 +1,48 @@
-"""What every export computes: raw images in, class map, logits or probabilities out."""
+"""The graph that every export computes: images in; classes, logits or probabilities out."""
 
 import dataclasses
 import operator
-from collections.abc import Callable
-from typing import Any, Literal
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, get_args
 
 import keras
 import numpy as np
 
-from keras_psp.export.inference import float32_model
+from keras_psp.arguments import checked_integer
 from keras_psp.layers.chunks import upsampled_classes
 from keras_psp.layers.folding import foldable_layers, folded_into
 from keras_psp.layers.resampling import spatial_size
-from keras_psp.models.pspnet import PSPNet, returning
+from keras_psp.models.checks import check_images
+from keras_psp.models.outputs import low_resolution_outputs
+from keras_psp.models.pspnet import PSPNet
 
 Output = Literal["classes", "logits", "probabilities"]
 InputType = Literal["uint8", "float32"]
 
+MAX_PIXELS = 2**24
+"""Of an image sent as bytes: 4096x4096. A ResNet-50 takes 0.4 GB per megapixel on the CPU."""
+
+MAX_SIDE = 2**14
+"""In pixels. The matrix that upsamples a side grows with its square: 134 MB at 16,384."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Signature:
-    """What goes into an exported graph and what comes out.
+    """Inputs and outputs of an exported graph.
 
     Attributes:
         image_size: (height, width), or None for any.
-        batch_size: images at a time, or None for any number.
+        batch_size: images per call, or None for any number.
         input_dtype: "uint8" or "float32", of RGB images 0..255.
-        output: "classes", the class of every pixel of the image, uint8 (uint16 for more than
-            256 classes); "logits" or "probabilities", float32, at the image's size.
+        output: "classes": the class of each pixel of the image, uint8 (uint16 for more than
+            256 classes); "logits" or "probabilities": float32, at the image's size.
 
     Raises:
-        ValueError: for what is none of these.
+        ValueError: if an attribute is none of these.
+
+    Example:
+        >>> Signature(image_size=(473, 473), batch_size=1).shape
+        (1, 473, 473, 3)
     """
 
     image_size: tuple[int, int] | None = None
@@ -48,61 +60,67 @@ class Signature:
                     "or None for any size."
                 ) from None
             object.__setattr__(self, "image_size", (height, width))
-        if self.batch_size is not None and (
-            isinstance(self.batch_size, bool)
-            or not isinstance(self.batch_size, int | np.integer)
-            or self.batch_size < 1
-        ):
-            raise ValueError(
-                f"batch_size={self.batch_size!r} must be a positive integer, or None for any."
-            )
-        if self.input_dtype not in ("uint8", "float32"):
-            raise ValueError(
-                f"input_dtype={self.input_dtype!r} is unknown; choose 'uint8' or 'float32'."
-            )
-        if self.output not in ("classes", "logits", "probabilities"):
-            raise ValueError(
-                f"output={self.output!r} is unknown; choose 'classes', 'logits' or 'probabilities'."
-            )
+        if self.batch_size is not None:
+            batch_size = checked_integer("batch_size", self.batch_size, least=1)
+            object.__setattr__(self, "batch_size", batch_size)
+        check_choice("input_dtype", self.input_dtype, get_args(InputType))
+        check_choice("output", self.output, get_args(Output))
 
     @property
     def shape(self) -> tuple[int | None, int | None, int | None, int]:
-        """Of the images, (batch, height, width, 3)."""
+        """Shape of the images, (batch, height, width, 3)."""
         return (self.batch_size, *(self.image_size or (None, None)), 3)
 
 
+def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    """Raises a ValueError unless the argument has one of these values."""
+    if value not in choices:
+        *first, last = map(repr, choices)
+        raise ValueError(f"{name}={value!r} is unknown; choose {', '.join(first)} or {last}.")
+
+
 def class_dtype(num_classes: int) -> str:
-    """The smallest integers that hold every class."""
+    """The smallest integer type that holds every class."""
     return "uint8" if num_classes <= 256 else "uint16"
 
 
 def check_network(model: PSPNet, signature: Signature) -> None:
-    """Refuse what makes no export, before anything long begins.
+    """Refuses a model that can't be exported, before any lengthy work begins.
 
     Raises:
-        TypeError: the model is no `PSPNet`.
-        ValueError: a size that the network can't take, or weights that are no finite numbers.
+        TypeError: if the model isn't a `PSPNet`.
+        ValueError: if the network can't take the size, or has weights that aren't finite.
     """
     if not isinstance(model, PSPNet):
-        raise TypeError(f"model is a {type(model).__name__}; exports are of a keras_psp.PSPNet.")
+        raise TypeError(f"model is a {type(model).__name__}; give a keras_psp.PSPNet.")
     if signature.image_size is not None:
-        model._check_images(_Shaped(signature.shape))
+        check_images(model, keras.KerasTensor(signature.shape))
     for variable in model.weights:
-        # A class map shows nothing of it: every number is a class.
+        # A class map would not show them: NaN has an argmax, too.
         if not np.isfinite(np.asarray(keras.ops.convert_to_numpy(variable), "float32")).all():
             raise ValueError(
-                f"the network's {variable.path} holds numbers that are NaN or infinite; export "
-                "the weights of an earlier step."
+                f"the network's {variable.path} contains NaN or infinite values; export the "
+                "weights of an earlier step."
             )
 
 
-@dataclasses.dataclass(frozen=True)
-class _Shaped:
-    shape: tuple[int | None, ...]
+def float32_model(model: PSPNet) -> PSPNet:
+    """The model itself, or rebuilt in float32 if it computes in half precision.
+
+    A mixed-precision model converts without an error to files that do not run.
+    """
+    if model.backbone.compute_dtype == "float32":
+        return model
+    config = model.get_config()
+    config["dtype"] = "float32"
+    config["backbone"]["config"]["dtype"] = "float32"
+    rebuilt = type(model).from_config(config)
+    rebuilt.set_weights(model.get_weights())
+    return rebuilt
 
 
 def folded_variables(model: PSPNet) -> dict[int, tuple]:
-    """For `folded_into`: the network's kernels and biases with their BatchNorm in them."""
+    """Kernels and biases with their BatchNorm folded in, for `folded_into`."""
     import tensorflow as tf
 
     return {
@@ -115,20 +133,20 @@ def folded_variables(model: PSPNet) -> dict[int, tuple]:
 def inference_function(
     model: PSPNet, signature: Signature, *, in_blocks: bool = True
 ) -> Callable[[Any], dict[str, Any]]:
-    """The network as a TensorFlow function of "image", made for inference.
+    """The network as a TensorFlow function of "image", optimized for inference.
 
-    No auxiliary head, no dropout, every BatchNorm of ours folded into its convolution;
-    casting and normalisation inside.
+    It has no auxiliary head and no dropout, every BatchNorm of keras_psp's layers is folded into
+    its convolution, and casting and normalization are part of the graph.
 
     Args:
         model: a `PSPNet` on Keras' TensorFlow backend, of any precision.
-        signature: what goes in and comes out.
-        in_blocks: class maps are made of a few rows of scores at a time, for a small memory;
-            False makes them at once, without a loop (which TFLite's delegates don't take).
+        signature: inputs and outputs.
+        in_blocks: compute class maps from a few rows of scores at a time, which saves memory;
+            False computes them at once, without a loop, which TFLite's delegates require.
 
     Returns:
-        a function to trace, from a tensor of `signature.shape` to {output's name: tensor}; what
-        it was traced with tells the variables that it needs.
+        A function to trace, from a tensor of `signature.shape` to {output's name: tensor}. Its
+        trace lists the variables that it needs.
     """
     check_network(model, signature)
     network = folded_network(model, in_blocks=in_blocks)
@@ -139,11 +157,11 @@ def folded_network(model: PSPNet, *, in_blocks: bool = True) -> Callable[..., di
     """The network of `inference_function`, for several signatures over the same weights.
 
     Args:
-        model, in_blocks: see there.
+        model, in_blocks: see `inference_function`.
 
     Returns:
-        a function to trace, from images of any size, the output's name and, for class maps in
-        blocks, another size (height, width) of the result, to {name: tensor}.
+        A function to trace, from images of any size, the output's name and, for class maps in
+        blocks, optionally another size (height, width) of the result, to {name: tensor}.
     """
     import tensorflow as tf
 
@@ -151,19 +169,23 @@ def folded_network(model: PSPNet, *, in_blocks: bool = True) -> Callable[..., di
     folded = folded_variables(model)
 
     def network(image, output, size=None):
-        with folded_into(folded), returning("low_resolution"):
+        with folded_into(folded), low_resolution_outputs():
             logits = model(tf.cast(image, "float32"), training=False)
         if output == "classes" and in_blocks:
             size = size or spatial_size(image)
             classes = upsampled_classes(logits, size, align_corners=model.align_corners)
             return {"classes": tf.cast(classes, class_dtype(model.num_classes))}
-        logits = model.get_layer("upsampling")([logits, image])
-        if output == "classes":
-            # keras.ops.argmax becomes bit operations that TFLite lacks.
-            classes = tf.argmax(logits, axis=-1, output_type="int32")
-            return {"classes": tf.cast(classes, class_dtype(model.num_classes))}
-        if output == "probabilities":
-            logits = tf.nn.softmax(logits)
-        return {output: logits}
+        return output_of(model.get_layer("upsampling")([logits, image]), output)
 
     return network
+
+
+def output_of(logits: Any, output: Output) -> dict[str, Any]:
+    """{output's name: tensor} from logits at the image's size, in operations that TFLite has."""
+    import tensorflow as tf
+
+    if output == "classes":
+        # keras.ops.argmax becomes bit operations, which TFLite lacks.
+        classes = tf.argmax(logits, axis=-1, output_type="int32")
+        return {"classes": tf.cast(classes, class_dtype(logits.shape[-1]))}
+    return {output: tf.nn.softmax(logits) if output == "probabilities" else logits}

@@ -1,15 +1,16 @@
-"""What travels with an exported file: classes, colours, origin, and how to use it."""
+"""What travels with an exported file: classes, colors, origin and how to use it."""
 
 import json
 from typing import Any
 
 from keras_psp.export.graph import Signature, class_dtype
 from keras_psp.models.checks import smallest_side
+from keras_psp.models.classes import class_names_of, palette_of
 from keras_psp.models.pspnet import PSPNet
-from keras_psp.palette import default_palette
+from keras_psp.version import __version__
 
 NAME = "keras_psp.json"
-"""The file beside or inside an export; in ONNX and OpenVINO the key without ".json"."""
+"""The file next to or inside an export; in ONNX and OpenVINO, the key without ".json"."""
 
 
 def metadata(
@@ -17,57 +18,50 @@ def metadata(
     signature: Signature,
     *,
     preset: str | None = None,
-    licence: str | None = None,
+    license: str | None = None,
 ) -> dict[str, Any]:
-    """All that a program without keras_psp needs to use an export and to show what it found.
+    """All that a program without keras_psp needs to run an export and to show its results.
 
     Args:
         model: the network.
-        signature: what goes in and comes out.
-        preset: name of the published network, or of the training, that it is.
-        licence: under which its weights are, as "CC BY-NC 4.0".
+        signature: its inputs and outputs.
+        preset: name of the preset or of the training run.
+        license: of the weights, e.g. "CC BY-NC 4.0".
 
     Returns:
-        plain data for JSON: "library", "network", "preset", "licence", "num_classes",
-        "class_names" and "palette" (one a class; "class 0" ... and colours of
-        `visual.default_palette` where the network has none), "input" and "output".
+        Plain data for JSON: "library", "network", "preset", "license", "num_classes",
+        "class_names" and "palette" (one entry per class; "class 0" ... and the colors of
+        `palette.default_palette` if the network has none), "input" and "output".
     """
-    from keras_psp.version import __version__
-
     count = model.num_classes
-    palette = model.palette
-    if palette is None:
-        # default_palette ends at 256 classes; more repeat.
-        spread = default_palette(min(count, 256)).tolist()
-        palette = [spread[index % len(spread)] for index in range(count)]
     return {
         "library": f"keras_psp {__version__}",
         "network": "PSPNet (arXiv 1612.01105)",
         "preset": preset,
-        "licence": licence,
+        "license": license,
         "num_classes": count,
-        "class_names": list(model.class_names or [f"class {index}" for index in range(count)]),
-        "palette": palette,
+        "class_names": list(class_names_of(model)),
+        "palette": palette_of(model).tolist(),
         "input": {
             "name": "image",
             "dtype": signature.input_dtype,
             "shape": list(signature.shape),
             "layout": "NHWC",
-            "meaning": "RGB, 0 to 255; normalisation is inside",
+            "meaning": "RGB, 0 to 255; normalization is part of the network",
             "smallest_side": smallest_side(model),
         },
         "output": {
             "name": signature.output,
             "dtype": class_dtype(count) if signature.output == "classes" else "float32",
             "meaning": {
-                "classes": "index of the class of every pixel, (batch, height, width)",
-                "logits": "one number a class and pixel, (batch, height, width, classes)",
-                "probabilities": "sum to one a pixel, (batch, height, width, classes)",
+                "classes": "class index of each pixel, (batch, height, width)",
+                "logits": "one score per pixel and class, (batch, height, width, classes)",
+                "probabilities": "sum to one per pixel, (batch, height, width, classes)",
             }[signature.output],
         },
     }
 
 
-def metadata_json(found: dict[str, Any]) -> str:
-    """As text, the same for the same network."""
-    return json.dumps(found, indent=1, ensure_ascii=False)
+def metadata_json(about: dict[str, Any]) -> str:
+    """The metadata as text, always the same for the same network."""
+    return json.dumps(about, indent=1, ensure_ascii=False)

@@ -1,37 +1,42 @@
-"""The network as an ONNX graph, made for inference; needs numpy and onnx only."""
+"""The network as an ONNX graph, optimized for inference; needs only numpy and onnx."""
+
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from keras_psp.export import winograd
 from keras_psp.export.graph import Signature, class_dtype
 from keras_psp.layers.folding import fold
 from keras_psp.layers.resampling import interpolation_matrix, pooling_matrix
+from keras_psp.models.pspnet import PSPNet
 
 OPSET = 17
 IR_VERSION = 8
-"""Of the same year, 2022: runtimes older than today's read the files too."""
+"""Of the same year as the opset, 2022, so that older runtimes read the files, too."""
 
 TYPES = {"float32": 1, "uint8": 2, "uint16": 4, "int64": 7}  # onnx.TensorProto
 
 
 class Graph:
-    """Nodes and constants of a graph that grows one operation at a time.
+    """Nodes and constants of a graph, built one operation at a time.
 
     Attributes:
         nodes, constants: `onnx.NodeProto` and `onnx.TensorProto`.
-        quantisable: names of the nodes that gain by 8 bits: the backbone and the fusion.
+        quantizable: names of the nodes that are worth quantizing: the backbone and the fusion.
     """
 
-    def __init__(self):
-        self.nodes, self.constants = [], []
-        self.quantisable = []
-        self._named = {}
+    def __init__(self) -> None:
+        self.nodes: list[Any] = []
+        self.constants: list[Any] = []
+        self.quantizable: list[str] = []
+        self._named: dict[tuple, str] = {}
 
-    def constant(self, value, dtype="float32") -> str:
-        """The name of a constant; small equal ones are one."""
+    def constant(self, value: npt.ArrayLike, dtype: str = "float32") -> str:
+        """Returns the name of a constant; small equal constants are stored once."""
         from onnx import numpy_helper
 
-        array = np.array(value, dtype, order="C")  # a copy: the id of what it was may come again
+        array = np.array(value, dtype, order="C")
         key = (array.tobytes(), array.shape, array.dtype.str) if array.size < 2**16 else None
         if key is None or key not in self._named:
             name = f"constant{len(self.constants)}"
@@ -41,11 +46,12 @@ class Graph:
             self._named[key] = name
         return self._named[key]
 
-    def integers(self, *values) -> str:
+    def integers(self, *values: int) -> str:
+        """Returns the name of a constant int64 vector."""
         return self.constant(values, "int64")
 
-    def add(self, operation: str, *inputs, name: str | None = None, **attributes) -> str:
-        """Append one operation and return the name of its only output."""
+    def add(self, operation: str, *inputs: str, name: str | None = None, **attributes: Any) -> str:
+        """Appends an operation and returns the name of its only output."""
         from onnx import helper
 
         output = name or f"{operation.lower()}{len(self.nodes)}"
@@ -55,42 +61,43 @@ class Graph:
 
 
 def network(
-    model,
+    model: PSPNet,
     signature: Signature,
     *,
     use_winograd: bool = True,
-    planes: bool = False,
-    halves: bool = False,
+    channels_first: bool = False,
+    split_fusion: bool = False,
 ) -> Graph:
     """The whole network from "image" to the signature's output.
 
-    Channels come first, as the runtimes want them in convolutions, but for Winograd's.
+    Convolutions have their channels first, as the runtimes prefer, except for Winograd's.
 
     Args:
         model: a `PSPNet` with a `DilatedResNet`, on any backend.
-        signature: what goes in and comes out.
-        use_winograd: whether 3x3 convolutions of many channels are computed by fewer
-            multiplications, where the image's size is known: fastest in float32, but too
-            coarse in bfloat16 and for quantisation.
-        planes: whether class maps are made of scores (batch, classes, height, width), a
-            plane a class: OpenVINO finds the best class in a twentieth of the time it takes
-            with the classes last. ONNX Runtime has that faster.
-        halves: whether the fusion convolves half of the features' channels at a time: an eighth
-            to a fifth faster in OpenVINO's bfloat16, whose kernels then stay in the cache.
+        signature: inputs and outputs.
+        use_winograd: compute 3x3 convolutions of many channels with fewer multiplications if
+            the image's size is known: fastest in float32, but too coarse for bfloat16 and for
+            quantization.
+        channels_first: compute class maps from scores (batch, classes, height, width). OpenVINO
+            then finds the best class 20 times faster than with the classes last; ONNX Runtime
+            is faster with the classes last.
+        split_fusion: let the fusion convolve half of the features' channels at a time: 12 to
+            20 % faster in OpenVINO's bfloat16, since the kernels then stay in the cache.
     """
-    return _Writer(model, signature, use_winograd, planes, halves).graph
+    return _Writer(model, signature, use_winograd, channels_first, split_fusion).graph
 
 
 class _Writer:
-    """Walks through a model and appends what it does to a graph."""
+    """Walks through a model and appends its operations to a graph."""
 
-    # Of planes that are made at a time, and looked through while they are in the cache.
+    # Rows of class scores computed at a time, so that argmax finds them in the cache.
     ROWS = 32
-    # Fewer channels gain less than the transformations cost.
+    # With fewer channels the transformations cost more than they save.
     LEAST_CHANNELS = 512
 
-    def __init__(self, model, signature, use_winograd, planes, halves):
-        self.graph, self.model, self.planes, self.halves = Graph(), model, planes, halves
+    def __init__(self, model, signature, use_winograd, channels_first, split_fusion):
+        self.graph, self.model = Graph(), model
+        self.channels_first, self.split_fusion = channels_first, split_fusion
         self.use_winograd = use_winograd and signature.image_size is not None
         full = signature.image_size
         if full is None:
@@ -102,7 +109,7 @@ class _Writer:
         x = self._normalized("image", model.get_layer("normalization"))
         before = len(self.graph.nodes)
         x, size = self._backbone(x, full, model.backbone)
-        self.graph.quantisable += [node.name for node in self.graph.nodes[before:]]
+        self.graph.quantizable += [node.name for node in self.graph.nodes[before:]]
         x, layout = self._pyramid(x, size, model.get_layer("pyramid_pooling"))
         x, layout = self._classifier(x, layout, model.get_layer("classifier"))
         self._output(x, layout, size, full, signature)
@@ -134,7 +141,7 @@ class _Writer:
         return x, size
 
     def _conv(self, x, size, layer):
-        """One `ConvNorm`, channels first."""
+        """A `ConvNorm`, channels first."""
         kernel, bias = layer.folded_weights()
         conv = layer.conv
         steps, dilation = conv.strides[0] * conv._subsampling, conv.dilation_rate[0]
@@ -170,7 +177,7 @@ class _Writer:
         return left[0] * left[1] < 0.5
 
     def _winograd(self, x, size, kernel, dilation, term=None):
-        """A 3x3 convolution, channels last; a column of the tiles after the other.
+        """A 3x3 convolution, channels last, one column of the tiles at a time.
 
         Args:
             term: (map, matrix of its columns), added in the last matrix product.
@@ -179,7 +186,7 @@ class _Writer:
         channels, filters = kernel.shape[2:]
         rows_in, rows_out = winograd.axis_matrices(size[0], dilation)
         columns_in, columns_out = winograd.axis_matrices(size[1], dilation)
-        # Runtimes do this while they load a file, which so is no larger.
+        # Runtimes compute this when they load the file, which therefore stays small.
         kernel = constant(kernel.reshape(9, channels * filters))
         weights = [add("MatMul", constant(part), kernel) for part in winograd.kernel_matrix()]
         weights = [add("Reshape", part, integers(-1, channels, filters)) for part in weights]
@@ -202,7 +209,7 @@ class _Writer:
         return add("MatMul", constant(matrix), add("Concat", *parts, axis=2))
 
     def _pyramid(self, x, size, layer):
-        """A `PyramidPoolingModule`; channels first in, and out, or last after Winograd."""
+        """A `PyramidPoolingModule`: channels first, but last in the output after Winograd."""
         add, constant = self.graph.add, self.graph.constant
         kernel, bias = layer.folded_weights()
         reductions = [reduction.folded_weights() for reduction in layer.reductions]
@@ -218,18 +225,18 @@ class _Writer:
                 term = (add("Transpose", term[0], perm=[0, 2, 3, 1]), term[1])
             x = self._winograd(x, size, own, 1, term)
             return add("Relu", add("Add", x, constant(bias))), "last"
-        x = self._in_halves(x, own, bias) if self.halves else self._plain(x, own, bias)
+        x = self._in_halves(x, own, bias) if self.split_fusion else self._plain(x, own, bias)
         if term is not None:
             columns = self._name(self._transposed(term[1]))
             x = add("Add", x, add("MatMul", term[0], columns))
         return add("Relu", x), "first"
 
     def _levels_term(self, x, size, layer, kernel, reductions):
-        """What the levels add to the fusion: see `FactorizedFusion`.
+        """The levels' part of the fusion: see `FactorizedFusion`.
 
         Returns:
             (batch, filters, height, columns of all levels), and the matrix (width, columns) that
-            is yet to be applied.
+            remains to be applied.
         """
         add, integers = self.graph.add, self.graph.integers
         taps, filters = kernel.shape[0], kernel.shape[-1]
@@ -243,7 +250,7 @@ class _Writer:
                 width = kernel.shape[2] // len(layer.bin_sizes)
             own = kernel[:, :, offset : offset + width]
             offset += width
-            # The cells times each of the taps.
+            # The cells times each tap.
             own = own.transpose(2, 0, 1, 3).reshape(1, 1, width, taps * taps * filters)
             products = self._plain(level, own)
             products = add("Reshape", products, integers(-1, taps, taps, filters, bins, bins))
@@ -267,11 +274,11 @@ class _Writer:
         return add("MatMul", self._name(rows), x)
 
     def _largest(self, x, size, bins):
-        """Adaptive max pooling where the cells differ in size."""
+        """Adaptive max pooling with cells of different sizes."""
         if not isinstance(size[0], int):
             raise ValueError(
-                "a pyramid of max pools is exported at one size only; give image_size=(height, "
-                "width)."
+                "a pyramid of max pools is exported at one size only; give "
+                "image_size=(height, width)."
             )
         for axis, length in ((2, size[0]), (3, size[1])):
             cells = []
@@ -290,11 +297,11 @@ class _Writer:
         if bias is not None:
             weights.append(self.graph.constant(bias))
         x = self.graph.add("Conv", x, *weights, kernel_shape=[side, side], pads=[side // 2] * 4)
-        self.graph.quantisable.append(x)
+        self.graph.quantizable.append(x)
         return x
 
     def _in_halves(self, x, kernel, bias):
-        """The same convolution as the sum of two, each of half of the channels."""
+        """The same convolution as the sum of two, each over half of the channels."""
         add, integers = self.graph.add, self.graph.integers
         channels, sums = kernel.shape[2], []
         for start, end in ((0, channels // 2), (channels // 2, channels)):
@@ -303,7 +310,7 @@ class _Writer:
         return add("Add", *sums)
 
     def _classifier(self, x, layout, layer):
-        """Logits, and which way their channels lie."""
+        """Logits, and whether their channels are "first" or "last"."""
         kernel, bias = fold(layer.kernel, layer.bias, None)
         if layout == "last" and kernel.shape[0] == 1:
             x = self.graph.add("MatMul", x, self.graph.constant(kernel[0, 0]))
@@ -311,11 +318,11 @@ class _Writer:
         if layout == "last":
             x = self.graph.add("Transpose", x, perm=[0, 3, 1, 2])
         x = self._plain(x, kernel, bias)
-        self.graph.quantisable.pop()  # its scores are what is compared
+        self.graph.quantizable.pop()  # argmax compares its scores, which need all their digits
         return x, "first"
 
     def _output(self, x, layout, size, full, signature):
-        """Upsampling and what follows."""
+        """Upsampling, and the output computed from it."""
         add, align = self.graph.add, self.model.align_corners
         classes = self.model.num_classes
         kind = TYPES[class_dtype(classes)]
@@ -323,7 +330,7 @@ class _Writer:
             self._interpolation(small, large, align)
             for small, large in zip(size, full, strict=True)
         )
-        if signature.output == "classes" and self.planes:
+        if signature.output == "classes" and self.channels_first:
             if layout == "last":
                 x = add("Transpose", x, perm=[0, 3, 1, 2])
             x = add("MatMul", x, self._name(self._transposed(columns)))
@@ -336,34 +343,23 @@ class _Writer:
             return
         if layout == "first":
             x = add("Transpose", x, perm=[0, 2, 3, 1])
+        # (batch, height, width, classes): the columns, then the rows
         x = add("MatMul", self._name(columns), x)
-        if signature.output == "logits":
-            self._along_rows(self._name(rows), x, classes, name="logits")
-            return
+        x = add("MatMul", self._name(rows), add("Reshape", x, self.graph.integers(0, 0, -1)))
+        name = "logits" if signature.output == "logits" else None
+        x = add("Reshape", x, self.graph.integers(0, 0, -1, classes), name=name)
         if signature.output == "probabilities":
-            add(
-                "Softmax",
-                self._along_rows(self._name(rows), x, classes),
-                axis=-1,
-                name="probabilities",
-            )
-            return
-        x = self._along_rows(self._name(rows), x, classes)
-        add("Cast", add("ArgMax", x, axis=-1, keepdims=0), to=kind, name="classes")
+            add("Softmax", x, axis=-1, name="probabilities")
+        elif signature.output == "classes":
+            add("Cast", add("ArgMax", x, axis=-1, keepdims=0), to=kind, name="classes")
 
     def _blocks(self, rows):
-        """Parts of a matrix whose results fit a cache; one where the size isn't known."""
+        """Splits a matrix so that each product fits in a cache; one part if its size is unknown."""
         if isinstance(rows, str):
             return [rows]
         return np.array_split(rows, -(-len(rows) // self.ROWS))
 
-    # Matrices: numpy arrays where the sizes are known, else names of what the graph computes.
-
-    def _along_rows(self, matrix, x, channels, **name):
-        """A matrix (target, height) along the height of (batch, height, width, channels)."""
-        add, integers = self.graph.add, self.graph.integers
-        x = add("MatMul", matrix, add("Reshape", x, integers(0, 0, -1)))
-        return add("Reshape", x, integers(0, 0, -1, channels), **name)
+    # Matrices are numpy arrays if the sizes are known, else names of the graph's results.
 
     def _name(self, matrix):
         return matrix if isinstance(matrix, str) else self.graph.constant(matrix)
@@ -379,7 +375,7 @@ class _Writer:
         return self.graph.add("Transpose", matrix, perm=[1, 0])
 
     def _strided(self, size, stride):
-        """Of a map after a convolution that is padded symmetrically and strides."""
+        """Size of a map after a strided, symmetrically padded convolution."""
         if isinstance(size[0], int):
             return tuple(-(-n // stride) for n in size)
         if stride == 1:
@@ -400,7 +396,7 @@ class _Writer:
         return self._joined([self._interpolation(bins, target, align, n) for n in shifts], 1)
 
     def _interpolation(self, size, target, align_corners, shift=0):
-        """As `keras_psp.layers.resampling.interpolation_matrix`, in integers until the end."""
+        """`keras_psp.layers.resampling.interpolation_matrix`, in integers until the end."""
         if isinstance(size, int) and isinstance(target, int):
             return interpolation_matrix(size, target, align_corners=align_corners, shift=shift)
         add, number = self.graph.add, self._number
@@ -426,7 +422,7 @@ class _Writer:
         return add("Mul", weights, add("Unsqueeze", self._float(inside), self.graph.integers(1)))
 
     def _pooling(self, size, bins):
-        """As `keras_psp.layers.resampling.pooling_matrix`."""
+        """`keras_psp.layers.resampling.pooling_matrix`."""
         if isinstance(size, int):
             return pooling_matrix(size, bins)
         add, number = self.graph.add, self._number

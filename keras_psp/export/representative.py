@@ -1,4 +1,4 @@
-"""Images like those to come, on which 8-bit exports measure their ranges."""
+"""Representative images, on which 8-bit exports measure the ranges of their activations."""
 
 import itertools
 import os
@@ -11,65 +11,65 @@ from keras_psp.data.images import read_input_image
 from keras_psp.export.graph import Signature
 from keras_psp.prediction.windows import resized
 
-MOST = 100
-"""Ranges are measured on so many images at most."""
+MAX_IMAGES = 100
+"""Ranges are measured on at most this many images."""
 
 
 def check_representative(
     precision: str, signature: Signature, representative: Iterable[Any] | None, other: str
 ) -> None:
-    """Refuse what makes no sense before anything long begins.
+    """Checks, before any lengthy work, that images are given if and only if they are needed.
 
     Args:
-        precision: "int8" needs images and a size, others take no images.
+        precision: "int8" needs images and a fixed size; others take no images.
         signature: of the export.
-        representative: what the caller gave.
-        other: the nearest precision that needs no images, for the error.
+        representative: the caller's images.
+        other: the closest precision that needs no images, for the error message.
     """
     if precision != "int8":
         if representative is not None:
             raise ValueError(
-                f"representative images are for precision='int8' and this is {precision!r}; "
-                "leave them out."
+                f"representative= is for precision='int8' but this is {precision!r}; leave it out."
             )
         return
     if signature.image_size is None:
         raise ValueError(
             "precision='int8' with image_size=None would leave float operations in the file; give "
-            f"image_size=(height, width), or take {other!r}."
+            f"image_size=(height, width), or use {other!r}."
         )
     if representative is None:
         raise ValueError(
-            "precision='int8' measures ranges on images; give representative=, some 100 images "
-            f"like those to come (arrays, paths or a Split), or take {other!r}."
+            "precision='int8' measures ranges on images; give representative=, about 100 images "
+            f"like those to come (arrays, paths or a Split), or use {other!r}."
         )
 
 
 def representative_images(representative: Any, size: tuple[int, int] | None) -> list[np.ndarray]:
-    """At most 100 of the images, evenly spread where they have a length, at one size.
+    """At most 100 of the images, resized to one size.
 
     Args:
-        representative: arrays (height, width, 3), paths, or (image, mask) pairs: a list, a
-            `Split` of a data source, ...
-        size: (height, width) they are resized to.
+        representative: arrays (height, width, 3), paths, or (image, mask) pairs, as a list, a
+            `Split` of a data source or any other iterable. Of more than 100, the first 100 are
+            used, or 100 evenly spaced ones if it is a sequence.
+        size: (height, width).
 
     Returns:
-        (height, width, 3) uint8 each.
+        Arrays (height, width, 3), uint8.
     """
     assert size is not None  # see check_representative
     kind = type(representative).__name__
     if isinstance(representative, str | os.PathLike) or getattr(representative, "ndim", 4) != 4:
-        raise ValueError(f"representative is one {kind}; give several images, as a list.")
+        raise ValueError(f"representative is one {kind}; give several images, e.g. a list.")
     if not isinstance(representative, Iterable):
         raise ValueError(
-            f"representative is a {kind}; give its images, as data.Split(source, 'train')."
+            f"representative is a {kind}; give its images, e.g. data.Split(source, 'train')."
         )
     count = len(representative) if isinstance(representative, Sized) else 0
-    if hasattr(representative, "__getitem__") and count > MOST:
-        chosen = np.linspace(0, count - 1, MOST).round()
+    if hasattr(representative, "__getitem__") and count > MAX_IMAGES:
+        chosen = np.linspace(0, count - 1, MAX_IMAGES).round()
         representative = map(representative.__getitem__, chosen.astype(int).tolist())
     images = []
-    for index, item in enumerate(itertools.islice(representative, MOST)):
+    for index, item in enumerate(itertools.islice(representative, MAX_IMAGES)):
         image = item[0] if isinstance(item, tuple) else item
         try:
             image = read_input_image(np.asarray(image) if hasattr(image, "__array__") else image)
@@ -79,13 +79,13 @@ def representative_images(representative: Any, size: tuple[int, int] | None) -> 
         images.append(image.astype("uint8"))
     if not images:
         raise ValueError(
-            "representative holds no image; give some 100 like those to come, at least one."
+            "representative contains no images; give about 100 like those to come, at least one."
         )
     return images
 
 
 def calibration_batches(representative: Any, signature: Signature) -> list[np.ndarray]:
-    """`representative_images` as the exported graph takes them, each filling a batch."""
+    """Each of `representative_images` repeated to a batch of the exported graph."""
     return [
         np.stack([image] * (signature.batch_size or 1)).astype(signature.input_dtype)
         for image in representative_images(representative, signature.image_size)

@@ -1,46 +1,44 @@
-"""The network at one fixed image size, in operations that phones have fast and in 8 bits.
+"""The network at one fixed image size, in operations that are fast on phones and in 8 bits.
 
-The same function as the model's own call. With every size known, what is a small matrix times a
-map becomes a fully connected layer or a convolution with constant weights: TFLite's XNNPACK
-delegate takes these in every precision and rounds their weights a row at a time, and it takes
-no product of a constant with a map.
+It computes the same function as the model's own call. With every size known, the product of a
+small matrix and a map becomes a fully connected layer or a convolution with constant weights.
+TFLite's XNNPACK delegate runs these in every precision and quantizes their weights per row, but
+it doesn't run products with a constant on the left.
 """
 
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
-from keras_psp.export.graph import Signature, class_dtype, folded_variables
-from keras_psp.export.inference import float32_model
+from keras_psp.export.graph import Signature, float32_model, folded_variables, output_of
 from keras_psp.layers.folding import folded_into
 from keras_psp.layers.resampling import interpolation_matrix, pooling_matrix
 from keras_psp.models.pspnet import PSPNet
 
 
 def static_function(
-    model: PSPNet, signature: Signature, *, whole: bool = False
+    model: PSPNet, signature: Signature, *, float_input: bool = False
 ) -> Callable[[Any], dict[str, Any]]:
-    """As `inference_function`, for one image of the signature's `image_size`.
+    """Like `inference_function`, for one image of the signature's `image_size`.
 
     Args:
         model: a `PSPNet` on Keras' TensorFlow backend, of any precision.
-        signature: what goes in and comes out, with an image_size.
-        whole: the graph takes float32 images whatever the signature says, for a converter
-            that puts 8 bits there itself.
+        signature: inputs and outputs, with an image_size.
+        float_input: take float32 images whatever the signature says, for a converter that
+            quantizes the input itself.
 
     Returns:
-        a function to trace, from (1, height, width, 3) to {output's name: tensor}.
+        A function to trace, from (1, height, width, 3) to {output's name: tensor}.
     """
-    import tensorflow as tf
-
     model = float32_model(model)
     folded = folded_variables(model)
     pyramid = model.get_layer("pyramid_pooling")
 
     def serve(image):
-        x = image if whole else tf.cast(image, "float32")
-        x = _normalised(model.get_layer("normalization"), x)
+        x = image if float_input else tf.cast(image, "float32")
+        x = _normalized(model.get_layer("normalization"), x)
         with folded_into(folded):
             _, features = model.backbone(x, training=False)
             if pyramid.pooling == "average":
@@ -53,20 +51,13 @@ def static_function(
             align_corners=model.align_corners,
             half_pixel_centers=not model.align_corners,
         )
-        if signature.output == "classes":
-            classes = tf.argmax(logits, axis=-1, output_type="int32")
-            return {"classes": tf.cast(classes, class_dtype(model.num_classes))}
-        if signature.output == "probabilities":
-            logits = tf.nn.softmax(logits)
-        return {signature.output: logits}
+        return output_of(logits, signature.output)
 
     return serve
 
 
-def _normalised(layer, images):
-    """One 1x1 convolution: in 8 bits it rounds once, and it turns the channels round as well."""
-    import tensorflow as tf
-
+def _normalized(layer, images):
+    """Normalization, and BGR order, as one 1x1 convolution: 8 bits are rounded only once."""
     scale = 1 / np.array(layer.std)
     kernel = np.diag(scale)
     if layer.channel_order == "bgr":
@@ -76,29 +67,24 @@ def _normalised(layer, images):
 
 
 def _pyramid(layer, features, kernel, bias):
-    """`PyramidPoolingModule` without training, of one image."""
-    import tensorflow as tf
-
+    """`PyramidPoolingModule` of one image, in inference."""
     _, height, width, channels = features.shape
     kernel = tf.convert_to_tensor(kernel)
-    taps = layer.kernel_size
     x = tf.nn.conv2d(features, kernel[:, :, :channels], 1, "SAME")
     x = tf.nn.bias_add(x, bias)
     if layer.bin_sizes:
         levels = _pooled(features, layer.bin_sizes)
-        x += _levels_term(layer, levels, kernel[:, :, channels:], taps, height, width)
+        x += _levels_term(layer, levels, kernel[:, :, channels:], height, width)
     return tf.nn.relu(x)
 
 
 def _pooled(features, bin_sizes):
-    """Levels (1, bins, bins, channels): every cell of every level is one weighted mean."""
-    import tensorflow as tf
-
+    """Levels (1, bins, bins, channels): each cell of each level is a weighted mean."""
     _, height, width, channels = features.shape
     means = [
         np.kron(pooling_matrix(height, bins), pooling_matrix(width, bins)) for bins in bin_sizes
     ]
-    cells = _mixed(tf.reshape(features, (height * width, channels)), np.concatenate(means))
+    cells = _product(np.concatenate(means), tf.reshape(features, (height * width, channels)))
     levels, start = [], 0
     for bins in bin_sizes:
         level = tf.slice(cells, (start, 0), (bins * bins, channels))
@@ -107,11 +93,9 @@ def _pooled(features, bin_sizes):
     return levels
 
 
-def _levels_term(layer, levels, kernel, taps, height, width):
+def _levels_term(layer, levels, kernel, height, width):
     """As in `FactorizedFusion`: cells times taps, then rows and columns interpolated."""
-    import tensorflow as tf
-
-    filters = kernel.shape[-1]
+    taps, filters = layer.kernel_size, kernel.shape[-1]
     terms, columns, offset = [], [], 0
     for index, level in enumerate(levels):
         if layer.reductions:
@@ -127,14 +111,14 @@ def _levels_term(layer, levels, kernel, taps, height, width):
         products = tf.reshape(products, (bins, bins, taps, taps * filters))
         products = tf.transpose(products, (2, 0, 1, 3))
         products = tf.reshape(products, (taps * bins, bins * taps * filters))
-        rows = _mixed(products, _tap_matrix(layer, bins, height))
+        rows = _product(_tap_matrix(layer, bins, height), products)
         terms.append(tf.reshape(rows, (height, bins * taps, filters)))
-        # The columns' cells have the taps innermost here.
+        # The taps of the columns' cells are innermost here.
         matrix = _tap_matrix(layer, bins, width).reshape(width, taps, bins)
         columns.append(matrix.transpose(0, 2, 1).reshape(width, bins * taps))
     terms, columns = tf.concat(terms, axis=1), np.concatenate(columns, axis=1)
     terms = tf.reshape(tf.transpose(terms, (1, 0, 2)), (columns.shape[1], height * filters))
-    term = tf.reshape(_mixed(terms, columns), (width, height, filters))
+    term = tf.reshape(_product(columns, terms), (width, height, filters))
     return tf.reshape(tf.transpose(term, (1, 0, 2)), (1, height, width, filters))
 
 
@@ -150,9 +134,7 @@ def _tap_matrix(layer, bins, target):
     )
 
 
-def _mixed(x, matrix):
-    """The product matrix (targets, cells) @ x (cells, channels), as a layer fully connected."""
-    import tensorflow as tf
-
+def _product(matrix, x):
+    """Multiplies (targets, cells) by x (cells, channels), as a fully connected layer."""
     weights = np.asarray(matrix, "float32").T
     return tf.transpose(tf.matmul(tf.transpose(x), weights))

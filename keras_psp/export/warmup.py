@@ -1,7 +1,7 @@
-"""Requests that TensorFlow Serving answers before it lets a new version take others.
+"""Requests that TensorFlow Serving answers before it puts a new version into service.
 
-The protos are of the package tensorflow-serving-api, which brings a second TensorFlow where
-another build is installed; the few fields are written here instead.
+The messages are those of the package tensorflow-serving-api. It would install a second TensorFlow
+next to another build, so the few fields are encoded here.
 """
 
 import dataclasses
@@ -12,10 +12,10 @@ import numpy as np
 from PIL import Image
 
 FILE = "tf_serving_warmup_requests"
-"""In assets.extra, a TFRecord file of PredictionLog."""
+"""In assets.extra, a TFRecord file of PredictionLog messages."""
 
-MOST = 1000
-"""Records that the server takes."""
+MAX_REQUESTS = 1000
+"""The server accepts no more."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Request:
     Attributes:
         signature: its name.
         input: the name of its only input.
-        value: what goes in, a numpy array; of images a grey one.
+        value: the input, a numpy array; if it is of numbers, all of them are equal.
     """
 
     signature: str
@@ -36,19 +36,19 @@ class Request:
 def warmup_requests(
     sizes: list[tuple[int, int]], *, batch_size: int, input_dtype: str
 ) -> list[Request]:
-    """Grey images of each size for "serving_default", as PNG and JPEG for "serve_bytes"."""
-    found = []
+    """Gray images of each size for "serving_default", and as PNG and JPEG for "serve_bytes"."""
+    requests = []
     for height, width in sizes:
-        grey = np.full((height, width, 3), 127, np.uint8)
-        batch = np.broadcast_to(grey.astype(input_dtype), (batch_size, *grey.shape))
-        found.append(Request("serving_default", "image", batch))
-        files = np.array([_encoded(grey, "PNG"), _encoded(grey, "JPEG")], object)
-        found.append(Request("serve_bytes", "image_bytes", files))
-    return found
+        gray = np.full((height, width, 3), 127, np.uint8)
+        batch = np.broadcast_to(gray.astype(input_dtype), (batch_size, *gray.shape))
+        requests.append(Request("serving_default", "image", batch))
+        files = np.array([_encoded(gray, "PNG"), _encoded(gray, "JPEG")], object)
+        requests.append(Request("serve_bytes", "image_bytes", files))
+    return requests
 
 
 def write_warmup(path: Path, model_name: str, requests: list[Request]) -> None:
-    """Write the file that the server replays."""
+    """Writes the file that the server replays."""
     import tensorflow as tf
 
     with tf.io.TFRecordWriter(str(path)) as writer:
@@ -57,10 +57,10 @@ def write_warmup(path: Path, model_name: str, requests: list[Request]) -> None:
 
 
 def prediction_log(model_name: str, request: Request) -> bytes:
-    """A PredictionLog as bytes.
+    """A serialized PredictionLog message.
 
-    By field number, of tensorflow_serving/apis/: prediction_log.proto (predict_log 6, its
-    request 1), predict.proto (model_spec 1, inputs 2: key 1, value 2) and model.proto
+    The field numbers are those of tensorflow_serving/apis/: prediction_log.proto (predict_log 6,
+    its request 1), predict.proto (model_spec 1, inputs 2: key 1, value 2) and model.proto
     (name 1, signature_name 3).
     """
     spec = _field(1, model_name.encode()) + _field(3, request.signature.encode())
@@ -79,7 +79,7 @@ def _field(number, content):
 
 
 def _tensor(value):
-    """A TensorProto; one of a single value says so once, which readers repeat."""
+    """A TensorProto; equal numbers are stored once, and readers repeat them."""
     import tensorflow as tf
 
     if value.dtype == object:
@@ -90,7 +90,7 @@ def _tensor(value):
     return proto
 
 
-def _encoded(image, kind):
+def _encoded(image, file_format):
     file = io.BytesIO()
-    Image.fromarray(image).save(file, kind)
+    Image.fromarray(image).save(file, file_format)
     return file.getvalue()

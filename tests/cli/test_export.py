@@ -11,7 +11,7 @@ pytest.importorskip("onnxruntime", reason="needs the extra onnx")
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """The folder of a training, beside a CamVid of a few pictures."""
+    """The folder of a training, next to a CamVid of a few images."""
     folder = tmp_path_factory.mktemp("run")
     keras.utils.set_random_seed(1)
     backbone = keras_psp.DilatedResNet(18, stem_filters=(8,))
@@ -23,7 +23,7 @@ def run(tmp_path_factory):
 
 def test_exports_and_their_check(run, tmp_path, capsys):
     command = ["export", str(run), "--name", "street", "--output", str(tmp_path), "--quiet"]
-    size = ["--image-size", "24", "32", "--licence", "MIT"]
+    size = ["--image-size", "24", "32", "--license", "MIT"]
     data = ["--check", "camvid", "--data", str(run / "CamVid"), "--partial", "--split", "test"]
     formats = ["--format", "onnx", "onnx:int8", "tf_serving", "tflite"]
     assert main([*command, *formats, *size, *data]) == 0
@@ -33,7 +33,7 @@ def test_exports_and_their_check(run, tmp_path, capsys):
     assert all((tmp_path / name).exists() for name in names)
     assert "mean IoU" in out and "network" in out
     about = keras_psp.export.tflite_metadata(tmp_path / "street.tflite")
-    assert about["licence"] == "MIT" and about["input"]["shape"] == [1, 24, 32, 3]
+    assert about["license"] == "MIT" and about["input"]["shape"] == [1, 24, 32, 3]
     # A second version, of logits this time and any size.
     assert main([*command, "--format", "tf_serving", "--result", "logits"]) == 0
     assert capsys.readouterr().out == f"{tmp_path / 'street' / '2'}\n"
@@ -43,18 +43,18 @@ def test_exports_and_their_check(run, tmp_path, capsys):
     ("arguments", "message"),
     [
         (["--format", "pickle"], "--format pickle: choose one of saved_model"),
-        (["--format", "onnx:int4"], "onnx can be float32, int8, not int4"),
+        (["--format", "onnx:int4"], "the precisions of onnx are float32, int8, not int4"),
         (["--format", "onnx:int8"], "name a data set: --check DATASET --data FOLDER"),
         (["--format", "tflite", "--batch-size", "2"], "a TFLite file takes one image"),
         (
             ["--format", "onnx", "--batch-size", "2", "--check", "camvid"],
-            "gives one image at a time",
+            "uses one image at a time",
         ),
         (["--format", "onnx", "--image-size", "3", "4"], "images of 3x4 give a feature map"),
     ],
 )
 def test_errors_are_one_sentence(run, tmp_path, arguments, message, capsys):
     assert main(["export", str(run), *arguments, "--output", str(tmp_path), "--quiet"]) == 1
-    told = capsys.readouterr().err
-    assert message in told and "Traceback" not in told
+    error = capsys.readouterr().err
+    assert message in error and "Traceback" not in error
     assert not list(tmp_path.iterdir())

@@ -52,12 +52,12 @@ def ask(request, folder, monkeypatch):
 
 
 def test_clients_get_class_maps_and_the_servers_errors(ask, model):
-    first, second = hostile_payloads.picture(57, 61), hostile_payloads.picture(64, 41)
-    contents = [hostile_payloads.encoded(picture, "PNG") for picture in (first, second)]
-    for png, picture in zip(ask(contents), (first, second), strict=True):
-        expected = model.predict_classes(picture[None], verbose=0)[0]
+    first, second = hostile_payloads.noise(57, 61), hostile_payloads.noise(64, 41)
+    contents = [hostile_payloads.encoded(image, "PNG") for image in (first, second)]
+    for png, image in zip(ask(contents), (first, second), strict=True):
+        expected = model.predict_classes(image[None], verbose=0)[0]
         assert np.mean(np.array(Image.open(io.BytesIO(png))) == expected) > 0.999
-    with pytest.raises(Exception, match=r"(?s)(400|INVALID_ARGUMENT), .*is no JPEG and no PNG"):
+    with pytest.raises(Exception, match=r"(?s)(400|INVALID_ARGUMENT), .*is neither JPEG nor PNG"):
         ask([b"text"])
     with pytest.raises(Exception, match=r"(404|NOT_FOUND), Servable not found"):
         ask(contents, model="other")
@@ -87,8 +87,8 @@ def test_clients_give_up_a_silent_server(name, monkeypatch):
 
 def test_rest_client_writes_a_coloured_class_map(folder, tmp_path, monkeypatch, capsys, model):
     module = client("client_rest", monkeypatch)
-    picture = hostile_payloads.picture(57, 61)
-    (tmp_path / "a.png").write_bytes(hostile_payloads.encoded(picture, "PNG"))
+    image = hostile_payloads.noise(57, 61)
+    (tmp_path / "a.png").write_bytes(hostile_payloads.encoded(image, "PNG"))
     (tmp_path / "b.png").write_bytes(b"text")
     about = folder / "assets.extra" / "keras_psp.json"
     with serving_stubs.rest_stub(folder, "pspnet") as url:
@@ -97,7 +97,7 @@ def test_rest_client_writes_a_coloured_class_map(folder, tmp_path, monkeypatch, 
         assert module.main() == 1
     assert "b.png: " in capsys.readouterr().err
     image = Image.open(tmp_path / "a.png.classes.png")
-    expected = model.predict_classes(picture[None], verbose=0)[0]
+    expected = model.predict_classes(image[None], verbose=0)[0]
     assert image.mode == "P" and np.mean(np.array(image) == expected) > 0.999
     assert not (tmp_path / "b.png.classes.png").exists()
 
@@ -111,7 +111,7 @@ def test_rest_client_with_a_real_server(monkeypatch):
         "model": os.environ.get("TFS_MODEL", "pspnet"),
         "timeout": 120,
     }
-    good = hostile_payloads.encoded(hostile_payloads.picture(160, 128), "PNG")
+    good = hostile_payloads.encoded(hostile_payloads.noise(160, 128), "PNG")
     for payload in hostile_payloads.payloads():
         with pytest.raises(module.ServerError) as error:
             module.class_maps([payload.content], **given)

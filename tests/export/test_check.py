@@ -24,50 +24,53 @@ def pairs(count, *size):
         yield rng.integers(0, 256, (*size, 3)).astype("uint8"), mask
 
 
-def test_figures_are_those_of_the_network(model, tmp_path):
+def test_results_match_the_metric_of_the_network(model, tmp_path):
     export.onnx(model, tmp_path / "m.onnx", progress=False)
     export.saved_model(model, tmp_path / "m", output="logits")
-    given = list(pairs(3, 24, 33))
-    found = export.check_exports(
-        model, [tmp_path / "m.onnx", tmp_path / "m"], given, progress=False
+    examples = list(pairs(3, 24, 33))
+    results = export.check_exports(
+        model, [tmp_path / "m.onnx", tmp_path / "m"], examples, progress=False
     )
     metric = MeanIoU(3)
     model.compile(metrics=[metric])
-    images, masks = (np.stack(part) for part in zip(*given, strict=True))
+    images, masks = (np.stack(part) for part in zip(*examples, strict=True))
     model.evaluate(images.astype("float32"), masks, verbose=0)
-    assert found.images == 3
-    assert [row.name for row in found] == ["network", *(str(tmp_path / n) for n in ("m.onnx", "m"))]
-    assert found[0].mean_iou == pytest.approx(float(metric.result()), abs=1e-6)
-    assert found[0].equal == 1 and found[0].size is None
-    for row in found[1:]:
-        assert row.equal > 0.999 and row.mean_iou == pytest.approx(found[0].mean_iou, abs=1e-3)
+    assert results.images == 3
+    paths = [str(tmp_path / "m.onnx"), str(tmp_path / "m")]
+    assert [row.name for row in results] == ["network", *paths]
+    assert results[0].mean_iou == pytest.approx(float(metric.result()), abs=1e-6)
+    assert results[0].agreement == 1 and results[0].size is None
+    for row in results[1:]:
+        assert row.agreement > 0.999
+        assert row.mean_iou == pytest.approx(results[0].mean_iou, abs=1e-3)
         assert row.size > 1e6 and row.milliseconds > 0
 
 
-def test_an_export_of_other_weights_is_found_out(model, tmp_path):
+def test_an_export_of_other_weights_has_low_agreement(model, tmp_path):
     other = PSPNet(weights=model)
     *rest, kernel, bias = other.get_layer("classifier").get_weights()
     other.get_layer("classifier").set_weights([*rest, -kernel, bias])
     export.onnx(other, tmp_path / "m.onnx", progress=False)
-    found = export.check_exports(model, [tmp_path / "m.onnx"], list(pairs(2, 24, 33)))
-    assert found[1].equal < 0.7
-    told = io.StringIO()
-    found.print(console=rich.console.Console(file=told, width=200))
-    assert "m.onnx" in told.getvalue() and f"{100 * found[1].equal:.3f} %" in told.getvalue()
+    results = export.check_exports(model, [tmp_path / "m.onnx"], list(pairs(2, 24, 33)))
+    assert results[1].agreement < 0.7
+    file = io.StringIO()
+    results.print(console=rich.console.Console(file=file, width=200))
+    printed = file.getvalue()
+    assert "m.onnx" in printed and f"{100 * results[1].agreement:.3f} %" in printed
 
 
-def test_images_are_brought_to_one_size(model, tmp_path):
+def test_images_are_resized_to_one_size(model, tmp_path):
     export.onnx(model, tmp_path / "m.onnx", image_size=(24, 32), progress=False)
-    given = [*pairs(1, 48, 64), *pairs(1, 30, 30)]
-    found = export.check_exports(model, [tmp_path / "m.onnx"], given, image_size=(24, 32))
-    assert found[1].equal > 0.999
+    examples = [*pairs(1, 48, 64), *pairs(1, 30, 30)]
+    results = export.check_exports(model, [tmp_path / "m.onnx"], examples, image_size=(24, 32))
+    assert results[1].agreement > 0.999
     with pytest.raises(ValueError, match="are 48x64 but this file was exported for 24x32"):
-        export.check_exports(model, [tmp_path / "m.onnx"], given, progress=False)
+        export.check_exports(model, [tmp_path / "m.onnx"], examples, progress=False)
 
 
-def test_errors(model, tmp_path):
+def test_unknown_files_and_empty_data_are_refused(model, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(ValueError, match=r"notes\.txt is no export: give a \.tflite"):
+    with pytest.raises(ValueError, match=r"notes\.txt isn't an export: give a \.tflite"):
         export.open_export(tmp_path / "notes.txt")
-    with pytest.raises(ValueError, match="holds no images"):
+    with pytest.raises(ValueError, match="has no images"):
         export.check_exports(model, [], [], progress=False)

@@ -21,7 +21,7 @@ def network(**options):
     model = PSPNet(4, backbone=backbone, class_names=NAMES, **options)
     rng = np.random.default_rng(0)
     for layer in foldable_layers(model):
-        if layer.norm is not None:  # statistics as after training
+        if layer.norm is not None:  # statistics like those of a trained network
             shapes = [w.shape for w in layer.norm.get_weights()]
             layer.norm.set_weights([rng.uniform(0.5, 1.5, shape) for shape in shapes])
     return model
@@ -36,28 +36,28 @@ def images(*size, count=2):
     return np.random.default_rng(1).integers(0, 256, (count, *size, 3)).astype("uint8")
 
 
-def agrees(found, model, given):
+def assert_close(logits, model, given):
     expected = model.predict(given.astype("float32"), verbose=0)
-    np.testing.assert_allclose(found, expected, atol=2e-5 * np.ptp(expected))
+    np.testing.assert_allclose(logits, expected, atol=2e-5 * np.ptp(expected))
 
 
-def test_any_size(model, tmp_path):
+def test_one_file_takes_any_size(model, tmp_path):
     export.onnx(model, tmp_path / "m.onnx", output="logits", progress=False)
     opened = export.open_onnx(tmp_path / "m.onnx")
     for size in ((41, 41), (49, 57), (64, 101)):
-        agrees(opened(images(*size)), model, images(*size))
+        assert_close(opened(images(*size)), model, images(*size))
     with pytest.raises(ValueError, match=r"images have shape \(49, 57, 3\); give RGB batches"):
         opened(images(49, 57)[0])
-    with pytest.raises(ValueError, match="images are 16x50; this network needs 41 pixels a side"):
+    with pytest.raises(ValueError, match="are 16x50 but this network needs at least 41"):
         opened(images(16, 50))
 
 
 @pytest.mark.parametrize("winograd", [False, True])
-def test_one_size(model, tmp_path, winograd):
-    size = (257, 249)  # not so small that nothing is won
+def test_fixed_size_with_and_without_winograd(model, tmp_path, winograd):
+    size = (257, 249)  # large enough for Winograd to pay
     options = {"image_size": size, "winograd": winograd, "progress": False}
     export.onnx(model, tmp_path / "m.onnx", output="logits", **options)
-    agrees(export.open_onnx(tmp_path / "m.onnx")(images(*size)), model, images(*size))
+    assert_close(export.open_onnx(tmp_path / "m.onnx")(images(*size)), model, images(*size))
     nodes = onnx.load(tmp_path / "m.onnx").graph.node
     dilated = [
         node
@@ -65,7 +65,7 @@ def test_one_size(model, tmp_path, winograd):
         if node.op_type == "Conv"
         and any(a.name == "dilations" and max(a.ints) > 1 for a in node.attribute)
     ]
-    # Those of 512 channels, of 8, are computed by other means.
+    # Winograd computes those of 512 channels.
     assert len(dilated) == (5 if winograd else 8)
     assert "BatchNormalization" not in {node.op_type for node in nodes}
     with pytest.raises(ValueError, match="are 56x64 but this file was exported for 257x249"):
@@ -91,7 +91,7 @@ def test_one_size(model, tmp_path, winograd):
     ],
     ids=str,
 )
-def test_every_kind_of_network(options, tmp_path):
+def test_every_kind_of_network_has_the_same_logits(options, tmp_path):
     model = network(**options)
     side = 8 * getattr(model.backbone, "output_stride", 8) + 1
     size = (side, side + 12)
@@ -99,11 +99,11 @@ def test_every_kind_of_network(options, tmp_path):
     for image_size in sizes:
         path = tmp_path / "m.onnx"
         export.onnx(model, path, image_size=image_size, output="logits", progress=False)
-        agrees(export.open_onnx(path)(images(*size)), model, images(*size))
+        assert_close(export.open_onnx(path)(images(*size)), model, images(*size))
 
 
 @pytest.mark.parametrize("size", [None, (97, 113)])
-def test_a_backbone_of_keras_applications(size, tmp_path):
+def test_a_backbone_of_keras_applications_is_traced(size, tmp_path):
     pytest.importorskip("tf2onnx", reason="needs the extra onnx")
     whole = keras.applications.MobileNetV2(include_top=False, weights=None, alpha=0.35)
     mobile = keras.Model(whole.input, whole.get_layer("block_7_add").output)
@@ -113,49 +113,49 @@ def test_a_backbone_of_keras_applications(size, tmp_path):
     for output in ("logits", "classes"):
         path = tmp_path / f"{output}.onnx"
         export.onnx(model, path, image_size=size, output=output, progress=False)
-    found = export.open_onnx(tmp_path / "logits.onnx")(given)
+    logits = export.open_onnx(tmp_path / "logits.onnx")(given)
     expected = model.predict(given.astype("float32"), verbose=0)
-    np.testing.assert_allclose(found, expected, atol=1e-4 * np.ptp(expected))
+    np.testing.assert_allclose(logits, expected, atol=1e-4 * np.ptp(expected))
     proto = onnx.load(tmp_path / "classes.onnx")
     assert [result.name for result in proto.graph.output] == ["classes"]
     assert json.loads(proto.metadata_props[0].value)["class_names"] == list(NAMES)
-    found = export.open_onnx(tmp_path / "classes.onnx")(given)
-    assert found.dtype == np.uint8 and np.mean(found == expected.argmax(-1)) > 0.999
+    classes = export.open_onnx(tmp_path / "classes.onnx")(given)
+    assert classes.dtype == np.uint8 and np.mean(classes == expected.argmax(-1)) > 0.999
 
 
-def test_outputs_and_inputs(model, tmp_path):
+def test_outputs_input_types_and_batch_sizes(model, tmp_path):
     given = images(49, 57)
     logits = model.predict(given.astype("float32"), verbose=0)
     export.onnx(model, tmp_path / "c.onnx", input_dtype="float32", batch_size=1, progress=False)
-    found = export.open_onnx(tmp_path / "c.onnx")(given)
-    assert found.dtype == np.uint8 and np.mean(found == logits.argmax(-1)) > 0.999
+    classes = export.open_onnx(tmp_path / "c.onnx")(given)
+    assert classes.dtype == np.uint8 and np.mean(classes == logits.argmax(-1)) > 0.999
     export.onnx(model, tmp_path / "p.onnx", output="probabilities", progress=False)
-    found = export.open_onnx(tmp_path / "p.onnx")(given)
-    np.testing.assert_allclose(found.sum(-1), 1, atol=1e-5)
-    assert np.mean(found.argmax(-1) == logits.argmax(-1)) > 0.999
+    probabilities = export.open_onnx(tmp_path / "p.onnx")(given)
+    np.testing.assert_allclose(probabilities.sum(-1), 1, atol=1e-5)
+    assert np.mean(probabilities.argmax(-1) == logits.argmax(-1)) > 0.999
     export.onnx(model, tmp_path / "b.onnx", batch_size=2, progress=False)
     assert export.open_onnx(tmp_path / "b.onnx")(images(49, 57, count=4)).shape == (4, 49, 57)
     with pytest.raises(ValueError, match="3 images but this file was exported for batches of 2"):
         export.open_onnx(tmp_path / "b.onnx")(images(49, 57, count=3))
 
 
-def test_metadata(model, tmp_path):
-    export.onnx(model, tmp_path / "m.onnx", licence="MIT", preset="mine", progress=False)
-    (found,) = onnx.load(tmp_path / "m.onnx").metadata_props
-    about = json.loads(found.value)
-    assert found.key == "keras_psp" and about["class_names"] == list(NAMES)
-    assert len(about["palette"]) == 4 and (about["licence"], about["preset"]) == ("MIT", "mine")
+def test_metadata_is_in_the_file(model, tmp_path):
+    export.onnx(model, tmp_path / "m.onnx", license="MIT", preset="mine", progress=False)
+    (entry,) = onnx.load(tmp_path / "m.onnx").metadata_props
+    about = json.loads(entry.value)
+    assert entry.key == "keras_psp" and about["class_names"] == list(NAMES)
+    assert len(about["palette"]) == 4 and (about["license"], about["preset"]) == ("MIT", "mine")
     assert about["output"] == {**about["output"], "name": "classes", "dtype": "uint8"}
 
 
-def test_8_bits(model, tmp_path):
+def test_int8_is_small_and_accurate(model, tmp_path):
     given = images(65, 81, count=3)
     options = {"image_size": (65, 81), "progress": False}
     export.onnx(model, tmp_path / "f.onnx", **options)
-    quantised = {"precision": "int8", "representative": given, **options}
-    export.onnx(model, tmp_path / "b.onnx", batch_size=2, **quantised)
+    int8 = {"precision": "int8", "representative": given, **options}
+    export.onnx(model, tmp_path / "b.onnx", batch_size=2, **int8)
     assert export.open_onnx(tmp_path / "b.onnx")(given[:2]).shape == (2, 65, 81)
-    export.onnx(model, tmp_path / "q.onnx", **quantised)
+    export.onnx(model, tmp_path / "q.onnx", **int8)
     assert (tmp_path / "q.onnx").stat().st_size < 0.35 * (tmp_path / "f.onnx").stat().st_size
     expected = model.predict_classes(given.astype("float32"), verbose=0)
     assert np.mean(export.open_onnx(tmp_path / "q.onnx")(given) == expected) > 0.9
@@ -164,19 +164,19 @@ def test_8_bits(model, tmp_path):
 def test_half_precision_is_exported_in_float32(model, tmp_path):
     half = PSPNet(weights=model, dtype="mixed_bfloat16")
     export.onnx(half, tmp_path / "m.onnx", output="logits", progress=False)
-    agrees(export.open_onnx(tmp_path / "m.onnx")(images(49, 57)), model, images(49, 57))
+    assert_close(export.open_onnx(tmp_path / "m.onnx")(images(49, 57)), model, images(49, 57))
 
 
-def test_errors(model, tmp_path):
+def test_bad_arguments_and_files_are_refused(model, tmp_path):
     with pytest.raises(ValueError, match="precision='int4' is unknown; choose"):
         export.onnx(model, tmp_path / "m.onnx", precision="int4")
-    with pytest.raises(ValueError, match="give representative=, some 100 images"):
+    with pytest.raises(ValueError, match="give representative=, about 100 images"):
         export.onnx(model, tmp_path / "m.onnx", precision="int8", image_size=(65, 65))
     with pytest.raises(ValueError, match="images of 17x65 give a feature map smaller"):
         export.onnx(model, tmp_path / "m.onnx", image_size=(17, 65))
     with pytest.raises(ValueError, match=r"best\.keras: the name must end in \.onnx"):
         export.onnx(model, tmp_path / "best.keras")
-    with pytest.raises(TypeError, match="model is a Functional; exports are of"):
+    with pytest.raises(TypeError, match=r"model is a Functional; give a keras_psp\.PSPNet"):
         export.onnx(keras.applications.MobileNetV2(weights=None), tmp_path / "m.onnx")
     with pytest.raises(ValueError, match="exported at one size only"):
         export.onnx(network(pooling="max"), tmp_path / "m.onnx")
@@ -188,30 +188,30 @@ def test_errors(model, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["broken.onnx"]
 
 
-def test_weights_that_are_no_numbers_make_no_file(tmp_path):
+def test_weights_with_nan_are_refused(tmp_path):
     model = network()
     weights = model.get_weights()
     weights[0][:] = np.nan
     model.set_weights(weights)
-    with pytest.raises(ValueError, match="that are NaN or infinite; export the weights"):
+    with pytest.raises(ValueError, match="contains NaN or infinite values; export the weights"):
         export.onnx(model, tmp_path / "m.onnx", output="logits", progress=False)
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("backend", ["jax", "torch"])
-def test_other_backends_without_tensorflow(backend, tmp_path):
+def test_other_backends_export_without_tensorflow(backend, tmp_path):
     pytest.importorskip(backend)
     program = f"""
 import sys
-sys.modules["tensorflow"] = None  # as where it isn't installed
+sys.modules["tensorflow"] = None  # as if it were not installed
 import keras, numpy as np
 from keras_psp import DilatedResNet, PSPNet, export
 model = PSPNet(4, backbone=DilatedResNet(18, stem_filters=(8,)))
 export.onnx(model, {str(tmp_path / "m.onnx")!r}, output="logits", progress=False)
 images = np.random.default_rng(0).integers(0, 256, (1, 49, 57, 3)).astype("uint8")
 expected = keras.ops.convert_to_numpy(model(images))
-found = export.open_export({str(tmp_path / "m.onnx")!r})(images)
-np.testing.assert_allclose(found, expected, atol=2e-5 * np.ptp(expected))
+logits = export.open_export({str(tmp_path / "m.onnx")!r})(images)
+np.testing.assert_allclose(logits, expected, atol=2e-5 * np.ptp(expected))
 """
     environment = {**os.environ, "KERAS_BACKEND": backend}
     done = subprocess.run(

@@ -17,7 +17,7 @@ from keras_psp.data.images import read_input_image
 from keras_psp.export import image_bytes
 from keras_psp.export.graph import Signature
 
-# All that an export is made of; the server has every operation of TensorFlow's own.
+# All operations of an export; the server has every operation of TensorFlow.
 OPERATIONS = """
 Abs AddV2 All ArgMax AsString Assert AssignVariableOp BatchMatMulV2 BatchToSpaceND BiasAdd
 Bitcast BitwiseAnd Cast ConcatV2 Const Conv2D Conv2DBackpropFilter Conv2DBackpropInput
@@ -59,13 +59,14 @@ def bytes_signature(path):
 
     module = tf.saved_model.load(str(path))
 
-    def ask(*contents):
+    def segment(*contents):
         assert module is not None
-        given = tf.constant(list(contents), "string")
-        found = module.signatures["serve_bytes"](image_bytes=given)
-        return [np.array(Image.open(io.BytesIO(png))) for png in found["classes_png_bytes"].numpy()]
+        images = tf.constant(list(contents), "string")
+        output = module.signatures["serve_bytes"](image_bytes=images)
+        pngs = output["classes_png_bytes"].numpy()
+        return [np.array(Image.open(io.BytesIO(png))) for png in pngs]
 
-    return ask
+    return segment
 
 
 def test_saved_model_takes_any_size(model, tmp_path):
@@ -76,25 +77,25 @@ def test_saved_model_takes_any_size(model, tmp_path):
         np.testing.assert_allclose(opened(images(*size)), expected, atol=1e-4 * np.ptp(expected))
     with pytest.raises(ValueError, match=r"images have shape \(49, 57, 3\); give RGB batches"):
         opened(images(49, 57)[0])
-    # A second export replaces the first, and leaves nothing beside it.
+    # A second export replaces the first and leaves nothing else behind.
     export.saved_model(model, tmp_path / "saved")
     assert [path.name for path in tmp_path.iterdir()] == ["saved"]
 
 
-def test_saved_models_replace_nothing_but_saved_models(model, tmp_path):
+def test_saved_models_replace_only_saved_models(model, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(ValueError, match=r"holds other files, as notes\.txt; give a new folder"):
+    with pytest.raises(ValueError, match=r"contains other files, e.g. notes\.txt; give a new"):
         export.saved_model(model, tmp_path)
-    with pytest.raises(ValueError, match="is a file; this export is a folder"):
+    with pytest.raises(ValueError, match="is a file but this export is a folder"):
         export.saved_model(model, tmp_path / "notes.txt")
-    with pytest.raises(ValueError, match="max_pixels=0 must be a positive integer"):
+    with pytest.raises(ValueError, match="max_pixels is 0; it must be an integer >= 1"):
         export.saved_model(model, tmp_path / "a", max_pixels=0)
     with pytest.raises(ValueError, match="use images of at least 41 pixels a side"):
         export.saved_model(model, tmp_path / "a", image_size=(40, 41))
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
-def test_other_backends_are_told_to_use_tensorflow(model, tmp_path, monkeypatch):
+def test_the_error_on_other_backends_names_tensorflow(model, tmp_path, monkeypatch):
     import keras
 
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
@@ -102,35 +103,35 @@ def test_other_backends_are_told_to_use_tensorflow(model, tmp_path, monkeypatch)
         export.saved_model(model, tmp_path / "saved")
 
 
-def test_bytes_of_any_sizes_become_class_maps_of_these_sizes(model, folder):
-    ask = bytes_signature(folder)
-    first, second = hostile_payloads.picture(57, 61), hostile_payloads.picture(49, 80)
+def test_class_maps_of_bytes_have_the_sizes_of_their_images(model, folder):
+    segment = bytes_signature(folder)
+    first, second = hostile_payloads.noise(57, 61), hostile_payloads.noise(49, 80)
     contents = [hostile_payloads.encoded(first, "PNG"), hostile_payloads.encoded(second, "JPEG")]
     second = read_input_image(contents[1])  # JPEG loses
-    for found, picture in zip(ask(*contents), (first, second), strict=True):
-        expected = model.predict_classes(picture[None], verbose=0)[0]
-        assert found.dtype == np.uint8 and found.shape == picture.shape[:2]
+    for found, image in zip(segment(*contents), (first, second), strict=True):
+        expected = model.predict_classes(image[None], verbose=0)[0]
+        assert found.dtype == np.uint8 and found.shape == image.shape[:2]
         assert np.mean(found == expected) > 0.999
-    assert ask() == []
+    assert segment() == []
 
 
 @pytest.mark.parametrize("output", ["logits", "probabilities"])
-def test_bytes_become_class_maps_whatever_images_become(model, tmp_path, output):
+def test_serve_bytes_returns_class_maps_for_every_output(model, tmp_path, output):
     export.saved_model(model, tmp_path / "saved", image_size=(48, 64), batch_size=2, output=output)
-    ask = bytes_signature(tmp_path / "saved")
-    small, wide = hostile_payloads.picture(5, 3), hostile_payloads.picture(200, 50)
-    found = ask(hostile_payloads.encoded(small, "PNG"), hostile_payloads.encoded(wide, "PNG"))
+    segment = bytes_signature(tmp_path / "saved")
+    small, wide = hostile_payloads.noise(5, 3), hostile_payloads.noise(200, 50)
+    found = segment(hostile_payloads.encoded(small, "PNG"), hostile_payloads.encoded(wide, "PNG"))
     assert [classes.shape for classes in found] == [(3, 5), (50, 200)]
-    fitting = hostile_payloads.picture(64, 48)
-    (found,) = ask(hostile_payloads.encoded(fitting, "PNG"))
+    fitting = hostile_payloads.noise(64, 48)
+    (found,) = segment(hostile_payloads.encoded(fitting, "PNG"))
     assert np.mean(found == model.predict_classes(fitting[None], verbose=0)[0]) > 0.999
-    # Both signatures read the same variables: 4 bytes a weight.
+    # Both signatures share the same variables: 4 bytes per weight.
     weights = sum(np.prod(v.shape) for v in model.weights if "auxiliary_head" not in v.path)
     (data,) = (tmp_path / "saved" / "variables").glob("variables.data*")
     assert data.stat().st_size < 4.1 * weights
 
 
-def test_class_maps_of_more_than_256_classes_have_16_bits():
+def test_class_maps_with_more_than_256_classes_have_16_bits():
     import tensorflow as tf
 
     def network(image, output, size):
@@ -138,12 +139,12 @@ def test_class_maps_of_more_than_256_classes_have_16_bits():
 
     model = types.SimpleNamespace(num_classes=512, bin_sizes=(1,), backbone=None)
     serve = image_bytes.bytes_function(model, network, Signature())
-    picture = hostile_payloads.picture(5, 3)
-    content = tf.constant([hostile_payloads.encoded(picture, "PNG")])
+    image = hostile_payloads.noise(5, 3)
+    content = tf.constant([hostile_payloads.encoded(image, "PNG")])
     (png,) = serve(content)["classes_png_bytes"].numpy()
     found = np.array(Image.open(io.BytesIO(png)))
     assert found.max() > 255
-    np.testing.assert_array_equal(found, 2 * picture[..., 0].astype(int))
+    np.testing.assert_array_equal(found, 2 * image[..., 0].astype(int))
 
 
 ENCODED = [
@@ -152,13 +153,13 @@ ENCODED = [
     if case.colours
     and case.file.endswith((".jpg", ".png"))
     and "exif_" not in case.file
-    # Colour profiles are beyond TensorFlow.
+    # TensorFlow ignores color profiles.
     and case.file != "cmyk_profile.jpg"
 ]
 
 
 @pytest.mark.parametrize("case", ENCODED, ids=lambda case: case.file)
-def test_bytes_are_decoded_as_photographs_are(case, tmp_path):
+def test_bytes_are_decoded_as_files_are(case, tmp_path):
     path = odd_images.written(case, tmp_path)
     content = path.read_bytes()
     jpeg = content.startswith(b"\xff\xd8")
@@ -166,7 +167,7 @@ def test_bytes_are_decoded_as_photographs_are(case, tmp_path):
     np.testing.assert_allclose(decode(content).numpy().astype(int), read_input_image(path), atol=1)
 
 
-def test_graph_has_no_python_and_only_known_operations(folder):
+def test_graph_has_only_known_operations(folder):
     from tensorflow.core.protobuf import saved_model_pb2
 
     parsed = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
@@ -178,7 +179,7 @@ def test_graph_has_no_python_and_only_known_operations(folder):
 def test_saved_model_cli_lists_both_signatures(folder):
     command = [str(Path(sys.executable).with_name("saved_model_cli")), "show", "--all"]
     if not Path(command[0]).exists():
-        pytest.skip("saved_model_cli isn't beside this Python")
+        pytest.skip("saved_model_cli isn't next to this Python")
     shown = subprocess.run(
         [*command, "--dir", str(folder)], capture_output=True, text=True, check=True
     ).stdout
@@ -189,23 +190,23 @@ def test_saved_model_cli_lists_both_signatures(folder):
     assert "outputs['classes_png_bytes'] tensor_info:\n        dtype: DT_STRING" in shown
 
 
-def test_loads_and_answers_in_c_without_python(model, session):
+def test_c_loads_and_runs_it_without_python(model, session):
     assert session.loaded == {"modules": []}
-    picture = hostile_payloads.picture()
-    expected = model.predict_classes(picture[None], verbose=0)
-    assert np.mean(session("serving_default", picture[None]) == expected) > 0.999
-    (png,) = session("serve_bytes", [hostile_payloads.encoded(picture, "PNG")])
+    image = hostile_payloads.noise()
+    expected = model.predict_classes(image[None], verbose=0)
+    assert np.mean(session("serving_default", image[None]) == expected) > 0.999
+    (png,) = session("serve_bytes", [hostile_payloads.encoded(image, "PNG")])
     assert np.mean(np.array(Image.open(io.BytesIO(png))) == expected[0]) > 0.999
 
 
-def test_c_loader_says_that_there_is_no_model(tmp_path):
+def test_c_loader_reports_a_missing_model(tmp_path):
     with pytest.raises(RuntimeError, match="Could not find SavedModel"):
         c_session.CSession(tmp_path)
 
 
 @pytest.mark.parametrize("payload", hostile_payloads.payloads(), ids=lambda payload: payload.what)
-def test_hostile_bytes_are_an_error_and_the_next_picture_is_answered(session, payload):
-    good = hostile_payloads.encoded(hostile_payloads.picture(), "PNG")
+def test_hostile_bytes_are_an_error_and_the_next_image_is_segmented(session, payload):
+    good = hostile_payloads.encoded(hostile_payloads.noise(), "PNG")
     with pytest.raises(RuntimeError) as error:
         session("serve_bytes", [good, payload.content])
     assert payload.refused in str(error.value)
@@ -216,20 +217,20 @@ def test_hostile_bytes_are_an_error_and_the_next_picture_is_answered(session, pa
     ("shape", "refused"),
     [
         ((0, 50, 50, 3), "image is [0 50 50 3] without any image"),
-        ((1, 20, 50, 3), "image is 50x20 pixels; send at least 41 a side"),
-        ((1, 0, 0, 3), "image is 0x0 pixels; send at least 41 a side"),
-        ((1, 41, 16385, 3), "image is 16385x41 pixels; send at most 16,384 a side"),
+        ((1, 20, 50, 3), "image is 50x20 pixels; send at least 41 per side"),
+        ((1, 0, 0, 3), "image is 0x0 pixels; send at least 41 per side"),
+        ((1, 41, 16385, 3), "image is 16385x41 pixels; send at most 16,384 per side"),
         ((1, 50, 50, 6), "Incompatible shapes"),
         ((50, 50, 3), "shape"),
     ],
 )
-def test_images_without_an_answer_are_an_error(session, shape, refused):
+def test_unsupported_images_are_an_error(session, shape, refused):
     with pytest.raises(RuntimeError) as error:
         session("serving_default", np.zeros(shape, "uint8"))
     assert refused in str(error.value)
     assert session("serving_default", np.zeros((1, 41, 41, 3), "uint8")).shape == (1, 41, 41)
 
 
-def test_metadata_tells_the_limits(folder):
+def test_metadata_contains_the_limits(folder):
     found = json.loads((folder / "assets.extra" / "keras_psp.json").read_text("utf-8"))
     assert found["serve_bytes"]["max_pixels"] == image_bytes.MAX_PIXELS == 2**24

@@ -1,5 +1,4 @@
 import json
-import sys
 from pathlib import Path
 
 import c_session
@@ -8,7 +7,7 @@ import numpy as np
 import pytest
 
 from keras_psp import DilatedResNet, PSPNet, export
-from keras_psp.export import warmup
+from keras_psp.export import to_tf_serving, warmup
 
 
 @pytest.fixture(scope="module")
@@ -97,8 +96,7 @@ def test_a_broken_version_is_never_published(model, tmp_path, monkeypatch):
     def refuse(path, requests):
         raise ValueError("wrong answer")
 
-    # The package has a function of the module's name.
-    monkeypatch.setattr(sys.modules["keras_psp.export.tf_serving"], "replay", refuse)
+    monkeypatch.setattr(to_tf_serving, "replay", refuse)
     with pytest.raises(ValueError, match="wrong answer"):
         export.tf_serving(model, tmp_path / "pspnet", image_size=(48, 48))
     assert list((tmp_path / "pspnet").iterdir()) == []
@@ -107,16 +105,16 @@ def test_a_broken_version_is_never_published(model, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"warmup_sizes": [(40, 40)]}, r"\(40, 40\); give sizes from 41 to 16,384 pixels a side"),
-        ({"warmup_sizes": [(5000, 5000)]}, "16,777,216 in all"),
-        ({"warmup_sizes": [(64, 64)] * 501}, "has 501 sizes; give 500 at most"),
+        ({"warmup_sizes": [(40, 40)]}, r"\(40, 40\); give sizes from 41 to 16,384 pixels per side"),
+        ({"warmup_sizes": [(5000, 5000)]}, "at most 16,777,216 in all"),
+        ({"warmup_sizes": [(64, 64)] * 501}, "has 501 sizes; give at most 500"),
         ({"warmup_sizes": [64]}, "must be two integers"),
         (
             {"warmup_sizes": [(64, 64)], "image_size": (48, 48)},
             r"has \(64, 64\) but image_size=\(48, 48\); leave warmup_sizes out",
         ),
-        ({"max_pixels": -1, "warmup_sizes": []}, "max_pixels=-1 must be a positive integer"),
-        ({"image_size": (40, 48)}, "use images of at least 41 pixels a side"),
+        ({"max_pixels": -1, "warmup_sizes": []}, "max_pixels is -1; it must be an integer >= 1"),
+        ({"image_size": (40, 48)}, "use images of at least 41 pixels"),
     ],
 )
 def test_wrong_arguments_are_named_and_nothing_is_written(model, tmp_path, arguments, message):
@@ -193,10 +191,10 @@ def test_requests_are_messages_of_the_official_protos(version, model):
     api = pytest.importorskip(
         "tensorflow_serving.apis.predict_pb2", reason="tensorflow-serving-api isn't installed"
     )
-    picture = hostile_payloads.picture()
+    image = hostile_payloads.noise()
     request = api.PredictRequest()
     request.model_spec.signature_name = "serving_default"
-    request.inputs["image"].CopyFrom(tf.make_tensor_proto(picture[None]))
+    request.inputs["image"].CopyFrom(tf.make_tensor_proto(image[None]))
     request = api.PredictRequest.FromString(request.SerializeToString())
     loaded = tf.saved_model.load(str(version))
     inputs = {name: tf.constant(tf.make_ndarray(proto)) for name, proto in request.inputs.items()}
@@ -206,4 +204,4 @@ def test_requests_are_messages_of_the_official_protos(version, model):
         answer.outputs[name].CopyFrom(tf.make_tensor_proto(tensor.numpy()))
     answer = api.PredictResponse.FromString(answer.SerializeToString())
     classes = tf.make_ndarray(answer.outputs["classes"])
-    assert np.mean(classes == model.predict_classes(picture[None], verbose=0)) > 0.999
+    assert np.mean(classes == model.predict_classes(image[None], verbose=0)) > 0.999

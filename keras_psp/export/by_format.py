@@ -1,0 +1,98 @@
+"""Exports chosen by the name of their format, as `keras.Model.export` does."""
+
+import dataclasses
+import inspect
+import os
+from collections.abc import Callable
+from typing import Any
+
+from keras_psp.export import to_onnx, to_openvino, to_tflite
+from keras_psp.export.to_onnx import onnx
+from keras_psp.export.to_openvino import openvino
+from keras_psp.export.to_saved_model import saved_model
+from keras_psp.export.to_tf_serving import tf_serving
+from keras_psp.export.to_tflite import tflite
+from keras_psp.models.pspnet import PSPNet
+
+
+@dataclasses.dataclass(frozen=True)
+class Format:
+    """An export format.
+
+    Attributes:
+        write: the function of `keras_psp.export` that writes it.
+        precisions: those that it can have.
+        ending: how the names of its files or folders end.
+    """
+
+    write: Callable[..., Any]
+    precisions: tuple[str, ...] = ("float32",)
+    ending: str = ""
+
+
+FORMATS = {
+    "saved_model": Format(saved_model, ending="_saved_model"),
+    "tf_serving": Format(tf_serving),
+    "tflite": Format(tflite, to_tflite.PRECISIONS, ".tflite"),
+    "onnx": Format(onnx, to_onnx.PRECISIONS, ".onnx"),
+    "openvino": Format(openvino, to_openvino.PRECISIONS, "_openvino"),
+}
+
+KERAS_FORMATS = {
+    "tf_saved_model": "saved_model",
+    "litert": "tflite",
+    "tflite": "tflite",
+    "onnx": "onnx",
+    "openvino": "openvino",
+}
+"""Formats of `keras.Model.export`, and LiteRT's former name."""
+
+_IN_PLACE_OF = {
+    "input_signature": "give image_size=(height, width), batch_size= and input_dtype=",
+    "opset_version": f"leave it out; ONNX files use opset {to_onnx.OPSET}",
+    "is_static": "leave it out",
+    "jax2tf_kwargs": "leave it out; this export runs on Keras' TensorFlow backend",
+    "optimizations": "give precision=",
+    "representative_dataset": "give precision='int8' and representative=",
+    "progress": "give verbose=",
+}
+
+
+def export_model(
+    model: PSPNet,
+    path: str | os.PathLike,
+    *,
+    format: str = "tf_saved_model",
+    verbose: bool | str | None = None,
+    **options: Any,
+) -> None:
+    """Exports a network for inference in a program without Keras; `PSPNet.export` calls it.
+
+    Args:
+        model: the network.
+        path: the file or folder to write. ONNX files end in .onnx, LiteRT's in .tflite.
+        format: "tf_saved_model", "onnx", "openvino" or "litert" (or "tflite").
+        verbose: report progress on stderr; None is True.
+        **options: those of `keras_psp.export.saved_model`, `onnx`, `openvino` or `tflite`, e.g.
+            image_size=(473, 473), output="logits" or precision="int8".
+
+    Raises:
+        ValueError: for an unknown format, or an option that it doesn't have.
+
+    Example:
+        >>> model = PSPNet.from_preset("pspnet_r18-d8_128x128_scenes")
+        >>> export_model(model, "pspnet.onnx", format="onnx", image_size=(128, 128))
+    """
+    if format not in KERAS_FORMATS:
+        raise ValueError(f"format={format!r} is unknown; choose one of {', '.join(KERAS_FORMATS)}.")
+    write = FORMATS[KERAS_FORMATS[format]].write
+    options = {name: value for name, value in options.items() if value is not None}
+    accepted = list(inspect.signature(write).parameters)[2:]  # after model and path
+    for name in options:
+        if name in _IN_PLACE_OF or name not in accepted:
+            names = ", ".join(option for option in accepted if option != "progress")
+            remedy = _IN_PLACE_OF.get(name, f"choose from {names}")
+            raise ValueError(f"format={format!r} has no option {name}={options[name]!r}; {remedy}.")
+    if "progress" in accepted:
+        options["progress"] = verbose is not False
+    write(model, path, **options)
