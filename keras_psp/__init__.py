@@ -6,7 +6,6 @@ from keras_psp.layers import AuxiliaryHead, DilatedBackbone, DilatedResNet, Pyra
 from keras_psp.losses import UpsampledCrossentropy
 from keras_psp.metrics import MeanIoU
 from keras_psp.models import PSPNet
-from keras_psp.models.pspnet import weights_opener as _weights_opener
 from keras_psp.optimizers import SGD
 from keras_psp.schedules import PolyLearningRate
 from keras_psp.version import __version__
@@ -97,12 +96,3 @@ def evaluate(model, dataset, **arguments):
     from keras_psp.evaluation.run import evaluate
 
     return evaluate(model, dataset, **arguments)
-
-
-def _open_weights(weights, given):
-    from keras_psp.weights.opening import open_weights
-
-    return open_weights(weights, given)
-
-
-_weights_opener(_open_weights)

@@ -42,7 +42,7 @@ def test_the_core_works_without_tensorflow():
 def test_the_edges_come_when_they_are_used():
     code = (
         "import keras_psp, sys; assert 'keras_psp.data' not in sys.modules; "
-        "print(*dir(keras_psp)); print(keras_psp.export.to_onnx.__name__, "
+        "print(*dir(keras_psp)); print(keras_psp.export.onnx.__name__, "
         "keras_psp.training.recipe('scenes').crop_size, hasattr(keras_psp, 'nothing'))"
     )
     names, found = run(code).stdout.strip().splitlines()

@@ -1,30 +1,33 @@
-"""What Keras' own training step lacks: a batch in parts, and several machines."""
+"""One training step on a batch that is computed in parts, for less memory."""
+
+from typing import Any
 
 import keras
 from keras import ops
 
 
-def accumulated_step(model, arguments, parts):
-    """One step on a batch that is computed part by part, with the mean of the parts' gradients.
+def accumulated_step(model: Any, arguments: tuple, parts: int) -> Any:
+    """Takes one step with the mean of the gradients of a batch's parts.
 
-    Every `parts`-th example is one part, so that on several devices each holds an equal
-    share of all of them. BatchNorm sees one part at a time, and its moving statistics move
-    with each.
+    Every `parts`-th example belongs to the same part, so that each of several devices holds an
+    equal share of every part. BatchNorm sees one part at a time, and its moving statistics are
+    updated with each.
 
     Args:
         model: a compiled `PSPNet`.
-        arguments: of `train_step`: (data,), or (state, data) on JAX.
-        parts: number of parts; the batch of each device must divide by it.
+        arguments: those of `train_step`: (data,), or (state, data) on JAX.
+        parts: number of parts; the batch of each device must be divisible by it.
 
     Returns:
         What the backend's own `train_step` returns.
     """
-    step = {"tensorflow": _tensorflow_step, "jax": _jax_step, "torch": _torch_step}
-    return step[keras.backend.backend()](model, *arguments, parts)
+    backend = keras.backend.backend()
+    step: Any = {"tensorflow": _tensorflow_step, "jax": _jax_step, "torch": _torch_step}[backend]
+    return step(model, *arguments, parts)
 
 
 def _mapped(function, data):
-    """The images, masks and weights, of which the last may be None, through a function."""
+    """The function applied to images, masks and weights, the last of which may be None."""
     return [None if values is None else function(values) for values in data]
 
 
@@ -42,13 +45,13 @@ def _tensorflow_step(model, data, parts):
     x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
     _check_divides(x.shape[0], parts)
     size = tf.shape(x)[0]
-    # Of unknown size: an uneven part would weigh more than its share.
+    # The size may be unknown until now; a smaller part would count too much.
     tf.debugging.assert_equal(size % parts, 0, "the batch isn't divisible into equal parts")
     variables = model.trainable_weights
     total = None
-    # Not a loop in the graph: replicas that exchange BatchNorm's statistics can't in one.
+    # A Python loop: in a graph's loop, replicas can't exchange BatchNorm's statistics.
     for index in range(parts):
-        # One part after the other, or they would be in memory together.
+        # Without the dependency, all parts would be in memory at the same time.
         with tf.control_dependencies(total or []):
             images, masks, weights = _mapped(
                 lambda values, index=index: tf.identity(values[index::parts]), (x, y, weight)
@@ -72,7 +75,7 @@ def _tensorflow_step(model, data, parts):
 
 
 def _unscaled_for_distribution(loss):
-    """Keras divides losses by the number of replicas, whose gradients it then adds up."""
+    """The loss without Keras' division by the number of replicas."""
     import tensorflow as tf
 
     return loss * tf.distribute.get_strategy().num_replicas_in_sync
@@ -86,7 +89,7 @@ def _jax_step(model, state, data, parts):
     _check_divides(x.shape[0], parts)
     gradient_of = jax.value_and_grad(model.compute_loss_and_updates, has_aux=True)
 
-    def folded(values):
+    def split(values):
         # (batch, ...) to (parts, batch / parts, ...), every `parts`-th example together.
         return ops.swapaxes(ops.reshape(values, (-1, parts, *values.shape[1:])), 0, 1)
 
@@ -103,7 +106,7 @@ def _jax_step(model, state, data, parts):
         return (total, others, metrics), None
 
     zeros = [ops.zeros_like(variable) for variable in trainable]
-    batch = _mapped(folded, (x, y, weight))
+    batch = _mapped(split, (x, y, weight))
     (total, others, metrics), _ = jax.lax.scan(one_part, (zeros, others, metrics), batch)
     mean = [gradient / parts for gradient in total]
     trainable, optimizer = model.optimizer.stateless_apply(optimizer, mean, trainable)

@@ -1,9 +1,12 @@
-"""TODO."""
+"""What Keras' trainer lacks where a `tf.distribute` strategy spans several machines."""
+
+from collections.abc import Callable
+from typing import Any
 
 from keras import tree
 
 
-def on_several_machines(strategy) -> bool:
+def on_several_machines(strategy: Any) -> bool:
     """Whether a `tf.distribute` strategy spans more than one process."""
     import tensorflow as tf
 
@@ -13,17 +16,17 @@ def on_several_machines(strategy) -> bool:
     )
 
 
-def local_values(strategy, values):
-    """The first value on this machine, of each of a structure of values per replica."""
+def local_values(strategy: Any, values: Any) -> Any:
+    """The first value on this machine for each value per replica in a nested structure."""
     return tree.map_structure(lambda v: strategy.experimental_local_results(v)[0], values)
 
 
-def stepwise_function(model, step):
+def stepwise_function(model: Any, step: Callable) -> Callable:
     """A function of an iterator that runs one step on all machines.
 
-    In place of the one that Keras 3.15 makes, whose reduction of the logs fails on several
-    machines (keras issue 20585). The logs are the mean over the replicas, as Keras has it on
-    one machine; at the end of an epoch it reads the metrics of all together.
+    It replaces the one that Keras 3.15 creates, whose reduction of the logs fails on several
+    machines (keras issue 20585). The logs are the mean over the replicas, as in Keras on one
+    machine; at the end of an epoch, Keras reads the metrics of all replicas together.
     """
     import tensorflow as tf
 

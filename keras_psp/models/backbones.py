@@ -1,0 +1,72 @@
+"""From PSPNet's `backbone` argument to a layer, and how its images are normalized."""
+
+from typing import Any
+
+import keras
+
+from keras_psp.imagenet import IMAGENET_MEAN, IMAGENET_STD
+from keras_psp.layers.backbone import DilatedBackbone
+from keras_psp.layers.resnet import BLOCKS, DilatedResNet
+
+
+def backbone_layer(backbone: Any, policy: keras.DTypePolicy) -> DilatedResNet | DilatedBackbone:
+    """The backbone as a layer named "backbone", the name that optimizers know it by.
+
+    Args:
+        backbone: see `PSPNet`.
+        policy: precision it must compute in.
+
+    Raises:
+        ValueError: if it is unknown, or has weights under another name or precision.
+    """
+    names = [f"resnet{depth}" for depth in BLOCKS]
+    if isinstance(backbone, str) and backbone in names:
+        return DilatedResNet(int(backbone.removeprefix("resnet")), dtype=policy, name="backbone")
+    if isinstance(backbone, keras.Model):
+        return DilatedBackbone(backbone, dtype=policy, name="backbone")
+    if not isinstance(backbone, DilatedResNet | DilatedBackbone):
+        raise ValueError(
+            f"backbone={backbone!r} is unknown; choose one of {', '.join(names)}, or pass a "
+            "keras_psp.DilatedResNet, a keras_psp.DilatedBackbone or a model of "
+            "keras.applications."
+        )
+    if backbone.name == "backbone" and backbone.dtype_policy.name == policy.name:
+        return backbone
+    config = {**backbone.get_config(), "name": "backbone", "dtype": policy.name}
+    if isinstance(backbone, DilatedBackbone):
+        return DilatedBackbone(**{**config, "model": backbone.features})  # keeps its weights
+    if backbone.built:
+        raise ValueError(
+            f"the backbone with weights is named {backbone.name!r} and computes in "
+            f"{backbone.dtype_policy.name}; make it with name='backbone' and "
+            f"dtype={policy.name!r}."
+        )
+    return type(backbone).from_config(config)
+
+
+def normalization_arguments(
+    backbone: DilatedResNet | DilatedBackbone, mean: Any, std: Any, channel_order: Any
+) -> dict[str, Any]:
+    """Arguments of `ImageNormalization`; those given as "auto" are the backbone's own.
+
+    Raises:
+        ValueError: if the backbone's normalization is unknown and not given.
+    """
+    defaults: dict[str, Any] = {
+        "mean": IMAGENET_MEAN,
+        "std": IMAGENET_STD,
+        "channel_order": "rgb",
+    }
+    if isinstance(backbone, DilatedBackbone):
+        defaults = backbone.normalization or {"channel_order": "rgb"}
+    given = {"mean": mean, "std": std, "channel_order": channel_order}
+    arguments = {
+        key: defaults.get(key) if isinstance(value, str) and value == "auto" else value
+        for key, value in given.items()
+    }
+    if arguments["mean"] is None or arguments["std"] is None:
+        raise ValueError(
+            f"how {backbone.features.name} normalizes its images isn't known; pass mean=, std= "
+            "(on the scale 0..255) and channel_order= as it was trained."
+        )
+    return arguments

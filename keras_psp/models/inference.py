@@ -1,0 +1,156 @@
+"""What calls, `predict` and `export` of a PSPNet do that Keras' own don't.
+
+Overrides of `keras.Model`, for Keras 3.15:
+
+`__call__`, `input_spec`
+    Check the images before Keras does, whose errors inside `call` come with a page of arguments.
+    Could go if Keras raised errors of `call` unchanged.
+`predict`
+    Takes a lock: on JAX, `predict` empties the model's variables while it runs, so that two threads
+    fail with "'NoneType' object is not callable" (the state is meant for one thread; see
+    `JAXTrainer._get_jax_state`). Could go if Keras' predict were safe for threads.
+`quantize`
+    Lets the views below compile again.
+`export`
+    Keras 3.15 writes an ONNX file that ONNX Runtime refuses to run (dilation with SAME padding),
+    an OpenVINO file that fails on its first input, and a SavedModel of float32 images only. Could
+    go if these were fixed and the files held the class names.
+
+Class maps and logits at output stride 8 come from two functional models over the same layers, the
+"views". They have no weights of their own, and Keras neither tracks nor saves them.
+"""
+
+import contextlib
+import threading
+import types
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+
+from keras_psp.layers.normalization import full_precision
+from keras_psp.models.checks import check_images
+from keras_psp.models.outputs import ClassMap, called
+
+if TYPE_CHECKING:  # the mixin comes before keras.Model in the bases of PSPNet
+    from keras import Model as _Model
+else:
+    _Model = object
+
+
+class InferenceMixin(_Model):
+    """Calls, predictions and exports of `PSPNet`."""
+
+    def _make_views(self, images: Any, low_resolution_logits: Any) -> None:
+        """Creates the views from the tensors of the model's graph."""
+        class_map = ClassMap(
+            align_corners=self.align_corners, dtype=full_precision(self._policy), name="class_map"
+        )
+        # Namespaces, because Keras looks for weights to save in attributes and lists.
+        self.views = types.SimpleNamespace(
+            low_resolution=keras.Model(images, low_resolution_logits, name="low_resolution"),
+            classes=keras.Model(images, class_map([low_resolution_logits, images]), name="classes"),
+        )
+        self._predicting = types.SimpleNamespace(lock=threading.RLock())
+
+    def _reset_views(self) -> None:
+        """Lets the views compile again, with the model's own settings."""
+        for view in vars(self.views).values():
+            view.predict_function = None
+            view.run_eagerly = self.run_eagerly
+            view.steps_per_execution = self.steps_per_execution
+            view.jit_compile = self.jit_compile
+
+    @property
+    def input_spec(self) -> None:
+        """None: `__call__` checks the images itself."""
+        return None
+
+    def __call__(self, images: Any, *args: Any, **kwargs: Any) -> Any:
+        check_images(self, images)
+        with called(self):
+            # Not the bare super(), which AutoGraph can't follow and warns about.
+            return super(InferenceMixin, self).__call__(images, *args, **kwargs)  # noqa: UP008
+
+    def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
+        """As `keras.Model.predict`; arrays are checked first, and threads take turns."""
+        if hasattr(x, "shape"):
+            check_images(self, x)
+        with self._one_thread():
+            return super().predict(x, *args, **kwargs)
+
+    def predict_classes(
+        self,
+        images: Any,
+        *,
+        batch_size: int | None = None,
+        verbose: str | int = "auto",
+        steps: int | None = None,
+    ) -> np.ndarray:
+        """Predicts the class of every pixel, without holding all scores at full size.
+
+        Args:
+            images: anything that `predict` takes, RGB 0..255.
+            batch_size, verbose, steps: as in `predict`.
+
+        Returns:
+            (n, height, width) int32.
+        """
+        if hasattr(images, "shape"):
+            check_images(self, images)
+        with self._one_thread():
+            return self.views.classes.predict(
+                images, batch_size=batch_size, verbose=verbose, steps=steps
+            )
+
+    def predict_low_resolution(self, images: Any) -> np.ndarray:
+        """Predicts the logits of one batch before they are upsampled.
+
+        Args:
+            images: (batch, height, width, 3), RGB 0..255.
+
+        Returns:
+            (batch, ceil(height / stride), ceil(width / stride), num_classes) float32 or float64.
+        """
+        check_images(self, images)
+        with self._one_thread():
+            logits = self.views.low_resolution.predict_on_batch(images)
+        return np.asarray(logits, full_precision(self._policy))
+
+    @contextlib.contextmanager
+    def _one_thread(self):
+        with self._predicting.lock:
+            if keras.backend.backend() == "jax":
+                # During `fit` the weights are in the training state. Keras' method for callbacks
+                # copies them back to the variables, which the views share.
+                self.jax_state_sync()
+            yield
+
+    def quantize(self, *args: Any, **kwargs: Any) -> None:
+        """As `keras.Model.quantize`."""
+        super().quantize(*args, **kwargs)
+        self._reset_views()
+
+    def export(
+        self,
+        filepath: Any,
+        format: str = "tf_saved_model",
+        verbose: bool | str | None = None,
+        **options: Any,
+    ) -> None:
+        """Writes the model for use without Keras, as `keras_psp.export` does.
+
+        Args:
+            filepath: where to write.
+            format: "tf_saved_model", "onnx", "openvino" or "litert".
+            verbose: whether to print the path.
+            options: of `keras_psp.export.saved_model`, `onnx`, `openvino` or `tflite`, for
+                instance output="logits".
+
+        Raises:
+            ValueError: if the format or an option is unknown.
+        """
+        # The only import from `models` of a room above it, besides that of weights.
+        from keras_psp.export.by_format import export_model
+
+        export_model(self, filepath, format=format, verbose=verbose, **options)

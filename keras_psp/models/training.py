@@ -1,0 +1,364 @@
+"""What `compile`, `fit` and `evaluate` of a PSPNet do that Keras' own don't.
+
+Overrides of `keras.Model`, for Keras 3.15:
+
+`compile`, `get_compile_config`, `compile_from_config`
+    The paper's optimizer and loss as defaults, refusals of what can't work, and gradient
+    accumulation that counts one step per batch. A float16 model gets a loss scale, which Keras
+    adds for a global policy only. A loaded optimizer is built at once, so that the state in its
+    file is read. Could go if Keras' optimizers accumulated under a strategy (they call
+    `merge_call` inside a condition).
+`compute_loss`, `compute_metrics`
+    Two heads at output stride 8 against one mask per image, upsampled a few rows at a time.
+`fit`, `evaluate`
+    Check arrays before long work; a loss that isn't finite stops `fit`.
+`train_step`
+    Computes a batch in parts, see `accumulation.py`.
+`test_step`
+    Asks for logits at output stride 8. Through a context variable, which every replica's thread
+    has for itself.
+`_maybe_symbolic_build`, `_make_function`
+    Keras' own fail where a strategy spans several machines, and the first also where replicas
+    have images of different sizes, see `machines.py`. Could go with Keras issue 20585.
+"""
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+
+from keras_psp.layers.chunks import upsampled_classes
+from keras_psp.layers.resampling import resize_bilinear, spatial_size
+from keras_psp.losses.crossentropy import UpsampledCrossentropy
+from keras_psp.metrics.mean_iou import MeanIoU
+from keras_psp.models.accumulation import accumulated_step
+from keras_psp.models.checks import check_arrays, check_same_size
+from keras_psp.models.machines import local_values, on_several_machines, stepwise_function
+from keras_psp.models.outputs import low_resolution_outputs
+from keras_psp.optimizers.sgd import SGD
+
+if TYPE_CHECKING:  # the mixin comes before keras.Model in the bases of PSPNet
+    from keras import Model as _Model
+else:
+    _Model = object
+
+
+class TrainingMixin(_Model):
+    """Training and evaluation of `PSPNet`."""
+
+    def compile(
+        self,
+        optimizer: Any = None,
+        loss: Any = None,
+        metrics: Any = None,
+        *,
+        gradient_accumulation_steps: int = 1,
+        **kwargs: Any,
+    ) -> None:
+        """As `keras.Model.compile`, with the paper's choices as defaults.
+
+        Args:
+            optimizer: default `keras_psp.SGD()`.
+            loss: default `UpsampledCrossentropy(ignore_class=255)`. Stock losses get logits
+                upsampled to the mask; they need `from_logits=True`.
+            metrics: any. A `keras_psp.MeanIoU` gets class ids, computed without holding the
+                logits at full size; others get the logits at full size.
+            gradient_accumulation_steps: number of parts that a batch is computed in, one after
+                the other, with the memory of one. Their gradients are averaged (each part's
+                loss is the mean over its own pixels). A batch remains one step, for the
+                schedule and for the data, also under a strategy.
+
+        Raises:
+            ValueError: if an argument is invalid or doesn't fit this model.
+        """
+        parts = gradient_accumulation_steps
+        if isinstance(parts, bool) or not isinstance(parts, int | np.integer) or parts < 1:
+            raise ValueError(
+                f"gradient_accumulation_steps={parts!r} must be an integer of at least 1."
+            )
+        if kwargs.get("loss_weights") is not None:
+            raise ValueError(
+                f"loss_weights={kwargs['loss_weights']!r}: PSPNet has one loss; the auxiliary "
+                "head's share is PSPNet(aux_weight=...)."
+            )
+        if self._outside_scope():
+            raise ValueError(
+                "the model was made outside the tf.distribute strategy in whose scope it is "
+                "compiled; make and compile it inside `with strategy.scope():`."
+            )
+        optimizer = SGD() if optimizer is None else keras.optimizers.get(optimizer)
+        scaled = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
+        if self._policy.name == "mixed_float16" and kwargs.get("auto_scale_loss", True):
+            # Without a loss scale, float16 gradients underflow to zero.
+            optimizer = optimizer if scaled else keras.optimizers.LossScaleOptimizer(optimizer)
+        loss = _checked_loss(loss, self)
+        every_metric = [
+            metric
+            for metric in keras.tree.flatten([metrics, kwargs.get("weighted_metrics")])
+            if metric is not None
+        ]
+        for metric in every_metric:
+            if isinstance(metric, MeanIoU) and metric.num_classes != self.num_classes:
+                raise ValueError(
+                    f"MeanIoU({metric.num_classes}) cannot count a model of "
+                    f"{self.num_classes} classes; use MeanIoU({self.num_classes})."
+                )
+        # The same object serves the auxiliary head.
+        self._loss_function = loss if isinstance(loss, keras.losses.Loss) else _FunctionLoss(loss)
+        self._metrics_take_classes = all(
+            getattr(metric, "accepts_class_ids", False) for metric in every_metric
+        )
+        self._parts = int(parts)
+        super().compile(optimizer=optimizer, loss=loss, metrics=metrics, **kwargs)
+        self._reset_views()
+
+    def _outside_scope(self):
+        """Whether the model was created outside the current `tf.distribute` strategy."""
+        if keras.backend.backend() != "tensorflow":
+            return False
+        import tensorflow as tf
+
+        return tf.distribute.has_strategy() and (
+            self._distribute_strategy is not tf.distribute.get_strategy()
+        )
+
+    def get_compile_config(self) -> dict[str, Any] | None:
+        """As `keras.Model.get_compile_config`, with gradient accumulation."""
+        config = super().get_compile_config()
+        return {**config, "gradient_accumulation_steps": self._parts} if config else config
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        """As `keras.Model.compile_from_config`; the optimizer is built for its saved state."""
+        config = keras.saving.deserialize_keras_object(config)
+        self.compile(**config)
+        if getattr(self, "optimizer", None) is not None and self.built:
+            self.optimizer.build(self.trainable_variables)
+
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> Any:
+        """Loss of the logits plus `aux_weight` times that of the auxiliary head.
+
+        Args:
+            x: images.
+            y: masks, of the images' size in training, of any size otherwise.
+            y_pred: what the call returned: a dict of both heads' logits, or logits.
+            sample_weight: see `UpsampledCrossentropy`.
+            training: whether it is a training step.
+        """
+        logits, auxiliary = y_pred, None
+        if isinstance(y_pred, dict):
+            logits, auxiliary = y_pred["logits"], y_pred.get("auxiliary")
+        if training:
+            check_same_size(x, y)
+        upsamples = isinstance(self._loss_function, UpsampledCrossentropy)
+        if upsamples and not training:
+            return self._loss_function.value(y, logits, sample_weight) + sum(self.losses)
+        if not upsamples:
+            logits = self._at_mask_size(logits, y)
+        loss = super().compute_loss(x, y, logits, sample_weight, training)
+        if auxiliary is not None:
+            if not upsamples:
+                auxiliary = self._at_mask_size(auxiliary, y)
+            loss = loss + self.aux_weight * self._loss_function(y, auxiliary, sample_weight)
+        return loss
+
+    def compute_metrics(
+        self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
+    ) -> dict[str, Any]:
+        """Metrics at the masks' size, of classes where all metrics accept them."""
+        logits = y_pred["logits"] if isinstance(y_pred, dict) else y_pred
+        if self._compile_metrics is not None:
+            if self._metrics_take_classes:
+                size = spatial_size(y)
+                logits = upsampled_classes(logits, size, align_corners=self.align_corners)
+            else:
+                logits = self._at_mask_size(logits, y)
+        return super().compute_metrics(x, y, logits, sample_weight)
+
+    def _at_mask_size(self, logits, mask):
+        return resize_bilinear(logits, spatial_size(mask), align_corners=self.align_corners)
+
+    def fit(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        epochs: int = 1,
+        verbose: str | int = "auto",
+        callbacks: Any = None,
+        validation_split: float = 0.0,
+        validation_data: Any = None,
+        shuffle: bool = True,
+        class_weight: Any = None,
+        **kwargs: Any,
+    ) -> keras.callbacks.History:
+        """As `keras.Model.fit`; arrays are checked first, and a non-finite loss stops it.
+
+        Raises:
+            ValueError: before training, if masks differ in size from their images or hold a
+                label that is neither a class nor ignored.
+            FloatingPointError: within ten steps of a loss that is NaN or infinite.
+        """
+        if class_weight is not None:
+            raise ValueError(
+                f"class_weight={class_weight!r}: Keras weighs whole examples by it, not pixels; "
+                "give UpsampledCrossentropy(class_weights=...), or sample_weight, one "
+                "(height, width) map per image."
+            )
+        check_arrays(self, x, y, same_size=True)
+        if isinstance(validation_data, tuple):
+            check_arrays(self, *validation_data[:2])
+        if not hasattr(x, "shape") and not isinstance(x, keras.utils.PyDataset):
+            # Batches come in their own order; Keras would only warn about the default True.
+            shuffle = False
+        if not isinstance(callbacks, keras.callbacks.CallbackList):
+            callbacks = [*keras.tree.flatten(callbacks or []), StopOnNonFiniteLoss(self)]
+        return super().fit(
+            x,
+            y,
+            batch_size=batch_size,
+            epochs=epochs,
+            verbose=verbose,
+            callbacks=callbacks,
+            validation_split=validation_split,
+            validation_data=validation_data,
+            shuffle=shuffle,
+            **kwargs,
+        )
+
+    def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """As `keras.Model.evaluate`, at the masks' size, which may differ from the images'.
+
+        The logits at full size are never held together, unless a metric asks for them.
+        """
+        check_arrays(self, x, y)
+        return super().evaluate(x, y, *args, **kwargs)
+
+    def train_step(self, *args: Any) -> Any:
+        """As Keras' own, in parts if the model was compiled so; on JAX of (state, data)."""
+        if self._parts > 1:
+            return accumulated_step(self, args, self._parts)
+        return super().train_step(*args)
+
+    def test_step(self, *args: Any) -> Any:
+        """As Keras' own, on logits at output stride 8; on JAX of (state, data)."""
+        with low_resolution_outputs():
+            return super().test_step(*args)
+
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+        if self._distribute_strategy is None:
+            return
+        if iterator is not None:
+            for _, _, batches in iterator:
+                data_batch = local_values(self._distribute_strategy, next(batches))
+                break
+        with self._distribute_strategy.scope():
+            self._symbolic_build(data_batch=data_batch)
+
+    def _make_function(self, step_function, *args, **kwargs):
+        on_tensorflow = keras.backend.backend() == "tensorflow"
+        if on_tensorflow and on_several_machines(self.distribute_strategy):
+            return stepwise_function(self, step_function)
+        return super()._make_function(step_function, *args, **kwargs)
+
+
+def _checked_loss(loss, model):
+    """The loss to compile a model with, or a ValueError that says what would do."""
+    if isinstance(loss, dict | list | tuple):
+        raise ValueError(f"loss={loss!r}: PSPNet has one output; give one loss.")
+    if loss is None:
+        loss = UpsampledCrossentropy()
+    if isinstance(loss, str):
+        loss = keras.losses.get(loss)
+    if isinstance(loss, UpsampledCrossentropy):
+        if loss.align_corners not in (None, model.align_corners):
+            raise ValueError(
+                f"the loss has align_corners={loss.align_corners} but the model "
+                f"align_corners={model.align_corners}; leave the loss' at None."
+            )
+        # A copy, because the caller may give theirs to another model too.
+        config = {**loss.get_config(), "align_corners": model.align_corners}
+        loss = type(loss).from_config(config)
+    elif not getattr(loss, "from_logits", callable(loss) and not _is_stock_function(loss)):
+        raise ValueError(
+            f"loss={loss!r} expects probabilities but PSPNet trains on logits; use "
+            "keras_psp.UpsampledCrossentropy() or "
+            "keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=255)."
+        )
+    ignored = getattr(loss, "ignore_class", None)
+    if ignored is not None and 0 <= ignored < model.num_classes:
+        raise ValueError(
+            f"the loss ignores label {ignored}, which is one of the {model.num_classes} "
+            "classes; give the loss another ignore_class, -1 for instance."
+        )
+    weights = getattr(loss, "class_weights", None)
+    if weights is not None and len(weights) != model.num_classes:
+        raise ValueError(
+            f"the loss has {len(weights)} class_weights but the model {model.num_classes} "
+            "classes; give one per class."
+        )
+    return loss
+
+
+class StopOnNonFiniteLoss(keras.callbacks.Callback):
+    """Raises FloatingPointError if the loss is NaN or infinite, with the likely causes.
+
+    Args:
+        network: the `PSPNet` that is trained.
+    """
+
+    # Reading the loss waits for the step, so it is read at every tenth step only.
+    EVERY = 10
+
+    def __init__(self, network: keras.Model):
+        super().__init__()
+        self._network = network
+        self._next = 0
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Starts counting the epoch's steps."""
+        self._next = 0
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Checks the loss if ten steps have passed."""
+        if batch >= self._next:  # steps_per_execution may skip any one number
+            self._next = batch + self.EVERY
+            self._check(logs, f"step {batch + 1}")
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Checks the epoch's loss."""
+        self._check(logs, f"epoch {epoch + 1}")
+
+    def _check(self, logs, where):
+        loss = (logs or {}).get("loss")
+        if loss is None or math.isfinite(float(loss)):
+            return
+        ignored = getattr(self._network._loss_function, "ignore_class", None)
+        raise FloatingPointError(
+            f"the loss is {float(loss)} by {where}: either a mask holds a label outside "
+            f"0..{self._network.num_classes - 1} other than the ignored {ignored}, or training "
+            "diverged (lower the learning rate or add warmup_steps); the weights are unusable, "
+            "go back to the last saved ones."
+        )
+
+
+class _FunctionLoss(keras.losses.Loss):
+    """A plain function of labels and logits, reduced and weighted like a `Loss`."""
+
+    def __init__(self, function):
+        super().__init__(name="loss")
+        self._function = function
+
+    def call(self, y_true, y_pred):
+        return self._function(y_true, y_pred)
+
+
+def _is_stock_function(loss):
+    return getattr(loss, "__module__", "").startswith("keras.")
