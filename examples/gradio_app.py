@@ -17,7 +17,7 @@ from PIL import Image
 
 import keras_psp
 from keras_psp import visual
-from keras_psp.prediction.outcomes import out_of_memory
+from keras_psp.prediction.outcomes import is_out_of_memory
 from keras_psp.prediction.opening import choose_base_size
 from keras_psp.prediction.protocol import SIX_SCALES
 from keras_psp.weights.opening import DEFAULT_MODEL, chosen_model, open_model
@@ -53,7 +53,7 @@ def legend(prediction):
 def overlay(prediction, opacity):
     """The photo in the colours of its classes, no larger than a screen."""
     tinted = visual.overlay(
-        prediction.photo, prediction.classes, prediction.palette, alpha=opacity, ignore_class=-1
+        prediction.image, prediction.classes, prediction.palette, alpha=opacity, ignore_class=-1
     )
     picture = Image.fromarray(tinted)
     picture.thumbnail((SHOWN, SHOWN))
@@ -90,7 +90,7 @@ def demo(model, *, name="", photos=(), side=512):
             # The folder that Gradio keeps the photo in is nobody's business.
             raise gr.Error(str(error).replace(f"{photo}: ", "The photo: ")) from error
         except Exception as error:
-            if not out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             raise gr.Error("That needs too much memory; choose a smaller side.") from error
         return overlay(found, opacity), legend(found), found

@@ -77,11 +77,11 @@ def list_presets(dataset: str | None = None):
     return list_presets(dataset)
 
 
-def predict(photos, model=None, **arguments):
+def predict(images, model=None, **arguments):
     """The class of every pixel of photographs; see `keras_psp.prediction.predict`."""
     from keras_psp.prediction.images import predict
 
-    return predict(photos, model, **arguments)
+    return predict(images, model, **arguments)
 
 
 def train(recipe, *, output, **arguments):
@@ -91,8 +91,8 @@ def train(recipe, *, output, **arguments):
     return train(recipe, output=output, **arguments)
 
 
-def evaluate(model, dataset, **arguments):
-    """Judge a network on a data set; see `keras_psp.evaluation.evaluate`."""
+def evaluate(data, model=None, **arguments):
+    """Evaluates a model on a data set; see `keras_psp.evaluation.evaluate`."""
     from keras_psp.evaluation.run import evaluate
 
-    return evaluate(model, dataset, **arguments)
+    return evaluate(data, model, **arguments)

@@ -1,4 +1,4 @@
-"""Labelled examples of any kind, by number and name."""
+"""Labeled images of any data source, by number and name."""
 
 import itertools
 import os
@@ -11,18 +11,31 @@ import numpy as np
 
 from keras_psp.data.sets.cityscapes import Cityscapes
 from keras_psp.models.classes import class_names_of, palette_of
+from keras_psp.models.pspnet import PSPNet
 from keras_psp.progress import ahead
 
 
 class Examples:
-    """Names, pictures and masks in order, from any of the kinds that `evaluate` takes.
+    """Names, images and masks in order, from anything that `evaluate` takes as data.
+
+    Args:
+        dataset: a source, a `Split`, or pairs of an image and a mask; see `evaluate`.
+        split: of a source.
+        model: the network to evaluate; its classes must be those of the data.
+        limit: number of examples to use, the first ones; None for all.
 
     Attributes:
-        end: number of the last example and one, or more where that isn't known.
+        split: name of the split, if the data has one.
+        ignore_class: value of unlabeled pixels.
+        num_classes, class_names, palette: those of the source, or else the model's.
+        count: number of examples, or None if unknown.
+        end: the same, or a very large number if unknown.
+        description: what tells one data set from another, as plain data for JSON.
     """
 
-    def __init__(self, dataset, split, model, limit):
-        source, self.split = getattr(dataset, "source", None), getattr(dataset, "name", None)
+    def __init__(self, dataset: Any, split: str, model: PSPNet, limit: int | None):
+        source: Any = getattr(dataset, "source", None)
+        self.split = getattr(dataset, "name", None)
         if hasattr(dataset, "splits"):
             source, self.split = dataset, split
         self._source, self._pairs = source, dataset
@@ -43,7 +56,7 @@ class Examples:
         self._names = None
         if hasattr(source, "paths"):
             self._names = _names([pair[0] for pair in source.paths(self.split)])
-        # What tells data of one kind and number apart.
+        # These tell data of the same kind and number apart.
         for key in ("root", "image_size", "seed"):
             if hasattr(source, key):
                 self.description[key] = str(getattr(source, key))
@@ -51,25 +64,25 @@ class Examples:
             self.description["names"] = zlib.crc32("\n".join(self._names).encode())
         if self.count and self.in_any_order:
             first = (np.ascontiguousarray(part) for part in self._at(0))
-            self.description["first"] = [zlib.crc32(part) for part in first]
+            self.description["first"] = [zlib.crc32(part.data) for part in first]
 
     def _adopt(self, source):
         if source.num_classes != self.num_classes:
             raise ValueError(
-                f"the network has {self.num_classes} classes and the data "
-                f"{source.num_classes}; judge it on data of its own classes."
+                f"the network has {self.num_classes} classes but the data has "
+                f"{source.num_classes}; evaluate it on data with its own classes."
             )
         if hasattr(source, "labeled") and not source.labeled(self.split):
             raise ValueError(
-                f"split {self.split!r} has no labels to judge by; use keras_psp.predict for "
-                "pictures alone, or choose another split."
+                f"split {self.split!r} has no labels; choose another split, or use "
+                "keras_psp.predict."
             )
         self.class_names = tuple(source.class_names)
         self.palette = np.asarray(source.palette)
 
     @property
     def in_any_order(self) -> bool:
-        """Whether single examples can be read again."""
+        """Whether examples can be read by their number."""
         if self._source is None:
             return hasattr(self._pairs, "__getitem__") and hasattr(self._pairs, "__len__")
         return hasattr(self._source, "example")
@@ -80,10 +93,10 @@ class Examples:
         return self._source.example(self.split, index)
 
     def read(self, indices: Sequence[int]) -> Iterator[tuple[int, str, np.ndarray, np.ndarray]]:
-        """(number, name, image, mask), decoded ahead in threads.
+        """Yields (number, name, image, mask); the next ones are decoded in threads.
 
         Args:
-            indices: in growing order; all from one on where they can't be read in any order.
+            indices: in increasing order; a range up to `end` unless `in_any_order`.
         """
         if not indices:
             return
@@ -105,30 +118,30 @@ class Examples:
             mask = mask[..., 0]
         if mask.shape != np.shape(image)[:2]:
             raise ValueError(
-                f"{name}: the mask is {mask.shape} but the image {np.shape(image)[:2]} (height, "
-                "width); they must be alike."
+                f"{name}: the mask is {mask.shape} but the image is {np.shape(image)[:2]} "
+                "(height, width); they must have the same size."
             )
         wrong = (mask >= self.num_classes) | (mask < 0)
         wrong &= mask != self.ignore_class
         if wrong.any():
             raise ValueError(
                 f"{name}: the mask has the value {mask[wrong][0]}, but there are "
-                f"{self.num_classes} classes and the ignored one is {self.ignore_class}."
+                f"{self.num_classes} classes and ignore_class is {self.ignore_class}."
             )
         return mask
 
     @property
     def has_instances(self) -> bool:
-        """Whether these are Cityscapes' fine labels."""
+        """Whether the data is a split of Cityscapes with fine labels."""
         return isinstance(self._source, Cityscapes) and self.split in ("train", "val")
 
     def instances(self, index: int) -> np.ndarray | None:
-        """Instance ids of an image of Cityscapes, else None."""
+        """Returns the instance ids of an image of Cityscapes, otherwise None."""
         return self._source.instances(self.split, index) if self.has_instances else None
 
 
 def _names(paths):
-    """Names of images by which their results can be told apart: of the file, or its path."""
+    """Unique names of images: file names without suffix, or relative paths if some repeat."""
     paths = [Path(path) for path in paths]
     stems = [path.stem for path in paths]
     if len(set(stems)) == len(stems):

@@ -1,41 +1,47 @@
-"""Photographs to classes: `keras_psp.predict`."""
+"""`keras_psp.predict`: classes of one or several images."""
 
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 from keras_psp.data.images import MAX_PIXELS
-from keras_psp.prediction.inputs import find_inputs, is_one
+from keras_psp.prediction.inputs import find_inputs, is_single
 from keras_psp.prediction.opening import open_segmenter
-from keras_psp.prediction.outcomes import outcomes
+from keras_psp.prediction.outcomes import Outcome, predict_inputs
 from keras_psp.prediction.protocol import Protocol
 from keras_psp.prediction.result import Prediction
 
 
 class Predictions(Iterator[Prediction]):
-    """The predictions of several photographs, made as they are taken.
+    """Predictions of several images, computed as they are consumed.
 
-    Photographs that can't be read are left out, with a line each on stderr.
+    Images that can't be read are skipped; each is reported on one line on stderr.
 
     Attributes:
-        failures: (source, reason) of those left out so far.
+        failures: (source, reason) of the images skipped so far.
+
+    Example:
+        predictions = keras_psp.predict("holiday/")
+        for prediction in predictions:
+            print(prediction.source, prediction.shares)
+        print(len(predictions.failures), "could not be read")
     """
 
-    def __init__(self, outcomes: Iterator):
+    def __init__(self, outcomes: Iterator[Outcome]):
         self.failures: list[tuple[str, str]] = []
         self._outcomes = outcomes
 
     def __next__(self) -> Prediction:
-        for item, found in self._outcomes:
-            if isinstance(found, Prediction):
-                return found
-            self.failures.append((item.origin, str(found)))
-            print(f"left out {item.origin}: {found}", file=sys.stderr)
+        for item, outcome in self._outcomes:
+            if isinstance(outcome, Prediction):
+                return outcome
+            self.failures.append((item.origin, str(outcome)))
+            print(f"skipped {item.origin}: {outcome}", file=sys.stderr)
         raise StopIteration
 
 
 def predict(
-    photos: Any,
+    images: Any,
     model: Any = None,
     *,
     scales: Sequence[float] = (1.0,),
@@ -47,49 +53,47 @@ def predict(
     probabilities: bool = False,
     max_pixels: int = MAX_PIXELS,
 ) -> Prediction | Predictions:
-    """The class of every pixel of photographs.
+    """Predicts the class of every pixel of one or several images.
 
+    Args:
+        images: a file, an address (http, https), bytes, a PIL image, or an array, (height,
+            width, 3) with values 0 to 255; see `keras_psp.data.images.read_input_image`. For
+            several: a folder (searched with its subfolders), a pattern such as "*.jpg", an
+            array, (n, height, width, 3), or an iterable of any of these.
+        model: the name of a preset (see `keras_psp.list_presets()`;
+            "pspnet_r50-d8_512x512_160k_ade20k" is for photos), a `PSPNet`, a `.keras` file or
+            another file that `keras_psp.weights.convert` reads, or the folder of a training
+            run. A model opened by name is cached for the next call. None for
+            "pspnet_r18-d8_128x128_scenes", which is bundled with this package and knows only
+            the few classes of its generated scenes.
+        scales, flip, crop, overlap, base_size, batch_size: see `Protocol`.
+        probabilities: keep the probabilities too; they take 4 bytes per class and pixel.
+        max_pixels: larger images are refused.
+
+    Returns:
+        For one image a `Prediction`; for several an iterator of them, in order, which reads
+        only a few images ahead.
+
+    Raises:
+        ValueError, OSError: if the model can't be opened, or a single image can't be read. Of
+            several images, those that can't be read are skipped; see `Predictions`.
+
+    Example:
         ade20k = "pspnet_r50-d8_512x512_160k_ade20k"
         keras_psp.predict("street.jpg", ade20k).save("results")
         for prediction in keras_psp.predict("holiday/", "runs/mine"):
             print(prediction.source, prediction.shares)
-
-    Args:
-        photos: a file, an address (http, https), bytes, a PIL image or an array, (height,
-            width, 3) of 0 to 255: see `keras_psp.data.images.read_input_image`. Or several: a
-            folder, with all below it, a pattern as "*.jpg", an array (n, height, width, 3),
-            or an iterable of any of these.
-        model: None for "pspnet_r18-d8_128x128_scenes", which comes with this package and
-            knows the few classes of its generated scenes; a preset's name
-            (`keras_psp.list_presets()`; "pspnet_r50-d8_512x512_160k_ade20k" is for
-            photographs), a `PSPNet`, a `.keras` or other file that
-            `keras_psp.weights.convert` knows, or the folder of a training. The last one
-            opened by name is kept for the next call.
-        scales, flip, crop, overlap, batch_size: see `Segmenter`.
-        base_size: longer side of the photograph at scale 1, in pixels, None for its own; "auto"
-            as in `keras_psp.evaluate`.
-        probabilities: keep them as well; they take 4 bytes a class and pixel.
-        max_pixels: larger photographs are refused.
-
-    Returns:
-        For one photograph a `Prediction`; for several an iterator of them, in order, which
-        reads a few ahead and holds no more.
-
-    Raises:
-        ValueError, OSError: of one photograph that can't be read, or for a model that isn't
-            there. Of several, those that can't be read are left out; see `Predictions`.
     """
-    segmenter = open_segmenter(model, Protocol(scales, flip, crop, overlap, base_size, batch_size))
-    found = outcomes(
-        find_inputs(photos),
-        segmenter,
-        batch_size=batch_size,
+    protocol = Protocol(scales, flip, crop, overlap, base_size, batch_size)
+    outcomes = predict_inputs(
+        find_inputs(images),
+        open_segmenter(model, protocol),
         probabilities=probabilities,
         max_pixels=max_pixels,
     )
-    if not is_one(photos):
-        return Predictions(found)
-    ((_, prediction),) = found
-    if isinstance(prediction, Exception):
-        raise prediction
-    return prediction
+    if not is_single(images):
+        return Predictions(outcomes)
+    ((_, outcome),) = outcomes
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome

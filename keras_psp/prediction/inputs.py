@@ -1,4 +1,4 @@
-"""What a user names as photographs: files, folders, patterns, addresses, pictures in memory."""
+"""What a user passes as images: files, folders, patterns, addresses, arrays."""
 
 import dataclasses
 import glob
@@ -15,18 +15,18 @@ from PIL import Image
 from keras_psp.data.images import READABLE_SUFFIXES, is_url, source_name
 
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".3gp")
-_LONGEST = 100  # characters of a file's name, so that what is added to it fits everywhere
+_MAX_STEM = 100  # characters, so that a name with a suffix appended fits every file system
 
 
 @dataclasses.dataclass(frozen=True)
 class Input:
-    """One photograph or video, not read yet.
+    """One image or video that is not read yet.
 
     Attributes:
-        source: for `read_input_image`.
-        origin: what messages and tables call it: the path or address, or "photo 3" of the
-            third in memory.
-        stem: what its results' names begin with.
+        source: what `read_input_image` takes.
+        origin: its name in messages and tables: the path or address, or "image 3" for the
+            third if it is in memory.
+        stem: what the names of its results start with.
     """
 
     source: Any
@@ -35,91 +35,91 @@ class Input:
 
     @property
     def path(self) -> Path | None:
-        """Of a file."""
+        """The path of a file, otherwise None."""
         in_file = isinstance(self.source, str | os.PathLike) and not is_url(self.source)
         return Path(self.source) if in_file else None
 
     @property
     def is_video(self) -> bool:
-        """Whether its name is a video's."""
+        """Whether the name ends like a video's."""
         if is_url(self.source):
             return _suffix(urllib.parse.urlparse(self.source).path) in VIDEO_SUFFIXES
         return self.path is not None and _suffix(self.path) in VIDEO_SUFFIXES
 
 
-def is_one(photos: Any) -> bool:
-    """Whether it's a single photograph: no list, folder or pattern of many."""
-    if isinstance(photos, np.ndarray):
-        return photos.ndim < 4
-    if isinstance(photos, bytes | bytearray | memoryview | Image.Image) or is_url(photos):
+def is_single(images: Any) -> bool:
+    """Whether `images` is a single image, not a list, folder or pattern of several."""
+    if isinstance(images, np.ndarray):
+        return images.ndim < 4
+    if isinstance(images, bytes | bytearray | memoryview | Image.Image) or is_url(images):
         return True
-    if isinstance(photos, str | os.PathLike):
-        path = Path(photos).expanduser()
+    if isinstance(images, str | os.PathLike):
+        path = Path(images).expanduser()
         return not path.is_dir() and not _is_pattern(path)
-    return not isinstance(photos, Iterable)
+    return not isinstance(images, Iterable)
 
 
-def find_inputs(photos: Any, *, without: Path | None = None) -> Iterator[Input]:
-    """Every photograph and video that is meant, in order; those of a folder by path.
+def find_inputs(images: Any, *, without: Path | None = None) -> Iterator[Input]:
+    """Yields every image and video in order; those of a folder sorted by path.
 
     Args:
-        photos: a path, address, pattern (`*`, `**`, `?`, `[...]`), folder with all below it,
-            bytes, PIL image or array, (height, width[, channels]); an array of several,
-            (n, height, width, channels), or an iterable of any of these, which is read as it
-            is used.
-        without: a folder to leave out of the others.
+        images: a path, an address, a pattern (`*`, `**`, `?`, `[...]`), a folder (searched with
+            its subfolders), bytes, a PIL image, an array, (height, width[, channels]), an array
+            of several, (n, height, width, channels), or an iterable of any of these, which is
+            consumed lazily.
+        without: a folder to skip.
 
     Raises:
-        ValueError: for a folder or pattern without any photograph.
+        ValueError: if a folder or pattern matches no image.
     """
-    for number, source in enumerate(_flat(photos, without), 1):
+    for number, source in enumerate(_flatten(images, without), 1):
         yield _input(source, number)
 
 
 def safe_stem(text: str) -> str:
-    """A name for files on every system."""
-    stem = re.sub(r"[^\w\-+.() ]", "_", text)[:_LONGEST].strip(" .")
+    """Turns a text into a file name that is valid on every system."""
+    stem = re.sub(r"[^\w\-+.() ]", "_", text)[:_MAX_STEM].strip(" .")
     return stem or "photo"
 
 
-def _flat(photos, without):
-    if isinstance(photos, np.ndarray) and photos.ndim == 4:
-        yield from photos
-    elif isinstance(photos, str | os.PathLike) and not is_url(photos):
-        yield from _files(os.fspath(photos), without)
-    elif is_one(photos):
-        yield photos
+def _flatten(images, without):
+    if isinstance(images, np.ndarray) and images.ndim == 4:
+        yield from images
+    elif isinstance(images, str | os.PathLike) and not is_url(images):
+        yield from _files(os.fspath(images), without)
+    elif is_single(images):
+        yield images
     else:
-        for part in photos:
-            yield from _flat(part, without)
+        for part in images:
+            yield from _flatten(part, without)
 
 
 def _files(name, without):
     path = Path(name).expanduser()
     if path.is_dir():
-        found = [file for file in sorted(path.rglob("*")) if _counts(file, path, without)]
-        if not found:
+        files = [file for file in sorted(path.rglob("*")) if _is_input(file, path, without)]
+        if not files:
             raise ValueError(
-                f"{name}: no photographs are in this folder or below it; their names must end in "
-                f"{', '.join((*READABLE_SUFFIXES, *VIDEO_SUFFIXES))}."
+                f"{name}: there are no images in this folder or its subfolders; their names must "
+                f"end in {', '.join((*READABLE_SUFFIXES, *VIDEO_SUFFIXES))}."
             )
-        yield from found
+        yield from files
     elif _is_pattern(path):
-        matched = sorted(map(Path, glob.glob(str(path), recursive=True)))
-        found = [file for file in matched if _counts(file, None, without)]
-        if not found:
-            raise ValueError(f"{name}: no file's name is like this; correct the pattern.")
-        yield from found
+        matches = sorted(map(Path, glob.glob(str(path), recursive=True)))
+        files = [file for file in matches if _is_input(file, None, without)]
+        if not files:
+            raise ValueError(f"{name}: no file matches this pattern; correct it.")
+        yield from files
     else:
         yield path
 
 
-def _counts(file, folder, without):
-    """Whether a file that was found, not named, is one to be read."""
+def _is_input(file, folder, without):
+    """Whether to read a file found in a folder or by a pattern."""
     if folder is not None:
         if _suffix(file) not in (*READABLE_SUFFIXES, *VIDEO_SUFFIXES):
             return False
-        # A leading dot: what macOS leaves next to every file on foreign disks, and drafts.
+        # macOS writes hidden files next to every file on foreign disks; our drafts are hidden too.
         if any(part.startswith(".") for part in file.relative_to(folder).parts):
             return False
     return file.is_file() and (without is None or without.resolve() not in file.resolve().parents)
@@ -141,4 +141,4 @@ def _input(source, number):
         return Input(source, source_name(source), safe_stem(Path(source).stem))
     file = getattr(source, "filename", "")  # of a PIL image
     stem = safe_stem(Path(file).stem) if isinstance(file, str) and file else f"photo_{number:04}"
-    return Input(source, f"photo {number}", stem)
+    return Input(source, f"image {number}", stem)

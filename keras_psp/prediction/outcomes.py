@@ -1,6 +1,7 @@
-"""TODO."""
+"""Predictions of a stream of inputs, with the error in place of each that fails."""
 
 from collections.abc import Iterable, Iterator
+from typing import TypeAlias
 
 import numpy as np
 
@@ -11,102 +12,103 @@ from keras_psp.prediction.result import Prediction
 from keras_psp.prediction.segmenter import Segmenter
 from keras_psp.progress import ahead
 
-_PIXELS = 2**24  # of the photographs that go to the network together
+Outcome: TypeAlias = tuple[Input, Prediction | Exception]
+
+_MAX_PIXELS = 2**24  # of the images in one batch
+_DECODERS = 4  # threads; at most twice as many decoded images wait
 
 
-_DECODERS = 4  # threads; twice as many photographs wait at most
-
-
-def outcomes(
+def predict_inputs(
     inputs: Iterable[Input],
     segmenter: Segmenter,
     *,
-    batch_size: int,
     probabilities: bool,
     max_pixels: int,
-) -> Iterator[tuple[Input, Prediction | Exception]]:
-    """Each input with its prediction, or with the error that says why there is none.
+) -> Iterator[Outcome]:
+    """Yields each input with its prediction, or with the error that explains why it failed.
 
-    The next photographs are decoded in threads while the network works.
+    The next images are decoded in threads while the network runs.
     """
 
     def read(item):
         try:
             if item.is_video:
                 raise ValueError(
-                    f"{item.origin}: is a video; give it to keras_psp.prediction.predict_files or "
+                    f"{item.origin}: is a video; use keras_psp.prediction.predict_files or "
                     "`keras-psp predict`."
                 )
             return item, read_input_image(item.source, max_pixels=max_pixels)
         except (ValueError, OSError, TypeError) as error:
             return item, error
         except MemoryError:
-            return item, ValueError(f"{item.origin}: is too large for the memory; make it smaller.")
+            return item, ValueError(f"{item.origin}: doesn't fit into memory; make it smaller.")
 
     names, palette = class_names_of(segmenter.model), palette_of(segmenter.model)
-    # Probabilities come photograph by photograph, and are too large to be kept waiting.
-    batch_size = 1 if probabilities else batch_size
-    for group in _grouped(ahead(read, inputs, threads=_DECODERS), batch_size):
-        photos = [photo for _, photo in group if not isinstance(photo, Exception)]
-        found = iter(_segmented(segmenter, photos, probabilities))
-        for item, photo in group:
-            if isinstance(photo, Exception):
-                yield item, photo
+    # Probabilities are computed image by image, and are too large to wait for each other.
+    batch_size = 1 if probabilities else segmenter.protocol.batch_size
+    for group in _groups(ahead(read, inputs, threads=_DECODERS), batch_size):
+        images = [image for _, image in group if not isinstance(image, Exception)]
+        results = iter(_segment(segmenter, images, probabilities))
+        for item, image in group:
+            if isinstance(image, Exception):
+                yield item, image
                 continue
-            result = next(found)
+            result = next(results)
             if isinstance(result, Exception):
-                reason = str(result).split("\n")[0]
-                base_size = segmenter.protocol.base_size
-                if base_size:
-                    remedy = f"base_size is {base_size}, a larger one may help."
-                    reason = f"{reason.rstrip('.')}; {remedy}"
-                yield item, ValueError(f"{item.origin}: the network can't take it: {reason}")
+                yield item, _refusal(item, result, segmenter.protocol.base_size)
                 continue
-            classes, chances = result
+            classes, scores = result
             yield (
                 item,
-                Prediction(photo, classes, names, palette, item.stem, item.origin, chances),
+                Prediction(image, classes, names, palette, item.stem, item.origin, scores),
             )
 
 
-def _grouped(pairs, batch_size):
-    """Lists of as many as the network takes at a time."""
+def _groups(pairs, batch_size):
+    """Yields lists of as many inputs as the network takes at a time."""
     group, pixels = [], 0
-    for item, photo in pairs:
-        group.append((item, photo))
-        pixels += photo.size // 3 if isinstance(photo, np.ndarray) else 0
-        if len(group) >= batch_size or pixels >= _PIXELS:
+    for item, image in pairs:
+        group.append((item, image))
+        pixels += image.size // 3 if isinstance(image, np.ndarray) else 0
+        if len(group) >= batch_size or pixels >= _MAX_PIXELS:
             yield group
             group, pixels = [], 0
     if group:
         yield group
 
 
-def _segmented(segmenter, photos, probabilities):
-    """For each photograph (classes, probabilities or None), or an exception."""
-    if not photos:
+def _segment(segmenter, images, probabilities):
+    """Returns for each image (classes, probabilities or None), or an exception."""
+    if not images:
         return []
     try:
         if not probabilities:
-            return [(classes, None) for classes in segmenter.classes(photos)]
-        (photo,) = photos
-        chances = segmenter.probabilities(photo)
-        kind = np.uint8 if chances.shape[-1] <= 256 else np.uint16
-        return [(chances.argmax(axis=-1).astype(kind), chances)]
+            return [(classes, None) for classes in segmenter.classes(images)]
+        (image,) = images
+        scores = segmenter.probabilities(image)
+        dtype = np.uint8 if scores.shape[-1] <= 256 else np.uint16
+        return [(scores.argmax(axis=-1).astype(dtype), scores)]
     except Exception as error:
-        if not out_of_memory(error) and not isinstance(error, ValueError):
+        if isinstance(error, ValueError):
+            problem = error
+        elif is_out_of_memory(error):
+            problem = ValueError("not enough memory; set crop= or base_size=.")
+        else:
             raise
-        if len(photos) == 1:
-            if not isinstance(error, ValueError):
-                return [
-                    ValueError("it needs more memory than there is; give crop=, or base_size=.")
-                ]
-            return [error]
-    # One of them is at fault: each on its own.
-    return [result for photo in photos for result in _segmented(segmenter, [photo], probabilities)]
+        if len(images) == 1:
+            return [problem]
+    # One of them causes the error: run each alone.
+    return [result for image in images for result in _segment(segmenter, [image], probabilities)]
 
 
-def out_of_memory(error: BaseException) -> bool:
-    """Whether it says that something needs more memory than there is."""
-    # TensorFlow has an error of its own for that.
+def _refusal(item, error, base_size):
+    reason = str(error).split("\n")[0]
+    if base_size:
+        reason = f"{reason.rstrip('.')}; base_size is {base_size}, a larger one may help."
+    return ValueError(f"{item.origin}: the network can't process it: {reason}")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error means that there is not enough memory."""
+    # TensorFlow raises its own type of error.
     return isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError"

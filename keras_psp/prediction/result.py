@@ -1,7 +1,8 @@
-"""The class of every pixel of one image, and the files it is saved as."""
+"""`Prediction`: the class of every pixel of one image, and the files it is saved as."""
 
 import dataclasses
 import functools
+import io
 import os
 from pathlib import Path
 
@@ -9,26 +10,32 @@ import numpy as np
 from PIL import Image
 
 from keras_psp.files import written_aside
-from keras_psp.visual.picture import overlay_with_legend, save_picture
+from keras_psp.visual.overlays import overlay_with_legend, save_image
 
-_NOTEBOOK = 1000  # pixels of the longer side
+_NOTEBOOK_SIDE = 1000  # pixels of the longer side in a notebook
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Prediction:
-    """A photograph and the class of each of its pixels.
+    """An image and the class of each of its pixels.
 
     Attributes:
-        photo: (height, width, 3) uint8, RGB, upright.
+        image: (height, width, 3) uint8, RGB, upright.
         classes: (height, width), uint8, or uint16 for more than 256 classes.
         class_names: in index order.
         palette: (num_classes, 3) uint8, RGB.
-        name: what saved files begin with.
-        source: path or address of the photograph, "photo 3" of the third in memory.
-        probabilities: (height, width, num_classes) float32 where they were asked for.
+        name: what the names of saved files start with.
+        source: path or address of the image, or "image 3" for the third if it is in memory.
+        probabilities: (height, width, num_classes) float32, or None unless asked for.
+
+    Example:
+        prediction = keras_psp.predict("street.jpg")
+        prediction.shares  # {"sky": 0.41, "road": 0.3, ...}
+        prediction.overlay().show()
+        prediction.save("results")
     """
 
-    photo: np.ndarray
+    image: np.ndarray
     classes: np.ndarray
     class_names: tuple[str, ...]
     palette: np.ndarray
@@ -38,13 +45,13 @@ class Prediction:
 
     @functools.cached_property
     def class_shares(self) -> np.ndarray:
-        """(num_classes,) float64: share of the pixels that each class has, 0 to 1."""
+        """Each class' share of the pixels, 0 to 1, (num_classes,) float64."""
         counts = np.bincount(self.classes.ravel(), minlength=len(self.class_names))
         return counts / self.classes.size
 
     @property
     def shares(self) -> dict[str, float]:
-        """Names of the classes that occur and their shares of the pixels, the largest first."""
+        """The share of the pixels of every class that occurs, by name, largest first."""
         order = np.argsort(-self.class_shares, kind="stable")
         return {
             self.class_names[index]: float(self.class_shares[index])
@@ -53,19 +60,18 @@ class Prediction:
         }
 
     def overlay(self, *, alpha: float = 0.5) -> Image.Image:
-        """The photograph tinted and outlined by class, above a legend with shares, RGB.
+        """Draws the image tinted and outlined by class, above a legend with shares.
 
         Args:
-            alpha: share of the colours, 0 to 1.
+            alpha: opacity of the class colors, 0 to 1.
         """
-        # No pixel of a prediction is ignored.
         return overlay_with_legend(
-            self.photo,
+            self.image,
             self.classes,
             self.class_names,
             self.palette,
             alpha=alpha,
-            ignore_class=-1,
+            ignore_class=-1,  # a prediction has no ignored pixels
         )
 
     def save(
@@ -76,32 +82,34 @@ class Prediction:
         alpha: float = 0.5,
         force: bool = False,
     ) -> list[Path]:
-        """Write NAME_overlay.png, NAME_classes.png and, if there are any, probabilities.
+        """Writes NAME_overlay.png, NAME_classes.png and, if present, the probabilities.
 
-        NAME_classes.png holds class indices: 8 bits with the palette, for more than 256
-        classes 16 bits. NAME_probabilities.npz holds `probabilities`, (height, width,
-        num_classes) float16, and `class_names`. Each file is whole or absent.
+        NAME_classes.png has class indices as 8-bit palette values, or as 16-bit gray for more
+        than 256 classes. NAME_probabilities.npz has `probabilities`, (height, width,
+        num_classes) float16, and `class_names`. No file is ever half-written.
 
         Args:
-            folder: made if it doesn't exist.
-            suffix: of the overlay, as ".jpg".
+            folder: created if it doesn't exist.
+            suffix: format of the overlay, e.g. ".jpg".
             alpha: see `overlay`.
-            force: replace what is there.
+            force: replace existing files.
 
         Returns:
             The paths.
 
         Raises:
-            FileExistsError: a file is there and `force` isn't given; nothing was written.
+            FileExistsError: if a file exists and `force` is False; nothing is written.
         """
-        paths = [Path(folder) / name for name in self._files(suffix)]
+        has_probabilities = self.probabilities is not None
+        names = result_files(self.name, suffix, probabilities=has_probabilities)
+        paths = [Path(folder) / name for name in names]
         for path in () if force else paths:
             if path.exists():
                 raise FileExistsError(
                     f"{path} exists; choose another folder, or force=True to replace it."
                 )
-        save_picture(self.overlay(alpha=alpha), paths[0])
-        save_picture(_index_picture(self.classes, self.palette), paths[1])
+        save_image(self.overlay(alpha=alpha), paths[0])
+        save_image(_index_image(self.classes, self.palette), paths[1])
         if self.probabilities is not None:
             with written_aside(paths[2]) as draft:
                 np.savez_compressed(
@@ -111,16 +119,11 @@ class Prediction:
                 )
         return paths
 
-    def _files(self, suffix):
-        return result_files(self.name, suffix, probabilities=self.probabilities is not None)
-
     def _repr_png_(self) -> bytes:
-        import io
-
-        picture = self.overlay()
-        picture.thumbnail((_NOTEBOOK, _NOTEBOOK))
+        image = self.overlay()
+        image.thumbnail((_NOTEBOOK_SIDE, _NOTEBOOK_SIDE))
         file = io.BytesIO()
-        picture.save(file, "png")
+        image.save(file, "png")
         return file.getvalue()
 
     def __repr__(self) -> str:
@@ -130,14 +133,14 @@ class Prediction:
 
 
 def result_files(name: str, suffix: str, *, probabilities: bool) -> list[str]:
-    """Names of what `Prediction.save` writes."""
+    """Returns the names of the files that `Prediction.save` writes."""
     files = [f"{name}_overlay{suffix}", f"{name}_classes.png"]
     return [*files, f"{name}_probabilities.npz"] if probabilities else files
 
 
-def _index_picture(classes, palette):
+def _index_image(classes, palette):
     if len(palette) > 256:
         return Image.fromarray(classes.astype(np.uint16))
-    picture = Image.fromarray(classes.astype(np.uint8))
-    picture.putpalette(np.asarray(palette, np.uint8).tobytes())
-    return picture
+    image = Image.fromarray(classes.astype(np.uint8))
+    image.putpalette(np.asarray(palette, np.uint8).tobytes())
+    return image

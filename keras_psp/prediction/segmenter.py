@@ -1,4 +1,4 @@
-"""A network and a protocol that turn images of any size into classes."""
+"""Segments images of any size: scales, sliding windows and flip, averaged."""
 
 import dataclasses
 import functools
@@ -15,22 +15,23 @@ from keras_psp.prediction.protocol import Protocol
 from keras_psp.prediction.windows import Axis, resize_taps, resized, scaled_size
 from keras_psp.progress import ahead
 
-# Probabilities held at a time: 32 MB of float32, and a few temporaries of that size.
+# Probabilities in memory at a time: 32 MB of float32, and a few temporaries of that size.
 _BLOCK_ELEMENTS = 2**23
 _WIDTH_STEP = 64  # JAX compiles for each width; widths are rounded up to this
 
 
 class Segmenter:
-    """Classes of every pixel of images of any size, by the authors' test protocol.
+    """Predicts the class of every pixel of images of any size, as the authors' test code does.
 
-    The image is resized to each scale, padded with the mean where it's smaller than the window,
-    and covered by windows. The softmax of each window's upsampled logits (with `flip`, the mean
-    of it and the mirror image's) is averaged where windows overlap, resized to the image and
-    averaged over the scales (semseg/tool/test.py). With crop=None the one window is the image.
+    Each image is resized to every scale, padded with the mean color if it is smaller than the
+    window, and covered with overlapping windows. The softmax of each window's upsampled logits
+    (with `flip`, its mean with that of the mirrored window) is averaged where windows overlap,
+    resized to the image and averaged over the scales (semseg/tool/test.py). With `crop=None`
+    there is a single window, the whole image.
 
-    What lies between the network's logits at output stride 8 and the classes is made a few rows
-    at a time: neither probabilities at full size are held, nor those of padding computed. This
-    is exact, the order of float32 sums apart.
+    All steps between the network's logits at output stride 8 and the classes run on a few rows
+    at a time, so probabilities at full size are never in memory and those of the padding are
+    never computed. The result is exact but for the order of float32 sums.
 
     Args:
         model: a `keras_psp.PSPNet`.
@@ -54,32 +55,32 @@ class Segmenter:
         self._functions: dict[tuple, Callable] = {}
 
     def classes(self, images: Iterable[np.ndarray]) -> list[np.ndarray]:
-        """Class of every pixel.
+        """Predicts the class of every pixel.
 
         Args:
             images: each (height, width, 3), RGB 0 to 255, of any size.
 
         Returns:
-            Per image (height, width) integers, uint8, or uint16 for more than 256 classes.
+            Per image, (height, width) uint8, or uint16 for more than 256 classes.
         """
         return list(self.stream(images))
 
     def stream(self, images: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """As `classes`, one after the other as they come.
+        """Yields what `classes` returns, one image at a time.
 
-        No more images are read ahead than a batch of windows takes, and two: these are resized
-        while the network works. (All scales of a 2048x1024 image up to 1.75 take 0.2 GB.)
+        Reads ahead no more images than one batch of windows takes, plus two that are resized
+        while the network runs. (All scales of a 2048x1024 image up to 1.75 take 0.2 GB.)
         """
-        kind = np.uint8 if self.model.num_classes <= 256 else np.uint16
-        for image, found in self._scored(images):
-            classes: np.ndarray = np.empty((image.height, image.width), kind)
-            for first, block in self._blocks(image, found):
+        dtype = np.uint8 if self.model.num_classes <= 256 else np.uint16
+        for image, logits in self._scored(images):
+            classes: np.ndarray = np.empty((image.height, image.width), dtype)
+            for first, block in self._blocks(image, logits):
                 rows = self._compiled(_best)(block)
                 image.put(ops.convert_to_numpy(rows), first, classes)
             yield classes
 
     def probabilities(self, image: np.ndarray) -> np.ndarray:
-        """Probability of every class at every pixel.
+        """Predicts the probability of every class at every pixel.
 
         Args:
             image: (height, width, 3), RGB 0 to 255.
@@ -87,18 +88,19 @@ class Segmenter:
         Returns:
             (height, width, num_classes) float32.
         """
-        ((found_image, found),) = self._scored([image])
-        shape = found_image.height, found_image.width, self.model.num_classes
-        result = np.empty(shape, np.float32)
-        for first, block in self._blocks(found_image, found, normalize=True):
-            found_image.put(ops.convert_to_numpy(block), first, result)
-        return result
+        ((prepared, logits),) = self._scored([image])
+        shape = prepared.height, prepared.width, self.model.num_classes
+        probabilities = np.empty(shape, np.float32)
+        for first, block in self._blocks(prepared, logits, normalize=True):
+            prepared.put(ops.convert_to_numpy(block), first, probabilities)
+        return probabilities
 
-    # Windows through the network.
+    # From images to the logits of their windows.
 
     def _scored(self, images) -> "Iterator[tuple[_Image, Any]]":
-        """(image, logits of its windows) in order; logits[scale][row of windows] is an array
-        (columns of windows, mirrored or not, h, w, classes).
+        """Yields (image, logits of its windows) in order.
+
+        logits[scale][row of windows] has shape (columns of windows, 1 + flip, h, w, classes).
         """
         waiting: list[_Image] = []
         pending: list[tuple[_Window, np.ndarray]] = []
@@ -124,7 +126,7 @@ class Segmenter:
         return _Image(image, self.protocol, self._mean)
 
     def _run(self, pending):
-        """The network on the pending windows, which are then no longer pending."""
+        """Runs the network on the pending windows and clears the list."""
         if not pending:
             return
         batch = np.stack([pixels for _, pixels in pending])
@@ -139,23 +141,24 @@ class Segmenter:
                 [batch, np.zeros_like(batch[:1]).repeat(self.protocol.batch_size - count, 0)]
             )
         logits = self.model.predict_low_resolution(batch)[:count]
-        for (window, _), found in zip(pending, logits, strict=True):
-            # Mirrored back here, where a map is small.
-            window.image.take(window, found[:, ::-1] if window.mirrored else found)
+        for (window, _), view in zip(pending, logits, strict=True):
+            # Mirrored back here, while the map is small.
+            window.image.take(window, view[:, ::-1] if window.mirrored else view)
         pending.clear()
 
     # From logits to probabilities.
 
     def _blocks(self, image, logits, *, normalize=False):
-        """(first row, probabilities of rows (rows, width, classes)); rows and width may run over.
+        """Yields (first row, probabilities), the latter (rows, width, classes).
 
-        Without `normalize` scores of the same order may come instead.
+        Rows and columns may extend beyond the image. Without `normalize`, the values may be
+        other scores in the same order.
         """
         classes = self.model.num_classes
         parts = [scale.grid for scale in image.scales]
-        # A single window at the image's own size: its logits have the probabilities' order.
-        one = len(parts) == 1 and not self.protocol.flip and image.scales[0].plain
-        normalize = normalize or not one
+        # The logits of a single window at the image's own size have the same order.
+        single = len(parts) == 1 and not self.protocol.flip and image.scales[0].plain
+        normalize = normalize or not single
         most = max(
             len(columns.starts)
             * (1 + self.protocol.flip)
@@ -199,7 +202,7 @@ class Segmenter:
             yield first, total
 
     def _compiled(self, function, taps=None, normalize=True):
-        """The function as fast as the backend runs it, for any sizes."""
+        """The function, compiled by the backend for any sizes."""
         key = function, taps, normalize
         if key not in self._functions:
             signature = [(None, None, self.model.num_classes)]
@@ -215,7 +218,7 @@ class Segmenter:
 
 @dataclasses.dataclass
 class _Window:
-    """One view of the network."""
+    """One input of the network."""
 
     image: "_Image"
     scale: int
@@ -225,7 +228,7 @@ class _Window:
 
 
 class _Scale:
-    """An image at one scale, padded, and its windows."""
+    """An image at one scale, padded, and the positions of its windows."""
 
     def __init__(self, image, scale, protocol, mean):
         height, width = image.shape[:2]
@@ -245,7 +248,7 @@ class _Scale:
 
 
 class _Image:
-    """An image on its way: its scales, and the logits of its windows as they come."""
+    """An image in progress: its scales, and the logits computed so far."""
 
     def __init__(self, image, protocol, mean):
         self.height, self.width = image.shape[:2]
@@ -258,7 +261,7 @@ class _Image:
         self._views = views
 
     def put(self, rows, first, result):
-        """Rows of a block, which may run over, into their place."""
+        """Copies rows of a block, cropped to the image, to their place."""
         rows = rows[: self.height - first, : self.width]
         result[first : first + len(rows)] = rows
 
@@ -289,7 +292,7 @@ class _Image:
 
 
 def _row_parts(rows, height, target, padded, step):
-    """For target rows: (row of windows, rows of it, matrix to the target rows), where any."""
+    """Yields (row of windows, slice of its rows, matrix from these to the target rows)."""
     first, second, share = resize_taps(rows.length, height)
     matrix_of: dict[int, list] = {}
     for positions, weights in ((first, 1 - share), (second, share)):
@@ -305,7 +308,7 @@ def _row_parts(rows, height, target, padded, step):
         taps = matrix_of[place]
         low = min(pixel for _, pixel, _ in taps)
         high = max(pixel for _, pixel, _ in taps) + 1
-        if padded:  # one size for all blocks of a scale
+        if padded:  # one shape for all blocks of a scale
             most = min(rows.crop, int(np.ceil(step * rows.length / height)) + 2)
             low = max(0, min(low, rows.crop - most))
             high = max(high, low + most)
@@ -316,7 +319,11 @@ def _row_parts(rows, height, target, padded, step):
 
 
 def _column_taps(columns, target, width):
-    """Taps of (width,) positions among all columns of a row of windows, and their weights."""
+    """Which columns of a row of windows each of `width` target columns is made of.
+
+    Returns:
+        Indices and weights, each a tuple of (width,) arrays.
+    """
     first, second, share = resize_taps(columns.length, target)
     index, weight = [], []
     for positions, weights in ((first, 1 - share), (second, share)):
@@ -333,14 +340,14 @@ def _column_taps(columns, target, width):
 
 
 def _combined(logits, down, across, lower, index, weight, *, normalize):
-    """Probabilities that a row of windows adds to some rows of the image.
+    """Computes what a row of windows contributes to the probabilities of some image rows.
 
     Args:
         logits: (windows, views, h, w, classes).
-        down: (rows, h), interpolation to the rows that are needed.
+        down: (rows, h), interpolation to the rows needed.
         across: (crop, w), interpolation to all columns of a window.
         lower: (target rows, rows), resizing and averaging.
-        index, weight: taps of (target width,), the same along the columns of all windows.
+        index, weight: the same along the columns of all windows, see `_column_taps`.
         normalize: whether to take the softmax.
 
     Returns:
@@ -370,7 +377,7 @@ def _best(scores):
 
 
 def _compiled(function, shapes, taps):
-    """One function for float32 arrays of the shapes and, with taps, the taps of the columns."""
+    """Compiles a function of float32 arrays of the given shapes and, with taps, of column taps."""
     backend = keras.backend.backend()
     if backend == "jax":
         import jax

@@ -1,4 +1,4 @@
-"""The classes of a video's frames, as a video."""
+"""`predict_video`: the classes of a video's frames, as a video."""
 
 import contextlib
 import dataclasses
@@ -13,13 +13,15 @@ from PIL import Image, ImageDraw, ImageFont
 
 from keras_psp.data.images import is_url
 from keras_psp.files import written_aside
+from keras_psp.models.classes import class_names_of, palette_of
 from keras_psp.prediction.segmenter import Segmenter
 from keras_psp.progress import with_bar
-from keras_psp.visual.picture import PAPER, Legend, outline_width, overlay, share_entries
+from keras_psp.visual.legend import BACKGROUND, Legend, share_entries
+from keras_psp.visual.overlays import outline_width, overlay
 
-_LINES = 3  # of the legend, whose place every frame has
-_LEAST = 0.9  # of the frames that a file announces; cuts may hide some
-_PIXELS = 2**24  # of the frames that go to the network together
+_LINES = 3  # of the legend, on every frame
+_LEAST = 0.9  # of the frames that the file announces; edit lists may hide some
+_MAX_PIXELS = 2**24  # of the frames in one batch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,9 +30,9 @@ class VideoSummary:
 
     Attributes:
         path: of the new video.
-        width, height: of the frames it was made of, upright.
-        frames: how many.
-        class_shares: (num_classes,) float64, mean share of the pixels of all frames.
+        width, height: of the original frames, upright.
+        frames: number of frames.
+        class_shares: (num_classes,) float64, each class' share of the pixels of all frames.
     """
 
     path: Path
@@ -45,44 +47,57 @@ def predict_video(
     output: str | os.PathLike,
     segmenter: Segmenter,
     *,
-    class_names: Sequence[str],
-    palette: np.ndarray,
+    class_names: Sequence[str] | None = None,
+    palette: np.ndarray | None = None,
     alpha: float = 0.5,
     batch_size: int = 4,
     progress: bool = True,
 ) -> VideoSummary:
-    """Write a video tinted and outlined by class, above a legend of its frames' largest classes.
+    """Writes a video tinted and outlined by class, above a legend of each frame's classes.
 
-    H.264 in MP4 (MPEG-4 where PyAV has no encoder for it), each frame at the time it had; no
-    sound. Some frames are held at a time, however long the video is. Needs the extra `video`.
+    The format is H.264 in MP4 (MPEG-4 if PyAV has no H.264 encoder). Frames keep their times;
+    sound is dropped. Only a few frames are in memory at a time. Needs the extra `video`.
 
     Args:
-        path: of the video; whatever FFmpeg reads.
-        output: path of the new one; replaced once it is whole.
-        segmenter: what finds the classes.
-        class_names: in index order.
-        palette: (num_classes, 3) uint8, RGB.
-        alpha: share of the colours, 0 to 1.
-        batch_size: frames that go to the network together.
+        path: the video, in any format that FFmpeg reads.
+        output: path of the new video. An existing file is replaced once the video is complete.
+        segmenter: predicts the classes.
+        class_names: in index order; None for the model's.
+        palette: (num_classes, 3) uint8, RGB; None for the model's.
+        alpha: opacity of the class colors, 0 to 1.
+        batch_size: frames per batch.
         progress: show a progress bar on stderr.
 
     Raises:
-        ImportError: PyAV isn't installed.
-        FileNotFoundError: there is no such file.
-        ValueError: the file is no video, is broken, or has no frame; nothing is written.
-        OSError: the new one can't be written.
+        ImportError: if PyAV is not installed.
+        FileNotFoundError: if there is no such file.
+        ValueError: if the file is not a video, is damaged, or has no frame; nothing is written.
+        OSError: if the new video can't be written.
+
+    Example:
+        segmenter = open_segmenter("runs/mine", Protocol(base_size=512))
+        predict_video("street.mp4", "classes.mp4", segmenter)
     """
-    av = _av(path)
+    try:
+        import av
+    except ImportError:
+        raise ImportError(
+            f'{path}: reading videos needs PyAV; pip install "keras-psp[video]".'
+        ) from None
     if is_url(path):
-        raise ValueError(f"{path}: videos aren't fetched; download it and give the file.")
+        raise ValueError(f"{path}: videos can't be read from an address; download it first.")
     if not os.path.exists(path):  # False also in a folder that can't be read
         raise FileNotFoundError(f"{path}: there is no such file.")
+    class_names = class_names_of(segmenter.model) if class_names is None else class_names
+    palette = palette_of(segmenter.model) if palette is None else palette
     counts = np.zeros(len(class_names), np.int64)
     frames, size = 0, (0, 0)
     with written_aside(Path(output)) as draft, contextlib.ExitStack() as stack:
-        source = stack.enter_context(_opened(av, path))
+        source = stack.enter_context(_open(av, path))
         if not source.streams.video:
-            raise ValueError(f"{path}: has no pictures: it's sound, or broken; give another file.")
+            raise ValueError(
+                f"{path}: has no frames: it is sound, or damaged; choose another file."
+            )
         stream = source.streams.video[0]
         stream.thread_type = "AUTO"
         decoded = _frames(av, source, path)
@@ -90,93 +105,82 @@ def predict_video(
             decoded = with_bar(decoded, f"Predicting {Path(path).name}", stream.frames or None)
         writer = None
         for group in _groups(decoded, batch_size):
-            found = segmenter.classes([image for _, image in group])
-            for (frame, image), classes in zip(group, found, strict=True):
+            masks = segmenter.classes([image for _, image in group])
+            for (frame, image), classes in zip(group, masks, strict=True):
                 if writer is None:
                     size = image.shape[:2]
-                    with _writing(av, output):
+                    with _output_errors(av, output):
                         writer = _Writer(
                             av, stack, draft, stream, size, class_names, alpha, palette
                         )
                 if image.shape[:2] != size:
                     raise ValueError(
                         f"{path}: its frames change from {size[1]}x{size[0]} to "
-                        f"{image.shape[1]}x{image.shape[0]}; convert it to one size before."
+                        f"{image.shape[1]}x{image.shape[0]}; convert it to one size first."
                     )
-                of_frame = np.bincount(classes.ravel(), minlength=len(counts))
-                with _writing(av, output):
-                    writer.add(frame, image, classes, of_frame / classes.size)
-                counts += of_frame
+                frame_counts = np.bincount(classes.ravel(), minlength=len(counts))
+                with _output_errors(av, output):
+                    writer.add(frame, image, classes, frame_counts / classes.size)
+                counts += frame_counts
                 frames += 1
         if writer is None:
-            raise ValueError(f"{path}: has no frame that can be read; copy or download it again.")
+            raise ValueError(f"{path}: no frame can be read; copy or download it again.")
         if frames < _LEAST * stream.frames:
             raise ValueError(
-                f"{path}: breaks off after {frames} of {stream.frames} frames; copy or download it "
-                "again."
+                f"{path}: ends after {frames} of {stream.frames} frames; copy or download it again."
             )
-        with _writing(av, output):
-            writer.end()
+        with _output_errors(av, output):
+            writer.finish()
     return VideoSummary(Path(output), size[1], size[0], frames, counts / counts.sum())
 
 
-def _av(path) -> Any:
-    try:
-        import av
-    except ImportError:
-        raise ImportError(
-            f'{path}: reading videos needs PyAV; pip install "keras-psp[video]".'
-        ) from None
-    return av
-
-
-def _opened(av, path):
+def _open(av, path):
     try:
         return av.open(os.fspath(path))
     except (av.FFmpegError, OSError) as error:
-        raise _broken(path, error) from error
+        raise _damaged(path, error) from error
 
 
-def _broken(path, error):
+def _damaged(path, error):
     reason = getattr(error, "strerror", None) or str(error)
-    return ValueError(f"{path}: is a broken video, or none ({reason}); copy or download it again.")
+    return ValueError(f"{path}: is damaged or not a video ({reason}); copy or download it again.")
 
 
 @contextlib.contextmanager
-def _writing(av, path):
-    """FFmpeg's errors of the output are of no kind, or ValueErrors as those of broken videos."""
+def _output_errors(av, path):
+    """Turns FFmpeg's errors into OSErrors, so that they aren't taken for a damaged input."""
     try:
         yield
     except av.FFmpegError as error:
         if isinstance(error, OSError | MemoryError):
             raise
         raise OSError(
-            f"{path} can't be written ({error.strerror}); give another output."
+            f"{path} can't be written ({error.strerror}); choose another output."
         ) from error
 
 
 def _frames(av, source, path):
-    """Frames and their pictures, upright."""
+    """Yields frames and their pixels, upright."""
     try:
         for frame in source.decode(video=0):
             image = frame.to_ndarray(format="rgb24")
-            # Telephones write how far it's turned to the left.
+            # Phones record how far the frame is rotated to the left.
             quarters = round(getattr(frame, "rotation", 0) / 90) % 4
             yield frame, np.ascontiguousarray(np.rot90(image, quarters))
     except (av.FFmpegError, OSError) as error:
-        raise _broken(path, error) from error
+        raise _damaged(path, error) from error
 
 
 def _groups(decoded, batch_size):
-    """Lists of as many frames as the network takes at a time."""
+    """Yields lists of as many frames as the network takes at a time."""
     decoded = iter(decoded)
     for frame, image in decoded:
-        most = max(1, min(batch_size, _PIXELS // (image.size // 3)))
-        yield [(frame, image), *itertools.islice(decoded, most - 1)]
+        count = max(1, min(batch_size, _MAX_PIXELS // (image.size // 3)))
+        yield [(frame, image), *itertools.islice(decoded, count - 1)]
 
 
 class _Writer:
-    """Frames above a legend of as many lines on each."""
+    """Encodes overlays above a legend, which has the same height on every frame."""
 
     def __init__(self, av, stack, path, source, size, class_names, alpha, palette):
         height, width = size
@@ -184,13 +188,14 @@ class _Writer:
         self._outline = outline_width(height, width)
         font_size = max(12, width // 45)
         self._font, self._gap = ImageFont.load_default(font_size), max(6, font_size // 2)
-        # Room for the widest name, so that entries don't jump.
-        widest = Legend([(f"{name}  99.9 %", PAPER) for name in class_names], self._font, self._gap)
-        width = max(width, widest.step + self._gap)
-        self._per_line = widest.per_line(width)
+        # Room for the longest name, so that entries stay in place.
+        entries = [(f"{name}  99.9 %", BACKGROUND) for name in class_names]
+        longest = Legend(entries, self._font, self._gap)
+        width = max(width, longest.step + self._gap)
+        self._per_line = longest.per_line(width)
         self._frame_height = height
-        height += 2 * self._gap + _LINES * widest.line
-        # H.264 halves the colours' resolution.
+        height += 2 * self._gap + _LINES * longest.line
+        # H.264 with halved color resolution needs even sides.
         self._size = width + width % 2, height + height % 2
         self._container = stack.enter_context(av.open(str(path), "w"))
         codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
@@ -202,7 +207,8 @@ class _Writer:
             self._stream.codec_context.time_base = source.time_base
         self._last = None
 
-    def add(self, frame, image, classes, shares):
+    def add(self, frame: Any, image: np.ndarray, classes: np.ndarray, shares: np.ndarray) -> None:
+        """Encodes a frame, unless its time repeats an earlier one."""
         tinted = overlay(
             image,
             classes,
@@ -211,22 +217,23 @@ class _Writer:
             outline=self._outline,
             ignore_class=-1,
         )
-        paper = Image.new("RGB", self._size, PAPER)
-        paper.paste(Image.fromarray(tinted), ((self._size[0] - tinted.shape[1]) // 2, 0))
-        # In the order of the classes: one by size would change from frame to frame.
+        page = Image.new("RGB", self._size, BACKGROUND)
+        page.paste(Image.fromarray(tinted), ((self._size[0] - tinted.shape[1]) // 2, 0))
+        # In the order of the classes: the order by size would change from frame to frame.
         largest = np.sort(np.argsort(-shares, kind="stable")[: _LINES * self._per_line])
         shown = {int(index): shares[index] for index in largest if shares[index]}
         entries = share_entries(shown, self._names, self._palette, -1)
         legend = Legend(entries, self._font, self._gap)
-        legend.draw(ImageDraw.Draw(paper), self._frame_height + self._gap, self._per_line)
-        made = self._av.VideoFrame.from_ndarray(np.asarray(paper), format="rgb24")
-        # A time must come, and after the last: broken files lack or repeat some.
+        legend.draw(ImageDraw.Draw(page), self._frame_height + self._gap, self._per_line)
+        encoded = self._av.VideoFrame.from_ndarray(np.asarray(page), format="rgb24")
+        # Times must increase, but damaged files lack or repeat some.
         if frame.pts is not None and (self._last is None or frame.pts > self._last):
-            made.pts, made.time_base = frame.pts, frame.time_base
+            encoded.pts, encoded.time_base = frame.pts, frame.time_base
             self._last = frame.pts
         elif self._last is not None:
             return
-        self._container.mux(self._stream.encode(made))
+        self._container.mux(self._stream.encode(encoded))
 
-    def end(self):
+    def finish(self) -> None:
+        """Encodes the frames still buffered."""
         self._container.mux(self._stream.encode(None))

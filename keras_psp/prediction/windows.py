@@ -1,4 +1,4 @@
-"""Where the windows of a sliding evaluation lie, as in semseg/tool/test.py."""
+"""Positions of sliding windows and bilinear resizing, as in semseg/tool/test.py."""
 
 import math
 from dataclasses import dataclass
@@ -7,10 +7,10 @@ import numpy as np
 
 
 def scaled_size(height: int, width: int, scale: float, base_size: int | None) -> tuple[int, int]:
-    """Size of an image at a scale, its proportions kept to the nearest pixel.
+    """Returns the size of an image at a scale, with its proportions kept to the nearest pixel.
 
     Args:
-        height, width: of the image.
+        height, width: size of the image.
         scale: factor.
         base_size: length of the longer side at scale 1; None for the image's own.
     """
@@ -26,12 +26,12 @@ class Axis:
 
     Args:
         length: pixels of the scaled image.
-        crop: pixels of a window; a shorter image is padded to it on both sides.
+        crop: pixels of a window; a shorter image is padded to this length on both sides.
         overlap: share of a window that the next one covers again.
 
     Attributes:
         before: pixels of padding before the image.
-        padded: length with the padding.
+        padded: length including the padding.
         starts: first pixel of each window in the padded image.
     """
 
@@ -49,21 +49,21 @@ class Axis:
         self.starts = [min(i * stride, self.padded - self.crop) for i in range(count)]
 
     def shares(self) -> np.ndarray:
-        """(padded,) float64: one over the number of windows that see a pixel."""
+        """Returns (padded,) float64: one over the number of windows that contain each pixel."""
         counts = np.zeros(self.padded)
         for start in self.starts:
             counts[start : start + self.crop] += 1
         return 1 / counts
 
     def windows_of(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Where pixels of the scaled image are seen.
+        """Finds the windows that contain pixels of the scaled image.
 
         Args:
             positions: (n,) pixels of the scaled image.
 
         Returns:
-            (k, n) window, (k, n) pixel in the window and (k, n) share; share 0 where a
-            pixel is seen by fewer than k windows.
+            (k, n) window, (k, n) pixel in the window and (k, n) share; the share is 0 where
+            fewer than k windows contain a pixel.
         """
         position = np.asarray(positions) + self.before
         starts = np.asarray(self.starts)[:, None]
@@ -76,11 +76,11 @@ class Axis:
 
 
 def resize_taps(size: int, target: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Bilinear resizing of a length as OpenCV's INTER_LINEAR: centres of pixels, no antialiasing.
+    """Bilinear resizing along one axis as OpenCV's INTER_LINEAR (pixel centers, no antialiasing).
 
     Returns:
-        (target,) indices of the two pixels between which a target pixel lies, and the share of
-        the second.
+        (target,) indices of the two pixels next to each target pixel, and the share of the
+        second one.
     """
     position = (np.arange(target) + 0.5) * size / target - 0.5
     position = np.clip(position, 0, size - 1)
@@ -89,7 +89,7 @@ def resize_taps(size: int, target: int) -> tuple[np.ndarray, np.ndarray, np.ndar
 
 
 def resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """An image (height, width, channels) float32 resized as by `resize_taps`."""
+    """Resizes an image, (height, width, channels) float32, as `resize_taps` describes."""
     for axis in (0, 1):
         if image.shape[axis] != size[axis]:
             first, second, share = resize_taps(image.shape[axis], size[axis])

@@ -6,7 +6,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from keras_psp.palette import VOID_COLOR
-from keras_psp.visual.picture import PAPER, Legend, legend_entries, overlay, save_picture
+from keras_psp.visual.legend import BACKGROUND, Legend, legend_entries
+from keras_psp.visual.overlays import overlay, save_image
 
 _SIDE, _GAP, _FONT_SIZE = 280, 8, 16  # pixels of a sample's longer side, between two, of text
 
@@ -56,7 +57,7 @@ def augmented_samples(
     names, palette, void = source.class_names, source.palette, source.ignore_class
     picture = _grid(cells, columns, legend_entries(occurring, names, palette, void))
     if path is not None:
-        save_picture(picture, path)
+        save_image(picture, path)
     return picture
 
 
@@ -87,7 +88,7 @@ def _grid(cells, columns, entries):
     per_line = legend.per_line(width)
     lines = -(-len(entries) // per_line)
     top = _GAP + -(-len(cells) // columns) * (high + _GAP)
-    picture = Image.new("RGB", (width, top + lines * legend.line + _GAP), PAPER)
+    picture = Image.new("RGB", (width, top + lines * legend.line + _GAP), BACKGROUND)
     for index, cell in enumerate(cells):
         row, column = divmod(index, columns)
         picture.paste(cell, (_GAP + column * (wide + _GAP), _GAP + row * (high + _GAP)))

@@ -1,7 +1,7 @@
-"""Pictures of masks: class colours, overlays, comparisons and what training sees."""
+"""Images of masks: class colors, overlays and comparisons."""
 
 from keras_psp.palette import default_palette
-from keras_psp.visual.picture import colorize, comparison, overlay, overlay_with_legend
+from keras_psp.visual.overlays import colorize, comparison, overlay, overlay_with_legend
 
 __all__ = [
     "colorize",

@@ -1,18 +1,21 @@
-"""The curves of a training as a picture."""
+"""The curves of a training run as an image."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from keras_psp.files import written_aside
 
 
-def training_curve(steps, epochs, *, path: str | Path) -> None:
-    """Loss and mean IoU by step, of training and validation, and the learning rate.
+def training_curve(steps: Any, epochs: Any, *, path: str | Path) -> None:
+    """Plots loss and mean IoU of training and validation, and the learning rate, by step.
 
     Args:
-        steps: a table of rows a step, with `column(name)` for step, loss, learning_rate.
-        epochs: one of rows an epoch, for step, mean_iou, val_loss, val_mean_iou.
-        path: of the picture, replaced in one go.
+        steps: a table with one row per step; its method `column(name)` returns the columns
+            step, loss and learning_rate.
+        epochs: a table with one row per epoch: step, mean_iou, val_loss, val_mean_iou.
+        path: of the image. An existing file is replaced atomically.
     """
     from matplotlib.figure import Figure
 
@@ -24,7 +27,7 @@ def training_curve(steps, epochs, *, path: str | Path) -> None:
     loss.plot(x, smoothed(values), color="tab:blue", label="training, smoothed")
     _points(loss, epochs, "val_loss", "tab:orange", "validation")
     finite = sorted(value for value in values if math.isfinite(value))
-    if finite:  # a first loss many times the rest would flatten the curve
+    if finite:  # a first loss much larger than the others would flatten the curve
         loss.set_ylim(0, max(1.1 * finite[int(0.995 * (len(finite) - 1))], 1e-6))
     loss.set_ylabel("loss")
     loss.legend()
@@ -49,8 +52,8 @@ def _points(axes, table, name, color, label):
         axes.plot(*zip(*pairs, strict=True), color=color, marker=".", label=label)
 
 
-def smoothed(values):
-    """Exponential mean over about a fiftieth of the curve."""
+def smoothed(values: Sequence[float]) -> list[float]:
+    """Returns the exponential moving average over about a fiftieth of the curve."""
     keep = 1 - 1 / max(1.0, len(values) / 50)
     smooth, mean = [], math.nan
     for value in values:

@@ -12,7 +12,7 @@ from keras_psp.prediction import Segmenter
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """The folder of a training, with photographs."""
+    """The folder of a training run, with images."""
     folder = tmp_path_factory.mktemp("run")
     keras.utils.set_random_seed(1)
     backbone = keras_psp.DilatedResNet(18, stem_filters=(8,))
@@ -32,7 +32,7 @@ def command(run, output, *more):
     return ["predict", str(run / "photos"), "--model", str(run), "--output", str(output), *more]
 
 
-def test_predict_and_again_and_one_that_is_broken(run, tmp_path, capsys):
+def test_predict_resumes_and_reports_damaged_images(run, tmp_path, capsys):
     assert main(command(run, tmp_path / "out")) == 0
     out, err = capsys.readouterr()
     assert out == f"2 done: {tmp_path / 'out' / 'predictions.csv'}\n"
@@ -50,7 +50,7 @@ def test_predict_and_again_and_one_that_is_broken(run, tmp_path, capsys):
     assert main(command(run, tmp_path / "out", "--quiet", "--flip", "--force")) == 0
 
 
-def test_videos_and_photographs_that_are_not_there_are_named(run, tmp_path, capsys):
+def test_missing_videos_and_images_are_reported(run, tmp_path, capsys):
     pytest.importorskip("av", reason="PyAV is not installed")
     more = command(run, tmp_path / "out", "--quiet")
     more[2:2] = [str(tmp_path / "no.mp4"), str(tmp_path / "no.jpg")]
@@ -61,27 +61,27 @@ def test_videos_and_photographs_that_are_not_there_are_named(run, tmp_path, caps
         assert f"keras-psp: {tmp_path / name}: there is no such file" in err
 
 
-def test_the_protocol(run, tmp_path, capsys):
+def test_protocol_options_give_the_segmenters_classes(run, tmp_path, capsys):
     windows = ("--crop", "17", "--overlap", "0.5", "--quiet")
     assert main(command(run, tmp_path / "six", "--multi-scale", *windows)) == 0
     settings = json.loads((tmp_path / "six" / "predictions.json").read_text())
     assert (settings["scales"], settings["flip"]) == ([0.5, 0.75, 1, 1.25, 1.5, 1.75], True)
     assert (settings["crop"], settings["overlap"]) == (17, 0.5)
-    # The same by hand, pixel by pixel.
-    with Image.open(tmp_path / "six" / "0_classes.png") as picture:
-        found = np.asarray(picture)
+    # The same with the Segmenter, pixel by pixel.
+    with Image.open(tmp_path / "six" / "0_classes.png") as image:
+        found = np.asarray(image)
     model = keras.saving.load_model(run / "best.keras")
     scales = (0.5, 0.75, 1, 1.25, 1.5, 1.75)
     segmenter = Segmenter(model, scales=scales, flip=True, crop=17, overlap=0.5)
-    with Image.open(run / "photos" / "0.png") as picture:
-        (expected,) = segmenter.classes([np.asarray(picture)])
+    with Image.open(run / "photos" / "0.png") as image:
+        (expected,) = segmenter.classes([np.asarray(image)])
     np.testing.assert_array_equal(found, expected)
     assert main(command(run, tmp_path / "no", "--multi-scale", "--scales", "1", "2")) == 1
     assert "--multi-scale sets the six scales and flip; leave" in capsys.readouterr().err
     assert not (tmp_path / "no").exists()
 
 
-def test_options(run, tmp_path, capsys):
+def test_other_options(run, tmp_path, capsys):
     more = ("--probabilities", "--format", "jpg", "--alpha", "0.3", "--quiet")
     assert main(command(run, tmp_path, *more)) == 0
     assert {"0_overlay.jpg", "1_probabilities.npz"} < {path.name for path in tmp_path.iterdir()}
@@ -92,7 +92,7 @@ def test_options(run, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["none/*.jpg", "--output", "out"], "none/*.jpg: no file's name is like this"),
+        (["none/*.jpg", "--output", "out"], "none/*.jpg: no file matches this pattern"),
         (["a.jpg", "--output", "out", "--model", "pspnet"], "there is no preset 'pspnet'"),
         (["a.jpg", "--output", "out", "--alpha", "7"], "alpha is 7.0; it must be from 0 to 1"),
     ],
@@ -105,7 +105,7 @@ def test_errors_are_one_line(arguments, message, tmp_path, monkeypatch, capsys):
     assert not (tmp_path / "out").exists()
 
 
-def test_without_a_model_it_is_the_one_in_the_package(run, tmp_path, capsys):
+def test_the_default_model_is_the_bundled_one(run, tmp_path, capsys):
     photo, output = tmp_path / "photo.png", tmp_path / "out"
     picture = np.random.default_rng(3).integers(0, 256, (90, 120, 3), np.uint8)
     Image.fromarray(picture).resize((480, 360)).save(photo)
@@ -119,11 +119,11 @@ def test_without_a_model_it_is_the_one_in_the_package(run, tmp_path, capsys):
     np.testing.assert_array_equal(np.asarray(Image.open(output / "photo_classes.png")), expected)
     assert main([*common, "--model", name]) == 0
     assert "1 done before" in capsys.readouterr().out
-    # Another network is told by its name, not by a digest of its weights.
+    # The message about another network has its name, not the digest of its weights.
     assert main([*common, "--model", str(run), "--base-size", "192"]) == 1
     err = capsys.readouterr().err
     assert f"with model='{name}', not '{run}'" in err
-    # At its own size, and too flat for the usual one.
+    # At the image's own size; another image is too flat for the model's size.
     assert main([*common, "--base-size", "0", "--force"]) == 0
     settings = json.loads((output / "predictions.json").read_text())
     assert settings["base_size"] is None

@@ -13,7 +13,8 @@ import keras_psp
 from keras_psp import PSPNet, data
 from keras_psp.cli import main
 from keras_psp.data.sets.cityscapes_labels import label_ids
-from keras_psp.evaluation import CityscapesMeasures, run, tally
+from keras_psp.evaluation import CityscapesMeasures, tally
+from keras_psp.metrics.confusion import confusion_matrix
 from keras_psp.prediction import Segmenter, submit
 from keras_psp.prediction.examples import _names
 
@@ -67,7 +68,7 @@ PROTOCOL = {"crop": 33, "flip": True, "scales": (0.75, 1.0), "base_size": 60}
 def test_figures_are_those_of_a_plain_loop(model, camvid, tmp_path, capsys):
     output = tmp_path / "found"
     found = keras_psp.evaluate(
-        model, camvid, split="test", output=output, save_predictions=True, boundary=True, **PROTOCOL
+        camvid, model, split="test", output=output, save_predictions=True, boundary=True, **PROTOCOL
     )
     expected = counted(model, camvid, "test", **PROTOCOL)
     np.testing.assert_array_equal(found.measures.confusion[:, :-1], expected)
@@ -106,9 +107,9 @@ def test_kinds_of_data(camvid, kind):
         judge, pairs = network(11), [camvid.example("val", index) for index in range(2)]
         whole = data.load("camvid", "val", root=camvid.root, complete=False)
         given = {"split": whole, "pairs": iter(pairs), "tf.data": camvid.examples("val")}[kind]
-    found = keras_psp.evaluate(judge, given, progress=False)
+    found = keras_psp.evaluate(given, judge, progress=False)
     counts = sum(
-        run.confusion_matrix(mask, classes, judge.num_classes, ignore_class=255)
+        confusion_matrix(mask, classes, judge.num_classes, ignore_class=255)
         for (_, mask), classes in zip(
             pairs, Segmenter(judge).classes([image for image, _ in pairs]), strict=True
         )
@@ -121,38 +122,38 @@ def test_a_stopped_evaluation_goes_on_and_counts_nothing_twice(model, tmp_path, 
     judge = network(source.num_classes)
     output = tmp_path / "found"
     options = {"output": output, "progress": False, "batch_size": 1, "boundary": True}
-    whole = keras_psp.evaluate(judge, source, **{**options, "output": tmp_path / "whole"})
-    add = run._Tally.add
+    whole = keras_psp.evaluate(source, judge, **{**options, "output": tmp_path / "whole"})
+    add = tally.Tally.add
     seen = []
 
-    def stopping(tally, name, *arguments):
+    def stopping(self, name, *arguments):
         seen.append(name)
         if len(seen) == 4:
             raise KeyboardInterrupt
-        add(tally, name, *arguments)
+        add(self, name, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(run._Tally, "add", stopping)
+        patch.setattr(tally.Tally, "add", stopping)
         with pytest.raises(KeyboardInterrupt):
-            keras_psp.evaluate(judge, source, **options)
+            keras_psp.evaluate(source, judge, **options)
     with monkeypatch.context() as patch:
-        patch.setattr(run._Tally, "add", lambda *given: seen.append(given[1]) or add(*given))
-        again = keras_psp.evaluate(judge, source, **options)
+        patch.setattr(tally.Tally, "add", lambda *given: seen.append(given[1]) or add(*given))
+        again = keras_psp.evaluate(source, judge, **options)
     assert seen == ["000000", "000001", "000002", "000003", "000003", "000004"]
     np.testing.assert_array_equal(again.measures.confusion, whole.measures.confusion)
     np.testing.assert_array_equal(again.mean_ious, whole.mean_ious)
-    assert again.errors.result().pixels == whole.errors.result().pixels
+    assert again.error_groups.result().pixels == whole.error_groups.result().pixels
     np.testing.assert_array_equal(again.boundary.unions, whole.boundary.unions)
     with pytest.raises(ValueError, match="holds an evaluation with flip=False, not True; choose"):
-        keras_psp.evaluate(judge, source, **options, flip=True)
+        keras_psp.evaluate(source, judge, **options, flip=True)
 
 
 def test_an_image_cut_short_is_counted_once(tmp_path, monkeypatch):
     source = data.GeneratedScenes(image_size=(48, 64), counts={"train": 1, "val": 3})
     judge = network(source.num_classes)
     options = {"output": tmp_path / "found", "progress": False, "batch_size": 1, "report": False}
-    monkeypatch.setattr(tally, "_SAVE_EVERY", 0.0)
-    update, updated = run.ErrorGroups.update, []
+    monkeypatch.setattr(tally, "SECONDS_BETWEEN_SAVES", 0.0)
+    update, updated = tally.ErrorGroups.update, []
 
     def interrupted(groups, *arguments):
         update(groups, *arguments)
@@ -161,26 +162,26 @@ def test_an_image_cut_short_is_counted_once(tmp_path, monkeypatch):
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(run.ErrorGroups, "update", interrupted)
+        patch.setattr(tally.ErrorGroups, "update", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            keras_psp.evaluate(judge, source, **options)
-    found = keras_psp.evaluate(judge, source, **options)
-    assert found.errors.result().images == 3
-    assert found.errors.result().labeled == found.measures.confusion.sum()
+            keras_psp.evaluate(source, judge, **options)
+    found = keras_psp.evaluate(source, judge, **options)
+    assert found.error_groups.result().images == 3
+    assert found.error_groups.result().labeled == found.measures.confusion.sum()
 
 
 def test_other_data_of_the_same_size_is_refused(model, tmp_path):
     output = tmp_path / "found"
     first, second = ([pair(label=label)] * 2 for label in (0, 1))
-    keras_psp.evaluate(model, first, output=output, progress=False)
+    keras_psp.evaluate(first, model, output=output, progress=False)
     page = (output / "report.html").read_text("utf-8")
-    again = keras_psp.evaluate(model, first, output=output, progress=False)
+    again = keras_psp.evaluate(first, model, output=output, progress=False)
     assert again.names == ["000000", "000001"]
     assert (output / "report.html").read_text("utf-8").count("data:image") == page.count(
         "data:image"
     )
     with pytest.raises(ValueError, match="holds an evaluation with data="):
-        keras_psp.evaluate(model, second, output=output, progress=False)
+        keras_psp.evaluate(second, model, output=output, progress=False)
 
 
 def test_cityscapes_has_its_own_measures(tmp_path):
@@ -188,7 +189,7 @@ def test_cityscapes_has_its_own_measures(tmp_path):
     source = data.load("cityscapes", root=tmp_path / "cityscapes", complete=False)
     judge = network(19)
     output = tmp_path / "found"
-    found = keras_psp.evaluate(judge, source, output=output, progress=False)
+    found = keras_psp.evaluate(source, judge, output=output, progress=False)
     expected = CityscapesMeasures()
     for index in range(2):
         image, mask = source.example("val", index)
@@ -198,7 +199,7 @@ def test_cityscapes_has_its_own_measures(tmp_path):
     np.testing.assert_array_equal(found.cityscapes.confusion, expected.confusion)
     assert (output / "cityscapes.json").exists()
     assert "iIoU" in (output / "report.html").read_text("utf-8")
-    again = keras_psp.evaluate(judge, source, output=output, progress=False)  # from its state
+    again = keras_psp.evaluate(source, judge, output=output, progress=False)  # from its state
     np.testing.assert_equal(again.cityscapes.class_iiou, expected.class_iiou)
     assert again.cityscapes.images == 2
 
@@ -217,29 +218,31 @@ def pair(height=20, width=30, label=0, mask_height=20):
     [
         ([pair(mask_height=21)], {}, r"000000: the mask is \(21, 30\) but the image \(20, 30\)"),
         ([pair(), pair(label=11)], {}, "000001: the mask has the value 11, but there are 11"),
-        ([], {}, "the dataset is empty; there is nothing to judge"),
+        ([], {}, "the data set is empty; there is nothing to evaluate"),
         ([pair()], {"save_predictions": True}, "save_predictions=True needs an output folder"),
         ([pair()], {"limit": 0}, "limit is 0; it must be an integer >= 1"),
     ],
 )
 def test_wrong_data_and_arguments(model, dataset, arguments, message):
     with pytest.raises(ValueError, match=message):
-        keras_psp.evaluate(model, dataset, progress=False, **arguments)
+        keras_psp.evaluate(dataset, model, progress=False, **arguments)
 
 
 def test_data_of_other_classes_or_without_labels(model, tmp_path):
     source = data.GeneratedScenes(image_size=(48, 64), counts={"train": 1, "val": 1})
-    with pytest.raises(ValueError, match="the network has 11 classes but the data has 14; evaluate it"):
-        keras_psp.evaluate(model, source)
+    with pytest.raises(
+        ValueError, match="the network has 11 classes but the data has 14; evaluate it"
+    ):
+        keras_psp.evaluate(source, model)
     datasets.voc2012(tmp_path)
     voc = data.load("voc2012", root=tmp_path, complete=False)
     with pytest.raises(ValueError, match="split 'test' has no labels; choose another split"):
-        keras_psp.evaluate(network(21), voc, split="test")
+        keras_psp.evaluate(voc, network(21), split="test")
 
 
 def test_without_a_model_it_is_the_one_in_the_package_at_its_size():
     source = data.GeneratedScenes(counts={"test": 1})
-    found = keras_psp.evaluate(None, source, split="test", progress=False)
+    found = keras_psp.evaluate(source, split="test", progress=False)
     assert found.settings["base_size"] == 192
 
 
@@ -252,7 +255,7 @@ def test_a_submission_for_a_server(tmp_path, capsys):
     arguments += ["--model", str(tmp_path / "judge.keras"), "--output", str(output)]
     arguments += ["--archive", str(tmp_path / "results.tgz"), "--competition", "comp5"]
     assert main(arguments) == 0
-    assert "2 files, read back" in capsys.readouterr().out
+    assert "2 files written and checked" in capsys.readouterr().out
     files = sorted((output / "results/VOC2012/Segmentation/comp5_test_cls").iterdir())
     source = data.load("voc2012", root=tmp_path / "voc", complete=False)
     for index, file in enumerate(files):
@@ -265,13 +268,15 @@ def test_a_submission_for_a_server(tmp_path, capsys):
     assert main([*arguments, "--quiet"]) == 0  # goes on: only what is missing
     assert files[0].exists() and files[1].stat().st_mtime_ns == before
     with pytest.raises(ValueError, match="holds files with flip=False, not True; choose another"):
-        submit(judge, source, "voc2012", output, flip=True, competition="comp5")
+        submit(source, judge, "voc2012", output, flip=True, competition="comp5")
     with pytest.raises(ValueError, match=r"results.rar: the archive must end in"):
-        submit(judge, source, "voc2012", output, archive="results.rar")
+        submit(source, judge, "voc2012", output, archive="results.rar")
     with pytest.raises(ValueError, match="server='camvid' is unknown; choose ade20k, cityscapes"):
-        submit(judge, source, "camvid", output)
-    with pytest.raises(ValueError, match="the network has 21 classes but Cityscapes 19; take one"):
-        submit(judge, source, "cityscapes", output)
+        submit(source, judge, "camvid", output)
+    with pytest.raises(
+        ValueError, match="the network has 21 classes but Cityscapes has 19; choose"
+    ):
+        submit(source, judge, "cityscapes", output)
 
 
 def test_the_command_line(model, camvid, tmp_path, capsys):
@@ -292,4 +297,4 @@ def test_the_command_line(model, camvid, tmp_path, capsys):
     assert "leave out --scales" in capsys.readouterr().err
     arguments = ["submit", "cityscapes", "--data", ".", "--model", "m", "--output", "o"]
     assert main([*arguments, "--competition", "comp5"]) == 1
-    assert "--competition is for voc2012; cityscapes has none" in capsys.readouterr().err
+    assert "--competition is only for voc2012, not cityscapes" in capsys.readouterr().err

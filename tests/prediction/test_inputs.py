@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_psp.prediction.inputs import find_inputs, is_one, safe_stem
+from keras_psp.prediction.inputs import find_inputs, is_single, safe_stem
 
 
 @pytest.fixture
@@ -18,83 +18,85 @@ def folder(tmp_path, monkeypatch):
     return Path("photos")
 
 
-def names(photos, **options):
-    return [item.path.name for item in find_inputs(photos, **options)]
+def names(images, **options):
+    return [item.path.name for item in find_inputs(images, **options)]
 
 
-def test_folders_are_read_to_their_depth_without_hidden_and_other_files(folder):
-    found = list(find_inputs(folder))
-    assert [item.path.name for item in found] == [
+def test_folders_are_searched_with_subfolders_for_visible_images_and_videos(folder):
+    inputs = list(find_inputs(folder))
+    assert [item.path.name for item in inputs] == [
         "a.png",
         "b.JPG",
         "c.tiff",
         "film.MP4",
         "odd[1].png",
     ]
-    assert [item.is_video for item in found] == [False, False, False, True, False]
-    assert [item.stem for item in found] == ["a", "b", "c", "film", "odd_1_"]
+    assert [item.is_video for item in inputs] == [False, False, False, True, False]
+    assert [item.stem for item in inputs] == ["a", "b", "c", "film", "odd_1_"]
 
 
-def test_patterns(folder, monkeypatch):
+def test_patterns_match_files_unless_a_file_has_that_name(folder, monkeypatch):
     assert names("photos/*.png") == ["a.png", "odd[1].png"]
     assert names("photos/**/*.tif*") == ["c.tiff"]
-    # A file of that very name is no pattern.
+    # The name of a file is not a pattern.
     assert names("photos/odd[1].png") == ["odd[1].png"]
     monkeypatch.setenv("HOME", str(folder.absolute().parent))
-    assert not is_one("~/photos") and names("~/photos/a*") == ["a.png"]
-    assert is_one("photos/odd[1].png") and not is_one("photos/*.png") and not is_one(folder)
+    assert not is_single("~/photos") and names("~/photos/a*") == ["a.png"]
+    assert (
+        is_single("photos/odd[1].png") and not is_single("photos/*.png") and not is_single(folder)
+    )
 
 
-def test_lists_of_everything_in_their_order(folder):
+def test_lists_of_all_kinds_keep_their_order(folder):
     array = np.zeros((4, 5, 3), np.uint8)
     image = Image.new("RGB", (3, 3))
     url = "https://example.org/some%20thing.jpg?x=1"
-    found = list(find_inputs(["photos/a.png", [array, image], url, b"data", "absent.jpg"]))
-    assert [item.origin for item in found] == [
+    inputs = list(find_inputs(["photos/a.png", [array, image], url, b"data", "absent.jpg"]))
+    assert [item.origin for item in inputs] == [
         "photos/a.png",
-        "photo 2",
-        "photo 3",
+        "image 2",
+        "image 3",
         url,
-        "photo 5",
+        "image 5",
         "absent.jpg",
     ]
-    assert found[3].stem == "some thing" and found[3].path is None
-    assert found[1].stem == "photo_0002"
-    assert [item.origin for item in find_inputs(np.zeros((2, 4, 5, 3)))] == ["photo 1", "photo 2"]
+    assert inputs[3].stem == "some thing" and inputs[3].path is None
+    assert inputs[1].stem == "photo_0002"
+    assert [item.origin for item in find_inputs(np.zeros((2, 4, 5, 3)))] == ["image 1", "image 2"]
 
 
-def test_the_output_is_left_out_of_a_folder(folder):
+def test_the_output_is_not_searched(folder):
     assert names(folder, without=folder / "deep") == ["a.png", "b.JPG", "odd[1].png"]
     assert names("photos/**", without=folder / "deep")[-1] == "odd[1].png"
 
 
-def test_generators_are_taken_one_by_one():
+def test_generators_are_consumed_one_by_one():
     taken = []
 
-    def photos():
+    def images():
         for number in range(9):
             taken.append(number)
             yield np.zeros((4, 5, 3))
 
-    found = find_inputs(photos())
-    next(found), next(found)
+    inputs = find_inputs(images())
+    next(inputs), next(inputs)
     assert taken == [0, 1]
 
 
 @pytest.mark.parametrize(
-    ("photos", "message"),
+    ("images", "message"),
     [
-        ("photos/*.gif", r"photos/\*.gif: no file's name is like this; correct the pattern"),
-        ("empty", r"empty: no photographs are in this folder or below it; .*\.jpg"),
+        ("photos/*.gif", r"photos/\*.gif: no file matches this pattern; correct it"),
+        ("empty", r"empty: there are no images in this folder or its subfolders; .*\.jpg"),
     ],
 )
-def test_what_holds_nothing_is_named(folder, photos, message):
+def test_a_folder_or_pattern_without_images_is_reported(folder, images, message):
     Path("empty").mkdir()
     with pytest.raises(ValueError, match=message):
-        list(find_inputs(photos))
+        list(find_inputs(images))
 
 
-def test_stems_are_names_on_every_system():
+def test_stems_are_valid_on_every_system():
     assert safe_stem("a/b:c*?") == "a_b_c__"
     assert safe_stem("...") == "photo"
     assert len(safe_stem("x" * 400)) == 100

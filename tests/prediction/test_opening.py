@@ -5,7 +5,7 @@ import pytest
 from keras_psp.prediction.opening import choose_base_size, run_folder
 
 
-def test_a_training_says_its_size_by_any_name_of_its_folder(tmp_path, monkeypatch):
+def test_the_base_size_of_a_run_is_found_by_any_name_of_its_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
     run = tmp_path / "run"
@@ -18,10 +18,10 @@ def test_a_training_says_its_size_by_any_name_of_its_folder(tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize("name", ["~/nothing", "pspnet_r50-d8_512x512_160k_ade20k", None, object()])
-def test_nothing_else_has_one(name):
+def test_other_models_have_no_base_size(name):
     assert run_folder(name) is None
     assert choose_base_size(name, "auto") is None
 
 
-def test_a_preset_says_its_own():
+def test_a_preset_has_its_own_base_size():
     assert choose_base_size("pspnet_r18-d8_128x128_scenes", "auto") == 192

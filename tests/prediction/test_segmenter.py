@@ -1,4 +1,4 @@
-"""The protocol written out in numpy, one pixel's window after the other, is what comes out."""
+"""`Segmenter` equals the authors' protocol written in NumPy at full size."""
 
 import importlib.util
 import os
@@ -27,7 +27,7 @@ def model():
     return network
 
 
-def picture(height, width, seed=0):
+def random_image(height, width, seed=0):
     coarse = np.random.default_rng(seed).integers(0, 256, (5, 7, 3)).astype("float32")
     return np.rint(resized(coarse, (height, width))).astype("uint8")
 
@@ -38,7 +38,7 @@ def softmax(logits):
 
 
 def matrix(size, target):
-    """Bilinear interpolation between centres of pixels, as OpenCV's INTER_LINEAR."""
+    """Bilinear interpolation between pixel centers, as OpenCV's INTER_LINEAR."""
     position = np.clip((np.arange(target) + 0.5) * size / target - 0.5, 0, size - 1)
     return np.stack([np.interp(position, np.arange(size), row) for row in np.eye(size)], 1)
 
@@ -49,7 +49,7 @@ def resize(image, size):
 
 
 def plain(model, image, scales, flip, crop, base_size=None, stride=None):
-    """The whole protocol with everything at full size."""
+    """The complete protocol, with everything at full size."""
     height, width = image.shape[:2]
     mean = np.array(model.get_layer("normalization").mean)
     total = 0
@@ -88,13 +88,15 @@ def plain(model, image, scales, flip, crop, base_size=None, stride=None):
         ((60, 81), (1.0,), True, 49, None, 33),  # windows that overlap in both directions
         ((60, 41), (1.0,), True, 49, None, 33),  # narrower than a window
         ((30, 41), (0.5, 1.0, 1.75), True, 49, 80, 33),
-        ((60, 81), (0.75, 1.5), False, None, None, None),  # whole pictures
+        ((60, 81), (0.75, 1.5), False, None, None, None),  # whole images
         ((81, 60), (1.0,), True, None, None, None),
         ((97, 50), (1.25,), False, 65, None, 44),
     ],
 )
-def test_probabilities_and_classes(model, size, scales, flip, crop, base_size, stride):
-    image = picture(*size)
+def test_probabilities_and_classes_equal_the_protocol_in_numpy(
+    model, size, scales, flip, crop, base_size, stride
+):
+    image = random_image(*size)
     expected = plain(model, image, scales, flip, crop, base_size, stride)
     segmenter = Segmenter(model, scales=scales, flip=flip, crop=crop, base_size=base_size)
     found = segmenter.probabilities(image)
@@ -106,17 +108,17 @@ def test_probabilities_and_classes(model, size, scales, flip, crop, base_size, s
     np.testing.assert_array_equal(classes[clear], expected.argmax(-1)[clear])
 
 
-def test_a_single_view_has_the_networks_own_classes(model):
-    image = picture(50, 70)
+def test_a_single_view_has_the_classes_of_the_network(model):
+    image = random_image(50, 70)
     (found,) = Segmenter(model).classes([image])
     np.testing.assert_array_equal(found, model.predict_classes(image[None], verbose=0)[0])
 
 
 @pytest.mark.parametrize("crop", [None, 49])
 @pytest.mark.parametrize("batch_size", [1, 3, 64])
-def test_batches_of_several_images_change_nothing(model, crop, batch_size):
+def test_batches_of_several_images_do_not_change_classes(model, crop, batch_size):
     images = [
-        picture(*size, seed) for seed, size in enumerate([(50, 70)] * 2 + [(60, 40), (30, 30)])
+        random_image(*size, seed) for seed, size in enumerate([(50, 70)] * 2 + [(60, 40), (30, 30)])
     ]
     options = {"scales": (1.0, 0.6), "flip": True, "crop": crop, "base_size": 70}
     alone = [Segmenter(model, **options).classes([image])[0] for image in images]
@@ -125,21 +127,21 @@ def test_batches_of_several_images_change_nothing(model, crop, batch_size):
         assert (one == other).mean() > 0.999
 
 
-def test_few_rows_at_a_time_change_nothing(model, monkeypatch):
-    image = picture(60, 81)
+def test_probabilities_do_not_depend_on_the_rows_per_block(model, monkeypatch):
+    image = random_image(60, 81)
     options = {"scales": (0.5, 1.5), "flip": True, "crop": 49}
     whole = Segmenter(model, **options).probabilities(image)
     monkeypatch.setattr("keras_psp.prediction.segmenter._BLOCK_ELEMENTS", 1)
     np.testing.assert_allclose(Segmenter(model, **options).probabilities(image), whole, atol=1e-6)
 
 
-def test_results_come_as_soon_as_they_can(model):
+def test_results_are_yielded_as_soon_as_possible(model):
     read = []
 
     def images():
         for index in range(9):
             read.append(index)
-            yield picture(50, 50)
+            yield random_image(50, 50)
 
     stream = Segmenter(model, crop=49, batch_size=4).stream(images())
     next(stream)
@@ -148,17 +150,17 @@ def test_results_come_as_soon_as_they_can(model):
 
 def test_a_softmax_network_and_bgr_weights(model):
     config = model.get_config()
-    twin = PSPNet.from_config({**config, "activation": "softmax"})
-    twin.set_weights(model.get_weights())
-    image = picture(40, 60)
+    softmax = PSPNet.from_config({**config, "activation": "softmax"})
+    softmax.set_weights(model.get_weights())
+    image = random_image(40, 60)
     options = {"crop": 65, "flip": True}
     np.testing.assert_allclose(
-        Segmenter(twin, **options).probabilities(image),
+        Segmenter(softmax, **options).probabilities(image),
         Segmenter(model, **options).probabilities(image),
         atol=1e-6,
     )
-    turned = PSPNet.from_config({**config, "mean": (1.0, 2.0, 3.0), "channel_order": "bgr"})
-    assert Segmenter(turned)._mean.tolist() == [3.0, 2.0, 1.0]
+    bgr = PSPNet.from_config({**config, "mean": (1.0, 2.0, 3.0), "channel_order": "bgr"})
+    assert Segmenter(bgr)._mean.tolist() == [3.0, 2.0, 1.0]
 
 
 SCRIPT = """
@@ -183,7 +185,7 @@ print(keras.backend.backend())
 def test_other_backends(model, tmp_path, backend):
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} isn't installed")
-    image = picture(60, 81)
+    image = random_image(60, 81)
     model.save(tmp_path / "model.keras")
     np.save(tmp_path / "image.npy", image)
     files = [str(tmp_path / name) for name in ("model.keras", "image.npy", "found.npy")]
@@ -210,19 +212,19 @@ def test_other_backends(model, tmp_path, backend):
         ({"batch_size": None}, "batch_size is None; it must be an integer >= 1"),
     ],
 )
-def test_wrong_arguments(model, arguments, message):
+def test_invalid_arguments_are_refused(model, arguments, message):
     with pytest.raises(ValueError, match=message):
         Segmenter(model, **arguments)
 
 
-def test_what_is_no_image(model):
+def test_an_invalid_image_is_refused(model):
     with pytest.raises(
         ValueError, match=r"image has shape \(5, 5\); it must be \(height, width, 3\)"
     ):
         Segmenter(model).classes([np.zeros((5, 5))])
 
 
-def test_scaled_size_rounds_as_the_authors():
+def test_scaled_size_rounds_like_the_authors_code():
     assert scaled_size(375, 500, 0.5, 512) == (192, 256)
     assert scaled_size(500, 375, 1.75, 512) == (896, 672)
     assert scaled_size(333, 333, 1.0, None) == (333, 333)

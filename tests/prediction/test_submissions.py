@@ -28,43 +28,43 @@ def city(folder):
 
 
 def fill(submission):
-    """Every class in turn, in every file."""
+    """Writes every class in turn into every file."""
     for name, size in submission.images.items():
         submission.write(name, np.resize(np.arange(submission.num_classes), size))
 
 
-def test_voc_files_are_palette_pngs_in_the_devkits_folders(tmp_path):
+def test_voc_files_are_palette_pngs_in_the_folders_of_the_devkit(tmp_path):
     submission = voc(tmp_path)
     classes = np.arange(12).reshape(3, 4)
     path = submission.write("2008_000001", classes)
     folder = tmp_path / "results" / "VOC2012" / "Segmentation" / "comp6_test_cls"
     assert path == folder / "2008_000001.png"
-    with Image.open(path) as picture:
-        assert picture.mode == "P" and picture.size == (4, 3)
-        np.testing.assert_array_equal(np.asarray(picture), classes)
-        colours = np.asarray(picture.convert("RGB"))
-    np.testing.assert_array_equal(colours, np.array(labels("voc2012").palette)[classes])
+    with Image.open(path) as image:
+        assert image.mode == "P" and image.size == (4, 3)
+        np.testing.assert_array_equal(np.asarray(image), classes)
+        colors = np.asarray(image.convert("RGB"))
+    np.testing.assert_array_equal(colors, np.array(labels("voc2012").palette)[classes])
     assert submission.palette()[255].tolist() == [224, 224, 192]  # void in the devkit
     path = voc(tmp_path, competition="comp5", image_set="val").path("2008_000001")
     assert path.parent == folder.with_name("comp5_val_cls")
 
 
-def test_cityscapes_files_hold_label_ids_under_the_images_name(tmp_path):
+def test_cityscapes_files_have_label_ids_and_the_name_of_the_image(tmp_path):
     submission = city(tmp_path)
     path = submission.write(f"{BERLIN}_leftImg8bit", np.resize([0, 13, 18], (4, 6)))
     assert path == tmp_path / f"{BERLIN}_pred_labelIds.png"
-    with Image.open(path) as picture:
-        assert picture.mode == "L"
-        np.testing.assert_array_equal(np.asarray(picture), np.resize([7, 26, 33], (4, 6)))
+    with Image.open(path) as image:
+        assert image.mode == "L"
+        np.testing.assert_array_equal(np.asarray(image), np.resize([7, 26, 33], (4, 6)))
 
 
 def test_ade20k_files_count_from_one(tmp_path):
     submission = ADE20KSubmission(tmp_path, {"ADE_test_00000001": (2, 2)})
     path = submission.write("ADE_test_00000001", np.array([[0, 149], [1, 2]], np.uint8))
     assert path == tmp_path / "ADE_test_00000001.png"
-    with Image.open(path) as picture:
-        assert picture.mode == "L"
-        assert np.asarray(picture).tolist() == [[1, 150], [2, 3]]
+    with Image.open(path) as image:
+        assert image.mode == "L"
+        assert np.asarray(image).tolist() == [[1, 150], [2, 3]]
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_ade20k_files_count_from_one(tmp_path):
         ("cityscapes", "test", CityscapesSubmission),
     ],
 )
-def test_a_source_has_the_names_and_sizes(tmp_path, name, split, kind):
+def test_image_sizes_come_from_a_source(tmp_path, name, split, kind):
     root = tmp_path / name
     root.mkdir()
     miniatures.MAKERS[name](root)
@@ -86,12 +86,12 @@ def test_a_source_has_the_names_and_sizes(tmp_path, name, split, kind):
     submission = kind(tmp_path / "out", sizes, **options)
     fill(submission)
     assert submission.check(progress=False) == source.count(split) == 2
-    # A source of the benchmark has the values that files must have.
-    found = submission.to_values(np.arange(source.num_classes))
-    assert tuple(found) == source.label_values
+    # The labels of the benchmark's source have the values that the files must have.
+    values = submission.to_values(np.arange(source.num_classes))
+    assert tuple(values) == source.label_values
 
 
-def test_archives(tmp_path):
+def test_archives_contain_the_files_of_the_submission(tmp_path):
     submission = voc(tmp_path / "out")
     fill(submission)
     inside = [f"results/VOC2012/Segmentation/comp6_test_cls/{name}.png" for name in SIZES]
@@ -103,67 +103,75 @@ def test_archives(tmp_path):
     path = submission.pack(tmp_path / "city" / "city.zip", progress=False)
     with zipfile.ZipFile(path) as archive:
         assert archive.namelist() == [f"{BERLIN}_pred_labelIds.png"]
-    assert submission.check(progress=False) == 1  # the archive doesn't disturb
+    assert submission.check(progress=False) == 1  # the archive is not a fault
     with pytest.raises(ValueError, match=r"a.rar: the archive must end in .zip, .tgz or"):
         submission.pack(tmp_path / "a.rar")
     submission.path(BERLIN).unlink()
-    with pytest.raises(ValueError, match="no such file; write the prediction"):
+    with pytest.raises(ValueError, match="there is no such file; write the prediction"):
         submission.pack(path, progress=False)
 
 
 @pytest.mark.parametrize(
     ("name", "classes", "message"),
     [
-        ("2008_9", np.zeros((3, 4), int), "'2008_9' is none of the 2 images .* '2008_000001'"),
+        ("2008_9", np.zeros((3, 4), int), "'2008_9' is not one of the 2 images .* '2008_000001'"),
         (
             "2008_000002",
             np.zeros((2, 5), int),
             r"shape \(2, 5\) but the image is 2x5; they must have shape \(5, 2\)",
         ),
-        ("2008_000001", np.zeros((3, 4)), "dtype float64; give class indices, integers"),
-        ("2008_000001", np.full((3, 4), 21), r"value 21 is no class of PASCAL VOC 2012 \(0 to 20"),
-        ("2008_000001", np.full((3, 4), -1), "value -1 is no class"),
+        ("2008_000001", np.zeros((3, 4)), "dtype float64; they must be integers, class indices"),
+        (
+            "2008_000001",
+            np.full((3, 4), 21),
+            r"value 21 is not a class of PASCAL VOC 2012 \(0",
+        ),
+        ("2008_000001", np.full((3, 4), -1), "value -1 is not a class"),
     ],
 )
-def test_a_wrong_prediction_is_not_written(tmp_path, name, classes, message):
+def test_an_invalid_prediction_is_not_written(tmp_path, name, classes, message):
     with pytest.raises(ValueError, match=message):
         voc(tmp_path).write(name, classes)
     assert not any(tmp_path.iterdir())
 
 
-def grey(size, value=7):
+def gray(size, value=7):
     return Image.fromarray(np.full(size, value, np.uint8))
 
 
 @pytest.mark.parametrize(
     ("make", "spoil", "message"),
     [
-        (voc, lambda path: path.unlink(), "2.png: no such file; write the prediction of 2008"),
+        (
+            voc,
+            lambda path: path.unlink(),
+            "2.png: there is no such file; write the prediction of",
+        ),
         (voc, lambda path: path.write_bytes(b"PNG?"), r"2.png: can't be read \(.*; write it again"),
         (
             voc,
-            lambda path: grey((5, 2)).save(path),
+            lambda path: gray((5, 2)).save(path),
             "2.png: has pixels of mode L instead of P, a palette whose indices are labels",
         ),
         (
             city,
-            lambda path: grey((4, 6)).convert("RGB").save(path),
-            "mode RGB instead of L, grey values that are labels; write it with CityscapesSub",
+            lambda path: gray((4, 6)).convert("RGB").save(path),
+            "mode RGB instead of L, gray values that are labels; write it with CityscapesSub",
         ),
-        (city, lambda path: grey((6, 4)).save(path), "is 4x6 but its image is 6x4"),
+        (city, lambda path: gray((6, 4)).save(path), "is 4x6 but its image is 6x4"),
         (
             city,
-            lambda path: grey((4, 6), 18).save(path),
-            r"has the value 18, which Cityscapes knows no class by \(it knows 7 to 8, 11 to 13,",
+            lambda path: gray((4, 6), 18).save(path),
+            r"has the value 18, which is not a label of Cityscapes \(these are 7 to 8, 11 to 13,",
         ),
         (
             city,
             lambda path: path.with_name(f"{BERLIN}_x.png").write_bytes(b""),
-            f"{BERLIN}_x.png: belongs to no image of the submission; remove it",
+            f"{BERLIN}_x.png: doesn't belong to any image of the submission; remove it",
         ),
     ],
 )
-def test_check_names_the_file_and_its_fault(tmp_path, make, spoil, message):
+def test_check_reports_the_file_and_its_fault(tmp_path, make, spoil, message):
     submission = make(tmp_path)
     fill(submission)
     assert submission.check(progress=False) == len(submission.images)
@@ -172,8 +180,8 @@ def test_check_names_the_file_and_its_fault(tmp_path, make, spoil, message):
         submission.check(progress=False)
 
 
-def test_further_faults_are_counted(tmp_path):
-    with pytest.raises(ValueError, match=r"1.png: no such file; .* \(1 more like it.\)"):
+def test_other_faults_are_counted(tmp_path):
+    with pytest.raises(ValueError, match=r"1.png: there is no such file; .* \(1 more like it.\)"):
         voc(tmp_path).check(progress=False)
 
 
@@ -191,10 +199,10 @@ def test_further_faults_are_counted(tmp_path):
         ),
         (
             lambda: CityscapesSubmission("out", {"berlin_19": (1024, 2048)}),
-            "'berlin_19' is no name of an image of Cityscapes, such as",
+            "'berlin_19' is not the name of a Cityscapes image, e.g.",
         ),
     ],
 )
-def test_wrong_arguments(make, message):
+def test_invalid_arguments_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()

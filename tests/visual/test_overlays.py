@@ -36,7 +36,7 @@ def comparison_of(count=1, *, height=30, width=40, **arguments):
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """The boxes of the texts that were drawn, by text."""
+    """The bounding boxes of the drawn texts, by text."""
     boxes = {}
     original = ImageDraw.ImageDraw.text
 
@@ -64,7 +64,7 @@ def test_ignore_class_may_be_one_of_the_classes():
 def test_overlay_by_hand():
     image = np.full((1, 2, 3), 100, np.uint8)
     mask = np.array([[1, 255]])
-    # 0.25 of (0, 200, 0) and 0.75 of 100; the ignored pixel keeps its colour.
+    # 0.25 of (0, 200, 0) and 0.75 of 100; the ignored pixel is unchanged.
     assert overlay(image, mask, PALETTE, alpha=0.25).tolist() == [[[75, 125, 75], [100, 100, 100]]]
     np.testing.assert_array_equal(overlay(image, mask, PALETTE, alpha=0), image)
 
@@ -74,13 +74,13 @@ def test_overlay_takes_float_images():
     assert overlay(image, np.array([[255]]), PALETTE).tolist() == [[[0, 100, 255]]]
 
 
-def test_small_pictures_are_enlarged_to_readable_columns_in_exact_colours():
-    picture = np.asarray(comparison_of())
-    height, width = picture.shape[:2]
+def test_small_images_are_enlarged_to_readable_columns_in_exact_colors():
+    drawing = np.asarray(comparison_of())
+    height, width = drawing.shape[:2]
     assert width >= 3 * 240
     # Half of the truth and all of the prediction: 1.5 columns of class 1.
-    road = (picture == [0, 200, 0]).all(-1)
-    sky = (picture == [250, 0, 0]).all(-1)
+    road = (drawing == [0, 200, 0]).all(-1)
+    sky = (drawing == [250, 0, 0]).all(-1)
     column = 240 * 180
     assert 1.5 * column <= road.sum() < 1.5 * column + 2000  # and the swatch
     assert 0.5 * column <= sky.sum() < 0.5 * column + 2000
@@ -93,14 +93,14 @@ def test_one_row_per_example():
     assert three.width == one.width
 
 
-def test_large_pictures_keep_their_size():
+def test_large_images_keep_their_size():
     assert comparison_of(height=300, width=400).width == 10 + 3 * 410
 
 
 def test_examples_may_differ_in_size():
     small, large = example(10, 12), example(50, 300)
-    picture = comparison(*zip(small, large, strict=True), NAMES, PALETTE)
-    assert picture.width == 10 + 3 * 310
+    drawing = comparison(*zip(small, large, strict=True), NAMES, PALETTE)
+    assert drawing.width == 10 + 3 * 310
 
 
 def test_several_models_make_several_columns(drawn):
@@ -112,28 +112,28 @@ def test_several_models_make_several_columns(drawn):
     assert len(set(lefts)) == 4
 
 
-def test_arrays_and_a_list_of_one_model_are_taken():
+def test_one_model_may_be_an_array_or_a_list():
     image, truth, prediction = (part[None] for part in example())
     alone = comparison(image, truth, prediction, NAMES, PALETTE)
     listed = comparison(image, truth, [prediction], NAMES, PALETTE)
     np.testing.assert_array_equal(np.asarray(alone), np.asarray(listed))
 
 
-def test_legend_names_the_classes_that_occur_and_no_other(drawn):
+def test_legend_has_only_the_classes_that_occur(drawn):
     comparison_of()
     assert set(drawn) == {"image", "truth", "prediction", "sky", "road"}
 
 
-def test_legend_tells_what_dark_grey_is(drawn):
+def test_legend_explains_dark_gray(drawn):
     image, truth, prediction = example()
     truth[0, 0] = 255
     comparison([image], [truth], [prediction], NAMES, PALETTE)
-    assert "not labelled" in drawn
+    assert "not labeled" in drawn
 
 
 @pytest.mark.parametrize("width", [10, 240, 900])
 @pytest.mark.parametrize("length", [3, 30, 200])
-def test_texts_never_overlap_nor_leave_the_picture(drawn, width, length):
+def test_texts_never_overlap_or_leave_the_image(drawn, width, length):
     names = [f"{index:03}".ljust(length, "w") for index in range(40)]
     mask = np.arange(40).reshape(4, 10).repeat(width // 10, axis=1)
     image = np.zeros((*mask.shape, 3), np.uint8)
@@ -157,22 +157,22 @@ def assert_apart(drawn):
 def test_outlines_by_hand():
     image = np.full((1, 8, 3), 100, np.uint8)
     mask = np.array([[0, 0, 0, 0, 1, 1, 1, 1]])
-    # The border runs right of the fourth pixel: one pixel on each side is coloured whole.
-    found = overlay(image, mask, PALETTE, outline=1)[0].tolist()
+    # The border runs right of the fourth pixel: one pixel on each side is opaque.
+    tinted = overlay(image, mask, PALETTE, outline=1)[0].tolist()
     red, green = [175, 50, 50], [50, 150, 50]
     line = [255, 255, 255]
-    assert found == [red, red, [250, 0, 0], line, [0, 200, 0], green, green, green]
+    assert tinted == [red, red, [250, 0, 0], line, [0, 200, 0], green, green, green]
 
 
-def test_outlines_run_along_rows_too_and_round_what_is_ignored():
+def test_outlines_run_along_rows_and_around_ignored_pixels():
     image = np.full((8, 1, 3), 100, np.uint8)
     mask = np.array([[0, 0, 0, 0, 255, 255, 255, 255]]).T
-    found = overlay(image, mask, PALETTE, outline=1)[:, 0].tolist()
-    assert found[2:5] == [[250, 0, 0], [255] * 3, list(VOID_COLOR)]
-    assert found[6] == [100] * 3
+    tinted = overlay(image, mask, PALETTE, outline=1)[:, 0].tolist()
+    assert tinted[2:5] == [[250, 0, 0], [255] * 3, list(VOID_COLOR)]
+    assert tinted[6] == [100] * 3
 
 
-def test_overlay_of_a_large_picture_is_that_of_its_parts():
+def test_overlay_of_a_large_image_equals_that_of_its_rows():
     rng = np.random.default_rng(0)
     image, mask = rng.integers(0, 256, (700, 9, 3)), rng.integers(0, 3, (700, 9))
     whole = overlay(image, mask, PALETTE)
@@ -180,52 +180,52 @@ def test_overlay_of_a_large_picture_is_that_of_its_parts():
     np.testing.assert_array_equal(whole, np.concatenate(parts))
 
 
-def test_overlay_with_legend_tells_shares_and_the_largest_first(drawn):
+def test_overlay_with_legend_lists_shares_largest_first(drawn):
     image = np.full((100, 300, 3), 77, np.uint8)
     mask = np.full((100, 300), 2)
     mask[:25] = 0
     mask[0, :9] = 255
-    picture = overlay_with_legend(image, mask, NAMES, PALETTE)
-    assert list(drawn) == ["car  75.0 %", "sky  25.0 %", "not labelled  <0.1 %"]
+    drawing = overlay_with_legend(image, mask, NAMES, PALETTE)
+    assert list(drawn) == ["car  75.0 %", "sky  25.0 %", "not labeled  <0.1 %"]
     assert_apart(drawn)
-    pixels = np.asarray(picture)
+    pixels = np.asarray(drawing)
     assert pixels[60, 100].tolist() == [38, 38, 114]  # half of (0, 0, 150) and 77, to even
-    # The swatch beside each text has its colour.
-    for text, colour in zip(drawn, ([0, 0, 150], [250, 0, 0], VOID_COLOR), strict=True):
+    # The swatch next to each text has the color of its class.
+    for text, color in zip(drawn, ([0, 0, 150], [250, 0, 0], VOID_COLOR), strict=True):
         left, top, _, bottom, _ = drawn[text]
-        assert pixels[int(top + bottom) // 2, int(left) - 12].tolist() == list(colour)
+        assert pixels[int(top + bottom) // 2, int(left) - 12].tolist() == list(color)
 
 
 @pytest.mark.parametrize("width", [8, 240, 3000])
 @pytest.mark.parametrize("length", [3, 60])
-def test_texts_of_a_legend_of_shares_never_overlap(drawn, width, length):
+def test_texts_of_the_shares_never_overlap(drawn, width, length):
     names = [f"{index:03}".ljust(length, "w") for index in range(40)]
     mask = np.arange(40).reshape(5, 8).repeat(width // 8, axis=1)
     image = np.zeros((*mask.shape, 3), np.uint8)
-    picture = overlay_with_legend(image, mask, names, default_palette(40))
+    drawing = overlay_with_legend(image, mask, names, default_palette(40))
     assert len(drawn) == 40
     assert_apart(drawn)
-    assert picture.height < 1200  # no tower
+    assert drawing.height < 1200  # wide rather than tall
 
 
 def test_overlay_with_legend_is_saved(tmp_path):
     image, truth, _ = example()
-    picture = overlay_with_legend(image, truth, NAMES, PALETTE, path=tmp_path / "a.png")
+    drawing = overlay_with_legend(image, truth, NAMES, PALETTE, path=tmp_path / "a.png")
     with Image.open(tmp_path / "a.png") as saved:
-        np.testing.assert_array_equal(np.asarray(saved), np.asarray(picture))
-    with pytest.raises(ValueError, match="3 colours but there are 1 class names"):
+        np.testing.assert_array_equal(np.asarray(saved), np.asarray(drawing))
+    with pytest.raises(ValueError, match="3 colors but there are 1 class names"):
         overlay_with_legend(image, truth, NAMES[:1], PALETTE)
 
 
-def test_saved_picture_is_the_returned_one_and_nothing_else_is_left(tmp_path):
+def test_saved_image_equals_the_returned_one_and_no_other_file_is_left(tmp_path):
     path = tmp_path / "new" / "comparison.png"
-    picture = comparison_of(path=path)
+    drawing = comparison_of(path=path)
     with Image.open(path) as saved:
-        np.testing.assert_array_equal(np.asarray(saved), np.asarray(picture))
+        np.testing.assert_array_equal(np.asarray(saved), np.asarray(drawing))
     assert [entry.name for entry in path.parent.iterdir()] == ["comparison.png"]
 
 
-def test_failed_saving_leaves_the_old_picture(tmp_path, monkeypatch):
+def test_failed_save_keeps_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "comparison.png"
     path.write_bytes(b"old")
 
@@ -244,19 +244,19 @@ def test_failed_saving_leaves_the_old_picture(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("mask", "message"),
     [
-        (np.array([[3]]), "value 3, but the palette has 3 colours and ignore_class is"),
+        (np.array([[3]]), "value 3, but the palette has 3 colors and ignore_class is"),
         (np.array([[-1]]), "value -1"),
-        (np.zeros((2, 2, 3), int), r"shape \(2, 2, 3\).*take the argmax first"),
+        (np.zeros((2, 2, 3), int), r"shape \(2, 2, 3\).*take the argmax of scores first"),
         (np.zeros((2, 2)), "dtype float64"),
     ],
 )
-def test_wrong_masks_are_named(mask, message):
+def test_invalid_masks_are_refused(mask, message):
     with pytest.raises(ValueError, match=message):
         colorize(mask, PALETTE)
 
 
 @pytest.mark.parametrize("alpha", [-0.1, 1.5])
-def test_alpha_out_of_range_is_named(alpha):
+def test_alpha_out_of_range_is_refused(alpha):
     with pytest.raises(ValueError, match=f"alpha is {alpha}; it must be from 0 to 1"):
         overlay(np.zeros((1, 1, 3), np.uint8), np.array([[0]]), PALETTE, alpha=alpha)
 
@@ -274,10 +274,10 @@ def test_overlay_of_different_sizes_is_refused():
         ({"truths": []}, "0 masks for 'truth' but 1 images"),
         ({"predictions": [np.zeros((4, 4), int)] * 2}, "2 masks for 'prediction'"),
         ({"titles": ("image", "truth")}, r"2 titles for image, truth and 1 model"),
-        ({"class_names": ("sky",)}, "3 colours but there are 1 class names"),
+        ({"class_names": ("sky",)}, "3 colors but there are 1 class names"),
     ],
 )
-def test_wrong_comparisons_are_named(changes, message):
+def test_invalid_comparisons_are_refused(changes, message):
     image, truth, prediction = example()
     arguments = {
         "images": [image],
