@@ -1,9 +1,9 @@
-"""Draws the pictures of docs/images.
+"""Draws the diagrams in docs/images.
 
     python docs/tools/diagrams.py
 
-Shapes and GFLOP are those of benchmarks/results/network_sizes.md. The colours follow the reader's
-system in a repository, and the page's own on the site (docs/style.css).
+Shapes and GFLOP come from benchmarks/results/network_sizes.md. Colors follow the reader's system
+in a repository, and the page on the site (docs/style.css).
 """
 
 import re
@@ -12,7 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 BINS = (1, 2, 3, 6)
 # light, dark
-COLOURS = {
+COLORS = {
     "ink": ("#1f2328", "#e6edf3"),
     "soft": ("#59636e", "#9da7b3"),
     "line": ("#818b98", "#7d8590"),
@@ -35,9 +35,9 @@ STYLE = """<style>
 
 
 def style():
-    """The sheet of every drawing; the site replaces the colours."""
+    """Returns the style sheet of every drawing; the site replaces its colors."""
     light, dark = (
-        ";".join(f"--d-{name}:{pair[index]}" for name, pair in COLOURS.items()) for index in (0, 1)
+        ";".join(f"--d-{name}:{pair[index]}" for name, pair in COLORS.items()) for index in (0, 1)
     )
     kinds = "\n".join(
         f".d-{kind}{{fill:var(--d-{kind});fill-opacity:.13;stroke:var(--d-{kind});stroke-width:1.5}}"
@@ -47,7 +47,7 @@ def style():
 
 
 class Drawing:
-    """An SVG under construction."""
+    """An SVG image, built part by part."""
 
     def __init__(self, width, height, title):
         self.head = (
@@ -60,7 +60,7 @@ class Drawing:
         self.parts.append(f'<text class="d-text {kind}" x="{x:g}" y="{y:g}">{words}</text>')
 
     def box(self, x, y, width, height, kind, *lines):
-        """A box with a bold first line; x and y are its upper left corner."""
+        """Adds a box with a bold first line; x and y are its upper left corner."""
         self.parts.append(
             f'<rect class="d-{kind}" x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}" '
             'rx="5"/>'
@@ -70,7 +70,7 @@ class Drawing:
             self.text(x + width / 2, place, line, "d-soft" if index else "d-bold")
 
     def arrow(self, *points):
-        """A line through points, with a head at its end."""
+        """Adds an arrow through points."""
         (a, b), (x, y) = points[-2:]
         path = " ".join(f"{px:g},{py:g}" for px, py in points)
         self.parts.append(f'<polyline class="d-arrow" points="{path}"/>')
@@ -79,7 +79,7 @@ class Drawing:
         self.parts.append(f'<polygon class="d-head" points="{x:g},{y:g} {" ".join(sides)}"/>')
 
     def grid(self, x, y, side, cells):
-        """A pooled level as its cells."""
+        """Adds a pooled level as a grid of cells."""
         step = side / cells
         for row in range(cells):
             for column in range(cells):
@@ -93,15 +93,17 @@ class Drawing:
 
 
 def measured():
-    """Shapes of the maps at output stride 8 and GFLOP of the fusion's parts."""
+    """Reads the shapes of the maps at output stride 8 and the GFLOP of the fusion's parts."""
     text = (ROOT / "benchmarks/results/network_sizes.md").read_text("utf-8")
     shapes = dict(re.findall(r"^\| ([\w ]+) \| (\d+x\d+x\d+) \|", text, re.MULTILINE))
-    work = dict(re.findall(r"^\| (?:factorised: )?([\w ,]+?)(?::.*)? \| ([\d.]+) \|$", text, re.M))
+    work = dict(
+        re.findall(r"^\| (?:factori[sz]ed: )?([\w ,]+?)(?::.*)? \| ([\d.]+) \|$", text, re.M)
+    )
     return shapes, work
 
 
 def architecture(shapes):
-    """The whole network with the shapes of PSPNet-50 at 473x473."""
+    """Draws the whole network with the shapes of PSPNet-50 at 473x473."""
     drawing = Drawing(920, 604, "PSPNet-50 for images of 473x473, 150 classes")
     chain = [
         ("data", "image, RGB 0..255", "473x473x3"),
@@ -149,14 +151,14 @@ def architecture(shapes):
 
 
 def levels(drawing, x, y):
-    """The four pooled levels beside one another."""
+    """Draws the four pooled levels in a row."""
     for index, bins in enumerate(BINS):
         drawing.grid(x + 44 * index, y - 18, 36, bins)
 
 
 def fusion(work):
-    """Both forms of the fusion, with their arithmetic."""
-    drawing = Drawing(900, 440, "The fusion convolution, plain and factorised")
+    """Draws both forms of the fusion, with their arithmetic."""
+    drawing = Drawing(900, 440, "The fusion convolution, plain and factorized")
     drawing.text(10, 22, "Plain", "d-bold d-left")
     drawing.box(10, 40, 170, 46, "data", "features", "60x60x2048")
     levels(drawing, 10, 146)
@@ -172,7 +174,7 @@ def fusion(work):
     drawing.arrow((746, 104), (786, 104))
     drawing.box(786, 81, 104, 46, "data", "fused", "60x60x512")
 
-    drawing.text(10, 240, "Factorised", "d-bold d-left")
+    drawing.text(10, 240, "Factorized", "d-bold d-left")
     drawing.box(10, 258, 170, 46, "data", "features", "60x60x2048")
     drawing.arrow((180, 281), (596, 281))
     kernel = f"{work['features']} GFLOP"
@@ -195,7 +197,10 @@ def fusion(work):
 
 
 def interpolation(bins, target, shift):
-    """Weights (target, bins) of bilinear resizing, align_corners, one tap further; 0 outside."""
+    """Returns (target, bins) weights of bilinear resizing with align_corners, shifted by a tap.
+
+    They are 0 outside.
+    """
     rows = []
     for row in range(shift, target + shift):
         at = row * (bins - 1) / (target - 1)
@@ -205,7 +210,7 @@ def interpolation(bins, target, shift):
 
 
 def taps():
-    """One axis: 3 bins become 12 positions, seen by the three taps of a kernel."""
+    """Draws one axis: 3 bins become 12 positions, as the three taps of a kernel see them."""
     bins, target, size = 3, 12, 22
     drawing = Drawing(760, 346, "Upsampling, shifting by a tap and zero padding are one matrix")
     for index, shift in enumerate((-1, 0, 1)):
@@ -227,15 +232,15 @@ def taps():
     for line, words in enumerate(
         (
             "Each square is a weight, 0 to 1.",
-            "The middle matrix enlarges 3 bins to 12 rows.",
-            "Beside it the same, one row up or down:",
-            "what the kernel's outer taps see.",
+            "The middle matrix resizes 3 bins to 12 rows.",
+            "The other two are one row up or down:",
+            "what the outer taps of the kernel see.",
             "An empty row is the zero padding.",
             "",
             "Side by side they are R, 12 x 9.",
             "R times the products of every tap",
             "with every bin is the convolution",
-            "of the enlarged level.",
+            "of the resized level.",
         )
     ):
         drawing.text(440, 92 + 24 * line, words, "d-left")
@@ -243,7 +248,7 @@ def taps():
 
 
 def drawings():
-    """All of them by their file's name."""
+    """Returns all drawings by file name."""
     shapes, work = measured()
     return {
         "architecture.svg": architecture(shapes),
@@ -253,7 +258,7 @@ def drawings():
 
 
 def main():
-    """Write them."""
+    """Writes all drawings."""
     for name, drawing in drawings().items():
         (ROOT / "docs/images" / name).write_text(str(drawing), "utf-8")
 

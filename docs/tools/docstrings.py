@@ -1,8 +1,8 @@
-"""Griffe extension: this project's docstrings as the reference shows them.
+"""Griffe extension: formats this project's docstrings for the reference.
 
-- "Input:" and "Output:", which a layer's shapes stand behind, become a list;
-- several names that share an entry stay together;
-- a name in backticks that the reference documents becomes a link to it.
+- The lines "Input:" and "Output:" of a layer become a list.
+- Several names that share an entry stay together.
+- A name in backticks that the reference documents becomes a link to it.
 """
 
 import re
@@ -14,14 +14,14 @@ REFERENCE = Path(__file__).parents[1] / "reference"
 
 
 class HouseStyle(griffe.Extension):
-    """Changes each docstring as it is read."""
+    """Changes each docstring when it is loaded."""
 
     def __init__(self):
         super().__init__()
         pages = "".join(path.read_text("utf-8") for path in sorted(REFERENCE.glob("*.md")))
         self._documented = re.findall(r"^::: (keras_psp\.[\w.]+)", pages, re.MULTILINE)
         short = [name.rpartition(".")[2] for name in self._documented]
-        # A name of a single small word is as often an argument's.
+        # A name that is a single lowercase word may be an argument's.
         self._short = {
             last: name
             for last, name in zip(short, self._documented, strict=True)
@@ -29,13 +29,13 @@ class HouseStyle(griffe.Extension):
         }
 
     def on_instance(self, *, obj, **kwargs):
-        """Griffe calls this for every module, class, function and attribute that it has read."""
+        """Formats the docstring of a module, class, function or attribute."""
         if obj.docstring is None:
             return
         own = obj.path.split(".")
         text = re.sub(r"`([\w.]+)`", lambda match: self._linked(match[1], own), obj.docstring.value)
         text = re.sub(r"(?:^(?:In|Out)put: +.*\n?(?:^ .*\n?)*)+", _listed, text, flags=re.MULTILINE)
-        # Griffe takes what follows a plain space in "mean, std: ..." for a type.
+        # In "mean, std: ...", Griffe would take the word after a plain space for a type.
         names = re.compile(r"^( {4}\w+(?:, \w+)+):", re.MULTILINE)
         obj.docstring.value = names.sub(lambda m: m[0].replace(", ", ",\N{NO-BREAK SPACE}"), text)
 
@@ -49,9 +49,9 @@ class HouseStyle(griffe.Extension):
 
 
 def _listed(match):
-    """Input and output as entries of a list, whose further lines Markdown wants indented."""
+    """Formats input and output as a list, whose continuation lines Markdown needs indented."""
     lines = []
     for line in match[0].splitlines():
-        found = re.match(r"(Input|Output): +(.*)", line)
-        lines.append(f"- *{found[1]}*: {found[2]}" if found else f"    {line.strip()}")
+        entry = re.match(r"(Input|Output): +(.*)", line)
+        lines.append(f"- *{entry[1]}*: {entry[2]}" if entry else f"    {line.strip()}")
     return "\n".join(["", *lines, ""])

@@ -1,14 +1,13 @@
-"""MkDocs hook: the pages as the site shows them.
+"""MkDocs hook: adapts the pages to the site.
 
-The pages in docs/ are plain Markdown that reads well in a repository. For the site
+The pages in docs/ are plain Markdown that can be read in the repository. For the site,
 
-- links lead to the pages that stand outside docs/ too (benchmarks/results, the changelog, the
-  examples' READMEs), which are taken in under their own paths; a link to anything else outside
-  becomes its text;
-- a drawing is put into its page, so that it has the page's colours, light or dark;
-- a comment `<!-- table: benchmarks/results/fusion.md 1 -->` becomes that file's first table,
-  `<!-- command: train -->` what `keras-psp train --help` prints and `<!-- results -->` the list of
-  the files in benchmarks/results. None can go stale.
+- pages outside docs/ (benchmarks/results, the changelog, the examples' READMEs) are included with
+  their paths, so that links to them work; links to other files outside become plain text;
+- drawings are inlined, so that they have the page's colors, light or dark;
+- comments are replaced, so that no content goes stale: `<!-- table: FILE 1 -->` by the first table
+  of a file, `<!-- command: train -->` by the output of `keras-psp train --help`, and
+  `<!-- results -->` by a list of the files in benchmarks/results.
 """
 
 import functools
@@ -32,18 +31,18 @@ OUTSIDE = (
     "examples/gradio/README.md",
     "examples/serving/README.md",
 )
-"""Pages outside docs/, as patterns."""
+"""Patterns of the pages outside docs/."""
 
 
 def outside() -> Iterator[str]:
-    """Paths of the pages outside docs/, in the repository and on the site."""
+    """Yields the paths of pages outside docs/, relative to the repository and to the site."""
     for pattern in OUTSIDE:
         for path in sorted(ROOT.glob(pattern)):
             yield path.relative_to(ROOT).as_posix()
 
 
 def on_files(files, config):
-    """Take the pages outside docs/ in."""
+    """Includes the pages outside docs/."""
     for path in outside():
         page = File.generated(config, path, abs_src_path=str(ROOT / path))
         page.inclusion = InclusionLevel.NOT_IN_NAV
@@ -52,7 +51,7 @@ def on_files(files, config):
 
 
 def on_page_markdown(markdown, page, config, files):
-    """A page's Markdown for the site."""
+    """Adapts the Markdown of a page."""
     home = page.file.src_uri if page.file.src_uri in outside() else f"docs/{page.file.src_uri}"
     markdown = re.sub(
         r"^<!-- (\w+)(?:: (.*?))? -->$",
@@ -60,10 +59,10 @@ def on_page_markdown(markdown, page, config, files):
         markdown,
         flags=re.MULTILINE,
     )
-    # As GitHub has it, a table needs no blank line before it.
+    # On GitHub, a table needs no blank line before it.
     markdown = re.sub(r"^([^|\n].*)\n(\|.*\n\|[-:| ]+$)", r"\1\n\n\2", markdown, flags=re.MULTILINE)
     markdown = re.sub(r"^!\[(.*)\]\((\S+\.svg)\)$", _drawing, markdown, flags=re.MULTILINE)
-    return re.sub(  # pictures as well, whose "!" stays before them
+    return re.sub(  # also images, which keep their "!"
         r"\[([^][]+)\]\(([^()\s:#]+)(#[^()\s]*)?\)",
         lambda match: _linked(home, files, *match.groups()),
         markdown,
@@ -71,20 +70,20 @@ def on_page_markdown(markdown, page, config, files):
 
 
 def _linked(home, files, text, target, anchor):
-    """A link as the site has it."""
+    """Returns a link for the site."""
     path = posixpath.normpath(posixpath.join(posixpath.dirname(home), target))
     if files.get_file_from_path(f"{path}/README.md"):
         path += "/README.md"
     uri, start = path.removeprefix("docs/"), posixpath.dirname(home.removeprefix("docs/"))
     if files.get_file_from_path(uri) is None:
         if not (ROOT / path).exists():
-            raise PluginError(f"{home}: the link to {target} leads nowhere.")
-        return text  # a file of the repository that is no page
+            raise PluginError(f"{home}: the link to {target} is broken.")
+        return text  # a file that isn't a page
     return f"[{text}]({posixpath.relpath(uri, start or '.')}{anchor or ''})"
 
 
 def _drawing(match):
-    """The drawing itself, for a screen that has its own colours."""
+    """Returns the drawing inline, with the colors of the page."""
     drawing = (ROOT / "docs" / match[2]).read_text("utf-8")
     drawing = re.sub(r"<\?xml.*?\?>\s*", "", drawing).strip()
     return f'<figure class="drawing" aria-label="{match[1]}">\n{drawing}\n</figure>'
@@ -95,17 +94,17 @@ def _generated(home, kind, *arguments):
     if kind not in makers:
         raise PluginError(f"{home}: <!-- {kind} --> is unknown; there are {', '.join(makers)}.")
     lines = makers[kind](*arguments)
-    above = "../" * home.count("/")  # links in them are from the root
+    above = "../" * home.count("/")  # their links are relative to the root
     return re.sub(r"\]\((?!https?:)", f"]({above}", lines)
 
 
 def table(path: str, number: str) -> str:
-    """The table of this number, from 1, in a file."""
-    found = re.findall(r"(?:^\|.*\n?)+", (ROOT / path).read_text("utf-8"), re.MULTILINE)
-    if not 0 < int(number) <= len(found):
-        raise PluginError(f"{path} has {len(found)} tables, none of number {number}.")
-    # Links in it are from its own folder.
-    chosen = re.sub(r"\]\((?!https?:)", f"]({posixpath.dirname(path)}/", found[int(number) - 1])
+    """Returns a table of a file; numbers start at 1."""
+    tables = re.findall(r"(?:^\|.*\n?)+", (ROOT / path).read_text("utf-8"), re.MULTILINE)
+    if not 0 < int(number) <= len(tables):
+        raise PluginError(f"{path} has {len(tables)} tables, so there is no table {number}.")
+    # Its links are relative to its own folder.
+    chosen = re.sub(r"\]\((?!https?:)", f"]({posixpath.dirname(path)}/", tables[int(number) - 1])
     return f'<div class="figures" markdown>\n\n{chosen.rstrip()}\n\n</div>'
 
 
@@ -119,15 +118,15 @@ def _helps():
 
 
 def command(name: str = "") -> str:
-    """What `keras-psp NAME --help` prints."""
+    """Returns the output of `keras-psp NAME --help`."""
     if name not in _helps():
         raise PluginError(f"keras-psp has no command {name!r}; it has {', '.join(_helps())}.")
     return f"```text\n{_helps()[name].rstrip()}\n```"
 
 
 def results() -> str:
-    """The files of results with the first command of each."""
-    lines = ["| results | printed by |", "|---|---|"]
+    """Lists the files of results with the first command of each."""
+    lines = ["| results | command |", "|---|---|"]
     for path in sorted((ROOT / RESULTS).glob("*.md")):
         text = path.read_text("utf-8")
         title = re.search(r"^# (.*)$", text, re.MULTILINE)[1]
