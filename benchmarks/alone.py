@@ -1,12 +1,11 @@
-"""Every export opened where keras_psp isn't installed, beside the network in Keras.
+"""Runs every export without keras_psp installed and compares it with the network in Keras.
 
-    python benchmarks/alone.py best.keras PHOTOS --representative TRAINING_IMAGES
+    python benchmarks/alone.py best.keras IMAGES --representative TRAINING_IMAGES
 
-Each runtime gets an empty virtual environment of its own into which pip installs nothing else.
-Ten photos go in at six sizes, or at the only size of an export; what comes out is compared with
-Keras' float32 logits. Class names, input and output are read from the exported files. Exit
-status 1 where a bound is missed: float32 1e-4 of the range of a photo's logits and 99.9 % of
-its pixels, float16 99 %; the other precisions are stated only.
+Each runtime is the only package in a new virtual environment. Ten images of six sizes, or of the
+only size of an export, are compared with Keras' float32 logits. Class names, input and output
+come from the exported files. Exit status 1 if a bound is missed: float32 1e-4 of the range of an
+image's logits and 99.9 % of its pixels, float16 99 % of its pixels; other precisions have none.
 """
 
 import argparse
@@ -36,7 +35,7 @@ START = """
 import importlib.metadata, importlib.util, json, pathlib, sys, zipfile
 import numpy as np
 package, option, *folders = sys.argv[1:]
-path, photos, answers = map(pathlib.Path, folders)
+path, images, outputs = map(pathlib.Path, folders)
 """
 RUN = {
     "SavedModel": """
@@ -47,8 +46,8 @@ serve, serve_bytes = (module.signatures[name] for name in ("serving_default", "s
 run = lambda images: serve(image=tf.constant(images))[about["output"]["name"]].numpy()
 if option == "serve_bytes":
     content = lambda: file.with_suffix(".png").read_bytes()
-    answer = lambda: serve_bytes(image_bytes=tf.constant([content()]))["classes_png_bytes"][0]
-    run = lambda _: tf.io.decode_png(answer())[None, ..., 0].numpy()
+    encoded = lambda: serve_bytes(image_bytes=tf.constant([content()]))["classes_png_bytes"][0]
+    run = lambda _: tf.io.decode_png(encoded())[None, ..., 0].numpy()
 """,
     "TFLite": """
 from ai_edge_litert.interpreter import Interpreter
@@ -73,23 +72,23 @@ run = lambda images: compiled({"image": images})[about["output"]["name"]]
 """,
 }
 END = """
-for file in photos.glob("*.npy"):
-    found = run(np.load(file)[None].astype(about["input"]["dtype"]))
-    assert found.dtype == about["output"]["dtype"], found.dtype
-    np.save(answers / file.name, found[0])
+for file in images.glob("*.npy"):
+    output = run(np.load(file)[None].astype(about["input"]["dtype"]))
+    assert output.dtype == about["output"]["dtype"], output.dtype
+    np.save(outputs / file.name, output[0])
 others = list(filter(importlib.util.find_spec, ("keras_psp", "tensorflow", "keras")))
 print(json.dumps([importlib.metadata.version(package), about["class_names"], others]))
 """
 
 
-EXPORTS = {  # format, precision and how it's opened: sizes
+EXPORTS = {  # (format, precision, option of the runtime): sizes
     ("SavedModel", "float32", ""): (None, SMALL),
     ("SavedModel", "float32", "serve_bytes"): (None, SMALL),
     ("TFLite", "float32", ""): (None, SMALL),
     ("TFLite", "float16", ""): (None, SMALL),
     ("TFLite", "dynamic_int8", ""): (None, SMALL),
     ("TFLite", "int8", ""): (SMALL,),
-    ("ONNX", "float32", ""): (None, LARGE),  # Winograd's convolutions at one size
+    ("ONNX", "float32", ""): (None, LARGE),  # with Winograd convolutions at one size
     ("ONNX", "int8", ""): (SMALL,),
     ("OpenVINO", "float32", ""): (None, LARGE),
     ("OpenVINO", "float32", "no hint"): (None, LARGE),
@@ -99,34 +98,39 @@ EXPORTS = {  # format, precision and how it's opened: sizes
 
 
 def images_in(folder, count):
-    """So many, evenly spread."""
-    found = [p for p in sorted(folder.iterdir()) if p.suffix.lower() in (".jpg", ".jpeg", ".png")]
-    return found[:: max(1, len(found) // count)][:count]
+    """`count` image files, evenly spaced in the sorted folder."""
+    paths = [p for p in sorted(folder.iterdir()) if p.suffix.lower() in (".jpg", ".jpeg", ".png")]
+    return paths[:: max(1, len(paths) // count)][:count]
 
 
 def expected_of(model, paths, sizes, folder):
-    """Write the photos, each at the next size; Keras' logits of them."""
+    """Writes the images, each at the next size, and yields Keras' logits."""
     folder.mkdir(parents=True, exist_ok=True)
     for index, (path, size) in enumerate(zip(paths, itertools.cycle(sizes))):
-        photo = ImageOps.fit(Image.open(path).convert("RGB"), size[::-1])
-        photo.save(folder / f"{index}.png")
-        np.save(folder / f"{index}.npy", np.asarray(photo))
-        yield model.predict(np.asarray(photo, "float32")[None], verbose=0)[0]
+        image = ImageOps.fit(Image.open(path).convert("RGB"), size[::-1])
+        image.save(folder / f"{index}.png")
+        np.save(folder / f"{index}.npy", np.asarray(image))
+        yield model.predict(np.asarray(image, "float32")[None], verbose=0)[0]
 
 
-def write(kind, precision, model, path, representative, **chosen):
-    """Make the export unless it's there."""
+def write(kind, precision, model, path, representative, **options):
+    """Writes the export unless it exists."""
     if kind != "SavedModel":
-        chosen["precision"] = precision
+        options["precision"] = precision
     if precision == "int8":
-        chosen["representative"] = representative
+        options["representative"] = representative
     if not path.exists():
         function = export.saved_model if kind == "SavedModel" else getattr(export, kind.lower())
-        function(model, path, **chosen)
+        function(model, path, **options)
 
 
-def alone(kind, option, path, photos, answers, environments):
-    """Run the export in its runtime's environment: version, class names, what else is there."""
+def alone(kind, option, path, images, outputs, environments):
+    """Runs the export in its runtime's environment.
+
+    Returns:
+        The runtime's version, the class names, and those of keras_psp, TensorFlow and Keras that
+        are installed there.
+    """
     package, home = RUNTIMES[kind], environments / RUNTIMES[kind]
     python = home / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     if not python.exists():
@@ -134,44 +138,45 @@ def alone(kind, option, path, photos, answers, environments):
         venv.create(home, with_pip=True)
         install = [python, "-m", "pip", "install", "--quiet", package]
         subprocess.run(install, check=True, stdout=sys.stderr)
-    answers.mkdir(exist_ok=True)
-    # -I: neither this folder nor PYTHONPATH.
+    outputs.mkdir(exist_ok=True)
+    # -I ignores this folder and PYTHONPATH.
     command = [python, "-I", "-c", START + RUN[kind] + END, package, option]
-    done = subprocess.run([*command, path, photos, answers], capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(f"{path} doesn't run alone:\n{done.stderr[-3000:]}")
-    return json.loads(done.stdout.splitlines()[-1])
+    process = subprocess.run([*command, path, images, outputs], capture_output=True, text=True)
+    if process.returncode:
+        raise SystemExit(f"{path} doesn't run alone:\n{process.stderr[-3000:]}")
+    return json.loads(process.stdout.splitlines()[-1])
 
 
 def report(args, folder):
-    """Print the table; whether a bound was missed."""
+    """Prints the table; returns whether a bound is missed."""
     model = keras_psp.PSPNet(weights=args.network)
-    paths, representative = images_in(args.photos, 10), images_in(args.representative, 20)
+    paths, representative = images_in(args.images, 10), images_in(args.representative, 20)
     expected, rows, others, missed = {}, [], {}, False
     turns = [(*names, size) for names, sizes in EXPORTS.items() for size in sizes]
-    for kind, precision, option, own in turns:
-        name, size = f"{kind} {precision} {option}".strip(), "x".join(map(str, own or ["any"]))
-        photos = folder / f"photos-{size}"
+    for kind, precision, option, fixed in turns:
+        name, size = f"{kind} {precision} {option}".strip(), "x".join(map(str, fixed or ["any"]))
+        images = folder / f"images-{size}"
         if size not in expected:
             progress(f"Keras, {size}")
-            expected[size] = list(expected_of(model, paths, [own] if own else SIZES, photos))
+            expected[size] = list(expected_of(model, paths, [fixed] if fixed else SIZES, images))
         errors, equal = [], []
         for output in ("classes",) if option == "serve_bytes" else ("logits", "classes"):
             progress(f"{name}, {size}, {output}")
             suffix = {"TFLite": ".tflite", "ONNX": ".onnx"}.get(kind, "")
             path = folder / f"{kind}-{precision}-{size}-{output}{suffix}"
-            write(kind, precision, model, path, representative, image_size=own, output=output)
-            answers = folder / f"answers-{path.name}-{option}"
-            found = alone(kind, option, path, photos, answers, folder / "environments")
-            version, names, others[kind] = found
+            write(kind, precision, model, path, representative, image_size=fixed, output=output)
+            outputs = folder / f"outputs-{path.name}-{option}"
+            version, names, others[kind] = alone(
+                kind, option, path, images, outputs, folder / "environments"
+            )
             if names != list(model.class_names or names) or "keras_psp" in others[kind]:
-                raise SystemExit(f"{path}: its classes are {names}, beside it are {others[kind]}")
+                raise SystemExit(f"{path} has the classes {names}; installed are {others[kind]}")
             for index, logits in enumerate(expected[size]):
-                found = np.load(answers / f"{index}.npy")
+                actual = np.load(outputs / f"{index}.npy")
                 if output == "logits":
-                    errors.append(np.abs(found - logits).max() / np.ptp(logits))
+                    errors.append(np.abs(actual - logits).max() / np.ptp(logits))
                 else:
-                    equal.append(np.mean(found == logits.argmax(-1)))
+                    equal.append(np.mean(actual == logits.argmax(-1)))
         bounds = BOUNDS.get("" if option == "no hint" else precision, (np.inf, 0))
         kept = max(errors, default=0) <= bounds[0] and min(equal) >= bounds[1]
         missed |= not kept
@@ -183,27 +188,25 @@ def report(args, folder):
         rows.append(f"| {' | '.join(cells)} | {'' if kept else '**missed**'} |")
         progress(rows[-1])
     print(f"{environment(['tensorflow'])}\n")
-    print(f"{len(paths)} photos; {model.num_classes} classes, their names read from each export.")
+    print(f"{len(paths)} images, {model.num_classes} classes with the names of each export.")
     print(
-        "Of keras_psp, TensorFlow and Keras there were: "
+        "Installed of keras_psp, TensorFlow and Keras: "
         + "; ".join(f"{k}: {v or 'none'}" for k, v in others.items())
     )
-    print(
-        "\n| export | runtime | size | MB | logits' error | equal pixels | of the worst photo | |"
-    )
+    print("\n| export | runtime | size | MB | error of the logits | equal pixels | worst image | |")
     print("|---|---|---|---|---|---|---|---|\n" + "\n".join(rows))
     return missed
 
 
 def main():
-    """Print the table."""
+    """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("network", help=".keras file or folder of a training")
-    parser.add_argument("photos", type=Path, help="folder; ten are taken")
-    parser.add_argument("--representative", type=Path, help="folder, for int8; default: PHOTOS")
-    parser.add_argument("--folder", type=Path, help="for files, kept; exports there aren't remade")
+    parser.add_argument("network", help=".keras file or training folder")
+    parser.add_argument("images", type=Path, help="folder; ten are used")
+    parser.add_argument("--representative", type=Path, help="images for int8 [IMAGES]")
+    parser.add_argument("--folder", type=Path, help="keeps the exports for the next run")
     args = parser.parse_args()
-    args.representative = args.representative or args.photos
+    args.representative = args.representative or args.images
     with tempfile.TemporaryDirectory() as temporary:
         return report(args, args.folder or Path(temporary))
 

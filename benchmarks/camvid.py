@@ -1,10 +1,10 @@
-"""Train PSPNet-50 on CamVid and judge it on the test split.
+"""Trains PSPNet-50 on CamVid and evaluates it on the test split.
 
     python benchmarks/camvid.py --data CAMVID --weights imagenet --output runs/camvid
 
-The recipe "camvid" with what a machine can bear: by default two thirds of the size, output
-stride 16, batch 8 and 20 epochs, for two CPU cores; on a GPU, --full is the recipe itself. The
-same command again goes on where it was stopped.
+By default the recipe "camvid" is reduced for two CPU cores: two thirds of the image size, output
+stride 16, batch size 8 and 20 epochs. On a GPU, use --full for the recipe itself. The same command
+resumes an interrupted training.
 """
 
 import argparse
@@ -29,12 +29,12 @@ SMALL = {
 
 
 def main():
-    """Train, then print the table of the test split."""
+    """Trains, then prints the table of the test split."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--weights", default="imagenet", help="see PSPNet(weights=...)")
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--full", action="store_true", help="the recipe as it stands")
+    parser.add_argument("--full", action="store_true", help="use the recipe unchanged")
     options = parser.parse_args()
     settings = {} if options.full else SMALL
     weights = None if options.weights == "none" else options.weights
@@ -47,7 +47,7 @@ def main():
     batches = data.evaluation_batches(source, split="test", image_size=settings.get("image_size"))
     run.model.evaluate(batches, verbose=0)
     print(f"{environment(['tensorflow'])}\n\npython benchmarks/camvid.py {' '.join(sys.argv[1:])}")
-    print(f"\nthis start took {hours:.2f} hours; test split, {source.count('test')} images:\n")
+    print(f"\nthis run took {hours:.2f} hours; test split, {source.count('test')} images:\n")
     evaluation.print_class_table(metric, source.class_names)
 
 

@@ -1,11 +1,11 @@
-"""Does the pyramid decide by context? PSPNet against the dilated FCN on generated scenes.
+"""Compares how PSPNet and the dilated FCN use context on generated scenes.
 
     python benchmarks/context.py --seeds 0 1 2
 
-In the generated scenes the same hull is a boat or a car, and the same tower a building or
-a skyscraper, by what the rest of the picture shows. Both networks are trained from
-scratch on the same pictures in the same order with the same schedule. Finished rows are
-kept in --results, so an interrupted run goes on where it was.
+In the generated scenes, the same shape is a boat or a car, or a building or a skyscraper,
+depending on the rest of the image. Both networks are trained from scratch on the same images in
+the same order with the same schedule. Finished rows are kept in --results, and the same command
+resumes an interrupted run.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from keras_psp import data
 from keras_psp.data.scenes.classes import CONTEXT_CLASSES
 
 
-def train_and_judge(source, *, pyramid, seed, args):
+def train_and_evaluate(source, *, pyramid, seed, args):
     keras.utils.set_random_seed(seed)
     model = keras_psp.PSPNet(
         source.num_classes,
@@ -54,7 +54,7 @@ def train_and_judge(source, *, pyramid, seed, args):
 
 
 def rows(args):
-    """One dict a seed and network, from the results file or a training."""
+    """Yields one dict per seed and network, from the results file or a training."""
     path, settings = args.results, f"{args.size}/{args.output_stride}/{args.epochs}"
     done = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     known = {(row["settings"], row["seed"], row["network"]): row for row in done}
@@ -64,8 +64,8 @@ def rows(args):
             row = known.get((settings, seed, network))
             if row is None:
                 print(f"seed {seed}: training {network} ...", file=sys.stderr, flush=True)
-                found = train_and_judge(source, pyramid=network == "PSPNet", seed=seed, args=args)
-                row = {"settings": settings, "seed": seed, "network": network, **found}
+                row = {"settings": settings, "seed": seed, "network": network}
+                row |= train_and_evaluate(source, pyramid=network == "PSPNet", seed=seed, args=args)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with path.open("a") as file:
                     file.write(json.dumps(row) + "\n")
@@ -81,17 +81,17 @@ def main():
     parser.add_argument("--results", type=Path, default=Path("runs/context.jsonl"))
     parser.add_argument("--verbose", action="store_true")
     args = parser.parse_args()
-    found = list(rows(args))
+    results = list(rows(args))
 
     columns = ("context", *CONTEXT_CLASSES, "mean", "pixel accuracy")
     print(f"Keras {keras.__version__} on {keras.backend.backend()}, test split, IoU in %")
     print(f"| seed | network | {' | '.join(columns)} | seconds |")
     print("|" + "---|" * (len(columns) + 3))
-    for row in found:
+    for row in results:
         figures = " | ".join(f"{100 * row[column]:.1f}" for column in columns)
         print(f"| {row['seed']} | {row['network']} | {figures} | {row['seconds']} |")
     for column in ("context", "mean"):
-        by = {(row["seed"], row["network"]): row[column] for row in found}
+        by = {(row["seed"], row["network"]): row[column] for row in results}
         gains = [100 * (by[seed, "PSPNet"] - by[seed, "FCN"]) for seed in args.seeds]
         spread = f" +- {np.std(gains, ddof=1):.1f}" if len(gains) > 1 else ""
         print(f"\nPSPNet minus FCN, {column}: {np.mean(gains):+.1f}{spread} points")

@@ -1,10 +1,10 @@
-"""Seconds and memory of converting a PSPNet-101 checkpoint, and of opening the result.
+"""Measures time and memory of converting a PSPNet-101 checkpoint and of opening the result.
 
     python benchmarks/conversion.py
 
-Each step is a process of its own; its memory is the peak resident set, less that of a
-process that only imports keras_psp. With --file, a checkpoint of yours instead of a
-synthesised one of mmsegmentation's r101-d8 with 150 classes.
+Each step runs in a separate process. Its memory is the peak resident set minus that of a process
+that only imports keras_psp. Without --file, the checkpoint is synthesized with the names and shapes
+of mmsegmentation's r101-d8 with 150 classes. Exit status 1 if a bound is missed.
 """
 
 import argparse
@@ -44,12 +44,12 @@ def run(step, *arguments):
     out = process.stdout.read()
     _, status, usage = os.wait4(process.pid, 0)
     assert status == 0, step
-    unit = 1024 if sys.platform != "darwin" else 1024**2  # of ru_maxrss
+    unit = 1024 if sys.platform != "darwin" else 1024**2  # unit of ru_maxrss in bytes
     return float(out), usage.ru_maxrss / unit
 
 
 def main():
-    """Print the table; fail where a bound is missed."""
+    """Prints the table; returns whether a bound is missed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--file", type=Path)
     parser.add_argument("--runs", type=int, default=3)
@@ -64,7 +64,7 @@ def main():
                 runs[step].append(run(step, path, Path(folder) / "out.keras"))
     base = sorted(memory for _, memory in runs["import"])[options.runs // 2]
     print(f"{path.name}, {size:.0f} MB; median of {options.runs} processes.\n")
-    print("| step | seconds | peak memory over the imports, MB | of the file |")
+    print("| step | seconds | peak memory above the imports, MB | relative to the file |")
     print("|---|---|---|---|")
     missed = False
     for step in list(STEPS)[1:]:

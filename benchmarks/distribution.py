@@ -1,17 +1,17 @@
-"""One training on one device, on two, and on two machines: the same losses.
+"""Compares the losses of one training on one device, on two devices and on two machines.
 
     python benchmarks/distribution.py
 
-Twenty steps of `keras_psp.train` on generated scenes, batch 8, synchronised BatchNorm, no
-dropout: on one device; on two virtual devices under MirroredStrategy; with gradient
-accumulation there; in two processes under MultiWorkerMirroredStrategy; and on the JAX backend
-on one device, on two, and in two processes under DataParallel. Then one of the two TensorFlow
-processes is killed in the middle, both are started again, and the losses are compared with
-those of an uninterrupted run.
+Runs twenty steps of `keras_psp.train` on generated scenes with batch size 8, synchronized
+BatchNorm and no dropout: on one device, on two virtual devices under MirroredStrategy, there with
+gradient accumulation, in two processes under MultiWorkerMirroredStrategy, and with the JAX
+backend on one device, on two, and in two processes under DataParallel. Then one of the two
+TensorFlow processes is killed, both are restarted, and the losses are compared with those of an
+uninterrupted run.
 
-In float64, with a small learning rate and residual branches that start at a tenth: random branches
-at full strength make a hundredth in 20 steps of float32's last digit, and this is about what is
-computed, not about rounding. (On JAX Keras' BatchNorm computes in float32 even so.)
+The runs use float64, a small learning rate and residual branches scaled by 0.1, because in 20
+steps full random branches amplify the last digit of float32 to 0.01, and the comparison is about
+the computation, not about rounding. (On JAX, Keras' BatchNorm still computes in float32.)
 """
 
 import argparse
@@ -35,7 +35,7 @@ BOUND = 1e-3
 
 
 def write_weights(path):
-    """The network that all runs begin with."""
+    """Writes the network that all runs start from."""
     import keras
 
     keras.config.set_floatx("float64")
@@ -52,7 +52,7 @@ def write_weights(path):
 
 
 def small_training(output, *, devices, parts):
-    """The training of one process."""
+    """Runs the training of one process."""
     import keras
 
     keras.config.set_floatx("float64")
@@ -85,7 +85,7 @@ def small_training(output, *, devices, parts):
 
 
 def start(output, *, backend="tensorflow", devices=1, parts=1, machine=0, ports=()):
-    """A process that trains; with ports, one of as many machines."""
+    """Starts a training process; with `ports`, one of `len(ports)` machines."""
     settings = {**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
     addresses = [f"localhost:{port}" for port in ports]
     if backend == "jax":
@@ -108,7 +108,7 @@ def start(output, *, backend="tensorflow", devices=1, parts=1, machine=0, ports=
 
 
 def free_ports(count):
-    """Ports that nobody listens on."""
+    """Ports that are not in use."""
     sockets = [socket.socket() for _ in range(count)]
     for one in sockets:
         one.bind(("localhost", 0))
@@ -119,7 +119,7 @@ def free_ports(count):
 
 
 def finished(output, processes):
-    """Wait for the processes; the losses by step."""
+    """Waits for the processes and returns the loss of each step."""
     for machine, process in enumerate(processes):
         if process.wait(900):
             text = Path(f"{output}-{machine}.txt").read_text()
@@ -128,7 +128,7 @@ def finished(output, processes):
 
 
 def losses(folder, name, **options):
-    """The losses of a run in one process or, with machines=2, in two."""
+    """The losses of a run in one process, or in two with machines=2."""
     output = folder / name.replace(" ", "-")
     machines = options.pop("machines", 1)
     ports = free_ports(machines) if machines > 1 else ()
@@ -139,8 +139,8 @@ def losses(folder, name, **options):
 
 
 def interrupted_losses(folder):
-    """The losses of two processes of which one is killed; both are then started again."""
-    progress("one of two machines is killed")
+    """The losses of two processes that are restarted after one of them was killed."""
+    progress("killing one of two machines")
     output = folder / "killed"
     ports = free_ports(2)
     processes = [start(output, machine=n, ports=ports) for n in range(2)]
@@ -150,23 +150,23 @@ def interrupted_losses(folder):
             raise SystemExit("a process ended before it could be killed")
         time.sleep(0.05)
     processes[1].send_signal(signal.SIGKILL)
-    begun = time.perf_counter()
+    killed = time.perf_counter()
     try:
         processes[0].wait(300)
     except subprocess.TimeoutExpired:
         processes[0].kill()
-        raise SystemExit("the other machine still waits after 5 minutes") from None
-    seconds = time.perf_counter() - begun
+        raise SystemExit("the other machine is still waiting after 5 minutes") from None
+    seconds = time.perf_counter() - killed
     last = max(int(path.stem[5:]) for path in checkpoints.glob("step-*.npz"))
     message = Path(f"{output}-0.txt").read_text().strip().splitlines()[-1]
     print(f"The other machine stopped after {seconds:.0f} s: {message[:300]}")
-    print(f"Both are started again and go on after step {last}.\n")
+    print(f"Both are restarted and resume after step {last}.\n")
     ports = free_ports(2)
     return finished(output, [start(output, machine=n, ports=ports) for n in range(2)])
 
 
 def main():
-    """Print the largest relative difference of each run's losses from one device's."""
+    """Prints the largest relative difference of each run's losses from those of one device."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--train", nargs=3, metavar=("OUTPUT", "DEVICES", "PARTS"))
     parser.add_argument("--weights", type=Path)
@@ -179,8 +179,8 @@ def main():
         write_weights(options.weights)
         return False
     jax, two, parts = {"backend": "jax"}, {"devices": 2}, {"parts": 2}
-    # (run, whose losses it should have, arguments). Parts have BatchNorm statistics of their
-    # own, so they are compared with parts.
+    # (run, run with equal losses, arguments). Each part has its own BatchNorm statistics, so
+    # runs in parts are compared with runs in parts.
     one, one_jax, in_parts = "TensorFlow, one device", "JAX, one device", "one device in 2 parts"
     runs = [
         (one, None, {}),
@@ -198,19 +198,19 @@ def main():
     with tempfile.TemporaryDirectory() as name:
         start_file = Path(name) / "start.keras"
         subprocess.run([sys.executable, __file__, "--weights", start_file], check=True)
-        found = {title: losses(Path(name), title, **arguments) for title, _, arguments in runs}
-        found[killed] = interrupted_losses(Path(name))
+        by_run = {title: losses(Path(name), title, **arguments) for title, _, arguments in runs}
+        by_run[killed] = interrupted_losses(Path(name))
     print(f"{environment(['tensorflow', 'jax'])}\n")
-    print("| run | first loss | last loss | largest relative difference | from |")
+    print("| run | first loss | last loss | largest relative difference | compared with |")
     print("|---|---|---|---|---|")
     worst = 0.0
     for title, reference in [*((title, reference) for title, reference, _ in runs), (killed, one)]:
-        values = found[title]
+        values = by_run[title]
         row = f"| {title} | {values[0]:.5f} | {values[-1]:.5f} "
         if reference is None:
             print(row + "| | |")
             continue
-        difference = float(np.max(np.abs(values / found[reference] - 1)))
+        difference = float(np.max(np.abs(values / by_run[reference] - 1)))
         worst = max(worst, difference)
         print(row + f"| {difference:.1e} | {reference} |")
     print(f"\nlargest difference {worst:.1e}, bound {BOUND:.0e}")

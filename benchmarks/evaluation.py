@@ -1,11 +1,11 @@
-"""Six scales, flip and sliding windows: ours beside the authors' loop, on the same images.
+"""Compares multi-scale sliding-window prediction with the authors' loop on the same images.
 
     python benchmarks/evaluation.py --semseg semseg
 
-PSPNet-50, 150 classes, random weights, window 473, base size 512: `test` of semseg's
-tool/test.py on the CPU, and `Segmenter` in float32 and in bfloat16. Each runs in a process of
-its own, and they take turns, image by image; the first image isn't counted. Needs torch, pyyaml
-and OpenCV 4 (`opencv-python-headless<5`).
+PSPNet-50, 150 classes, random weights, six scales and flip, window 473, base size 512: `test` of
+semseg's tool/test.py on the CPU, and `Segmenter` in float32 and bfloat16. Each runs in a separate
+process; they alternate image by image, and the first image doesn't count. Needs torch, pyyaml and
+OpenCV 4 (`opencv-python-headless<5`).
 """
 
 import argparse
@@ -34,7 +34,7 @@ KINDS = ("authors", "float32", "bfloat16")
 
 
 def work(kind, folder, repository):
-    """A process that segments the image of each line it is sent, and answers with the seconds."""
+    """Segments one image per line of stdin and prints the seconds and the peak memory."""
     if kind == "authors":
         authors = Authors(repository, folder)
         print(json.dumps("ready"), flush=True)
@@ -58,15 +58,15 @@ def work(kind, folder, repository):
         number = int(line)
         image = scene(number, image_size=SIZES[number])[0]
         start = time.perf_counter()
-        found = authors(image, SIX, CROP)[0] if kind == "authors" else ours.classes([image])[0]
+        classes = authors(image, SIX, CROP)[0] if kind == "authors" else ours.classes([image])[0]
         seconds = time.perf_counter() - start
-        np.save(Path(folder) / f"{kind}{number}.npy", found)
-        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print(json.dumps([seconds, most]), flush=True)
+        np.save(Path(folder) / f"{kind}{number}.npy", classes)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        print(json.dumps([seconds, peak]), flush=True)
 
 
 def main():
-    """Print the table."""
+    """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--semseg", required=True, type=Path)
     parser.add_argument("--images", type=int, default=len(SIZES), help="at least 2")
@@ -80,11 +80,11 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         common = ("--folder", folder, "--semseg", str(options.semseg))
         workers = {kind: Worker("--work", kind, *common) for kind in KINDS}
-        found = {kind: [] for kind in KINDS}
+        measured = {kind: [] for kind in KINDS}
         for number in numbers:
             for kind in KINDS:
-                found[kind].append(workers[kind](number))
-                progress(f"image {number}, {kind}: {found[kind][-1][0]:.1f} s")
+                measured[kind].append(workers[kind](number))
+                progress(f"image {number}, {kind}: {measured[kind][-1][0]:.1f} s")
         network = {kind: workers[kind]("network") for kind in KINDS}
         maps = {
             kind: [np.load(Path(folder) / f"{kind}{number}.npy") for number in numbers]
@@ -92,13 +92,13 @@ def main():
         }
     print(f"{environment(['tensorflow', 'torch'])}\n")
     print(
-        "| | seconds an image, median (all) | times faster | seconds of a view in the network | "
-        "peak memory | pixels of one class |"
+        "| | seconds per image, median (all) | speedup | network seconds per view | "
+        "peak memory | equal pixels |"
     )
     print("|---|---|---|---|---|---|")
-    first = [seconds for seconds, _ in found["authors"][1:]]
+    first = [seconds for seconds, _ in measured["authors"][1:]]
     for kind in KINDS:
-        times = [seconds for seconds, _ in found[kind][1:]]
+        times = [seconds for seconds, _ in measured[kind][1:]]
         ratio = statistics.median(a / b for a, b in zip(first, times, strict=True))
         equal = np.mean(
             np.concatenate(
@@ -107,7 +107,7 @@ def main():
         )
         print(
             f"| {kind} | {statistics.median(times):.1f} ({', '.join(f'{t:.1f}' for t in times)}) "
-            f"| {ratio:.2f} | {network[kind]:.2f} | {found[kind][-1][1]:.0f} MB "
+            f"| {ratio:.2f} | {network[kind]:.2f} | {measured[kind][-1][1]:.0f} MB "
             f"| {100 * equal:.2f} % |"
         )
 

@@ -1,10 +1,11 @@
-"""The pyramid's fusion convolution, plain beside factorised: alone, in the network, in training.
+"""Compares the plain and the factorized fusion convolution of the pyramid.
 
     python benchmarks/fusion.py > fusion.md
 
-Plain: upsample the levels (the faster of two ways), concatenate, convolve 3x3. The forms
-take turns in one layer with one kernel. Exit status 1 where a bound is missed; the bounds
-on time are for 473x473 on a quiet machine.
+The plain form upsamples the levels (with the faster of two methods), concatenates and applies a
+3x3 convolution. Both are measured alone, in the network and in training, alternating in one layer
+with one kernel. Exit status 1 if a bound is missed; the bounds on time are for 473x473 on an idle
+machine.
 """
 
 import argparse
@@ -26,7 +27,7 @@ ERROR_BOUND = 2e-5  # of the output's range
 
 
 class PlainFusion(FactorizedFusion):
-    """The same function as the paper writes it, with the same kernel."""
+    """The function as written in the paper, with the same kernel."""
 
     def upsample(self, level, size):
         return resize_bilinear(level, size, align_corners=True)
@@ -38,7 +39,7 @@ class PlainFusion(FactorizedFusion):
 
 
 class NativePlainFusion(PlainFusion):
-    """With TensorFlow's own resize."""
+    """The plain form with TensorFlow's own resize."""
 
     def upsample(self, level, size):
         import tensorflow as tf
@@ -47,22 +48,22 @@ class NativePlainFusion(PlainFusion):
 
 
 def compare(what, bound, fusion, function, inputs, trained=(), *, mode, repeats, expected=None):
-    """Print the row of one measurement; True where it misses a bound."""
+    """Prints the row of one measurement; returns whether it misses a bound."""
     native = [NativePlainFusion] if keras.backend.backend() == "tensorflow" else []
     calls = {}
     for form in (PlainFusion, *native, FactorizedFusion):
         progress(f"{keras.backend.backend()} {mode}, {what}: {form.__name__}")
         fusion.__class__ = form
         calls[form] = compiled(function, inputs, trained, mode=mode)
-    progress("  compiling (XLA can take minutes), then taking turns")
+    progress("  compiling (XLA can take minutes), then measuring in turns")
     times = interleaved(calls, repeats)
     plain = min((PlainFusion, *native), key=lambda form: statistics.median(times[form]))
     ratio = statistics.median(times[plain]) / statistics.median(times[FactorizedFusion])
     errors = []
     if not trained:
-        found = [ops.convert_to_numpy(calls[form]()[0]) for form in (plain, FactorizedFusion)]
-        expected = found[0] if expected is None else expected
-        errors = [np.abs(y - expected).max() / np.ptp(expected) for y in found]
+        outputs = [ops.convert_to_numpy(calls[form]()[0]) for form in (plain, FactorizedFusion)]
+        expected = outputs[0] if expected is None else expected
+        errors = [np.abs(y - expected).max() / np.ptp(expected) for y in outputs]
     print(
         f"| {keras.backend.backend()} {mode} | {what} "
         f"| {' / '.join(f'{error:.1e}' for error in errors)} "
@@ -74,7 +75,7 @@ def compare(what, bound, fusion, function, inputs, trained=(), *, mode, repeats,
 
 
 def exact_fusion(features, levels, kernel):
-    """The plain form in float64 numpy."""
+    """The plain form in NumPy with float64."""
     height, width = features.shape[1:3]
     maps = [features.astype("float64")]
     for level in levels:
@@ -93,7 +94,7 @@ def exact_fusion(features, levels, kernel):
 
 
 def measure(args):
-    """Print the rows of this process' backend; True where a bound is missed."""
+    """Prints the rows of this process' backend; returns whether a bound is missed."""
     keras.utils.set_random_seed(0)
     rng = np.random.default_rng(0)
     side = (args.size - 1) // 8 + 1
@@ -143,7 +144,7 @@ def measure(args):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--backends", nargs="+", choices=MODES, default=list(MODES))
-    parser.add_argument("--size", type=int, default=473, help="image side; the block's is 1/8")
+    parser.add_argument("--size", type=int, default=473, help="image side; 1/8 for the block")
     parser.add_argument("--train-batch", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
@@ -152,10 +153,10 @@ def main():
         sys.exit(measure(args))
     print(f"PSPNet-50, {args.size}x{args.size}. {environment(args.backends)}.")
     print(
-        "\nTimes: median ms (min to max). Errors, plain / factorised: of the output's range, "
-        f"bound {ERROR_BOUND:.0e}; the block's against float64, the network's against plain."
+        "\nTimes: median ms (min to max). Errors, plain / factorized: relative to the output's "
+        f"range, bound {ERROR_BOUND:.0e}; block: against float64, network: against plain."
     )
-    print("\n| mode | measured | error | plain | factorised | bound | ratio |")
+    print("\n| mode | measured | error | plain | factorized | bound | ratio |")
     print("|---|---|---|---|---|---|---|", flush=True)
     command = [sys.executable, *sys.argv, "--worker"]
     failed = [

@@ -1,11 +1,11 @@
-"""Send broken, huge and hostile bytes to "serve_bytes", each followed by a valid image.
+"""Sends broken, huge and hostile bytes to "serve_bytes", each followed by a valid image.
 
     python benchmarks/hostile_payloads.py
 
-A small network with random weights is exported and opened by TensorFlow's C++ loader in a
-process of its own, without TensorFlow's Python, as a server does. Fails if a payload is answered,
-the error isn't the expected one, the process ends, or the next valid image isn't segmented
-with the same classes. tests/export/test_to_saved_model.py asserts the same.
+Exports a small network with random weights and opens it with TensorFlow's C++ loader in a separate
+process without TensorFlow's Python package, like a server. Fails if a payload doesn't raise the
+expected error, the process ends, or the next valid image gets other classes.
+tests/export/test_to_saved_model.py asserts the same.
 """
 
 import argparse
@@ -24,7 +24,7 @@ import hostile_payloads
 
 
 def main():
-    """Print the table."""
+    """Prints the table."""
     argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     from keras_psp import DilatedResNet, PSPNet, export
 
@@ -40,43 +40,43 @@ def main():
             expected = session("serve_bytes", [good])
             start = memory(session)
             for payload in payloads:
-                began = time.perf_counter()
-                answer = refusal(session, payload.content)
-                milliseconds = 1e3 * (time.perf_counter() - began)
+                sent = time.perf_counter()
+                error = error_of(session, payload.content)
+                milliseconds = 1e3 * (time.perf_counter() - sent)
                 next_one = session.returncode is None and session("serve_bytes", [good]) == expected
-                fine = payload.refused in answer and next_one
+                fine = payload.refused in error and next_one
                 wrong += not fine
-                rows.append((payload, answer, milliseconds, next_one))
-                progress(f"{payload.what}: {'as it should' if fine else 'WRONG'}")
+                rows.append((payload, error, milliseconds, next_one))
+                progress(f"{payload.what}: {'ok' if fine else 'WRONG'}")
             more = memory(session) - start
     print(f"{environment(['tensorflow'])}\n")
     print("| payload | bytes | error | ms | next image segmented |")
     print("|---|---|---|---|---|")
-    for payload, answer, milliseconds, next_one in rows:
+    for payload, error, milliseconds, next_one in rows:
         print(
-            f"| {payload.what} | {len(payload.content):,} | {answer} | {milliseconds:.0f} "
+            f"| {payload.what} | {len(payload.content):,} | {error} | {milliseconds:.0f} "
             f"| {'yes' if next_one else '**no**'} |"
         )
-    print(f"\n{len(rows)} payloads, {wrong} not as they should; {more:+.0f} MB of peak memory.")
+    print(f"\n{len(rows)} payloads, {wrong} wrong; {more:+.0f} MB of peak memory.")
     return wrong > 0
 
 
-def refusal(session, content):
-    """The error in one line, without TensorFlow's names of nodes."""
+def error_of(session, content):
+    """The error in one line, without TensorFlow's node names."""
     try:
         session("serve_bytes", [content])
     except RuntimeError as error:
         return re.sub(r"assertion failed: \[(.*)\]", r"\1", str(error).split("\n")[0])
     except EOFError as error:
         return f"**{error}**"
-    return "**answered**"
+    return "**no error**"
 
 
 def memory(session):
-    """Peak resident megabytes of the process; 0 where the system doesn't tell."""
+    """Peak resident megabytes of the process; 0 if the system doesn't report it."""
     status = Path(f"/proc/{session.process.pid}/status")
-    found = re.search(r"VmHWM:\s+(\d+)", status.read_text() if status.exists() else "")
-    return int(found[1]) / 1e3 if found else 0.0
+    peak = re.search(r"VmHWM:\s+(\d+)", status.read_text() if status.exists() else "")
+    return int(peak[1]) / 1e3 if peak else 0.0
 
 
 if __name__ == "__main__":

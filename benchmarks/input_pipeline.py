@@ -1,12 +1,12 @@
-"""Images a second on one core: keras_psp's crops, beside the same in steps with tf.image.
+"""Measures images per second on one core: our augmentation, the usual steps, Albumentations.
 
     python benchmarks/input_pipeline.py [--files]
 
-500x375 JPEGs and their PNG labels, from memory, to crops of 473x473 with scale 0.5 to 2,
-rotation up to 10 degrees, blur, mirror and crop, each as likely as in semseg. "In steps" is
-the usual composition: the whole picture is scaled, then rotated, blurred, mirrored, padded
-and cut. Albumentations does the same where it is installed. The ways take turns. With
---files: whole `training_batches` of such files, on all cores, decoded again and from memory.
+500x375 JPEGs and their PNG labels in memory become crops of 473x473 with scale 0.5 to 2, rotation
+up to 10 degrees, blur, mirroring and cropping, with the probabilities of semseg. "In steps" is the
+usual composition: the whole image is scaled, rotated, blurred, mirrored, padded and cropped.
+Albumentations does the same if it is installed. The variants alternate. With --files, whole
+`training_batches` of such files on all cores, with decoding and from memory.
 """
 
 import argparse
@@ -55,13 +55,13 @@ def encoded(count):
 
 
 def decoded(jpeg, png):
-    """uint8 image and mask."""
+    """The decoded uint8 image and mask."""
     image = tf.io.decode_jpeg(jpeg, channels=3)
     return image, tf.io.decode_png(png, channels=1)[..., 0]
 
 
 def in_steps(image, mask, draw):
-    """The same augmentation as a row of tf.image's and raw operations."""
+    """The same augmentation as a sequence of tf.image and raw operations."""
     size = tf.cast(tf.shape(mask), tf.float32)
     scaled = tf.cast(tf.round(size * (0.5 + 1.5 * draw[0])), tf.int32)
     image = tf.image.resize(tf.cast(image, tf.float32), scaled)
@@ -75,9 +75,9 @@ def in_steps(image, mask, draw):
         y = center[0] - sine * center[1] - cosine * center[0]
         transform = [[cosine, -sine, x, sine, cosine, y, 0.0, 0.0]]
 
-        def warped(picture, interpolation, value):
+        def warped(x, interpolation, value):
             return tf.raw_ops.ImageProjectiveTransformV3(
-                images=picture[None],
+                images=x[None],
                 transforms=tf.convert_to_tensor(transform),
                 output_shape=scaled,
                 interpolation=interpolation,
@@ -104,10 +104,10 @@ def in_steps(image, mask, draw):
     return both[..., :3] + MEAN, tf.cast(both[..., 3] + 255, tf.int32)
 
 
-def tensorflow_way(stage, files, draws):
-    """A call that pulls every example through a stage on one core."""
-    pictures = [decoded(*pair) for pair in zip(*files, strict=True)]
-    images, masks = (tf.stack(column) for column in zip(*pictures, strict=True))
+def tensorflow_call(stage, files, draws):
+    """A call that processes every example with a stage on one core."""
+    examples = [decoded(*pair) for pair in zip(*files, strict=True)]
+    images, masks = (tf.stack(column) for column in zip(*examples, strict=True))
     inputs = (*files, draws) if stage.startswith(("decode", "whole")) else (images, masks, draws)
     steps = {
         "decode": lambda jpeg, png, draw: decoded(jpeg, png),
@@ -121,7 +121,7 @@ def tensorflow_way(stage, files, draws):
     options.threading.private_threadpool_size = 1
     options.threading.max_intra_op_parallelism = 1
     examples = tf.data.Dataset.from_tensor_slices(inputs).repeat().map(steps[stage])
-    # One iterator for all rounds: to make one takes as long as dozens of pictures.
+    # One iterator for all rounds, because creating one takes as long as dozens of images.
     iterator = iter(examples.with_options(options))
 
     @tf.function
@@ -132,9 +132,9 @@ def tensorflow_way(stage, files, draws):
     return call
 
 
-def albumentations_way(files, draws):
-    """The same by albumentations and OpenCV, or None where they aren't installed."""
-    del draws  # it draws for itself
+def albumentations_call(files, draws):
+    """The same with Albumentations and OpenCV, or None if they are not installed."""
+    del draws  # Albumentations draws its own random numbers
     try:
         import albumentations
         import cv2
@@ -172,7 +172,7 @@ STAGES = (
 
 
 def from_files(options):
-    """Print images a second of training_batches on all cores, reading files."""
+    """Prints images per second of training_batches on all cores, reading files."""
     settings = {"batch_size": 10, "crop_size": CROP, "rotate": 10, "blur": True}
     with tempfile.TemporaryDirectory() as folder:
         for kind in ("images", "labels"):
@@ -182,8 +182,8 @@ def from_files(options):
             (Path(folder) / f"labels/{number:04}.png").write_bytes(png)
         source = data.ImageFolder(folder)
         rates = {}
-        # One after the other: both would go on in the other's turn.
-        for name, cache in (("decoded again", False), ("from memory", True)):
+        # Not interleaved, because both would keep running in the background.
+        for name, cache in (("with decoding", False), ("from memory", True)):
             progress(name)
             batches = iter(
                 data.training_batches(source, split="all", cache=cache, epochs=10**6, **settings)
@@ -193,17 +193,17 @@ def from_files(options):
                 start = time.perf_counter()
                 for _ in range(options.count // settings["batch_size"]):
                     next(batches)
-                if repeat > 1:  # the first trace, and fill the memory
+                if repeat > 1:  # the first two trace and fill the cache
                     rates[name].append(options.count / (time.perf_counter() - start))
             del batches
     print(f"{environment(['tensorflow'])}.\n\n| training_batches | images/s |\n|---|---|")
-    for name, found in rates.items():
-        print(f"| {name} | {spread(found)} |")
+    for name, values in rates.items():
+        print(f"| {name} | {spread(values)} |")
     return False
 
 
 def main():
-    """Print images a second of each stage."""
+    """Prints images per second of each stage."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--count", type=int, default=100)
     parser.add_argument("--repeats", type=int, default=7)
@@ -215,8 +215,8 @@ def main():
     tf.config.threading.set_inter_op_parallelism_threads(1)
     files = encoded(options.count)
     draws = np.random.default_rng(0).random((options.count, 8), dtype="float32")
-    calls = {stage: tensorflow_way(stage, files, draws) for stage in STAGES}
-    albumentations = albumentations_way(files, draws)
+    calls = {stage: tensorflow_call(stage, files, draws) for stage in STAGES}
+    albumentations = albumentations_call(files, draws)
     if albumentations is not None:
         calls["whole, albumentations"] = albumentations
     rates = {stage: [] for stage in calls}
@@ -225,18 +225,18 @@ def main():
         for stage, call in calls.items():
             start = time.perf_counter()
             call()
-            if repeat:  # the first traces
+            if repeat:  # the first round traces
                 rates[stage].append(options.count / (time.perf_counter() - start))
     print(f"{environment(['tensorflow'])}; one core.\n", file=sys.stdout)
     print("| stage | images/s, median (min to max) |")
     print("|---|---|")
-    for stage, found in rates.items():
-        print(f"| {stage} | {spread(found)} |")
+    for stage, values in rates.items():
+        print(f"| {stage} | {spread(values)} |")
     whole = {stage: statistics.median(rates[stage]) for stage in rates if "whole" in stage}
-    mine = whole.pop("whole, keras_psp")
+    ours = whole.pop("whole, keras_psp")
     for stage, rate in whole.items():
-        print(f"\n{stage.removeprefix('whole, ')}: keras_psp is {mine / rate:.2f}x as fast.")
-    return mine < 100
+        print(f"\n{stage.removeprefix('whole, ')}: keras_psp is {ours / rate:.2f}x as fast.")
+    return ours < 100
 
 
 if __name__ == "__main__":

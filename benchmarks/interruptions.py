@@ -1,12 +1,12 @@
-"""Kill a training twenty times at random moments; compare it with one left alone.
+"""Kills a training twenty times at random moments and compares it with an uninterrupted one.
 
     python benchmarks/interruptions.py --kills 20
 
-Runs of one small recipe, with dropout, shuffling, augmentation, checkpoints every two steps and
-a validation every epoch. One is left alone; the others get kill -9 at random moments, several
-each, while they start, in and between steps, in a checkpoint or a validation, and each time the
-same command again until they come to their end. Then every step's loss is compared with that of
-the one left alone. After each kill every checkpoint there is is read.
+All runs use one small recipe with dropout, shuffling, augmentation, checkpoints every two steps and
+a validation after every epoch. One is not interrupted. The others get SIGKILL several times at
+random moments (at startup, in and between steps, in a checkpoint, in a validation) and are
+restarted with the same command until they finish. Then the losses of all steps are compared with
+those of the uninterrupted run. After each kill, every checkpoint is read.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from keras_psp.training.log import EPOCH_COLUMNS, STEP_COLUMNS, Table
 
 
 def small_training(output):
-    """The training that is interrupted: 2 epochs of 8 steps, each with a validation."""
+    """The training to interrupt: 2 epochs of 8 steps, each with a validation."""
     from keras_psp import data, train
 
     counts = {"train": 32, "val": 4}
@@ -51,7 +51,7 @@ def command(output):
 
 
 def openable(folder):
-    """Number of checkpoints; raises if one doesn't open."""
+    """Reads all checkpoints and returns their number; raises if one is corrupt."""
     files = sorted(folder.glob("step-*.npz"))
     for path in files:
         with np.load(path) as file:
@@ -61,7 +61,7 @@ def openable(folder):
 
 
 def main():
-    """Print the largest difference of a loss and how many checkpoints were unreadable."""
+    """Prints the largest difference in each column of the logs."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--train", type=Path, metavar="OUTPUT", help="only train, into a folder")
@@ -73,25 +73,23 @@ def main():
     generator = random.Random(options.seed)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        progress("the run that is left alone")
-        subprocess.run(command(folder / "alone"), check=True, capture_output=True)
+        progress("the uninterrupted run")
+        subprocess.run(command(folder / "uninterrupted"), check=True, capture_output=True)
         kills, runs, resumed = [], 0, 0
         worst = {}
         while len(kills) < options.kills:
             output = folder / f"killed{runs}"
-            found = killed_until_it_ends(output, generator, options.kills - len(kills))
-            kills += found
-            resumed += sum(step > 0 for step in found)
-            compare(folder / "alone", output, worst)
+            steps = killed_until_it_ends(output, generator, options.kills - len(kills))
+            kills += steps
+            resumed += sum(step > 0 for step in steps)
+            compare(folder / "uninterrupted", output, worst)
             runs += 1
-            progress(f"run {runs} came to its end after kills at steps {found}")
+            progress(f"run {runs} finished after kills at steps {steps}")
             shutil.rmtree(output)
     print(f"{environment(['tensorflow'])}\n")
     print(f"{len(kills)} kills in {runs} runs, {resumed} of them after the first step.")
-    print(
-        f"Steps made at the kills: {', '.join(map(str, kills))}. Every checkpoint could be read.\n"
-    )
-    print("| column | largest difference from the run left alone |")
+    print(f"Steps at the kills: {', '.join(map(str, kills))}. Every checkpoint was readable.\n")
+    print("| column | largest difference from the uninterrupted run |")
     print("|---|---|")
     for name in sorted(worst):
         print(f"| {name} | {worst[name]:.1e} |")
@@ -99,14 +97,14 @@ def main():
 
 
 def killed_until_it_ends(output, generator, most):
-    """The steps made at each of several kills, from start to end of one run."""
+    """Kills and restarts one run until it finishes; returns the steps done at each kill."""
     kills = []
     while len(kills) < min(most, 7):
         process = subprocess.Popen(
             command(output), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         before = rows_written(output)
-        more = generator.choice((0, 1, 1, 2, 2, 3, 4, 6))  # 0: while it starts
+        more = generator.choice((0, 1, 1, 2, 2, 3, 4, 6))  # 0: during startup
         moment = generator.uniform(0.0, 4.0 if more == 0 else 0.6)
         while process.poll() is None and rows_written(output) < before + more:
             time.sleep(0.01)
@@ -124,14 +122,14 @@ def killed_until_it_ends(output, generator, most):
     return kills
 
 
-def compare(alone, killed, worst):
-    """Note the largest difference of each column of both tables."""
+def compare(uninterrupted, killed, worst):
+    """Updates the largest difference of each column of both tables."""
     for name, columns in (("steps.csv", STEP_COLUMNS), ("log.csv", EPOCH_COLUMNS)):
-        one, other = (Table(run / name, columns, writes=False) for run in (alone, killed))
+        one, other = (Table(run / name, columns, writes=False) for run in (uninterrupted, killed))
         for column in set(columns) - {"images_per_second"}:
             a, b = np.array(one.column(column)), np.array(other.column(column))
             if a.shape != b.shape or (np.isnan(a) != np.isnan(b)).any():
-                raise SystemExit(f"{name}, {column}: {a} alone, {b} after the kills")
+                raise SystemExit(f"{name}, {column}: {a} uninterrupted, {b} after the kills")
             key = f"{name} {column}"
             worst[key] = max(worst.get(key, 0.0), float(np.nanmax(np.abs(a - b), initial=0.0)))
 

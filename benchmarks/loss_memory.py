@@ -1,12 +1,12 @@
-"""Peak memory and time of the loss and its gradient: fused beside upsampling in full.
+"""Compares memory and time of the fused loss and gradient with those of full upsampling.
 
     python benchmarks/loss_memory.py > loss_memory.md
 
-Plain: resize the logits to the masks' size, then the framework's softmax cross-entropy,
-mean over the pixels that are not 255. Resident memory is read from /proc, so Linux only,
-in one process per variant, and is an upper bound: the first call of TensorFlow also
-compiles, and later ones reuse the pool it keeps. The bound is on the compiler's own
-figure, which JAX gives. Exit status 1 where a bound is missed.
+The plain form resizes the logits to the masks' size and applies the framework's softmax
+cross-entropy, averaged over the pixels that are not 255. Resident memory is read from /proc (Linux
+only) with one process per variant. It is an upper bound, because TensorFlow's first call also
+compiles and later calls reuse its memory pool. The bound is on the compiler's figure, which only
+JAX provides. Exit status 1 if a bound is missed.
 """
 
 import argparse
@@ -31,7 +31,7 @@ IGNORED, STRIDE = 255, 8
 
 
 def plain(masks, logits):
-    """The loss with every score at full size."""
+    """The loss with all scores at full size."""
     scores = resize_bilinear(logits, masks.shape[1:], align_corners=True)
     valid = masks != IGNORED
     labels = ops.where(valid, masks, 0)
@@ -40,7 +40,7 @@ def plain(masks, logits):
 
 
 def build(args, form, size):
-    """Value and gradient of one form on random logits and masks, compiled."""
+    """A compiled call for value and gradient of one form on random logits and masks."""
     rng = np.random.default_rng(0)
     side = (size - 1) // STRIDE + 1
     shape = (args.batch, side, side, args.classes)
@@ -58,19 +58,19 @@ def build(args, form, size):
 
 
 def resident(key):
-    """VmRSS (now) or VmHWM (its peak) of this process, in MB."""
+    """VmRSS (current) or VmHWM (peak) of this process in MB."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(key)) / 1024
 
 
 def memory(args):
-    """Print MB: growth of resident memory in one call, and what the compiler planned."""
-    # A small call first, so that libraries and thread pools are there.
+    """Prints MB: growth of resident memory in one call, and the compiler's plan."""
+    # A small call first loads libraries and starts thread pools.
     build(args, args.worker, 41)()
     call = build(args, args.worker, args.size)
     gc.collect()
     ctypes.CDLL("libc.so.6").malloc_trim(0)
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from now
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     before = resident("VmRSS")
     call()
     print(resident("VmHWM") - before)
@@ -80,7 +80,7 @@ def memory(args):
 
 
 def measure(args):
-    """Print the rows of this process' backend and mode; True where a bound is missed."""
+    """Prints the rows of this process' backend and mode; returns whether a bound is missed."""
     label = f"{keras.backend.backend()} {args.mode}"
     missed = False
 
@@ -93,10 +93,10 @@ def measure(args):
     peaks = []
     for form in ("plain", "fused"):
         progress(f"{label}: memory, {form}")
-        command = [sys.executable, *sys.argv, "--worker", form]  # the later --worker counts
+        command = [sys.executable, *sys.argv, "--worker", form]  # the last --worker wins
         output = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
         peaks.append([float(line) for line in output.split()])
-    progress(f"{label}: time, plain and fused in turns")
+    progress(f"{label}: time, plain and fused alternating")
     calls = {form: build(args, form, args.size) for form in ("plain", "fused")}
     results = [keras.tree.map_structure(ops.convert_to_numpy, calls[form]()) for form in calls]
     (value, (gradient,)), (fused_value, (fused_gradient,)) = results
@@ -111,7 +111,7 @@ def measure(args):
     row("time, ms", shown=shown, bound=TIME_BOUND, ratio=ratio)
     names = ["resident growth, MB", "compiler's temporaries and output, MB"]
     for name, full, fused in zip(names, *peaks, strict=False):
-        # Resident growth also holds what the first call compiles, a fixed amount.
+        # Resident growth includes a fixed amount for compilation in the first call.
         bound = MEMORY_BOUND if name == names[1] else None
         row(name, shown=(f"{full:.0f}", f"{fused:.0f}"), bound=bound, ratio=fused / full)
     return missed
@@ -123,7 +123,7 @@ def main():
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--size", type=int, default=473, help="side of the masks")
     parser.add_argument("--classes", type=int, default=150)
-    parser.add_argument("--chunk-elements", type=int, help="of UpsampledCrossentropy")
+    parser.add_argument("--chunk-elements", type=int, help="argument of UpsampledCrossentropy")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--worker", choices=("rows", "plain", "fused"), help=argparse.SUPPRESS)
     parser.add_argument("--mode", help=argparse.SUPPRESS)

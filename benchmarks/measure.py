@@ -1,4 +1,4 @@
-"""What the benchmarks share: compiled calls, turns, and where it was measured."""
+"""Functions shared by the benchmarks: compiled calls, timing, processes and environment."""
 
 import datetime
 import importlib.metadata
@@ -22,34 +22,35 @@ MODES = {"tensorflow": ("graph", "XLA"), "jax": ("jit",)}
 
 
 def progress(text):
+    """Prints a line with the time to stderr."""
     print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
 
 
 def rows_written(output):
-    """Steps that a training has written into its folder so far."""
+    """Number of steps that a training has logged in its folder."""
     path = output / "steps.csv"
     return max(0, len(path.read_text().splitlines()) - 1) if path.exists() else 0
 
 
 def in_a_process(function, *arguments):
-    """Call it in a process of its own, which ends when this one does.
+    """Calls a function in a separate process, which ends with this process.
 
-    A training in it keeps a checkpoint first, and goes on from there at the next call.
+    On SIGTERM or Ctrl-C, a training there saves a checkpoint, from which the next call resumes.
     """
     arguments = (function, *arguments)
     process = multiprocessing.get_context("spawn").Process(target=_called, args=arguments)
     process.start()
     try:
         process.join()
-    except KeyboardInterrupt:  # a terminal tells the process, too; once more would kill it
+    except KeyboardInterrupt:  # the child gets it from the terminal as well
         process.join()
         raise SystemExit(130) from None
-    except SystemExit:  # of a handler of SIGTERM
+    except SystemExit:  # raised by a handler of SIGTERM
         process.terminate()
         process.join()
         raise
     if process.exitcode:
-        raise SystemExit(f"{function.__name__}: the process ended with {process.exitcode}")
+        raise SystemExit(f"{function.__name__}: the process exited with {process.exitcode}")
 
 
 def _called(function, *arguments):
@@ -65,13 +66,13 @@ def _called(function, *arguments):
 
 
 class Worker:
-    """The script that is running, in a process of its own that answers each line with a line.
+    """The running script in another process that replies to each line with a line of JSON.
 
     Args:
-        arguments: of its command line.
+        arguments: command-line arguments of the process.
 
     Attributes:
-        greeting: what it says once it is ready, from JSON.
+        greeting: the first reply, sent when the process is ready.
     """
 
     def __init__(self, *arguments):
@@ -81,23 +82,23 @@ class Worker:
             stdout=subprocess.PIPE,
             text=True,
         )
-        self.greeting = self._answer()
+        self.greeting = self._reply()
 
-    def __call__(self, question=""):
-        """The answer, from JSON."""
-        self._process.stdin.write(f"{question}\n")
+    def __call__(self, request=""):
+        """Sends a line and returns the reply."""
+        self._process.stdin.write(f"{request}\n")
         self._process.stdin.flush()
-        return self._answer()
+        return self._reply()
 
-    def _answer(self):
+    def _reply(self):
         line = self._process.stdout.readline()
         if not line:
-            raise SystemExit("a process ended before its answer")
+            raise SystemExit("a process ended before its reply")
         return json.loads(line)
 
 
 def compiled(function, inputs, trained=(), *, mode):
-    """`function()` compiled: a call that gives its value and the gradients of `trained`.
+    """Compiles `function` into a call that returns its value and the gradients of `trained`.
 
     `inputs` are the other variables that it reads; as constants they could be folded away.
     """
@@ -141,7 +142,7 @@ def compiled(function, inputs, trained=(), *, mode):
 
 
 def interleaved(calls, repeats):
-    """Milliseconds of each call, A B A B; one unmeasured round before."""
+    """Milliseconds of each call in alternating order, after one warm-up round."""
     times = {name: [] for name in calls}
     for repeat in range(repeats + 1):
         for name, call in calls.items():
@@ -153,11 +154,12 @@ def interleaved(calls, repeats):
 
 
 def spread(times):
+    """Formats values as median (min to max)."""
     return f"{statistics.median(times):.0f} ({min(times):.0f} to {max(times):.0f})"
 
 
 def environment(backends):
-    """Versions, hardware and date."""
+    """One line with versions, hardware and date."""
     info = Path("/proc/cpuinfo")
     model = re.search(r"model name\s*: (.*)", info.read_text() if info.exists() else "")
     return (

@@ -1,9 +1,9 @@
-"""Parameters, map sizes and multiply-adds of every depth, read off the networks themselves.
+"""Computes parameters, feature map sizes and multiply-adds of every depth.
 
     python benchmarks/network_sizes.py > network_sizes.md
 
-Nothing is run: the networks are built, their variables counted, and their layers asked for the
-shapes of what they make. A multiply-add counts as two operations.
+The networks are built but not run: the numbers come from their variables and from the output
+shapes of their layers. A multiply-add counts as two operations.
 """
 
 import argparse
@@ -18,7 +18,7 @@ CLASSES = 150
 
 
 def maps(backbone, side):
-    """(name, output shape) of the stem, its pooling and each stage."""
+    """Yields (name, output shape) of the stem, its pooling and each stage."""
     shape = (1, side, side, 3)
     for conv in backbone.stem:
         shape = conv.compute_output_shape(shape)
@@ -32,7 +32,7 @@ def maps(backbone, side):
 
 
 def convolution(kernel, shape):
-    """Operations of a convolution that makes a map of this shape."""
+    """Operations of a convolution with this output shape."""
     height, width, channels, filters = kernel
     return 2 * height * width * channels * filters * shape[1] * shape[2]
 
@@ -56,7 +56,7 @@ def backbone_operations(backbone, side):
 
 
 def fusion_operations(channels, level, filters, bins, side):
-    """Operations of the 3x3 fusion: plain, and the parts of the factorised form."""
+    """Operations of the 3x3 fusion: plain, and the parts of the factorized form."""
     plain = convolution((3, 3, channels + len(bins) * level, filters), (1, side, side))
     parts = {
         "features": convolution((3, 3, channels, filters), (1, side, side)),
@@ -68,7 +68,7 @@ def fusion_operations(channels, level, filters, bins, side):
 
 
 def row(depth, side):
-    """One line of the first table, and what the others need of PSPNet-50."""
+    """Prints a row of the first table and returns the values for the others."""
     progress(f"PSPNet-{depth}")
     model = keras_psp.PSPNet(CLASSES, backbone=f"resnet{depth}")
     auxiliary = model.get_layer("auxiliary_head").count_params()
@@ -93,28 +93,28 @@ def row(depth, side):
 
 
 def main():
-    """Print the tables."""
+    """Prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", type=int, default=473, help="image side [473]")
     side = parser.parse_args().size
     print(f"{CLASSES} classes, one image of {side}x{side}. {environment([])}.\n")
     print(
         "| depth | blocks | features | parameters of the backbone, M | of the network, M | with "
-        "the auxiliary head, M | GFLOP, plain fusion | GFLOP, factorised |"
+        "the auxiliary head, M | GFLOP, plain fusion | GFLOP, factorized |"
     )
     print("|---|---|---|---|---|---|---|---|")
-    found = {depth: row(depth, side) for depth in BLOCKS}
+    rows = {depth: row(depth, side) for depth in BLOCKS}
     print("\n| map of PSPNet-50 | output stride 8 | 16 | 32 |\n|---|---|---|---|")
     strides = [dict(maps(keras_psp.DilatedResNet(50, output_stride=s), side)) for s in (8, 16, 32)]
     for name in strides[0]:
         shapes = ("{}x{}x{}".format(*stride[name][1:]) for stride in strides)
         print(f"| {name} | {' | '.join(shapes)} |")
-    _, plain, parts = found[50]
+    _, plain, parts = rows[50]
     print("\n| fusion of PSPNet-50 | GFLOP |\n|---|---|")
     print(f"| plain: 3x3 over features and levels | {plain / 1e9:.2f} |")
     for name, operations in parts.items():
-        print(f"| factorised: {name} | {operations / 1e9:.2f} |")
-    print(f"| factorised, together | {sum(parts.values()) / 1e9:.2f} |")
+        print(f"| factorized: {name} | {operations / 1e9:.2f} |")
+    print(f"| factorized, total | {sum(parts.values()) / 1e9:.2f} |")
 
 
 if __name__ == "__main__":

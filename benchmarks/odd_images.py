@@ -1,9 +1,9 @@
-"""What `read_input_image` makes of image files as they turn up: good, odd and broken.
+"""Tabulates how `read_input_image` reads good, unusual and broken image files.
 
     python benchmarks/odd_images.py
 
-The files are made anew, in a temporary folder; tests/data/test_images.py asserts the same.
-Fails if one outcome isn't as it should be.
+The files are generated in a temporary folder. Fails if a result isn't as expected;
+tests/data/test_images.py asserts the same.
 """
 
 import argparse
@@ -19,28 +19,28 @@ import odd_images
 
 
 def main():
-    """Print the table."""
+    """Prints the table."""
     argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
-    # Pillow warns of what is told in the table.
+    # The table has what Pillow warns about.
     warnings.filterwarnings("ignore", module="PIL")
     wrong = 0
-    print("| file | what it is | outcome | as it should |")
+    print("| file | content | result | as expected |")
     print("|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         for case in odd_images.CASES:
             path = odd_images.written(case, folder)
             try:
-                photo = read_input_image(path)
-                good = odd_images.as_expected(case, photo)
-                size = f"{photo.shape[1]}x{photo.shape[0]}"
-                colours = odd_images.found_colours(photo)
-                outcome = f"{size}: " + ", ".join(f"#{bytes(rgb).hex()}" for rgb in colours)
+                image = read_input_image(path)
+                good = odd_images.as_expected(case, image)
+                size = f"{image.shape[1]}x{image.shape[0]}"
+                colors = odd_images.quarter_colors(image)
+                result = f"{size}: " + ", ".join(f"#{bytes(rgb).hex()}" for rgb in colors)
             except (ValueError, OSError) as error:
-                outcome = str(error).replace(str(path), path.name)
-                good = bool(case.refused) and case.refused in outcome
+                result = str(error).replace(str(path), path.name)
+                good = bool(case.refused) and case.refused in result
             wrong += not good
-            print(f"| {case.file} | {case.what} | {outcome} | {'yes' if good else '**no**'} |")
-    print(f"\n{len(odd_images.CASES)} files, {wrong} not as they should.")
+            print(f"| {case.file} | {case.what} | {result} | {'yes' if good else '**no**'} |")
+    print(f"\n{len(odd_images.CASES)} files, {wrong} not as expected.")
     return wrong > 0
 
 

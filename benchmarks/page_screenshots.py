@@ -1,10 +1,10 @@
-"""Look at a page of `report_page` in Chromium, at two widths, light and dark, and on paper.
+"""Checks an HTML report in Chromium at two widths, in light and dark mode, and in print.
 
     python -m pip install playwright && apt-get install chromium
     python benchmarks/page_screenshots.py report.html --output screenshots
 
-Writes PNGs and a PDF. Fails where the page is wider than the window, texts lie over one another,
-a script fails or anything but the file is asked for.
+Writes PNGs and a PDF. Fails if the page is wider than the window, texts overlap, a script fails or
+the page requests anything but the file.
 """
 
 import argparse
@@ -12,9 +12,9 @@ import shutil
 import sys
 from pathlib import Path
 
-# Texts that lie over one another. The matrix scrolls below its own headings.
+# Overlapping texts, except in the matrix, which scrolls below its own headings.
 OVERLAPS = """() => {
-  const boxes = [], found = [];
+  const boxes = [], overlaps = [];
   for (const closed of document.querySelectorAll("details")) closed.open = true;
   const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   for (let node; (node = walker.nextNode());) {
@@ -28,15 +28,15 @@ OVERLAPS = """() => {
   boxes.forEach(([a, first], i) => {
     for (let j = i + 1; j < boxes.length && boxes[j][0].top < a.bottom - 3; j++) {
       const [b, second] = boxes[j];
-      if (b.left < a.right - 2 && a.left < b.right - 2) found.push(`${first} | ${second}`);
+      if (b.left < a.right - 2 && a.left < b.right - 2) overlaps.push(`${first} | ${second}`);
     }
   });
-  return found;
+  return overlaps;
 }"""
 
 
 def main():
-    """Print what is wrong with the page, for each kind of window."""
+    """Prints the problems of the page for each kind of window."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("page", type=Path)
     parser.add_argument("--output", type=Path, required=True)
@@ -57,7 +57,7 @@ def main():
                 wrong: list[str] = []
                 page.on("pageerror", lambda error, wrong=wrong: wrong.append(str(error)))
                 page.on("console", lambda line, wrong=wrong: wrong.append(line.text))
-                page.on("request", lambda asked, wrong=wrong: wrong.append(asked.url))
+                page.on("request", lambda request, wrong=wrong: wrong.append(request.url))
                 page.goto(options.page.resolve().as_uri())
                 wrong = [w for w in wrong if not w.startswith(("data:", "file:"))]
                 wide = page.evaluate("document.documentElement.scrollWidth")
@@ -65,7 +65,7 @@ def main():
                     wrong.append(f"{wide} pixels wide in a window of {width}")
                 wrong += page.evaluate(OVERLAPS)
                 page.screenshot(path=options.output / f"{name}-{scheme}.png", full_page=True)
-                print(f"{name} {scheme}: {'; '.join(wrong[:5]) or 'nothing wrong'}")
+                print(f"{name} {scheme}: {'; '.join(wrong[:5]) or 'ok'}")
                 bad |= bool(wrong)
         page.pdf(path=options.output / "paper.pdf", format="A4")
         browser.close()

@@ -1,10 +1,10 @@
-"""PSPNet-50 beside the authors' PyTorch code: logits, training loss and gradients.
+"""Compares PSPNet-50 with the authors' PyTorch code: logits, training loss and gradients.
 
     git clone https://github.com/hszhao/semseg
     python benchmarks/parity_semseg.py --semseg semseg
 
-The authors' network gets random weights and random BatchNorm statistics, ours the same
-numbers, and both the same images. Needs torch. Exit status 1 where a bound is missed.
+Both networks get the same random weights, random BatchNorm statistics and images. Needs torch. Exit
+status 1 if a bound is missed.
 """
 
 import argparse
@@ -26,7 +26,7 @@ CLASSES = 150
 
 
 def randomize(network, seed):
-    """Random weights of a useful scale and random BatchNorm statistics."""
+    """Sets random weights of a realistic scale and random BatchNorm statistics."""
     import torch
 
     torch.manual_seed(seed)
@@ -36,14 +36,14 @@ def randomize(network, seed):
             torch.nn.init.uniform_(module.bias, -0.5, 0.5)
             torch.nn.init.uniform_(module.running_mean, -0.5, 0.5)
             torch.nn.init.uniform_(module.running_var, 0.5, 2.0)
-    # Without this the residual sum grows through 16 blocks until float32 drowns.
+    # Otherwise the residual sum grows so much in 16 blocks that float32 loses its precision.
     for name, module in network.named_modules():
         if name.endswith("bn3") and name.startswith("layer"):
             module.weight.data *= 0.1
 
 
 def smooth_images(rng, count, size):
-    """Blotches as in photographs: white noise would pool to the same values everywhere."""
+    """Smooth images, because white noise is pooled to the same value everywhere."""
     coarse = rng.uniform(0, 255, (count, 9, 9, 3)).astype("float32")
     return keras.ops.convert_to_numpy(resize_bilinear(coarse, size, align_corners=True))
 
@@ -60,7 +60,7 @@ def norm(layer, module):
 
 
 def copy_weights(theirs, ours):
-    """The authors' modules into our layers, in the order of definition."""
+    """Copies the authors' modules to our layers in the order of definition."""
 
     def conv_norm(layer, their_conv, their_norm):
         conv(layer.conv.kernel, their_conv.weight)
@@ -94,7 +94,7 @@ def copy_weights(theirs, ours):
 
 
 def gradients(ours, images, masks, variables):
-    """Loss and gradients of our training step, on the backend at hand."""
+    """Loss and gradients of our training step on the current backend."""
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
@@ -161,12 +161,13 @@ def main():
         images = rng.uniform(0, 255, (1, *size, 3)).astype("float32")
         with torch.no_grad():
             expected = theirs(their_input(images).float()).numpy().transpose(0, 2, 3, 1)
-        found = keras.ops.convert_to_numpy(ours(images))
-        span = expected.max() - expected.min()
-        report(f"logits {size[0]}x{size[1]}", np.abs(found - expected).max() / span, 1e-4)
+        logits = keras.ops.convert_to_numpy(ours(images))
+        report(
+            f"logits {size[0]}x{size[1]}", np.abs(logits - expected).max() / np.ptp(expected), 1e-4
+        )
 
-    # Gradients in float64 on both sides: in float32 a few ReLUs whose input is within
-    # rounding of 0 switch, which alone changes a gradient by about sqrt(1e-6).
+    # Gradients use float64 on both sides: in float32, a few ReLUs with inputs close to 0 switch
+    # by rounding, which alone changes a gradient by about sqrt(1e-6).
     theirs.train()
     size = (137, 161)
     images = smooth_images(rng, 4, size)
@@ -191,12 +192,12 @@ def main():
     fusion = ours.get_layer("pyramid_pooling").fusion.kernel
     stem = ours.backbone.stem[0].conv.kernel
     dilated = ours.backbone.stages[3][1].convs[1].conv.kernel
-    loss, found = gradients(ours, images, masks, [stem, dilated, fusion])
+    loss, actual = gradients(ours, images, masks, [stem, dilated, fusion])
     report("training loss", abs(loss - total) / total, 1e-3)
-    # Keras' JAX and PyTorch backends round to float32 somewhere on the way.
+    # Keras' JAX and PyTorch backends round to float32 in places.
     bound = 1e-3 if keras.backend.backend() == "tensorflow" else 1e-2
     names = ("stem conv1", "stage 5 block 2 conv2", "fusion 3x3")
-    for name, gradient, exact in zip(names, found, expected, strict=True):
+    for name, gradient, exact in zip(names, actual, expected, strict=True):
         error = np.linalg.norm(gradient - exact) / np.linalg.norm(exact)
         report(f"gradient of {name}", error, bound)
 

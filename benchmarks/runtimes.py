@@ -1,12 +1,12 @@
-"""Every export of ours beside the authors' PyTorch and its plain exports, one image at a time.
+"""Compares the speed of every export with the authors' PyTorch network and its plain exports.
 
     python benchmarks/runtimes.py --semseg semseg --folder runtimes
 
-PSPNet-50, 473x473, 150 classes, random weights, two threads; everybody gives a class map of the
-same image. Each runs in a process of its own and they take turns. `--smp` is a checkout of
-segmentation_models.pytorch, whose PSPNet of that name has two residual stages and no dilation:
-another, much smaller network; it gets 480x480. Needs torch, onnxruntime, openvino, nncf and
-ai-edge-litert; files stay in the folder for the next run.
+PSPNet-50, 473x473, 150 classes, random weights, two threads: each computes the class map of one
+image. Each runs in a separate process, and they alternate. `--smp` is a checkout of
+segmentation_models.pytorch, whose PSPNet of that name is a different, much smaller network with
+two residual stages and no dilation; it gets 480x480. Needs torch, onnxruntime, openvino, nncf and
+ai-edge-litert. The folder keeps the files for the next run.
 """
 
 import argparse
@@ -45,7 +45,7 @@ def image():
 
 
 def authors_network(options):
-    """Their network of random weights, the same in every process."""
+    """The authors' network with random weights, the same in every process."""
     import torch
 
     sys.path.insert(0, str(options.semseg))
@@ -54,26 +54,26 @@ def authors_network(options):
     torch.manual_seed(0)
     network = PSPNet(layers=50, classes=CLASSES, zoom_factor=8, pretrained=False)
     torch.nn.init.normal_(network.cls[4].weight, std=0.1)
-    # As in a network that has seen the images: without it the numbers overflow 8 bits.
+    # Realistic BatchNorm statistics, without which the activations overflow 8 bits.
     from keras_psp.data.scenes.generated import scene
 
-    seen = np.stack([scene(seed, image_size=(185, 185))[0] for seed in range(8)])
+    images = np.stack([scene(seed, image_size=(185, 185))[0] for seed in range(8)])
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
-            module.momentum = None  # the mean over all that is seen
+            module.momentum = None  # cumulative mean
     with torch.no_grad():
-        network.train()(normalised(seen), torch.zeros(8, 185, 185, dtype=torch.long))
+        network.train()(normalized(images), torch.zeros(8, 185, 185, dtype=torch.long))
     return network.eval()
 
 
-def normalised(images):
+def normalized(images):
     import torch
 
     return torch.from_numpy(((images - MEAN) / STD).astype("float32").transpose(0, 3, 1, 2).copy())
 
 
 def prepare(options):
-    """Write all files that aren't there yet."""
+    """Writes all missing files."""
     import torch
 
     from keras_psp import export
@@ -96,13 +96,13 @@ def prepare(options):
         torch.onnx.export(Classes().eval(), (torch.zeros(1, 3, *SIZE),), plain, dynamo=False)
     model = convert(options.folder / "weights.pth", verbose=False)
     representative = [scene(seed, image_size=SIZE)[0] for seed in range(1, 21)]
-    for name, (function, file, chosen) in OURS.items():
+    for name, (function, file, settings) in OURS.items():
         if (options.folder / file).exists() or not is_wanted(name, options):
             continue
         progress(name)
-        if chosen.get("precision") == "int8":
-            chosen = {**chosen, "representative": representative}
-        getattr(export, function)(model, options.folder / file, image_size=SIZE, **chosen)
+        if settings.get("precision") == "int8":
+            settings = {**settings, "representative": representative}
+        getattr(export, function)(model, options.folder / file, image_size=SIZE, **settings)
 
 
 def is_wanted(name, options):
@@ -110,7 +110,7 @@ def is_wanted(name, options):
 
 
 def opened(name, options):
-    """A call that gives the class map of an image, and the file that it comes from."""
+    """A call from an image to its class map, and the file of the network."""
     if name in OURS:
         from keras_psp.export import open_export
 
@@ -141,7 +141,7 @@ def opened(name, options):
     def run(x):
         x = np.pad(x, [*padding, (0, 0)])
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=half):
-            return network(normalised(x[None])).argmax(1)[0].numpy()[: SIZE[0], : SIZE[1]]
+            return network(normalized(x[None])).argmax(1)[0].numpy()[: SIZE[0], : SIZE[1]]
 
     return run, options.folder / "weights.pth"
 
@@ -150,48 +150,48 @@ def opened_plain(name, path):
     if "Runtime" in name:
         import onnxruntime
 
-        chosen = onnxruntime.SessionOptions()
-        chosen.intra_op_num_threads = THREADS
-        session = onnxruntime.InferenceSession(path, chosen)
+        settings = onnxruntime.SessionOptions()
+        settings.intra_op_num_threads = THREADS
+        session = onnxruntime.InferenceSession(path, settings)
         key = session.get_inputs()[0].name
-        return lambda x: session.run(None, {key: normalised(x[None]).numpy()})[0][0], path
+        return lambda x: session.run(None, {key: normalized(x[None]).numpy()})[0][0], path
     import openvino
 
-    chosen = {
+    settings = {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": THREADS,
         "INFERENCE_PRECISION_HINT": "bf16" if "bfloat16" in name else "f32",
     }
-    request = openvino.Core().compile_model(path, "CPU", chosen).create_infer_request()
-    return lambda x: request.infer([normalised(x[None]).numpy()])[0][0], path
+    request = openvino.Core().compile_model(path, "CPU", settings).create_infer_request()
+    return lambda x: request.infer([normalized(x[None]).numpy()])[0][0], path
 
 
 def work(name, options):
-    """A process that segments the image for each line it is sent, and answers."""
+    """Segments the image once per line of stdin and prints milliseconds and peak memory."""
     os.environ["TF_NUM_INTRAOP_THREADS"] = str(THREADS)
-    picture = image()
+    x = image()
     run, path = opened(name, options)
     files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
     size = sum(file.stat().st_size for file in files)
-    classes = run(picture)
+    classes = run(x)
     np.save(options.folder / f"{name}.npy", classes)
     print(json.dumps(size), flush=True)
     for _ in sys.stdin:
         start = time.perf_counter()
-        run(picture)
+        run(x)
         seconds = time.perf_counter() - start
-        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print(json.dumps([1e3 * seconds, most]), flush=True)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        print(json.dumps([1e3 * seconds, peak]), flush=True)
 
 
 def main():
-    """Print the table."""
+    """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--semseg", required=True, type=Path)
     parser.add_argument("--smp", type=Path)
-    parser.add_argument("--folder", required=True, type=Path, help="for files, kept")
+    parser.add_argument("--folder", required=True, type=Path, help="keeps all files")
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--only", nargs="+", metavar="PART", help="of the names; and the authors'")
+    parser.add_argument("--only", nargs="+", metavar="PART", help="rows to measure")
     parser.add_argument("--work", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.work == "prepare":
@@ -218,21 +218,21 @@ def main():
             if turn:
                 times[name].append(milliseconds)
         progress(f"round {turn} of {options.rounds}")
-    median = {name: statistics.median(found) for name, found in times.items()}
+    median = {name: statistics.median(values) for name, values in times.items()}
     expected = np.load(options.folder / f"{AUTHORS[0]}.npy")
     plain = min((median[name] for name in PLAIN[:2] if name in median), default=float("nan"))
     print(f"{environment(['tensorflow', 'torch', 'onnxruntime', 'openvino', 'ai-edge-litert'])}\n")
     print(
-        "| | ms, median (least to most) | of the authors' | of the best plain export | MB | "
-        "peak memory | pixels of the authors' class |"
+        "| | ms, median (min to max) | relative to the authors' | to the best plain export | MB | "
+        "peak memory | pixels equal to the authors' |"
     )
     print("|---|---|---|---|---|---|---|")
     for name in names:
-        found = times[name]
-        ratios = [a / b for a, b in zip(found, times[AUTHORS[0]], strict=True)]
+        spent = times[name]
+        ratios = [a / b for a, b in zip(spent, times[AUTHORS[0]], strict=True)]
         equal = np.mean(np.load(options.folder / f"{name}.npy") == expected)
         print(
-            f"| {name} | {median[name]:.0f} ({min(found):.0f} to {max(found):.0f}) "
+            f"| {name} | {median[name]:.0f} ({min(spent):.0f} to {max(spent):.0f}) "
             f"| {statistics.median(ratios):.2f} | {median[name] / plain:.2f} "
             f"| {workers[name].greeting / 1e6:.0f} | {memory[name]:.0f} MB | {100 * equal:.2f} % |"
         )

@@ -1,18 +1,17 @@
-"""Operations, XNNPACK's share, sizes and speed of the TFLite files.
+"""Measures operations, XNNPACK coverage, size and speed of the TFLite files.
 
     python benchmarks/tflite_ops.py
 
 Exports PSPNet-50 and PSPNet-18 (150 classes, random weights, 473x473) in every precision and
-runs them in the LiteRT runtime with two threads, by turns. Random weights change neither
-operations nor sizes; accuracy is measured by `keras-psp export --check`. "int8, plain" is the graph
-of the model's own call, whose matrix products XNNPACK doesn't take in 8 bits.
+runs them alternately in the LiteRT runtime with two threads. Random weights don't affect operations
+and sizes; use `keras-psp export --check` for accuracy. "int8, plain" is the graph of the model's
+`call`, whose matrix products XNNPACK doesn't support in 8 bits.
 """
 
 import argparse
 import collections
 import contextlib
 import dataclasses
-import sys
 import tempfile
 from pathlib import Path
 from unittest import mock
@@ -22,6 +21,7 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from measure import environment, interleaved, progress, spread
 
 from keras_psp import PSPNet, export
+from keras_psp.export import static_graph
 from keras_psp.export.graph import inference_function
 
 PLAIN = "int8, plain"
@@ -31,11 +31,11 @@ FLOATS = (np.float32, np.float16)
 
 
 def operations(path):
-    """The operations as stored, and those that XNNPACK doesn't take.
+    """The operations in a file, and those that XNNPACK doesn't run.
 
     Returns:
-        names of all operations, names outside of XNNPACK's parts, number of these parts, and
-        the names of the operations that give float tensors.
+        Names of all operations, names of those outside of XNNPACK's partitions, the number of
+        partitions, and the names of operations with float outputs.
     """
     plain = Interpreter(
         model_path=str(path),
@@ -48,41 +48,40 @@ def operations(path):
     ]
     delegating = Interpreter(model_path=str(path))
     delegating.allocate_tensors()
-    parts = [op for op in delegating._get_ops_details() if op["op_name"] == "DELEGATE"]
-    maker = {int(out): index for index, op in enumerate(stored) for out in op["outputs"]}
-    taken = set()
-    for part in parts:
-        # A part doesn't list what it replaced: that lies between its outputs and its inputs.
-        given = {int(tensor) for tensor in part["inputs"]}
-        ahead = [int(tensor) for tensor in part["outputs"]]
-        while ahead:
-            tensor = ahead.pop()
-            if tensor not in given and tensor in maker and maker[tensor] not in taken:
-                taken.add(maker[tensor])
-                ahead += [int(other) for other in stored[maker[tensor]]["inputs"]]
-    left = [op["op_name"] for index, op in enumerate(stored) if index not in taken]
-    return [op["op_name"] for op in stored], left, len(parts), floats
+    partitions = [op for op in delegating._get_ops_details() if op["op_name"] == "DELEGATE"]
+    producer = {int(out): index for index, op in enumerate(stored) for out in op["outputs"]}
+    covered = set()
+    for partition in partitions:
+        # A partition replaces the operations between its outputs and its inputs.
+        inputs = {int(tensor) for tensor in partition["inputs"]}
+        pending = [int(tensor) for tensor in partition["outputs"]]
+        while pending:
+            tensor = pending.pop()
+            if tensor not in inputs and tensor in producer and producer[tensor] not in covered:
+                covered.add(producer[tensor])
+                pending += [int(other) for other in stored[producer[tensor]]["inputs"]]
+    others = [op["op_name"] for index, op in enumerate(stored) if index not in covered]
+    return [op["op_name"] for op in stored], others, len(partitions), floats
 
 
-def plain_function(model, signature, *, whole):
-    signature = dataclasses.replace(signature, input_dtype="float32" if whole else "uint8")
+def plain_function(model, signature, *, float_input):
+    signature = dataclasses.replace(signature, input_dtype="float32" if float_input else "uint8")
     return inference_function(model, signature, in_blocks=False)
 
 
 def write(model, path, size, precision, images):
     context = contextlib.nullcontext()
     if precision == PLAIN:
-        module = sys.modules["keras_psp.export.tflite"]
-        context = mock.patch.object(module, "static_function", plain_function)
+        context = mock.patch.object(static_graph, "static_function", plain_function)
     precision = precision.removesuffix(", plain")
-    given = images if precision == "int8" else None
+    representative = images if precision == "int8" else None
     with context:
         export.tflite(
             model,
             path,
             image_size=size,
             precision=precision,
-            representative=given,
+            representative=representative,
             progress=False,
         )
 
@@ -117,16 +116,17 @@ def main():
             times = interleaved(calls, args.repeats)
             del calls
             for precision, path in paths.items():
-                names, left, parts, floats = operations(path)
-                outside = [f"{count} {name}" for name, count in collections.Counter(left).items()]
+                names, others, partitions, floats = operations(path)
+                outside = [f"{count} {name}" for name, count in collections.Counter(others).items()]
                 counts[network, precision] = collections.Counter(names)
                 spaces += sum("BATCH_ND" in name or "SPACE_ND" in name for name in names)
-                gives = sorted(set(floats)) if precision.startswith("int8") else ["all"]
-                share = 100 * (1 - len(left) / len(names))
+                float_names = sorted(set(floats)) if precision.startswith("int8") else ["all"]
+                covered = len(names) - len(others)
+                share = f"{covered} ({100 * covered / len(names):.1f} %) in {partitions}"
                 rows.append(
                     f"| {network} | {precision} | {path.stat().st_size / 1e6:.1f} | {len(names)} | "
-                    f"{len(names) - len(left)} ({share:.1f} %) in {parts} | {', '.join(outside)} | "
-                    f"{', '.join(gives) or 'none'} | {spread(times[precision])} |"
+                    f"{share} | {', '.join(outside)} | "
+                    f"{', '.join(float_names) or 'none'} | {spread(times[precision])} |"
                 )
                 progress(rows[-1])
 
@@ -134,7 +134,7 @@ def main():
         f"{environment(['tensorflow', 'ai-edge-litert'])}; {size[0]}x{size[1]}, "
         f"{args.classes} classes, {args.threads} threads"
     )
-    print("\n| network | precision | MB | operations | taken by XNNPACK | left | float | ms |")
+    print("\n| network | precision | MB | operations | run by XNNPACK | others | float | ms |")
     print("|---|---|---|---|---|---|---|---|")
     print("\n".join(rows))
     print(f"\nSPACE_TO_BATCH_ND and BATCH_TO_SPACE_ND in all files: {spaces}\n")

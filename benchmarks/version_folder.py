@@ -1,11 +1,11 @@
-"""Watch a folder of versions while ten exports are written and three are killed.
+"""Checks that readers of a version folder never see a partly written export.
 
     python benchmarks/version_folder.py --exports 10 --kills 3
 
-A process polls the folder in a tight loop, and reads every file of a version the moment it sees
-its number: the hash of each, all messages and all tensors. At the end each version must still be
-what it was at first sight, and TensorFlow's C++ loader must open it and answer a picture. A
-second row writes straight to the numbered folder, to show that the reader notices.
+Ten exports are written and three are killed, while a process polls the folder in a tight loop and
+reads every file of a new version at once: the hash of each, all messages and all tensors. At the
+end each version must be unchanged, and TensorFlow's C++ loader must open it and segment an image.
+A second row writes directly to the numbered folder, to show that the reader detects this.
 """
 
 import argparse
@@ -25,29 +25,34 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 
 
 def export(folder, in_place, most):
-    """Write versions until there are so many."""
+    """Writes versions until there are `most`."""
+    import tensorflow as tf
+
     from keras_psp import DilatedResNet, PSPNet
     from keras_psp import export as exports
-    from keras_psp.export.graph import Signature
-    from keras_psp.export.to_saved_model import write_saved_model
+    from keras_psp.export.graph import inference_function
+    from keras_psp.export.to_saved_model import save_signatures
     from keras_psp.export.versions import versions
 
     network = PSPNet(4, backbone=DilatedResNet(18, stem_filters=(8,), name="backbone"))
+    serve = inference_function(network)
     while len(versions(folder)) < most:
         if in_place:
             number = max(versions(folder), default=0) + 1
-            write_saved_model(network, folder / str(number), Signature())
+            images = tf.TensorSpec((None, None, None, 3), "uint8", name="image")
+            signatures = {"serving_default": (lambda image: serve(image, "classes"), images)}
+            save_signatures(folder / str(number), **signatures)
         else:
             exports.tf_serving(network, folder, warmup_sizes=[(64, 48)])
 
 
 def contents(folder):
-    """{file: hash} of a version, all of which a server reads; raises where it can't."""
+    """Reads a version like a server and returns {file: hash}; raises if it is incomplete."""
     import tensorflow as tf
     from tensorflow.core.protobuf import saved_model_pb2
 
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    found = {
+    hashes = {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in files
     }
@@ -56,33 +61,33 @@ def contents(folder):
         raise ValueError("no graph")
     variables = tf.train.load_checkpoint(str(folder / "variables" / "variables"))
     for name in variables.get_variable_to_shape_map():
-        variables.get_tensor(name)  # has a checksum
-    return found
+        variables.get_tensor(name)  # checks a checksum
+    return hashes
 
 
 def watch(folder):
-    """Poll until standard input ends; print what was seen of each version at first sight."""
+    """Polls until stdin ends, then prints the contents of each version when it appeared."""
     import select
 
-    import tensorflow as tf  # noqa: F401  (before the first look)
+    import tensorflow as tf  # noqa: F401  (imported before polling)
 
     seen, polls = {}, 0
     print("ready", flush=True)
     while not select.select([sys.stdin], [], [], 0)[0]:
         polls += 1
-        # As TensorFlow Serving: children that are numbers.
+        # Like TensorFlow Serving: children whose names are numbers.
         for name in sorted(entry for entry in os.listdir(folder) if entry.isdigit()):
             if name not in seen:
                 try:
                     seen[name] = contents(folder / name)
-                except Exception as error:  # whatever a half-written file brings about
+                except Exception as error:  # a partly written file can raise anything
                     reason = str(error).splitlines()[0].replace(f"{folder}/", "")
                     seen[name] = f"{type(error).__name__}: {reason}"
     print(json.dumps({"polls": polls, "seen": seen}), flush=True)
 
 
 def started(*arguments):
-    """This program in a process of its own."""
+    """Starts this program in another process."""
     return subprocess.Popen(
         [sys.executable, __file__, *map(str, arguments)],
         stdin=subprocess.PIPE,
@@ -97,19 +102,19 @@ def numbers(folder):
 
 
 def measured(folder, generator, options, in_place):
-    """What the reader saw: polls, versions, kills, and what was wrong with which version."""
-    way = "--in-place" if in_place else "--write"
+    """Runs the exports and returns polls, versions, kills, and errors by version."""
+    option = "--in-place" if in_place else "--write"
     watcher = started("--watch", folder)
     watcher.stdout.readline()
     kills = []
     while len(kills) < options.kills:
-        exporter = started(way, folder, "--exports", options.exports)
+        exporter = started(option, folder, "--exports", options.exports)
         enough, moment = len(numbers(folder)) + generator.randint(1, 2), generator.uniform(0.0, 6.0)
         while len(numbers(folder)) < enough or not list(folder.glob(".draft-*")):
             if exporter.poll() is not None:
                 raise SystemExit("an export failed")
             time.sleep(0.02)
-        time.sleep(moment)  # of a draft's life, which takes seconds
+        time.sleep(moment)  # a draft takes seconds to write
         draft = len(
             list(folder.glob(".draft-*/version*")) + list(folder.glob(".draft-*/.version*"))
         )
@@ -117,39 +122,39 @@ def measured(folder, generator, options, in_place):
         exporter.wait()
         kills.append(f"{moment:.1f} s into a draft" + (", files written" if draft else ""))
         progress(f"kill -9 {kills[-1]}, {len(numbers(folder))} versions")
-    exporter = started(way, folder, "--exports", options.exports)
+    exporter = started(option, folder, "--exports", options.exports)
     if exporter.wait():
         raise SystemExit("an export failed")
     watcher.stdin.close()
-    found = json.loads(watcher.stdout.read())
+    observed = json.loads(watcher.stdout.read())
     wrong = {}
     for name in sorted(numbers(folder), key=int):
-        first = found["seen"].get(name, "never seen")
+        first = observed["seen"].get(name, "never seen")
         if isinstance(first, str):
             wrong[name] = first
         elif not in_place and first != contents(folder / name):
-            wrong[name] = "other files at the end than at first sight"
-        elif not in_place and (error := unanswered(folder / name)):
+            wrong[name] = "files changed after it appeared"
+        elif not in_place and (error := serving_error(folder / name)):
             wrong[name] = error
-    return found["polls"], len(numbers(folder)), kills, wrong
+    return observed["polls"], len(numbers(folder)), kills, wrong
 
 
-def unanswered(version):
-    """Why the C++ loader can't open a version and answer, or None."""
+def serving_error(version):
+    """The error of the C++ loader when it opens a version and segments an image, or None."""
     import c_session
     import hostile_payloads
 
-    picture = hostile_payloads.encoded(hostile_payloads.noise(), "PNG")
+    image = hostile_payloads.encoded(hostile_payloads.noise(), "PNG")
     try:
         with c_session.CSession(version) as session:
-            session("serve_bytes", [picture])
+            session("serve_bytes", [image])
     except (RuntimeError, EOFError) as error:
         return str(error).splitlines()[0]
     return None
 
 
 def main():
-    """Print the table; fail if a broken version was seen, or the reader noticed none in place."""
+    """Prints the table; returns whether a reader saw a broken version, or none in place."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--exports", type=int, default=10)
     parser.add_argument("--kills", type=int, default=3)
@@ -163,7 +168,7 @@ def main():
     if options.watch:
         return watch(options.watch)
     generator = random.Random(options.seed)
-    found = {}
+    results = {}
     with tempfile.TemporaryDirectory() as name:
         for way, in_place in (
             ("`export.tf_serving`", False),
@@ -174,19 +179,19 @@ def main():
             if in_place:
                 options.exports, options.kills = min(3, options.exports), 0
             progress(way)
-            found[way] = measured(folder, generator, options, in_place)
+            results[way] = measured(folder, generator, options, in_place)
     print(f"{environment(['tensorflow'])}\n")
     print("| written by | versions | kill -9 | polls | broken versions seen |")
     print("|---|---|---|---|---|")
-    for way, (polls, count, kills, wrong) in found.items():
+    for way, (polls, count, kills, wrong) in results.items():
         print(f"| {way} | {count} | {len(kills)} | {polls:,} | {len(wrong)} |")
     print()
-    for way, (_, _, kills, wrong) in found.items():
+    for way, (_, _, kills, wrong) in results.items():
         for kill in kills:
             print(f"- {way}: kill -9 {kill}")
         for version, reason in wrong.items():
             print(f"- {way}: version {version}: {reason}")
-    aside, in_place = (len(wrong) for *_, wrong in found.values())
+    aside, in_place = (len(wrong) for *_, wrong in results.values())
     return aside > 0 or in_place == 0
 
 

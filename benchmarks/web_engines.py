@@ -1,11 +1,11 @@
-"""ONNX Runtime Web and LiteRT.js in headless Chromium, on one network, by turns.
+"""Compares ONNX Runtime Web and LiteRT.js in headless Chromium on one network.
 
     python -m pip install playwright onnxruntime && apt-get install chromium
     (cd /tmp/engines && npm install onnxruntime-web @litertjs/core)
     python benchmarks/web_engines.py model.onnx model.tflite --packages /tmp/engines --runs 10
 
-Both files hold the same network, for one uint8 image of a fixed size, with "classes" out. Every
-class map is compared with that of onnxruntime in Python.
+Both files contain the same network for one uint8 image of a fixed size with output "classes". The
+engines alternate, and every class map is compared with that of onnxruntime in Python.
 """
 
 import argparse
@@ -24,10 +24,10 @@ PAGE = """<!doctype html><meta charset="utf-8"><script type="importmap">{"import
 "@litertjs/core": "/node_modules/@litertjs/core/dist/index.js",
 "@litertjs/wasm-utils": "/node_modules/@litertjs/wasm-utils/dist/index.js"}}</script>"""
 
-ADAPTER = """navigator.gpu?.requestAdapter().then(found => found &&
-  `${found.info.vendor} ${found.info.architecture} ${found.info.description}`)"""
+ADAPTER = """navigator.gpu?.requestAdapter().then(adapter => adapter &&
+  `${adapter.info.vendor} ${adapter.info.architecture} ${adapter.info.description}`)"""
 
-# One engine, loaded: a function from pixels to [milliseconds, class map].
+# Loads an engine and defines window.run, from pixels to [milliseconds, class map].
 OPEN = {
     "ONNX Runtime Web": """async ({shape, threads, provider}) => {
       const dist = "/node_modules/onnxruntime-web/dist/";
@@ -41,8 +41,8 @@ OPEN = {
       window.opening = performance.now() - begin;
       window.run = async pixels => {
         const begin = performance.now();
-        const found = await session.run({image: new ort.Tensor("uint8", pixels, shape)});
-        const classes = await found[session.outputNames[0]].getData();
+        const outputs = await session.run({image: new ort.Tensor("uint8", pixels, shape)});
+        const classes = await outputs[session.outputNames[0]].getData();
         return [performance.now() - begin, Array.from(classes)];
       };
     }""",
@@ -58,8 +58,8 @@ OPEN = {
       window.run = async pixels => {
         const begin = performance.now();
         const tensor = new lite.Tensor(pixels, shape);
-        const found = await compiled.run(tensor);
-        const on_host = provider === "wasm" ? found[0] : await found[0].moveTo("wasm");
+        const outputs = await compiled.run(tensor);
+        const on_host = provider === "wasm" ? outputs[0] : await outputs[0].moveTo("wasm");
         const classes = on_host.toTypedArray().slice();
         const milliseconds = performance.now() - begin;
         tensor.delete(); on_host.delete();
@@ -70,14 +70,14 @@ OPEN = {
 
 
 def main():
-    """Print a table."""
+    """Prints a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("onnx", type=Path)
     parser.add_argument("tflite", type=Path)
     parser.add_argument("--packages", type=Path, required=True, help="folder with node_modules")
     parser.add_argument("--runs", type=int, default=10)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--webgpu", action="store_true", help="too, where there is an adapter")
+    parser.add_argument("--webgpu", action="store_true", help="also WebGPU if available")
     options = parser.parse_args()
     try:
         import onnxruntime
@@ -88,7 +88,7 @@ def main():
 
     reference = onnxruntime.InferenceSession(options.onnx)
     shape = reference.get_inputs()[0].shape
-    # Blobs instead of noise, in which a network sees one class everywhere.
+    # Blobs, because a network predicts a single class for noise.
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (1, 6, 8, 3), np.uint8).repeat(-(-shape[1] // 6), 1)
     image = image.repeat(-(-shape[2] // 8), 2)[:, : shape[1], : shape[2]]
@@ -106,7 +106,7 @@ def main():
         arguments = ["--no-sandbox"] + ["--enable-unsafe-webgpu"] * options.webgpu
         browser = playwright.chromium.launch(executable_path=path, args=arguments)
         context = browser.new_context()
-        # The server's policy would forbid the import map that LiteRT.js needs.
+        # The server's policy forbids the import map that LiteRT.js needs.
         headers = {key: value for key, value in serve.HEADERS.items() if "Origin" in key}
         blank = {"body": PAGE, "content_type": "text/html", "headers": headers}
         context.route("**/blank", lambda route: route.fulfill(**blank))
@@ -134,7 +134,7 @@ def main():
 
 
 def measured(context, address, settings, image, runs):
-    """{engine: (milliseconds of each run, of opening, class map)}, the engines by turns."""
+    """{engine: (milliseconds of each run, milliseconds of opening, class map)}."""
     pages, spent, classes = {}, {}, {}
     pixels = json.dumps(image.ravel().tolist())
     for engine, code in OPEN.items():
@@ -144,13 +144,13 @@ def measured(context, address, settings, image, runs):
     for turn in range(runs + 1):
         for engine, page in pages.items():
             milliseconds, classes[engine] = page.evaluate(f"run(new Uint8Array({pixels}))")
-            if turn:  # the first warms up
+            if turn:  # the first run is a warm-up
                 spent.setdefault(engine, []).append(milliseconds)
-    found = {}
+    results = {}
     for engine, page in pages.items():
-        found[engine] = spent[engine], page.evaluate("opening"), np.array(classes[engine])
+        results[engine] = spent[engine], page.evaluate("opening"), np.array(classes[engine])
         page.close()
-    return found
+    return results
 
 
 if __name__ == "__main__":

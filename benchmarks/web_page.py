@@ -1,12 +1,12 @@
-"""examples/web in headless Chromium: a photo dropped, the class map checked, milliseconds.
+"""Tests and times examples/web in headless Chromium.
 
     python -m pip install playwright onnxruntime && apt-get install chromium
     (cd examples/web && npm install)
     python benchmarks/web_page.py model.onnx photo.jpg --output screenshots
 
-The class map is compared with that of onnxruntime in Python, of the same pixels. Fails where they
-differ in more than 1 pixel of 1000, the page is wider than its window, texts lie over one another,
-a script fails or anything is asked for from elsewhere.
+Drops a photo on the page and compares its class map with that of onnxruntime in Python for the same
+pixels. Fails if they differ in more than 1 of 1000 pixels, the page is wider than its window, texts
+overlap, a script fails or the page requests anything from another server.
 """
 
 import argparse
@@ -35,16 +35,16 @@ DROP = """([text, name]) => {
 
 
 def main():
-    """Print what was found; the exit status is 1 if something is wrong."""
+    """Prints the results; exit status 1 if something is wrong."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", type=Path)
     parser.add_argument("photo", type=Path)
     parser.add_argument("--output", type=Path, required=True, help="folder of the screenshots")
     parser.add_argument("--runs", type=int, default=10, help="in steps of 5")
     parser.add_argument("--packages", type=Path, default=WEB / "node_modules")
-    parser.add_argument("--on", choices=("wasm", "webgpu"), default="", help="default: the page's")
-    parser.add_argument("--threads", default="", help="at most; default: the page's")
-    parser.add_argument("--not-isolated", action="store_true", help="without the headers")
+    parser.add_argument("--on", choices=("wasm", "webgpu"), default="", help="chosen by the page")
+    parser.add_argument("--threads", default="", help="maximum; chosen by the page")
+    parser.add_argument("--not-isolated", action="store_true", help="without the isolation headers")
     options = parser.parse_args()
     try:
         from playwright.sync_api import sync_playwright
@@ -77,7 +77,7 @@ def main():
         equal = np.mean(classes == expected)
         print(f"{pixels.shape[1]}x{pixels.shape[0]}: {equal:.4%} of pixels equal to Python's")
         if equal < 0.999:
-            wrong.append("the class map isn't Python's")
+            wrong.append("the class map differs from Python's")
 
         dropped(page, options.photo.read_bytes(), options.photo.name)
         while page.evaluate("segmentation.runs.length") <= options.runs:
@@ -97,20 +97,20 @@ def main():
                 wide = page.evaluate("document.documentElement.scrollWidth")
                 if wide > width:
                     wrong.append(f"{wide} pixels wide in a window of {width}")
-                page.mouse.move(0, 0)  # the tip may lie over what it's about
+                page.mouse.move(0, 0)  # hides the tooltip
                 wrong += page.evaluate(OVERLAPS)
         browser.close()
-    print("\n".join(dict.fromkeys(wrong)) or "nothing wrong")
+    print("\n".join(dict.fromkeys(wrong)) or "ok")
     sys.exit(int(bool(wrong)))
 
 
 class served:
-    """The page on a free port, as a context: its address.
+    """Context that serves the page on a free port and returns its address.
 
     Args:
         model: an ONNX file.
-        packages: a folder node_modules.
-        isolated: whether the server sends the headers that threads need.
+        packages: a node_modules folder.
+        isolated: whether to send the headers that threads need.
     """
 
     def __init__(self, model, packages, *, isolated=True):
@@ -129,40 +129,40 @@ class served:
 
 
 def watch(page, address, wrong):
-    """Note failures and requests to anything but the page's own server."""
+    """Records errors and requests to other servers."""
     page.on("pageerror", lambda error: wrong.append(str(error)))
     page.on("console", lambda line: wrong.append(f"{line.type}: {line.text}"))
     own = (address, f"blob:{address}", "data:")
-    page.on("request", lambda asked: asked.url.startswith(own) or wrong.append(asked.url))
+    page.on("request", lambda request: request.url.startswith(own) or wrong.append(request.url))
 
 
 def reference(model, photo):
-    """The photo as the network takes it, and its class map from Python."""
+    """The pixels of the photo for the network, and their class map from Python."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(model)
     image = session.get_inputs()[0]
-    found = ImageOps.exif_transpose(Image.open(photo)).convert("RGB")
+    resized = ImageOps.exif_transpose(Image.open(photo)).convert("RGB")
     _, height, width, _ = image.shape
     if isinstance(width, int):
-        found = found.resize((width, height), Image.Resampling.BICUBIC)
+        resized = resized.resize((width, height), Image.Resampling.BICUBIC)
     else:
-        found.thumbnail((512, 512))
-    pixels = np.asarray(found)
-    given = pixels[None].astype(np.float32 if "float" in image.type else np.uint8)
-    return pixels, session.run(None, {image.name: given})[0][0]
+        resized.thumbnail((512, 512))
+    pixels = np.asarray(resized)
+    batch = pixels[None].astype(np.float32 if "float" in image.type else np.uint8)
+    return pixels, session.run(None, {image.name: batch})[0][0]
 
 
 def dropped(page, data, name):
-    """Drop a file on the page; the class map that it finds."""
+    """Drops a file on the page and returns the class map."""
     before = page.get_attribute("#result", "data-run")
     page.evaluate(DROP, [base64.b64encode(data).decode(), name])
-    # The page's policy forbids the eval behind wait_for_function.
+    # The page's policy forbids the eval that wait_for_function uses.
     page.wait_for_selector(f'#result[data-run]:not([data-run="{before}"]), #error:visible')
     if page.is_visible("#error"):
         sys.exit(page.text_content("#error"))
-    found = page.evaluate("({...segmentation, classes: Array.from(segmentation.classes)})")
-    return np.array(found["classes"]).reshape(found["height"], found["width"])
+    result = page.evaluate("({...segmentation, classes: Array.from(segmentation.classes)})")
+    return np.array(result["classes"]).reshape(result["height"], result["width"])
 
 
 if __name__ == "__main__":
