@@ -1,34 +1,37 @@
-"""Class weights from how many pixels each class has."""
+"""Class weights from the numbers of pixels of each class."""
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 
-def median_frequency_weights(pixel_counts):
+def median_frequency_weights(pixel_counts: ArrayLike) -> np.ndarray:
     """Median frequency balancing, for `UpsampledCrossentropy(class_weights=...)`.
 
-    The weight of a class is the median of all classes' frequencies over its own, where the
-    frequency is the share of its pixels in the images that have any (Eigen and Fergus, ICCV
+    The weight of a class is the median frequency of all classes divided by its frequency,
+    which is its fraction of the pixels in the images where it occurs (Eigen and Fergus, ICCV
     2015; SegNet for CamVid).
 
-        counts = [np.bincount(mask[mask != 255], minlength=classes) for mask in masks]
-
     Args:
-        pixel_counts: (images, classes) labelled pixels; ignored ones are best left out.
+        pixel_counts: (images, classes) numbers of pixels, best without ignored ones.
 
     Returns:
-        (classes,) float64. 0 for a class without pixels, which the median leaves out.
+        (classes,) float64; 0 for a class without pixels, which is left out of the median.
 
     Raises:
-        ValueError: for counts of another shape, negative ones or none at all.
+        ValueError: if the counts have another shape, are negative or are all 0.
+
+    Example:
+        counts = [np.bincount(mask[mask != 255], minlength=classes) for mask in masks]
+        loss = UpsampledCrossentropy(class_weights=median_frequency_weights(counts))
     """
     counts = np.asarray(pixel_counts, "float64")
     if counts.ndim != 2 or not (counts >= 0).all() or not counts.any():
         raise ValueError(
-            f"pixel_counts has shape {counts.shape}; give one row of pixels a class for each "
-            "image, none negative and not all 0."
+            f"pixel_counts has shape {counts.shape}; give one row per image with the pixels of "
+            "each class, none negative and not all 0."
         )
     weights = np.zeros(counts.shape[1])
-    there = counts.any(axis=0)
-    frequency = counts.sum(axis=0)[there] / (counts.sum(axis=1) @ (counts[:, there] > 0))
-    weights[there] = np.median(frequency) / frequency
+    present = counts.any(axis=0)
+    frequency = counts.sum(axis=0)[present] / (counts.sum(axis=1) @ (counts[:, present] > 0))
+    weights[present] = np.median(frequency) / frequency
     return weights

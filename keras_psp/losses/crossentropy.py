@@ -1,7 +1,8 @@
-"""Softmax cross-entropy at the mask's size, straight from logits at stride 8."""
+"""Softmax cross-entropy at the mask's size, computed from logits at stride 8."""
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -9,8 +10,8 @@ from keras import ops
 
 from keras_psp.layers.chunks import CHUNK_ELEMENTS, RowChunks, map_images, row_index
 
-# Halvings in the search for the loss of the k-th hardest pixel. float32 losses below
-# log(2) are 2**-24 apart and larger ones further, so this tells any two of them apart.
+# Halvings in the search for the loss of the k-th hardest pixel. float32 losses below log(2)
+# are 2**-24 apart and larger ones further, so this distinguishes any two of them.
 HALVINGS = 40
 
 
@@ -18,53 +19,58 @@ HALVINGS = 40
 class UpsampledCrossentropy(keras.losses.Loss):
     """Upsampling, softmax cross-entropy and an ignored label in one pass.
 
-    Equal to bilinear upsampling of the logits to the mask's size and the mean softmax
-    cross-entropy over the pixels that are not ignored (torch's
-    `CrossEntropyLoss(ignore_index=255)`, as in semseg), but the upsampled logits are
-    made a few rows at a time, and the gradient in the same pass, so their memory is
-    a fixed few megabytes.
+    Equal to bilinear upsampling of the logits to the mask's size followed by the mean softmax
+    cross-entropy over all pixels that are not ignored (torch's
+    `CrossEntropyLoss(ignore_index=255)`, as in semseg). The upsampled logits are computed a few
+    rows at a time, with the gradient in the same pass, so that they take only a few megabytes.
 
-    Two options for classes and pixels that count too little in a plain mean:
+    Two options help classes and pixels that count too little in a plain mean:
 
-    - Class weights, as torch's `CrossEntropyLoss(weight=...)`: the weighted mean, divided
-      by the sum of the weights of the pixels that are not ignored.
-    - Online hard example mining (OHEM), as mmsegmentation's `OHEMPixelSampler`: in
-      training only the hardest pixels of a batch have a loss. The divisor stays that of
-      all pixels not ignored, as with mmsegmentation's
-      `CrossEntropyLoss(avg_non_ignore=True)`; its default also counts the ignored ones.
-      Each call mines by itself, so each head of a `PSPNet` has its own hard pixels; under
-      a `tf.distribute` strategy each replica mines its part of the batch.
+    - Class weights, as in torch's `CrossEntropyLoss(weight=...)`: a weighted mean, divided by
+      the sum of the weights of all pixels that are not ignored.
+    - Online hard example mining (OHEM), as in mmsegmentation's `OHEMPixelSampler`: in training,
+      only the hardest pixels of a batch have a loss. The divisor still covers all pixels that
+      are not ignored, as in mmsegmentation's `CrossEntropyLoss(avg_non_ignore=True)`, whose
+      default also counts the ignored pixels. Each call mines on its own: the heads of a
+      `PSPNet` have different hard pixels, and under a `tf.distribute` strategy each replica
+      mines its part of the batch.
 
     Args:
-        ignore_class: label left out of the mean, or None.
-        class_weights: one factor a class, not negative, or None; see also
+        ignore_class: label to ignore, or None.
+        class_weights: one non-negative factor per class, or None; see also
             `keras_psp.losses.median_frequency_weights`.
-        hard_pixels: None, or pixels an image that mining keeps, mmsegmentation's
-            `min_kept` (100,000 there): the hardest hard_pixels * batch of the whole batch.
-        hard_threshold: mmsegmentation's `thresh` (0.7 in its documentation). With it,
-            hardest are those with the smallest probability of their label, and all
-            below the threshold are kept, at least hard_pixels. None: hardest by their
-            loss, class weight included, and no more than hard_pixels (and equals of the
-            last).
-        align_corners: how the logits are upsampled. None takes the model's own setting
-            when compiled into a `PSPNet`, and True elsewhere.
-        chunk_elements: class scores held at a time.
+        hard_pixels: number of pixels per image to keep, or None for no mining
+            (mmsegmentation's `min_kept`, 100,000 there). The hardest hard_pixels * batch pixels
+            are chosen from the whole batch.
+        hard_threshold: mmsegmentation's `thresh` (0.7 in its documentation). If set, the
+            hardest pixels are those whose label has the lowest probability; all below the
+            threshold are kept, and at least `hard_pixels`. If None, the hardest pixels are
+            those with the largest loss, class weight included, and only `hard_pixels` of them
+            are kept (more in case of a tie).
+        align_corners: how to upsample the logits. None uses the setting of the `PSPNet` that
+            the loss is compiled into, and True elsewhere.
+        chunk_elements: class scores in memory at a time.
 
     Call arguments:
         y_true: (batch, height, width) or (batch, height, width, 1) integer labels.
-        y_pred: (batch, h, w, num_classes) logits; h and w need not be height and width.
-        sample_weight: None, (batch,) or (batch, height, width): factors of the pixels'
-            losses; mining and the divisor don't see them, as in
+        y_pred: (batch, h, w, num_classes) logits of any spatial size.
+        sample_weight: None, (batch,) or (batch, height, width) factors of the pixels' losses.
+            They affect neither mining nor the divisor, as in
             `keras.losses.SparseCategoricalCrossentropy(ignore_class=...)`.
 
     Returns:
-        A scalar. 0 where every pixel is ignored or of a class without weight. NaN, on
-        every backend, where a label is neither a class nor ignored. Under a
-        `tf.distribute` strategy the mean is over the pixels of all replicas together.
+        A scalar: 0 if every pixel is ignored or has class weight 0; NaN on every backend if a
+        label is neither a class nor ignored. Under a `tf.distribute` strategy, the mean is
+        over the pixels of all replicas.
 
     Raises:
-        ValueError: for masks that are not (batch, height, width) labels, and for options
-            out of their range.
+        ValueError: if the masks are not (batch, height, width) labels or an option is out of
+            range.
+
+    Example:
+        loss = UpsampledCrossentropy(ignore_class=255)
+        masks = np.zeros((1, 473, 473), "int32")
+        loss(masks, keras.random.normal((1, 60, 60, 21)))
     """
 
     def __init__(
@@ -87,14 +93,16 @@ class UpsampledCrossentropy(keras.losses.Loss):
         self.align_corners = align_corners
         self.chunk_elements = chunk_elements
 
-    def __call__(self, y_true, y_pred, sample_weight=None):
+    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any | None = None) -> Any:
         return self.value(y_true, y_pred, sample_weight, training=True)
 
-    def value(self, y_true, y_pred, sample_weight=None, *, training=False):
-        """The loss; without `training` that of an evaluation.
+    def value(
+        self, y_true: Any, y_pred: Any, sample_weight: Any | None = None, *, training: bool = False
+    ) -> Any:
+        """Computes the loss, by default for evaluation.
 
-        An evaluation has the class weights but no mining, which would make losses of two
-        networks incomparable, and spares the work for the gradient.
+        Evaluation uses the class weights but no mining, which would make the losses of two
+        networks incomparable, and doesn't compute the gradient.
         """
         labels = _labels(y_true, y_pred)
         logits = ops.convert_to_tensor(y_pred)
@@ -109,7 +117,7 @@ class UpsampledCrossentropy(keras.losses.Loss):
             if len(self.class_weights) != classes:
                 raise ValueError(
                     f"class_weights has {len(self.class_weights)} entries but the logits have "
-                    f"{classes} classes; give one a class."
+                    f"{classes} classes; give one per class."
                 )
             factors = ops.convert_to_tensor(self.class_weights, dtype=logits.dtype)
             weights = weights * ops.take(factors, ops.clip(labels, 0, classes - 1))
@@ -129,20 +137,20 @@ class UpsampledCrossentropy(keras.losses.Loss):
         return total / ops.where(divisor > 0, divisor, ops.ones_like(divisor))
 
     def _hard(self, logits, labels, valid, weights):
-        """The pixels that mining keeps, (batch, height, width) booleans."""
+        """(batch, height, width) bool: the pixels that mining keeps."""
         losses = self._pixel_losses(ops.stop_gradient(logits), labels)
         if self.hard_threshold is None:
             losses = losses * weights
         losses = ops.where(valid, losses, ops.cast(-2.0, losses.dtype))
         batch, height, width = ops.shape(labels)
         count = ops.sum(ops.cast(valid, "int32"))
-        # Not more than there are, as the product must fit int32.
+        # At most all pixels, because the product must fit int32.
         most = ops.cast(ops.minimum(self.hard_pixels, height * width), "int32") * batch
         if self.hard_threshold is None:
             low, _ = _search(losses, ops.minimum(most, count) - 1, -1.0, ops.max(losses))
             return losses > low
-        # A probability is below the threshold where the loss is above -log(threshold). Of no
-        # more than `most` valid pixels mmsegmentation drops the easiest; so does this.
+        # A probability below the threshold is a loss above -log(threshold). Like mmsegmentation,
+        # this drops the easiest pixel even if there are at most `most` valid pixels.
         easy = -math.log(self.hard_threshold)
         _, high = _search(losses, ops.minimum(most, count - 1), 0.0, easy)
         return losses > high
@@ -155,21 +163,21 @@ class UpsampledCrossentropy(keras.losses.Loss):
         def image_losses(inputs):
             image, image_labels = inputs
 
-            def step(index, found):
+            def step(index, losses):
                 scores, _ = chunks.block(image, index)
                 first = row_index(index * chunks.rows, 2)
                 label = ops.slice(image_labels, first, (chunks.rows, width))
-                losses, *_ = _crossentropies(scores, label, chunks.channels)
-                return ops.slice_update(found, first, losses)
+                block, *_ = _crossentropies(scores, label, chunks.channels)
+                return ops.slice_update(losses, first, block)
 
-            found = ops.zeros((chunks.count * chunks.rows, width), image.dtype)
-            return ops.fori_loop(0, chunks.count, step, found)
+            losses = ops.zeros((chunks.count * chunks.rows, width), image.dtype)
+            return ops.fori_loop(0, chunks.count, step, losses)
 
         dtype = keras.backend.standardize_dtype(logits.dtype)
         return map_images(image_losses, (logits, labels), dtypes=dtype)[:, : chunks.target_height]
 
     def _chunks(self, logits, *maps):
-        """Blocks of rows, and maps of pixels lengthened by zeros to the last block's end."""
+        """Blocks of rows, and the pixel maps zero-padded to the end of the last block."""
         height, width = ops.shape(maps[0])[1:3]
         chunks = RowChunks(
             ops.shape(logits)[1:],
@@ -216,8 +224,8 @@ class UpsampledCrossentropy(keras.losses.Loss):
             )
             return ops.sum(sums)
 
-        # The sum's gradient is the upstream scalar times a map that depends on the
-        # logits alone, so it is made in the forward pass and nothing is kept but that.
+        # The sum's gradient is the upstream scalar times a map that depends only on the logits.
+        # The forward pass computes this map and keeps nothing else.
         @ops.custom_gradient
         def weighted_sum(logits):
             sums, gradients = map_images(
@@ -234,7 +242,7 @@ class UpsampledCrossentropy(keras.losses.Loss):
 
         return weighted_sum(logits)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             "name": self.name,
             "ignore_class": self.ignore_class,
@@ -247,7 +255,7 @@ class UpsampledCrossentropy(keras.losses.Loss):
 
 
 def _labels(y_true, y_pred):
-    """Integer labels (batch, height, width), or an error that says what is wrong."""
+    """Integer labels (batch, height, width), checked."""
     labels = ops.convert_to_tensor(y_true)
     if len(labels.shape) == 4 and labels.shape[-1] == 1:
         labels = ops.squeeze(labels, axis=-1)
@@ -265,7 +273,7 @@ def _labels(y_true, y_pred):
 
 
 def _crossentropies(scores, label, classes):
-    """Cross-entropies of a block (rows, width, classes), and what their gradient needs."""
+    """Cross-entropies of a block (rows, width, classes) and the terms of their gradient."""
     scores = scores - ops.max(scores, axis=-1, keepdims=True)
     exponentials = ops.exp(scores)
     normalizer = ops.sum(exponentials, axis=-1, keepdims=True)
@@ -275,10 +283,10 @@ def _crossentropies(scores, label, classes):
 
 
 def _search(losses, rank, low, high):
-    """Bounds close around the loss that `rank` others exceed, or around `high` if less.
+    """Close bounds of the loss that is exceeded by `rank` others, or of `high` if it is lower.
 
     More than `rank` losses are above the first bound, and at most `rank` above the second.
-    Halving takes a tenth of the time that sorting millions of pixels does.
+    Halving takes a tenth of the time of sorting millions of pixels.
     """
 
     def step(_, bounds):
@@ -292,7 +300,7 @@ def _search(losses, rank, low, high):
 
 
 def _class_weights(weights):
-    """A list of floats, or an error that says what is wrong."""
+    """The weights as a list of floats, checked."""
     if weights is None:
         return None
     try:
@@ -301,7 +309,7 @@ def _class_weights(weights):
         array = np.empty(())
     if array.ndim != 1 or not np.isfinite(array).all() or (array < 0).any() or not array.any():
         raise ValueError(
-            f"class_weights={weights!r}; give one number a class, none negative, NaN or "
+            f"class_weights={weights!r}; give one number per class, none negative, NaN or "
             "infinite, and not all 0."
         )
     return array.tolist()
@@ -310,22 +318,22 @@ def _class_weights(weights):
 def _check_mining(pixels, threshold):
     whole = isinstance(pixels, int | np.integer) and not isinstance(pixels, bool)
     if pixels is not None and not (whole and pixels >= 1):
-        raise ValueError(f"hard_pixels={pixels!r}; keep an integer of at least 1 pixel an image.")
+        raise ValueError(f"hard_pixels={pixels!r} must be an integer of at least 1, or None.")
     if threshold is None:
         return
     if pixels is None:
         raise ValueError(
-            f"hard_threshold={threshold!r} needs hard_pixels, how many pixels an image are kept "
-            "at least; mmsegmentation's default is 100_000."
+            f"hard_threshold={threshold!r} needs hard_pixels, the minimum number of pixels to keep "
+            "per image; mmsegmentation's default is 100_000."
         )
     if not 0 < threshold < 1:
         raise ValueError(
-            f"hard_threshold={threshold!r}; a probability between 0 and 1, 0.7 for instance."
+            f"hard_threshold={threshold!r} must be a probability between 0 and 1, e.g. 0.7."
         )
 
 
 def _all_replicas_sum(count):
-    """Pixels of all replicas, so that a replica of mostly void counts for little."""
+    """The sum over replicas, so that a replica with mostly ignored pixels counts for little."""
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 

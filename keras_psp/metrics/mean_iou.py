@@ -1,4 +1,6 @@
-"""Mean intersection over union and its relatives, from one confusion matrix."""
+"""Mean intersection over union and related measures from one confusion matrix."""
+
+from typing import Any
 
 import keras
 import numpy as np
@@ -6,8 +8,8 @@ from keras import ops
 
 from keras_psp.metrics import confusion
 
-# Counts are kept as high * LIMB + low: JAX has no int64 by default and float32 loses
-# counts past 2^24. A low limb below 2^24 can still be summed over 127 replicas in int32.
+# Counts are stored as high * LIMB + low, because JAX has no int64 by default and float32 is
+# exact only up to 2^24. Low limbs below 2^24 can be summed over 127 replicas in int32.
 LIMB = 2**24
 
 
@@ -15,23 +17,28 @@ LIMB = 2**24
 class MeanIoU(keras.metrics.Metric):
     """Mean intersection over union, exact for any number of pixels.
 
-    One confusion matrix over everything seen since the last reset, never a mean of
-    batch means. Classes that occur neither in the labels nor in the predictions are
-    left out of the mean. (semseg's `intersectionAndUnion` counts them as 0.)
+    Computed from one confusion matrix over everything since the last reset, not as a mean over
+    batches. The mean leaves out classes that occur in neither labels nor predictions (semseg's
+    `intersectionAndUnion` counts them as 0).
 
     Args:
         num_classes: number of classes.
-        ignore_class: label whose pixels are left out, or None.
+        ignore_class: label of the pixels to ignore, or None.
 
     Call arguments of `update_state`:
         y_true: (batch, height, width) or (batch, height, width, 1) integer labels.
-        y_pred: class ids of the labels' shape, or scores (..., num_classes).
-        sample_weight: refused; a weighted count is no count.
+        y_pred: class ids of the same shape, or scores (..., num_classes).
+        sample_weight: not supported.
 
-    `result()` is the mean IoU, a float32 scalar; the methods below give the rest.
+    `result()` is the mean IoU, a float32 scalar. The other methods return NumPy values.
+
+    Example:
+        metric = MeanIoU(num_classes=3)
+        metric.update_state(np.array([[[0, 1, 255]]]), np.array([[[0, 1, 2]]]))
+        metric.result()  # 1.0
     """
 
-    # A PSPNet then passes class ids instead of full-size logits.
+    # Tells a PSPNet to pass class ids instead of full-size logits.
     accepts_class_ids = True
 
     def __init__(
@@ -40,24 +47,22 @@ class MeanIoU(keras.metrics.Metric):
         *,
         ignore_class: int | None = 255,
         name: str = "mean_iou",
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(name=name, **kwargs)
         if num_classes < 2:
             raise ValueError(f"num_classes={num_classes}; at least 2 classes are needed.")
         self.num_classes = num_classes
         self.ignore_class = ignore_class
-        # The last column counts predictions that are no class: errors of their label.
+        # The last column counts predictions outside the classes, which are errors of their label.
         shape = (num_classes, num_classes + 1)
         # "int" is int64 on TensorFlow, whose compiled GPU code can't hold int32 variables.
         self.low = self.add_variable(shape, "zeros", dtype="int", name="low")
         self.high = self.add_variable(shape, "zeros", dtype="int", name="high")
 
-    def update_state(self, y_true, y_pred, sample_weight=None):
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: None = None) -> None:
         if sample_weight is not None:
-            raise ValueError(
-                "MeanIoU counts pixels and takes no sample_weight; pass it to the loss."
-            )
+            raise ValueError("MeanIoU counts pixels; pass sample_weight to the loss instead.")
         y_true, y_pred = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
         if len(y_true.shape) == 4 and y_true.shape[-1] == 1:
             y_true = ops.squeeze(y_true, axis=-1)
@@ -78,7 +83,7 @@ class MeanIoU(keras.metrics.Metric):
         classes = ops.where(ops.logical_and(classes >= 0, classes < n), classes, n)
         if self.ignore_class is not None:
             counted = ops.logical_and(counted, labels != self.ignore_class)
-        # The last, extra cell takes what is not counted.
+        # One extra cell at the end collects the pixels that don't count.
         cells = n * (n + 1)
         cell = ops.where(counted, labels * (n + 1) + classes, cells)
         counts = ops.segment_sum(ops.ones_like(cell), cell, num_segments=cells + 1)
@@ -87,7 +92,7 @@ class MeanIoU(keras.metrics.Metric):
         self.low.assign(low - carry * LIMB)
         self.high.assign(self.high + carry)
 
-    def result(self):
+    def result(self) -> Any:
         matrix = self._float_matrix()
         intersection = ops.diagonal(matrix)
         union = ops.sum(matrix, axis=0)[:-1] + ops.sum(matrix, axis=1) - intersection
@@ -99,36 +104,36 @@ class MeanIoU(keras.metrics.Metric):
         return ops.cast(self.high, "float32") * LIMB + ops.cast(self.low, "float32")
 
     def confusion_matrix(self, *, others: bool = False) -> np.ndarray:
-        """(num_classes, num_classes) int64 counts: row the label, column the prediction.
+        """(num_classes, num_classes) int64 counts: rows are labels, columns are predictions.
 
-        A prediction that is none of the classes is in no column, yet counts against its
-        label in every measure.
+        Predictions outside the classes are in none of these columns, but count as errors of
+        their label in every measure.
 
         Args:
-            others: add a last column with those predictions, so that `evaluation.Measures`
-                counts them too.
+            others: whether to add a last column with these predictions, which
+                `evaluation.Measures` then counts as well.
         """
         high = ops.convert_to_numpy(self.high).astype("int64")
         counts = high * LIMB + ops.convert_to_numpy(self.low)
         return counts if others else counts[:, :-1]
 
     def per_class_iou(self) -> np.ndarray:
-        """(num_classes,) float64; NaN for a class in neither labels nor predictions."""
+        """(num_classes,) float64; NaN for a class absent from both labels and predictions."""
         return confusion.per_class_iou(self.confusion_matrix(others=True))
 
     def per_class_accuracy(self) -> np.ndarray:
-        """(num_classes,) float64 recall; NaN for a class that is in no label."""
+        """(num_classes,) float64 recall; NaN for a class absent from the labels."""
         return confusion.per_class_accuracy(self.confusion_matrix(others=True))
 
     def pixel_accuracy(self) -> float:
-        """Share of the counted pixels that are right; NaN before any was counted."""
+        """Fraction of the counted pixels that are correct; NaN if there are none."""
         return confusion.pixel_accuracy(self.confusion_matrix(others=True))
 
     def class_accuracy(self) -> float:
-        """Mean over classes of `per_class_accuracy`, absent classes left out."""
+        """Mean of `per_class_accuracy` over the classes in the labels."""
         return confusion.mean_of_present(self.per_class_accuracy())
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "num_classes": self.num_classes,

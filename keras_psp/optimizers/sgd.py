@@ -1,6 +1,7 @@
-"""Stochastic gradient descent as the PSPNets were trained."""
+"""Stochastic gradient descent as in the training of the published PSPNets."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 from keras import ops
@@ -8,29 +9,33 @@ from keras import ops
 
 @keras.saving.register_keras_serializable("keras_psp")
 class SGD(keras.optimizers.Optimizer):
-    """Momentum SGD with coupled weight decay and a faster head.
+    """Momentum SGD with coupled weight decay and a higher learning rate for the heads.
 
-    gradient += weight_decay * variable
-    momentum  = momentum_rate * momentum + gradient
-    variable -= learning_rate * multiplier * momentum
+        gradient += weight_decay * variable
+        velocity  = momentum * velocity + gradient
+        variable -= learning_rate * multiplier * velocity
 
-    (torch.optim.SGD as in semseg/tool/train.py.) `keras.optimizers.SGD(weight_decay=)`
-    is decoupled, which is another method.
+    This is torch.optim.SGD as used in semseg/tool/train.py. The weight decay of
+    `keras.optimizers.SGD` is a different method: it is decoupled from the gradient.
 
     Args:
         learning_rate: a float or a schedule.
         momentum: 0.9 in the paper.
-        weight_decay: 1e-4 in the paper, on every trainable variable.
-        head_multiplier: learning-rate factor of every variable outside the backbone, 10
-            in semseg.
-        backbone: name of the layer whose variables have the plain learning rate.
-        exclude_from_weight_decay: variable names without decay, e.g.
+        weight_decay: 1e-4 in the paper, for every trainable variable.
+        head_multiplier: learning-rate factor of all variables outside the backbone; 10 in
+            semseg.
+        backbone: name of the layer whose variables have multiplier 1.
+        exclude_from_weight_decay: names of variables without decay, e.g.
             ("gamma", "beta", "bias"); none in semseg.
+
+    Example:
+        model = PSPNet(num_classes=21)
+        model.compile(SGD(PolyLearningRate(0.01, steps=30_000)))
     """
 
     def __init__(
         self,
-        learning_rate=0.01,
+        learning_rate: float | keras.optimizers.schedules.LearningRateSchedule = 0.01,
         *,
         momentum: float = 0.9,
         weight_decay: float = 1e-4,
@@ -38,19 +43,19 @@ class SGD(keras.optimizers.Optimizer):
         backbone: str = "backbone",
         exclude_from_weight_decay: Sequence[str] = (),
         name: str = "sgd",
-        **kwargs,
+        **kwargs: Any,
     ):
-        # The base class' own weight decay is the decoupled one and stays off.
+        # The base class's weight decay is decoupled and stays off.
         super().__init__(learning_rate=learning_rate, name=name, **kwargs)
         if not 0 <= momentum < 1:
-            raise ValueError(f"momentum={momentum} must lie in [0, 1).")
+            raise ValueError(f"momentum={momentum} must be in [0, 1).")
         self.momentum = momentum
         self.coupled_weight_decay = weight_decay
         self.head_multiplier = head_multiplier
         self.backbone = backbone
         self.excluded = tuple(exclude_from_weight_decay)
 
-    def build(self, variables):
+    def build(self, variables: Sequence[keras.Variable]) -> None:
         if self.built:
             return
         super().build(variables)
@@ -60,14 +65,14 @@ class SGD(keras.optimizers.Optimizer):
             for variable in variables
         ]
         self._decays = [
-            # `self.exclude_from_weight_decay(...)`, Keras' own method, counts as well.
+            # `_use_weight_decay` honors Keras' method `exclude_from_weight_decay(...)`.
             self.coupled_weight_decay
             if variable.name not in self.excluded and self._use_weight_decay(variable)
             else 0.0
             for variable in variables
         ]
 
-    def update_step(self, gradient, variable, learning_rate):
+    def update_step(self, gradient: Any, variable: keras.Variable, learning_rate: Any) -> None:
         index = self._get_variable_index(variable)
         momentum = self.momentums[index]
         learning_rate = ops.cast(learning_rate * self._multipliers[index], variable.dtype)
@@ -77,7 +82,7 @@ class SGD(keras.optimizers.Optimizer):
         self.assign(momentum, self.momentum * ops.convert_to_tensor(momentum) + gradient)
         self.assign_sub(variable, learning_rate * ops.convert_to_tensor(momentum))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "momentum": self.momentum,

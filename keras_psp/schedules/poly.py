@@ -1,4 +1,6 @@
-"""The poly learning-rate policy."""
+"""The "poly" learning-rate schedule."""
+
+from typing import Any
 
 import keras
 from keras import ops
@@ -6,17 +8,23 @@ from keras import ops
 
 @keras.saving.register_keras_serializable("keras_psp")
 class PolyLearningRate(keras.optimizers.schedules.LearningRateSchedule):
-    """base * (1 - step / steps) ** power (paper, section 5.1; semseg/util/util.py).
+    """Learning-rate schedule that falls from `base` to 0 along a power of the progress.
+
+    The rate is base * (1 - step / steps) ** power (paper, section 5.1; semseg/util/util.py).
 
     Args:
         base: learning rate at the start, 0.01 in the paper.
         steps: number of training steps, after which the rate is 0.
         power: 0.9 in the paper.
-        warmup_steps: the rate first grows linearly to the poly curve over this many
-            steps (0 in the paper); the curve itself is not moved.
+        warmup_steps: number of steps in which a factor grows linearly to 1; the curve itself
+            is not shifted. 0 in the paper.
 
     Raises:
-        ValueError: for steps below 1, or warmup_steps outside [0, steps).
+        ValueError: if `steps` is below 1 or `warmup_steps` is not in [0, steps).
+
+    Example:
+        schedule = PolyLearningRate(0.01, steps=1000)
+        schedule(500)  # 0.01 * 0.5 ** 0.9 = 0.00536
     """
 
     def __init__(
@@ -31,15 +39,15 @@ class PolyLearningRate(keras.optimizers.schedules.LearningRateSchedule):
         if steps is None or steps < 1:
             raise ValueError(f"steps={steps}; give the number of training steps, at least 1.")
         if not 0 <= warmup_steps < steps:
-            raise ValueError(f"warmup_steps={warmup_steps} must lie in [0, steps={steps}).")
+            raise ValueError(f"warmup_steps={warmup_steps} must be in [0, steps={steps}).")
         self.base = base
         self.steps = steps
         self.power = power
         self.warmup_steps = warmup_steps
         self.name = name
 
-    def __call__(self, step):
-        # Half precision can't count steps.
+    def __call__(self, step: Any) -> Any:
+        # Half precision can't represent large step numbers.
         exact = "float64" if keras.config.floatx() == "float64" else "float32"
         step = ops.cast(step, exact)
         rate = self.base * ops.power(ops.maximum(1.0 - step / self.steps, 0.0), self.power)
@@ -47,7 +55,7 @@ class PolyLearningRate(keras.optimizers.schedules.LearningRateSchedule):
             rate = rate * ops.minimum((step + 1.0) / self.warmup_steps, 1.0)
         return rate
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             "base": self.base,
             "steps": self.steps,

@@ -10,13 +10,13 @@ def test_median_frequency_by_hand():
     np.testing.assert_allclose(weights, [0.3 / 0.3, 0.3 / 0.65, 0.3 / 0.1])
 
 
-def test_a_class_without_pixels_weighs_nothing_and_is_not_in_the_median():
+def test_class_without_pixels_has_weight_0_and_is_not_in_the_median():
     weights = median_frequency_weights([[2, 0, 8, 0], [5, 0, 5, 0]])
     np.testing.assert_allclose(weights, [0.5 / 0.35, 0, 0.5 / 0.65, 0])
     assert UpsampledCrossentropy(class_weights=weights).class_weights == weights.tolist()
 
 
 @pytest.mark.parametrize("counts", [[3, 4], [[1, -1]], [[0, 0]], [[np.nan, 1]]])
-def test_other_counts_are_refused(counts):
-    with pytest.raises(ValueError, match="one row of pixels a class for each image"):
+def test_invalid_counts_raise(counts):
+    with pytest.raises(ValueError, match="one row per image with the pixels of each"):
         median_frequency_weights(counts)

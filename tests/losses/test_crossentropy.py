@@ -34,7 +34,7 @@ def plain(logits, masks, align_corners, weights=None):
 
 
 CLASS_WEIGHTS = [0.3, 2.0, 1.0, 0.0, 5.0, 0.7, 1.5]
-# Pixels an image are 1353 of 33x41, and the first image lacks 369 of them.
+# An image has 33x41 = 1353 pixels, of which 369 are ignored in the first image.
 OPTIONS = [
     {"class_weights": CLASS_WEIGHTS},
     {"hard_pixels": 300},
@@ -54,7 +54,7 @@ def interpolation(source, target, align_corners):
 
 
 def reference(logits, masks, align_corners=True, sample_weight=1.0, **options):
-    """The loss and its gradient in numpy, float64, with mmsegmentation's sampler."""
+    """The loss and its gradient in NumPy, float64, with mmsegmentation's sampler."""
     logits = np.asarray(logits, "float64")
     rows = interpolation(logits.shape[1], masks.shape[1], align_corners)
     columns = interpolation(logits.shape[2], masks.shape[2], align_corners)
@@ -91,7 +91,7 @@ def value_and_gradient(function, logits):
 
 
 def in_graph(loss, jit_compile, logits, masks):
-    """Value and gradient from a compiled function; without XLA, one traced for any size."""
+    """Value and gradient from a compiled function, traced for any size if without XLA."""
     specs = None
     if not jit_compile:
         specs = [
@@ -109,26 +109,26 @@ def in_graph(loss, jit_compile, logits, masks):
 @pytest.mark.parametrize("align_corners", [True, False])
 @pytest.mark.parametrize("chunk", [1, 700, 2**21])
 @pytest.mark.parametrize("size", [(33, 41), (6, 5), (4, 3), (2, 2), (1, 9)])
-def test_equals_the_plain_form(size, chunk, align_corners):
+def test_equals_plain_upsampling_and_crossentropy(size, chunk, align_corners):
     logits, masks = example(*size)
     loss = UpsampledCrossentropy(align_corners=align_corners, chunk_elements=chunk)
-    found = value_and_gradient(lambda x: loss(masks, x), logits)
+    actual = value_and_gradient(lambda x: loss(masks, x), logits)
     expected = value_and_gradient(lambda x: plain(x, masks, align_corners), logits)
-    np.testing.assert_allclose(found[0], expected[0], rtol=1e-5)
-    np.testing.assert_allclose(found[1], expected[1], atol=1e-6)
+    np.testing.assert_allclose(actual[0], expected[0], rtol=1e-5)
+    np.testing.assert_allclose(actual[1], expected[1], atol=1e-6)
     np.testing.assert_allclose(loss.value(masks, logits), expected[0], rtol=1e-5)
 
 
 @pytest.mark.parametrize("jit_compile", [False, True])
-def test_in_graphs(jit_compile):
+def test_equals_plain_form_in_graphs(jit_compile):
     logits, masks = example()
-    found = in_graph(UpsampledCrossentropy(chunk_elements=700), jit_compile, logits, masks)
+    actual = in_graph(UpsampledCrossentropy(chunk_elements=700), jit_compile, logits, masks)
     expected = value_and_gradient(lambda x: plain(x, masks, True), logits)
-    np.testing.assert_allclose(found[0], expected[0], rtol=1e-5)
-    np.testing.assert_allclose(found[1], expected[1], atol=1e-6)
+    np.testing.assert_allclose(actual[0], expected[0], rtol=1e-5)
+    np.testing.assert_allclose(actual[1], expected[1], atol=1e-6)
 
 
-def test_stock_loss_agrees():
+def test_equals_the_loss_of_keras():
     logits, masks = example()
     full = resize_bilinear(logits, masks.shape[1:], align_corners=True)
     stock = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=255)
@@ -137,7 +137,7 @@ def test_stock_loss_agrees():
     )
 
 
-def test_weights_of_pixels_and_images():
+def test_sample_weights_of_pixels_and_images():
     logits, masks = example()
     weights = np.random.default_rng(1).uniform(size=masks.shape).astype("float32")
     loss = UpsampledCrossentropy()
@@ -149,7 +149,7 @@ def test_weights_of_pixels_and_images():
     np.testing.assert_allclose(loss(masks, logits, images), expected, rtol=1e-5)
 
 
-def test_all_void_is_zero_with_zero_gradient():
+def test_only_ignored_pixels_give_zero_loss_and_gradient():
     logits, masks = example()
     masks[:] = 255
     value, gradient = value_and_gradient(lambda x: UpsampledCrossentropy()(masks, x), logits)
@@ -159,24 +159,24 @@ def test_all_void_is_zero_with_zero_gradient():
 
 @pytest.mark.parametrize("label", [CLASSES, 254])
 @pytest.mark.parametrize("jit_compile", [False, True])
-def test_a_label_that_is_no_class_is_nan_everywhere(label, jit_compile):
+def test_invalid_label_gives_nan(label, jit_compile):
     logits, masks = example()
     masks[1, 2, 3] = label
     loss = tf.function(UpsampledCrossentropy(), jit_compile=jit_compile)
     assert np.isnan(loss(tf.constant(masks), logits))
 
 
-def test_no_ignored_label():
+def test_ignore_class_none_ignores_nothing():
     logits, masks = example()
     assert np.isnan(UpsampledCrossentropy(ignore_class=None)(masks, logits))
     masks[masks == 255] = 0
-    found = UpsampledCrossentropy(ignore_class=None)(masks, logits)
-    np.testing.assert_allclose(found, plain(logits, masks, True), rtol=1e-5)
+    actual = UpsampledCrossentropy(ignore_class=None)(masks, logits)
+    np.testing.assert_allclose(actual, plain(logits, masks, True), rtol=1e-5)
 
 
 @pytest.mark.parametrize("options", [{}, OPTIONS[2], OPTIONS[4]])
-def test_full_size_scores_never_exist(options):
-    """No tensor of the graph holds all classes at full size."""
+def test_full_size_scores_are_never_in_memory(options):
+    """No tensor of the graph has all classes at full size."""
     logits, masks = example(120, 120)
     loss = UpsampledCrossentropy(chunk_elements=5000, **options)
     graph = tf.function(
@@ -206,7 +206,7 @@ def test_options_equal_the_reference(options, align_corners):
     np.testing.assert_allclose(gradient, expected[1], atol=1e-14 if align_corners else 1e-9)
 
 
-def test_class_weights_are_those_of_torch():
+def test_class_weights_equal_those_of_torch():
     torch = pytest.importorskip("torch")
     logits, masks = example()
     full = torch.tensor(logits.numpy(), requires_grad=True)
@@ -227,10 +227,10 @@ def test_class_weights_are_those_of_torch():
 def test_options_in_graphs(options, jit_compile):
     logits, masks = example()
     loss = UpsampledCrossentropy(chunk_elements=700, **options)
-    found = in_graph(loss, jit_compile, logits, masks)
+    actual = in_graph(loss, jit_compile, logits, masks)
     expected = reference(logits, masks, **options)
-    np.testing.assert_allclose(found[0], expected[0], rtol=1e-5)
-    np.testing.assert_allclose(found[1], expected[1], atol=1e-6)
+    np.testing.assert_allclose(actual[0], expected[0], rtol=1e-5)
+    np.testing.assert_allclose(actual[1], expected[1], atol=1e-6)
 
 
 SCRIPT = """
@@ -274,9 +274,9 @@ def test_options_on_other_backends(backend, tmp_path):
     assert run.stdout.strip() == backend, run.stderr[-3000:]
     for number, options in enumerate(OPTIONS):
         expected = reference(logits, masks, **options)
-        with np.load(tmp_path / f"{number}.npz") as found:
-            np.testing.assert_allclose(found["value"], expected[0], rtol=1e-5)
-            np.testing.assert_allclose(found["gradient"], expected[1], atol=1e-6)
+        with np.load(tmp_path / f"{number}.npz") as actual:
+            np.testing.assert_allclose(actual["value"], expected[0], rtol=1e-5)
+            np.testing.assert_allclose(actual["gradient"], expected[1], atol=1e-6)
 
 
 def test_mining_by_hand():
@@ -299,22 +299,22 @@ def test_mining_by_hand():
 
 
 @pytest.mark.parametrize("threshold", [None, 0.7])
-def test_where_all_pixels_are_equal_all_are_kept(threshold):
+def test_mining_keeps_all_of_equally_hard_pixels(threshold):
     logits, masks = np.zeros((1, 2, 2, CLASSES)), np.ones((1, 9, 9), "int32")
     loss = UpsampledCrossentropy(hard_pixels=5, hard_threshold=threshold)
     assert float(loss(masks, logits)) == pytest.approx(np.log(CLASSES))
 
 
 @pytest.mark.parametrize("options", OPTIONS)
-def test_an_evaluation_has_class_weights_and_no_mining(options):
+def test_evaluation_uses_class_weights_but_no_mining(options):
     logits, masks = example()
     weights = {key: value for key, value in options.items() if key == "class_weights"}
-    found = UpsampledCrossentropy(**options).value(masks, logits)
-    np.testing.assert_allclose(found, reference(logits, masks, **weights)[0], rtol=1e-5)
+    actual = UpsampledCrossentropy(**options).value(masks, logits)
+    np.testing.assert_allclose(actual, reference(logits, masks, **weights)[0], rtol=1e-5)
 
 
 @pytest.mark.parametrize("options", OPTIONS)
-def test_sample_weights_come_after_mining(options):
+def test_sample_weights_apply_after_mining(options):
     logits, masks = example()
     weights = np.random.default_rng(1).uniform(size=masks.shape).astype("float32")
     loss = UpsampledCrossentropy(**options)
@@ -325,7 +325,7 @@ def test_sample_weights_come_after_mining(options):
 
 
 @pytest.mark.parametrize("options", OPTIONS)
-def test_options_on_masks_without_any_label_and_with_wrong_ones(options):
+def test_options_with_empty_masks_and_invalid_labels(options):
     logits, masks = example()
     loss = UpsampledCrossentropy(**options)
     masks[1, 2, 3] = CLASSES
@@ -344,7 +344,7 @@ def test_classes_without_weight_are_zero():
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 @pytest.mark.parametrize("options", OPTIONS)
-def test_options_on_half_precision_logits_are_float32(options, dtype):
+def test_options_with_half_precision_logits_are_computed_in_float32(options, dtype):
     logits, masks = example()
     logits = tf.cast(logits, dtype)
     loss = UpsampledCrossentropy(**options)
@@ -359,30 +359,33 @@ def test_options_on_half_precision_logits_are_float32(options, dtype):
     ("options", "message"),
     [
         ({"class_weights": [1.0, -1.0]}, "none negative, NaN or infinite, and not all 0"),
-        ({"class_weights": [1.0, float("nan")]}, "give one number a class"),
+        ({"class_weights": [1.0, float("nan")]}, "give one number per class"),
         ({"class_weights": [0, 0]}, "not all 0"),
-        ({"class_weights": [[1.0, 2.0]]}, "give one number a class"),
-        ({"class_weights": 2.0}, "give one number a class"),
-        ({"class_weights": "balanced"}, "class_weights='balanced'; give one number a class"),
-        ({"class_weights": {0: 1.0}}, "give one number a class"),
-        ({"hard_pixels": 0}, "hard_pixels=0; keep an integer of at least 1"),
-        ({"hard_pixels": 0.5}, "hard_pixels=0.5; keep an integer of at least 1"),
-        ({"hard_pixels": True}, "hard_pixels=True; keep an integer of at least 1"),
+        ({"class_weights": [[1.0, 2.0]]}, "give one number per class"),
+        ({"class_weights": 2.0}, "give one number per class"),
+        ({"class_weights": "balanced"}, "class_weights='balanced'; give one number per class"),
+        ({"class_weights": {0: 1.0}}, "give one number per class"),
+        ({"hard_pixels": 0}, "hard_pixels=0 must be an integer of at least 1"),
+        ({"hard_pixels": 0.5}, "hard_pixels=0.5 must be an integer of at least 1"),
+        ({"hard_pixels": True}, "hard_pixels=True must be an integer of at least 1"),
         ({"hard_threshold": 0.7}, "hard_threshold=0.7 needs hard_pixels"),
-        ({"hard_threshold": 1.0, "hard_pixels": 9}, "hard_threshold=1.0; a probability between"),
-        ({"hard_threshold": 0, "hard_pixels": 9}, "hard_threshold=0; a probability between"),
+        (
+            {"hard_threshold": 1.0, "hard_pixels": 9},
+            "hard_threshold=1.0 must be a probability",
+        ),
+        ({"hard_threshold": 0, "hard_pixels": 9}, "hard_threshold=0 must be a probability"),
         (
             {"hard_threshold": float("nan"), "hard_pixels": 9},
-            "hard_threshold=nan; a probability between",
+            "hard_threshold=nan must be a probability",
         ),
     ],
 )
-def test_bad_options_are_refused(options, message):
+def test_invalid_options_raise(options, message):
     with pytest.raises(ValueError, match=message):
         UpsampledCrossentropy(**options)
 
 
-def test_class_weights_of_other_logits_are_refused():
+def test_class_weights_for_another_number_of_classes_raise():
     logits, masks = example()
     with pytest.raises(ValueError, match="class_weights has 2 entries but the logits have 7"):
         UpsampledCrossentropy(class_weights=[1, 2])(masks, logits)
@@ -395,26 +398,26 @@ def test_class_weights_of_other_logits_are_refused():
         (np.zeros((3, 8)), r"y_true has shape \(3, 8\)"),
     ],
 )
-def test_other_masks_are_refused(masks, message):
+def test_invalid_masks_raise(masks, message):
     with pytest.raises(ValueError, match=message):
         UpsampledCrossentropy()(masks, example()[0])
 
 
-def test_configuration_comes_back():
+def test_config_round_trip():
     loss = UpsampledCrossentropy(ignore_class=0, align_corners=False, chunk_elements=9)
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(loss))
     assert again.get_config() == loss.get_config()
 
 
-def test_options_come_back_through_json():
+def test_options_survive_json():
     options = {
         "class_weights": np.array([1, 0.5], "float32"),
         "hard_pixels": np.int64(7),
         "hard_threshold": np.float32(0.5),
     }
     config = json.loads(json.dumps(UpsampledCrossentropy(**options).get_config()))
-    found = UpsampledCrossentropy.from_config(config).get_config()
-    assert {key: found[key] for key in options} == {
+    actual = UpsampledCrossentropy.from_config(config).get_config()
+    assert {key: actual[key] for key in options} == {
         "class_weights": [1.0, 0.5],
         "hard_pixels": 7,
         "hard_threshold": 0.5,

@@ -23,8 +23,8 @@ def example():
 
 
 def two_devices():
-    # TensorFlow's collectives serve one strategy a process (its issue 62790), and that of
-    # tests/models/test_distribution.py takes them.
+    # TensorFlow's collectives support one strategy per process (its issue 62790), which is
+    # the one of tests/models/test_distribution.py.
     to_one = tf.distribute.ReductionToOneDevice()
     return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"], cross_device_ops=to_one)
 
@@ -53,7 +53,7 @@ def test_options_survive_compile_fit_and_saving(dtype, tmp_path):
     assert np.isfinite(history).all()
     assert history[-1] < history[0]
     evaluated = model.evaluate(images, masks, verbose=0)
-    # The logits are float32 whatever the precision; mining is for training.
+    # The logits are float32 in any precision; mining applies only in training.
     logits = model(images)
     assert logits.dtype == tf.float32
     tolerance = 1e-5 if dtype == "float32" else 1e-2
@@ -67,26 +67,26 @@ def test_options_survive_compile_fit_and_saving(dtype, tmp_path):
     assert loaded.evaluate(images, masks, verbose=0) == pytest.approx(evaluated, rel=tolerance)
 
 
-def test_the_heads_are_mined_each_by_itself():
+def test_each_head_is_mined_separately():
     images, masks = example()
     model = small()
     model.compile(loss=UpsampledCrossentropy(hard_pixels=200))
     rng = np.random.default_rng(1)
     logits, auxiliary = (rng.normal(size=(2, 6, 7, CLASSES)).astype("float32") for _ in "12")
     loss = model.compute_loss(images, masks, {"logits": logits, "auxiliary": auxiliary})
-    # Mining of one head is held to numpy in test_crossentropy.py.
+    # test_crossentropy.py compares the mining of one head with NumPy.
     alone = UpsampledCrossentropy(hard_pixels=200)
     expected = alone(masks, logits) + 0.4 * alone(masks, auxiliary)
     assert float(loss) == pytest.approx(float(expected))
 
 
-def test_class_weights_of_another_number_of_classes_are_refused():
+def test_class_weights_for_another_number_of_classes_raise():
     with pytest.raises(ValueError, match="the loss has 2 class_weights but the model 3 classes"):
         small().compile(loss=UpsampledCrossentropy(class_weights=[1, 2]))
 
 
 @pytest.mark.parametrize("mined", [False, True])
-def test_two_devices_divide_by_the_weights_of_both(mined):
+def test_two_devices_divide_by_the_weights_of_both_batches(mined):
     rng = np.random.default_rng(0)
     logits = tf.constant(rng.normal(size=(2, 6, 7, CLASSES)), "float32")
     _, masks = example()

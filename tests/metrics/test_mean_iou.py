@@ -22,10 +22,10 @@ def example(n=5):
     return labels, rng.integers(0, n, labels.shape)
 
 
-def test_figures_by_hand():
+def test_measures_computed_by_hand():
     metric = MeanIoU(3)
     metric.update_state(np.array([[[0, 0, 1, 255]]]), np.array([[[0, 1, 1, 2]]]))
-    # Class 0: 1 right of 2, never wrong elsewhere: 1/2. Class 1: 1 of union 2. Class 2 absent.
+    # Class 0: intersection 1, union 2. Class 1: intersection 1, union 2. Class 2: absent.
     np.testing.assert_allclose(metric.per_class_iou(), [0.5, 0.5, np.nan])
     np.testing.assert_allclose(metric.per_class_accuracy(), [0.5, 1, np.nan])
     assert float(metric.result()) == 0.5
@@ -33,7 +33,7 @@ def test_figures_by_hand():
     assert metric.class_accuracy() == 0.75
 
 
-def test_updates_add_up_to_one_confusion_matrix():
+def test_updates_accumulate_one_confusion_matrix():
     labels, classes = example()
     metric = MeanIoU(5)
     for image_labels, image_classes in zip(labels, classes, strict=True):
@@ -45,7 +45,7 @@ def test_updates_add_up_to_one_confusion_matrix():
     assert np.isnan(metric.pixel_accuracy())
 
 
-def test_scores_and_class_ids_count_alike():
+def test_scores_count_like_class_ids():
     labels, classes = example()
     scores = np.eye(5, dtype="float32")[classes]
     metric = MeanIoU(5)
@@ -63,7 +63,7 @@ def test_counts_stay_exact_past_two_to_the_31():
     assert 0 <= metric.low.numpy().min() <= metric.low.numpy().max() < LIMB
 
 
-def test_single_pixels_still_count_past_two_to_the_24():
+def test_single_pixels_count_past_two_to_the_24():
     metric = MeanIoU(2)
     metric.low.assign(np.full((2, 3), 2**24 - 1))
     for _ in range(3):
@@ -71,7 +71,7 @@ def test_single_pixels_still_count_past_two_to_the_24():
     assert metric.confusion_matrix()[0, 1] == 2**24 + 2  # float32 would stop at 2^24
 
 
-def test_a_prediction_that_is_no_class_is_an_error_of_its_label():
+def test_prediction_outside_the_classes_is_an_error_of_its_label():
     metric = MeanIoU(2)
     metric.update_state(np.array([[[0, 0, 1, 255]]]), np.array([[[0, 7, 1, 7]]]))
     assert metric.confusion_matrix().tolist() == [[1, 0], [0, 1]]
@@ -81,7 +81,7 @@ def test_a_prediction_that_is_no_class_is_an_error_of_its_label():
     assert metric.pixel_accuracy() == pytest.approx(2 / 3)
 
 
-def test_ignored_label_may_be_a_class():
+def test_ignore_class_can_be_a_class():
     metric = MeanIoU(3, ignore_class=0)
     metric.update_state(np.array([[[0, 1, 2]]]), np.array([[[1, 1, 1]]]))
     assert metric.confusion_matrix().sum() == 2
@@ -121,16 +121,16 @@ def test_replicas_are_summed():
             lambda: MeanIoU(3).update_state(
                 np.zeros((1, 2, 2)), np.zeros((1, 2, 2)), sample_weight=1
             ),
-            "takes no sample_weight",
+            "pass sample_weight to the loss instead",
         ),
     ],
 )
-def test_misuse_is_refused(call, message):
+def test_invalid_arguments_raise(call, message):
     with pytest.raises(ValueError, match=message):
         call()
 
 
-def test_configuration_comes_back():
+def test_config_round_trip():
     metric = MeanIoU(4, ignore_class=None, name="m")
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(metric))
     assert again.get_config() == metric.get_config()

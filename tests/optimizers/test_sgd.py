@@ -26,7 +26,7 @@ def by_hand(weights, gradients, *, rates, momentum=0.9, decay=1e-4, factors):
     return weights
 
 
-def test_decay_before_momentum_and_ten_times_the_rate_in_the_head():
+def test_decay_precedes_momentum_and_head_has_ten_times_the_rate():
     model = network()
     rng = np.random.default_rng(0)
     gradients = [rng.normal(size=v.shape).astype("float32") for v in model.trainable_variables]
@@ -40,7 +40,7 @@ def test_decay_before_momentum_and_ten_times_the_rate_in_the_head():
         np.testing.assert_allclose(variable.numpy(), weights, rtol=1e-4, atol=1e-5)
 
 
-def test_torch_agrees():
+def test_equals_torch():
     torch = pytest.importorskip("torch", reason="torch is not installed")
     model = network()
     rng = np.random.default_rng(0)
@@ -75,7 +75,7 @@ def test_excluded_names_do_not_decay(by_method):
     np.testing.assert_allclose(bias.numpy(), 1)
 
 
-def test_training_goes_on_after_saving(tmp_path):
+def test_training_resumes_after_saving(tmp_path):
     x, y = np.random.default_rng(0).normal(size=(8, 3)), np.zeros((8, 2))
     model = network()
     model.compile(SGD(0.01, head_multiplier=3.0), "mse")
@@ -89,6 +89,6 @@ def test_training_goes_on_after_saving(tmp_path):
         np.testing.assert_array_equal(ours.numpy(), theirs.numpy())
 
 
-def test_bad_momentum():
-    with pytest.raises(ValueError, match=r"momentum=1.0 must lie in \[0, 1\)"):
+def test_invalid_momentum_raises():
+    with pytest.raises(ValueError, match=r"momentum=1.0 must be in \[0, 1\)"):
         SGD(momentum=1.0)

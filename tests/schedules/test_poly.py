@@ -4,7 +4,7 @@ import pytest
 from keras_psp import PolyLearningRate
 
 
-def test_is_the_poly_policy():
+def test_follows_the_poly_formula():
     schedule = PolyLearningRate(0.01, 100)
     for step in (0, 1, 50, 99):
         assert float(schedule(step)) == pytest.approx(0.01 * (1 - step / 100) ** 0.9, rel=1e-5)
@@ -12,7 +12,7 @@ def test_is_the_poly_policy():
     assert float(schedule(150)) == 0
 
 
-def test_warm_up_grows_to_the_curve():
+def test_warmup_rises_to_the_poly_curve():
     schedule, plain = PolyLearningRate(0.1, 50, warmup_steps=10), PolyLearningRate(0.1, 50)
     assert float(schedule(0)) == pytest.approx(0.01)
     assert float(schedule(4)) == pytest.approx(0.5 * float(plain(4)))
@@ -20,7 +20,7 @@ def test_warm_up_grows_to_the_curve():
     assert float(schedule(30)) == pytest.approx(float(plain(30)))
 
 
-def test_configuration_comes_back():
+def test_config_round_trip():
     schedule = PolyLearningRate(0.1, 50, power=2, warmup_steps=3)
     config = keras.saving.serialize_keras_object(schedule)
     assert keras.saving.deserialize_keras_object(config).get_config() == schedule.get_config()
@@ -34,6 +34,6 @@ def test_configuration_comes_back():
         ({"steps": 5, "warmup_steps": 5}, "warmup_steps=5"),
     ],
 )
-def test_bad_arguments(arguments, message):
+def test_invalid_arguments_raise(arguments, message):
     with pytest.raises(ValueError, match=message):
         PolyLearningRate(0.1, **arguments)
