@@ -1,27 +1,27 @@
-"""Judging a network on a labelled data set."""
+"""Evaluation of a model on a labeled data set."""
 
 import collections
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from PIL import Image
 
 from keras_psp.arguments import checked_integer
 from keras_psp.evaluation.result import Evaluation
-from keras_psp.evaluation.tally import _Tally
+from keras_psp.evaluation.tally import Tally
 from keras_psp.files import writing, written_aside
 from keras_psp.prediction.examples import Examples
 from keras_psp.prediction.opening import open_segmenter, run_folder
 from keras_psp.prediction.protocol import Protocol
-from keras_psp.progress import Lines, bar_console, draws_bars
+from keras_psp.progress import Bar
 from keras_psp.weights.opening import digest
 
 
 def evaluate(
-    model,
-    dataset,
+    data: Any,
+    model: Any = None,
     *,
     split: str = "val",
     scales: Sequence[float] = (1.0,),
@@ -33,135 +33,91 @@ def evaluate(
     output: str | os.PathLike | None = None,
     save_predictions: bool = False,
     boundary: bool = False,
+    error_groups: bool = True,
     report: bool = True,
     limit: int | None = None,
     progress: bool = True,
 ) -> Evaluation:
-    """Judge a network as the paper does: sliding windows, several scales and flip.
+    """Evaluates a model as in the paper: sliding windows, several scales and flip.
 
-        found = evaluate(model, source, crop=473, flip=True,
-                         scales=(0.5, 0.75, 1, 1.25, 1.5, 1.75), base_size=512)
-        found.print()
-
-    Every picture is judged at its labels' size, on one confusion matrix of the whole set.
+    Each image is evaluated at the size of its labels, on one confusion matrix for the data set.
 
     Args:
-        model: a `keras_psp.PSPNet`, or what `keras_psp.predict` takes: a preset's name, a file,
-            the folder of a training.
-        dataset: a source (`keras_psp.data.load(...)`, `ImageFolder`, `GeneratedScenes`), a
-            `Split`, or pairs of an image (height, width, 3), RGB 0 to 255, and its mask
-            (height, width), class indices.
-        split: of a source.
-        scales, flip, crop, overlap, batch_size: see `Segmenter`. The default is one view of the
-            whole picture.
-        base_size: length that an image's longer side has at scale 1, None for its own; "auto" is
-            that of the training whose folder `model` is, or of the preset, else its own.
-        output: folder for the results and, every 20 seconds, what there is so far; the same call
-            again goes on from there. Without it nothing is written.
-        save_predictions: also write a PNG of class indices for each picture, into
-            output/predictions.
-        boundary: also boundary IoU, see `BoundaryIoU`.
-        report: with `output`, write output/report.html as well, everything on one page.
-        limit: judge only so many, the first.
-        progress: a bar on stderr, with the mean IoU so far and the time left.
+        data: a source (`keras_psp.data.load(...)`, `ImageFolder`, `GeneratedScenes`), a `Split`,
+            or pairs of an image (height, width, 3), RGB 0 to 255, and its mask (height, width),
+            class indices.
+        model: a `keras_psp.PSPNet`, or anything that `keras_psp.predict` takes: the name of a
+            preset, a file, the folder of a training. None for the bundled network.
+        split: name of the split, if `data` is a source.
+        scales, flip, crop, overlap, base_size, batch_size: see `Protocol`. The default is one view
+            of the whole image.
+        output: folder for the results and, every 20 seconds, for the state from which the same
+            call resumes. By default nothing is written.
+        save_predictions: also write a PNG of class indices per image into output/predictions.
+        boundary: also compute the boundary IoU, see `BoundaryIoU`.
+        error_groups: also group the wrong pixels by the kind of mistake, see `ErrorGroups`.
+        report: if there is an `output`, also write output/report.html, all results on one page.
+        limit: number of images to use, the first ones; None for all.
+        progress: show a progress bar with the mean IoU so far on stderr.
 
     Raises:
-        ValueError: the arguments make no evaluation, a mask has another size than its picture
-            or a class that the network hasn't, or `output` holds another evaluation.
+        ValueError: if an argument is invalid, a mask has another size than its image or a class
+            that the model does not have, or `output` contains another evaluation.
+
+    Example:
+        source = keras_psp.data.GeneratedScenes(counts={"val": 8})
+        evaluation = keras_psp.evaluate(source, flip=True, scales=(0.75, 1.0, 1.25))
+        evaluation.print()
     """
     folder = run_folder(model)
     segmenter = open_segmenter(model, Protocol(scales, flip, crop, overlap, base_size, batch_size))
-    model = segmenter.model
     if save_predictions and output is None:
         raise ValueError("save_predictions=True needs an output folder.")
     if limit is not None:
         limit = checked_integer("limit", limit, least=1)
-    examples = Examples(dataset, split, model, limit)
+    examples = Examples(data, split, segmenter.model, limit)
     settings = {
-        "model": model.name,
-        "weights": digest(model),
+        "model": segmenter.model.name,
+        "weights": digest(segmenter.model),
         **segmenter.protocol.settings,
         "boundary": boundary,
+        "error_groups": error_groups,
+        "data": examples.description,
     }
-    settings["data"] = examples.description
-    tally = _Tally(examples, settings, None if output is None else Path(output))
+    tally = Tally(examples, settings, None if output is None else Path(output))
     tally.resume()
-    waiting: collections.deque = collections.deque()
-
-    def images():
-        for index, name, image, mask in examples.read(range(tally.done, examples.end)):
-            waiting.append((index, name, image, mask))
-            yield image
-
-    with _Bar(progress, tally, examples.count) as bar, tally.kept():
-        for classes in segmenter.stream(images()):
-            index, name, image, mask = waiting.popleft()
+    bar = Bar("evaluating", examples.count, completed=tally.done, shown=progress)
+    with bar, tally.saved_at_exit():
+        for index, name, image, mask, classes in _predictions(segmenter, examples, tally.done):
             if save_predictions and output is not None:
                 _save_prediction(Path(output) / "predictions", name, classes)
-            tally.add(name, mask, classes, examples.instances(index))
-            tally.keep_picture(image, mask, classes)
-            bar.advance()
-    found = tally.finished()
+            tally.add(name, image, mask, classes, examples.instances(index))
+            bar.update(tally.done, f"mean IoU {tally.mean_iou:.2%}")
+    evaluation = tally.evaluation()
     if output is not None:
-        found.save(output)
+        evaluation.save(output)
         if report:
-            found.write_report(
+            evaluation.write_report(
                 Path(output) / "report.html",
-                tally.pictures(segmenter),
+                tally.worst_and_best(segmenter),
                 run=folder if folder is not None and (folder / "log.csv").exists() else None,
                 palette=examples.palette,
                 ignore_class=examples.ignore_class,
             )
-    return found
+    return evaluation
 
 
-class _Bar:
-    """Progress on stderr with the mean IoU so far."""
+def _predictions(segmenter, examples, start):
+    """Yields the examples from a number on with their predicted classes."""
+    waiting: collections.deque = collections.deque()
 
-    def __init__(self, shown, tally, count):
-        self._tally = tally
-        self._count = count
-        self._bar = None
-        if shown:
-            from rich.progress import (
-                BarColumn,
-                MofNCompleteColumn,
-                Progress,
-                TextColumn,
-                TimeElapsedColumn,
-                TimeRemainingColumn,
-            )
+    def images():
+        for example in examples.read(range(start, examples.end)):
+            waiting.append(example)
+            yield example[2]
 
-            console = bar_console()
-            self._bar = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TextColumn("{task.fields[found]}"),
-                TimeElapsedColumn(),
-                TimeRemainingColumn(),
-                console=console,
-            )
-            self._lines = None if draws_bars(console) else Lines(console)
-            self._task = self._bar.add_task(
-                "evaluating", total=count, completed=tally.done, found=""
-            )
-
-    def __enter__(self):
-        if self._bar is not None:
-            self._bar.start()
-        return self
-
-    def advance(self):
-        if self._bar is not None:
-            found = f"mean IoU {100 * self._tally.mean_iou:.2f} %"
-            self._bar.update(self._task, completed=self._tally.done, found=found)
-            if self._lines is not None:
-                self._lines.say(f"evaluating: {self._tally.done} of {self._count}, {found}")
-
-    def __exit__(self, *error):
-        if self._bar is not None:
-            self._bar.stop()
+    for classes in segmenter.stream(images()):
+        yield *waiting.popleft(), classes
 
 
 def _save_prediction(folder, name, classes):

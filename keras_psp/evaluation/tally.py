@@ -1,9 +1,11 @@
-"""TODO."""
+"""Running counts of an evaluation, in memory and in its output folder."""
 
 import contextlib
 import datetime
 import json
 import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,102 +19,124 @@ from keras_psp.evaluation.report.example import Example
 from keras_psp.evaluation.result import Evaluation
 from keras_psp.files import writing, written_aside
 from keras_psp.metrics.confusion import confusion_matrix
+from keras_psp.prediction.examples import Examples
+from keras_psp.prediction.segmenter import Segmenter
 from keras_psp.resume import check_settings
 
-_SAVE_EVERY = 20.0  # seconds
+SECONDS_BETWEEN_SAVES = 20.0
+_WORST, _BEST = 6, 3  # images in the report
 
 
-_WORST, _BEST = 6, 3  # pictures of the report
+class Tally:
+    """Counts of the images evaluated so far.
 
+    Args:
+        examples: the data set.
+        settings: everything that changes the results; `resume` accepts only a state with the
+            same settings. "boundary" and "error_groups" choose what is counted.
+        folder: of the state, or None to keep it in memory only.
+    """
 
-class _Tally:
-    """What was counted so far, in memory and in the output folder."""
-
-    def __init__(self, examples, settings, folder):
+    def __init__(self, examples: Examples, settings: Mapping[str, Any], folder: Path | None):
         self._examples, self._settings, self._folder = examples, settings, folder
-        classes, ignored = examples.num_classes, examples.ignore_class
-        self._confusion = np.zeros((classes, classes + 1), np.int64)
-        self.names: list[str] = []
+        num_classes, ignore_class = examples.num_classes, examples.ignore_class
+        self._confusion = np.zeros((num_classes, num_classes + 1), np.int64)
+        self._names: list[str] = []
         self._accuracies: list[float] = []
         self._ious: list[float] = []
         self._seconds = 0.0
-        self._begun = self._saved = time.monotonic()
-        # What counts besides, by name; each has `arrays` and `from_arrays`.
-        self._others: dict[str, Any] = {"errors": ErrorGroups(classes, ignored)}
+        self._started = self._saved = time.monotonic()
+        # Optional counts by name; each has `arrays` and `from_arrays`.
+        self._others: dict[str, Any] = {}
+        if settings["error_groups"]:
+            self._others["error_groups"] = ErrorGroups(num_classes, ignore_class)
         if settings["boundary"]:
-            self._others["boundary"] = BoundaryIoU(classes, ignore_class=ignored)
+            self._others["boundary"] = BoundaryIoU(num_classes, ignore_class=ignore_class)
         if examples.has_instances:
             self._others["cityscapes"] = CityscapesMeasures()
-        self._pictures: dict[int, Example] = {}
-        # Whether every figure has seen the same images. An image whose count was cut short would
-        # count twice after a resume.
-        self._whole = True
+        self._shown: dict[int, Example] = {}
+        # Whether all counts have seen the same images. An image that was only partly counted
+        # must not be saved: it would count twice after a resume.
+        self._consistent = True
 
     @property
     def done(self) -> int:
-        """Images counted."""
-        return len(self.names)
+        """Number of images counted."""
+        return len(self._names)
 
     @property
     def mean_iou(self) -> float:
-        """So far."""
+        """Mean IoU over the images counted so far."""
         return Measures(self._confusion, self._examples.class_names).mean_iou
 
-    def add(self, name, mask, classes, instances):
-        """Count an image."""
-        self._whole = False
+    def add(
+        self,
+        name: str,
+        image: np.ndarray,
+        mask: np.ndarray,
+        classes: np.ndarray,
+        instances: np.ndarray | None,
+    ) -> None:
+        """Counts an image and saves the state from time to time.
+
+        Args:
+            name: of the image.
+            image: (height, width, 3); kept while it is one of the worst or best.
+            mask: (height, width) labels.
+            classes: (height, width) predicted classes.
+            instances: (height, width) instance ids, for Cityscapes.
+        """
+        self._consistent = False
         examples = self._examples
         counts = confusion_matrix(
             mask, classes, examples.num_classes, ignore_class=examples.ignore_class
         )
-        measures = Measures(counts, examples.class_names)
-        self._others["errors"].update(mask, classes)
-        if "boundary" in self._others:
-            self._others["boundary"].update(mask, classes)
+        for other in ("error_groups", "boundary"):
+            if other in self._others:
+                self._others[other].update(mask, classes)
         if "cityscapes" in self._others:
             self._others["cityscapes"].update(label_ids(mask), label_ids(classes), instances)
+        measures = Measures(counts, examples.class_names)
         self._confusion += counts
-        self.names.append(name)
+        self._names.append(name)
         self._accuracies.append(measures.pixel_accuracy)
         self._ious.append(measures.mean_iou)
-        self._whole = True
-        if time.monotonic() - self._saved > _SAVE_EVERY:
+        self._consistent = True
+        if time.monotonic() - self._saved > SECONDS_BETWEEN_SAVES:
             self.save()
+        self._shown[self.done - 1] = Example(name, image, mask, classes, measures.mean_iou)
+        for index in set(self._shown) - set(self._worst_and_best()):
+            del self._shown[index]
 
-    def keep_picture(self, image, mask, classes):
-        """Keep the last image if it is one of the worst or best so far."""
-        self._pictures[self.done - 1] = Example(
-            self.names[-1], image, mask, classes, self._ious[-1]
-        )
-        for index in set(self._pictures) - set(self._shown()):
-            del self._pictures[index]
-
-    def _shown(self):
-        """Numbers of the worst and best images."""
-        order = sorted(
-            (i for i, iou in enumerate(self._ious) if np.isfinite(iou)), key=self._ious.__getitem__
-        )
+    def _worst_and_best(self):
+        """Numbers of the images with the lowest and highest mean IoU."""
+        scored = [index for index, iou in enumerate(self._ious) if np.isfinite(iou)]
+        order = sorted(scored, key=self._ious.__getitem__)
         return [*order[:_WORST], *order[_WORST:][-_BEST:]]
 
-    def pictures(self, segmenter) -> list[Example]:
-        """The worst and best images; those from before a stop are predicted again."""
-        missing = sorted(set(self._shown()) - set(self._pictures))
+    def worst_and_best(self, segmenter: Segmenter) -> list[Example]:
+        """The images for the report; those counted before a resume are predicted again."""
+        missing = sorted(set(self._worst_and_best()) - set(self._shown))
         if missing and self._examples.in_any_order:
             for index, name, image, mask in self._examples.read(missing):
                 (classes,) = segmenter.classes([image])
-                self._pictures[index] = Example(name, image, mask, classes, self._ious[index])
-        return list(self._pictures.values())
+                self._shown[index] = Example(name, image, mask, classes, self._ious[index])
+        return list(self._shown.values())
 
     @contextlib.contextmanager
-    def kept(self):
-        """A context after which what was counted lies in the folder, whatever ended it."""
+    def saved_at_exit(self) -> Iterator[None]:
+        """Saves the state at the end of the block, however it ends."""
         try:
             yield
         finally:
             self.save()
 
-    def resume(self):
-        """Go on from what the folder holds."""
+    def resume(self) -> None:
+        """Loads the state that the folder contains, if any.
+
+        Raises:
+            ValueError: if it belongs to an evaluation with other settings.
+        """
         path = None if self._folder is None else self._folder / "state.npz"
         if path is None or not path.exists():
             return
@@ -125,7 +149,7 @@ class _Tally:
             remedy="choose another output",
         )
         self._confusion = state["confusion"]
-        self.names = state["names"].tolist()
+        self._names = state["names"].tolist()
         self._accuracies = state["accuracies"].tolist()
         self._ious = state["ious"].tolist()
         self._seconds = float(state["seconds"])
@@ -134,10 +158,10 @@ class _Tally:
             arrays = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
             self._others[name] = type(other).from_arrays(arrays)
 
-    def save(self):
-        """Write the state."""
+    def save(self) -> None:
+        """Writes the state."""
         self._saved = time.monotonic()
-        if self._folder is None or not self._whole:
+        if self._folder is None or not self._consistent:
             return
         others = {
             f"{name}/{key}": array
@@ -149,7 +173,7 @@ class _Tally:
             np.savez(
                 draft,
                 confusion=self._confusion,
-                names=np.array(self.names, dtype=np.str_),
+                names=np.array(self._names, dtype=np.str_),
                 accuracies=np.array(self._accuracies),
                 ious=np.array(self._ious),
                 seconds=self._time(),
@@ -158,15 +182,19 @@ class _Tally:
             )
 
     def _time(self):
-        return self._seconds + time.monotonic() - self._begun
+        return self._seconds + time.monotonic() - self._started
 
-    def finished(self) -> Evaluation:
-        """The result."""
-        if not self.names:
-            raise ValueError("the dataset is empty; there is nothing to judge.")
+    def evaluation(self) -> Evaluation:
+        """The result.
+
+        Raises:
+            ValueError: if there are no images.
+        """
+        if not self._names:
+            raise ValueError("the data set is empty; there is nothing to evaluate.")
         return Evaluation(
             Measures(self._confusion, self._examples.class_names),
-            self.names,
+            self._names,
             np.array(self._accuracies),
             np.array(self._ious),
             **self._others,

@@ -295,8 +295,8 @@ def test_result_without_images_is_empty():
 @pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1), (2, 2), (23, 17), (40, 64)])
 def test_connected_components_match_scipy(shape):
     rng = np.random.default_rng(0)
-    for classes in (1, 2, 3, 9):
-        mask = rng.integers(-1, classes, shape)
+    for num_classes in (1, 2, 3, 9):
+        mask = rng.integers(-1, num_classes, shape)
         ours = connected_components(mask)
         assert set(np.unique(ours)) == set(range(ours.max() + 1))
         for label in np.unique(mask):

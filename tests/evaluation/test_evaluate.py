@@ -216,7 +216,7 @@ def pair(height=20, width=30, label=0, mask_height=20):
 @pytest.mark.parametrize(
     ("dataset", "arguments", "message"),
     [
-        ([pair(mask_height=21)], {}, r"000000: the mask is \(21, 30\) but the image \(20, 30\)"),
+        ([pair(mask_height=21)], {}, r"000000: the mask is \(21, 30\) but the image is \(20, 30\)"),
         ([pair(), pair(label=11)], {}, "000001: the mask has the value 11, but there are 11"),
         ([], {}, "the data set is empty; there is nothing to evaluate"),
         ([pair()], {"save_predictions": True}, "save_predictions=True needs an output folder"),
