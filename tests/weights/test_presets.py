@@ -85,7 +85,7 @@ def test_the_bundled_preset_predicts_scenes_without_internet_access(monkeypatch)
     assert tuple(map(tuple, model.palette)) == scenes.palette
     assert model.backbone.depth == 18 and model.backbone.output_stride == preset.output_stride
     source = data.GeneratedScenes(image_size=preset.crop, counts={"val": 16})
-    assert keras_psp.evaluate(model, source, split="val", progress=False).pixel_accuracy > 0.85
+    assert keras_psp.evaluate(source, model, split="val", progress=False).pixel_accuracy > 0.85
     tuned = PSPNet(num_classes=3, weights=BUNDLED, backbone="resnet18")
     kernels = (model.backbone.weights[0], tuned.backbone.weights[0])
     np.testing.assert_array_equal(*map(keras.ops.convert_to_numpy, kernels))
