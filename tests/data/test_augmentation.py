@@ -43,7 +43,7 @@ def test_a_quarter_turn_is_a_quarter_turn_about_half_of_width_and_height():
     np.testing.assert_array_equal(flipped_labels, labels[:, ::-1])
 
 
-def test_the_blur_is_a_gaussian_of_five_pixels_and_never_mixes_padding_in():
+def test_the_blur_is_a_gaussian_of_five_pixels_without_padding():
     random = np.random.default_rng(0)
     image = random.integers(0, 256, (12, 12, 3), np.uint8)
     mask = np.zeros((12, 12), np.uint8)
@@ -67,8 +67,8 @@ def test_the_blur_is_a_gaussian_of_five_pixels_and_never_mixes_padding_in():
 @pytest.mark.parametrize("mirror", [False, True])
 @pytest.mark.parametrize("angle", [-10.0, 7.0, 44.0, 60.0, 170.0])
 @pytest.mark.parametrize("scale", [0.7, 1.0, 1.6])
-def test_a_rotated_plane_is_the_plane_at_the_rotated_places(scale, angle, mirror):
-    # Any interpolation between neighbours keeps what is linear.
+def test_a_rotated_plane_is_the_plane_at_rotated_positions(scale, angle, mirror):
+    # Any interpolation between neighbors keeps what is linear.
     height, width, crop = 50, 60, (64, 72)
     y, x = np.mgrid[:height, :width]
     image = np.stack([2 * x + y, 2 * y, 240 - 3 * x], -1).astype("uint8")
@@ -102,7 +102,7 @@ def test_a_rotated_plane_is_the_plane_at_the_rotated_places(scale, angle, mirror
 
 @pytest.mark.parametrize("mirror", [False, True])
 @pytest.mark.parametrize("scale", [0.31, 0.5, 0.99, 1.0, 1.001, 1.37, 2.0, 7.3])
-def test_an_upright_picture_is_sampled_as_opencv_resizes(scale, mirror):
+def test_an_upright_image_is_sampled_like_opencvs_resize(scale, mirror):
     random = np.random.default_rng(0)
     height, width, crop = 23, 31, (40, 36)
     image = random.integers(0, 256, (height, width, 3), np.uint8)
@@ -131,7 +131,7 @@ def test_an_upright_picture_is_sampled_as_opencv_resizes(scale, mirror):
 
 
 @pytest.mark.parametrize("angle", [None, 10.0, 90.0])
-def test_pictures_of_one_pixel_and_crops_of_one_pixel(angle):
+def test_images_and_crops_of_one_pixel(angle):
     image, mask = np.full((1, 1, 3), 9, np.uint8), np.full((1, 1), 3, np.uint8)
     found, labels = drawn(image, mask, angle=angle, blur=True, crop=(5, 5))
     if angle is None:

@@ -22,7 +22,7 @@ def test_odd_files(case, tmp_path):
     if not case.refused:
         photo = read_input_image(path)
         assert photo.flags.writeable
-        assert odd_images.as_expected(case, photo), odd_images.found_colours(photo)
+        assert odd_images.as_expected(case, photo), odd_images.quarter_colors(photo)
         return
     with pytest.raises((ValueError, FileNotFoundError)) as caught:
         read_input_image(path)
@@ -36,10 +36,10 @@ def test_there_are_thirty_cases_with_different_names():
     assert len(names) == len(set(names)) >= 30
 
 
-def test_bytes_and_pil_images_are_read_as_files_are():
+def test_bytes_and_pil_images_are_read_like_files():
     data = odd_images.encoded(odd_images.picture(), "PNG")
-    assert odd_images.found_colours(read_input_image(data)) == list(FOUR)
-    assert odd_images.found_colours(read_input_image(odd_images.picture())) == list(FOUR)
+    assert odd_images.quarter_colors(read_input_image(data)) == list(FOUR)
+    assert odd_images.quarter_colors(read_input_image(odd_images.picture())) == list(FOUR)
     with pytest.raises(ValueError, match=r"4 bytes: isn't an image .* bytes ff 00 ff 00"):
         read_input_image(b"\xff\0\xff\0")
     with pytest.raises(ValueError, match="the PIL image: has no pixels"):
@@ -81,12 +81,12 @@ def test_wrong_arrays_are_named(array, message):
         read_input_image(array)
 
 
-def test_other_objects_are_named():
+def test_other_objects_are_refused():
     with pytest.raises(TypeError, match="an object of type int isn't an image; give a path"):
         read_input_image(3)
 
 
-def test_the_limit_of_pixels_can_be_chosen(tmp_path):
+def test_max_pixels_is_the_limit(tmp_path):
     path = tmp_path / "a.png"
     Image.new("RGB", (20, 10)).save(path)
     assert read_input_image(path, max_pixels=200).shape == (10, 20, 3)
@@ -137,12 +137,12 @@ def server():
     thread.join()
 
 
-def test_addresses(server):
+def test_url_is_downloaded(server):
     photo = read_input_image(f"{server}/a photo, with ümlaut.png?size=1")
-    assert odd_images.found_colours(photo) == list(FOUR)
+    assert odd_images.quarter_colors(photo) == list(FOUR)
 
 
-def test_addresses_that_fail_are_named(server):
+def test_failed_downloads_are_named(server):
     with pytest.raises(
         ConnectionError, match=r"missing.png: can't be downloaded \(HTTP 404 Not Found"
     ):
@@ -160,13 +160,13 @@ def test_addresses_that_fail_are_named(server):
         read_input_image(f"{server}/a.png")
 
 
-def test_a_server_that_never_ends_is_given_up(server, monkeypatch):
+def test_a_download_that_takes_too_long_is_aborted(server, monkeypatch):
     monkeypatch.setattr(images, "_LONGEST_DOWNLOAD", -1.0)
     with pytest.raises(ConnectionError, match=r"not done after -1 s"):
         download(f"{server}/a.png")
 
 
-def test_a_photograph_of_a_pair_of_training_data_is_read_as_stored(tmp_path):
+def test_a_training_image_is_read_as_stored(tmp_path):
     # Masks belong to the stored picture: training doesn't turn it.
     from keras_psp.data.label_files import read_training_image
 
@@ -176,7 +176,7 @@ def test_a_photograph_of_a_pair_of_training_data_is_read_as_stored(tmp_path):
     assert read_input_image(path).shape == (32, 48, 3)
 
 
-def test_the_file_is_closed_and_the_pil_image_left_as_it_was(tmp_path):
+def test_a_pil_image_is_not_changed(tmp_path):
     image = Image.open(io.BytesIO(odd_images.encoded(odd_images.picture(), "GIF")))
     read_input_image(image)
     assert image.mode == "P"

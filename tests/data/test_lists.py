@@ -1,4 +1,4 @@
-import datasets as miniatures
+import datasets
 import pytest
 from PIL import Image
 
@@ -6,12 +6,12 @@ from keras_psp.data import FileList, load
 
 
 def write(root, name, value, *, folder="labels"):
-    for path, mode, colour in (
+    for path, mode, color in (
         (root / "images" / f"{name}.jpg", "RGB", (1, 2, 3)),
         (root / folder / f"{name}.png", "L", value),
     ):
         path.parent.mkdir(exist_ok=True)
-        Image.new(mode, (6, 4), colour).save(path)
+        Image.new(mode, (6, 4), color).save(path)
 
 
 @pytest.fixture
@@ -36,8 +36,8 @@ def test_lists_keep_their_order(root):
     assert source.check(progress=False) == 3
 
 
-def test_from_files_to_a_training_step(root):
-    miniatures.train(load("list", root=root, lists={"train": "train.txt", "val": "val.txt"}))
+def test_a_network_trains_on_the_files(root):
+    datasets.train(load("list", root=root, lists={"train": "train.txt", "val": "val.txt"}))
 
 
 def test_tabs_separate_paths_with_spaces(root):
@@ -46,7 +46,7 @@ def test_tabs_separate_paths_with_spaces(root):
     assert FileList(root, {"train": "train.txt"}).example("train", 0)[1][0, 0] == 1
 
 
-def test_lists_of_images_alone_have_no_labels(root):
+def test_lists_of_images_have_no_labels(root):
     source = FileList(root, {"train": "train.txt", "test": "test.txt"}, class_names=("a", "b", "c"))
     assert source.labeled("train") and not source.labeled("test")
     assert source.image("test", 0).shape == (4, 6, 3)

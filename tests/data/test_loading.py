@@ -1,27 +1,27 @@
-import datasets as miniatures
+import datasets
 import pytest
 
 from keras_psp import data
 from keras_psp.data.sets.registry import SETS
 
 
-def test_every_name_has_a_line():
+def test_every_data_set_is_listed_on_one_line():
     known = data.list_datasets()
     assert {*SETS, "folder", "list"} < set(known)
     assert all("\n" not in line for line in known.values())
     assert known["cityscapes"].endswith("train 2,975, val 500, test 1,525, train_extra 19,998")
 
 
-def test_the_environment_says_where_sets_are(tmp_path, monkeypatch):
+def test_an_environment_variable_is_the_default_root(tmp_path, monkeypatch):
     (tmp_path / "ade20k").mkdir()
-    miniatures.ade20k(tmp_path / "ade20k")
+    datasets.ade20k(tmp_path / "ade20k")
     monkeypatch.setenv("KERAS_PSP_DATA", str(tmp_path))
     assert data.load("ade20k", complete=False).count("train") == 3
     with pytest.raises(ValueError, match=r"camvid: no such folder\.\nCamVid comes from https://"):
         data.load("camvid")
 
 
-def test_without_a_folder_the_set_says_where_it_comes_from(monkeypatch):
+def test_error_without_a_folder_says_where_to_get_the_files(monkeypatch):
     monkeypatch.delenv("KERAS_PSP_DATA", raising=False)
     for name, entry in SETS.items():
         with pytest.raises(ValueError) as caught:
@@ -32,21 +32,21 @@ def test_without_a_folder_the_set_says_where_it_comes_from(monkeypatch):
 
 
 def test_one_split_is_a_sequence_of_examples(tmp_path):
-    miniatures.ade20k(tmp_path)
+    datasets.ade20k(tmp_path)
     val = data.load("ade20k", "val", root=tmp_path, complete=False)
     assert isinstance(val, data.Split)
     assert len(val) == 2 and val.num_classes == 150
-    assert val[1][1].shape == (miniatures.HEIGHT, miniatures.WIDTH)
+    assert val[1][1].shape == (datasets.HEIGHT, datasets.WIDTH)
     with pytest.raises(
         ValueError, match=r"Split 'test' is unknown; ADE20K in .* has train, val\.$"
     ):
         data.load("ade20k", "test", root=tmp_path, complete=False)
 
 
-def test_folders_of_ones_own(tmp_path):
+def test_a_folder_of_your_own(tmp_path):
     for i in range(3):
-        miniatures.save(tmp_path / "images" / f"{i}.jpg", miniatures.picture(i))
-        miniatures.save(tmp_path / "labels" / f"{i}.png", miniatures.labels("camvid"))
+        datasets.save(tmp_path / "images" / f"{i}.jpg", datasets.picture(i))
+        datasets.save(tmp_path / "labels" / f"{i}.png", datasets.labels("camvid"))
     source = data.load("folder", root=tmp_path)
     assert isinstance(source, data.ImageFolder)
     assert source.num_classes == 12
@@ -63,6 +63,6 @@ def test_folders_of_ones_own(tmp_path):
         ({"name": "voc2012", "classes": "x"}, "takes no argument 'classes'; it takes sbd"),
     ],
 )
-def test_wrong_arguments_are_named(arguments, message):
+def test_invalid_arguments_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         data.load(**arguments)

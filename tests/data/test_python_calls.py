@@ -46,7 +46,7 @@ print("at its end")
     ("ending", "code", "last"),
     [("broken", 1, "a broken file"), ("interrupt", -2, "KeyboardInterrupt"), ("well", 0, "")],
 )
-def test_it_ends(ending, code, last):
+def test_a_program_that_reads_exits(ending, code, last):
     # Without `until_exit` the first two never end: a hang is killed, and fails the test.
     found = subprocess.run(
         [sys.executable, "-c", SCRIPT, ending], capture_output=True, text=True, timeout=120

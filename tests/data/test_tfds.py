@@ -1,6 +1,6 @@
 import sys
 
-import datasets as miniatures
+import datasets
 import numpy as np
 import pytest
 
@@ -18,12 +18,12 @@ def folders(tmp_path_factory):
     found = {}
     for file_format in FORMATS:
         found[file_format] = tmp_path_factory.mktemp(file_format)
-        miniatures.prepare_pets(found[file_format], file_format=file_format)
+        datasets.prepare_pets(found[file_format], file_format=file_format)
     return found
 
 
 @pytest.mark.parametrize("file_format", FORMATS)
-def test_pets_are_numbered_from_0(folders, file_format):
+def test_classes_of_pets_start_at_0(folders, file_format):
     source = data.load("tfds:oxford_iiit_pet", root=folders[file_format])
     assert source.class_names == ("pet", "background", "border")
     assert source.splits == ("train", "test")
@@ -31,9 +31,9 @@ def test_pets_are_numbered_from_0(folders, file_format):
     examples = list(source.examples("train").as_numpy_iterator())
     assert len(examples) == 3
     for image, mask in examples:
-        assert image.shape == (miniatures.HEIGHT, miniatures.WIDTH, 3)
+        assert image.shape == (datasets.HEIGHT, datasets.WIDTH, 3)
         assert image.dtype == mask.dtype == np.uint8
-        np.testing.assert_array_equal(mask, miniatures.labels("oxford_iiit_pet") - 1)
+        np.testing.assert_array_equal(mask, datasets.labels("oxford_iiit_pet") - 1)
 
 
 def test_array_records_are_read_in_any_order(folders):
@@ -46,7 +46,7 @@ def test_array_records_are_read_in_any_order(folders):
     assert split[-1][1].max() == 2
 
 
-def test_tfrecords_are_read_in_order_alone(folders):
+def test_tfrecords_are_only_read_in_order(folders):
     split = data.load("tfds:oxford_iiit_pet", "test", root=folders["tfrecord"])
     assert not hasattr(split.source, "example")
     assert [mask.max() for _, mask in split] == [2, 2]
@@ -57,14 +57,14 @@ def test_tfrecords_are_read_in_order_alone(folders):
 
 
 @pytest.mark.parametrize("file_format", FORMATS)
-def test_from_files_to_a_training_step(folders, file_format):
-    miniatures.train(data.load("tfds:oxford_iiit_pet", root=folders[file_format]))
+def test_a_network_trains_on_the_files(folders, file_format):
+    datasets.train(data.load("tfds:oxford_iiit_pet", root=folders[file_format]))
 
 
 @pytest.mark.parametrize("file_format", FORMATS)
 def test_a_value_without_class_is_named(tmp_path, folders, file_format):
-    strange = np.full((miniatures.HEIGHT, miniatures.WIDTH), 4, np.uint8)
-    miniatures.prepare_pets(tmp_path, file_format=file_format, values=strange)
+    strange = np.full((datasets.HEIGHT, datasets.WIDTH), 4, np.uint8)
+    datasets.prepare_pets(tmp_path, file_format=file_format, values=strange)
     source = data.load("tfds:oxford_iiit_pet", root=tmp_path)
     with pytest.raises(
         Exception,
@@ -88,7 +88,7 @@ def test_features_and_classes_can_be_given(folders):
     assert mask[0, :3].tolist() == [1, 0, 255]
 
 
-def test_wrong_features_are_answered_with_the_image_features(folders):
+def test_wrong_feature_lists_the_image_features(folders):
     with pytest.raises(ValueError, match=r"'image' isn't an image of 1 channel\(s\), as the mask"):
         data.TFDSSource("oxford_iiit_pet", data_dir=folders["array_record"], mask="image")
     with pytest.raises(ValueError, match=r"segmentation_mask \(None, None, 1\)\. Pass image="):
@@ -102,12 +102,12 @@ def test_unknown_splits_and_sets_are_named(folders, tmp_path):
         data.load("tfds:pets_of_mine", root=tmp_path)
 
 
-def test_an_unprepared_set_says_how_to_prepare_it(tmp_path):
+def test_error_about_an_unprepared_set_says_how_to_prepare_it(tmp_path):
     with pytest.raises(ValueError, match=r"isn't prepared in .*download=True, or run `tfds build"):
         data.load("tfds:oxford_iiit_pet", root=tmp_path)
 
 
-def test_the_extra_is_named(monkeypatch):
+def test_error_without_tfds_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
     with pytest.raises(ImportError, match=r'pip install "keras-psp\[tfds\]"'):
         data.load("tfds:oxford_iiit_pet")

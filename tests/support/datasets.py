@@ -5,12 +5,14 @@ and repeat them.
 """
 
 import json
+import re
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from keras_psp import DilatedResNet, MeanIoU, PSPNet
-from keras_psp.data import training_batches
+from keras_psp.data import ImageFolder, training_batches
 
 WIDTH, HEIGHT = 64, 48
 
@@ -62,6 +64,11 @@ COUNTS = {
 def labels(name):
     """(HEIGHT, WIDTH) uint8 of a set's values, in turn."""
     return np.resize(np.array(list(VALUES[name]), np.uint8), (HEIGHT, WIDTH))
+
+
+def expected_mask(name):
+    """Returns the class indices of `labels(name)`."""
+    return np.vectorize(VALUES[name].get)(labels(name)).astype(np.uint8)
 
 
 def picture(seed):
@@ -129,13 +136,13 @@ def coco(root):
     for split in ("train2017", "val2017"):
         annotations = []
         for i in (1, 2):
-            # Segment numbers need all three colours; 0 stays without segment.
+            # Segment numbers need all three colors; 0 stays without segment.
             ids = np.where(categories > 0, categories * 70_001 + i, 0)
-            colours = np.stack([ids % 256, ids // 256 % 256, ids // 65536], -1)
+            colors = np.stack([ids % 256, ids // 256 % 256, ids // 65536], -1)
             save(root / split / f"{i:012}.jpg", picture(i))
             save(
                 root / "annotations" / f"panoptic_{split}" / f"{i:012}.png",
-                colours.astype(np.uint8),
+                colors.astype(np.uint8),
             )
             annotations.append(
                 {
@@ -229,7 +236,7 @@ def prepare_pets(data_dir, *, file_format, values=None):
     import tensorflow_datasets as tfds
 
     mask = labels("oxford_iiit_pet") if values is None else values
-    colours = tfds.features.Image(encoding_format="jpeg")
+    colors = tfds.features.Image(encoding_format="jpeg")
     trimap = tfds.features.Image(shape=(None, None, 1), use_colormap=True)
 
     with tfds.core.registered.skip_registration():
@@ -243,7 +250,7 @@ def prepare_pets(data_dir, *, file_format, values=None):
                     builder=self,
                     features=tfds.features.FeaturesDict(
                         {
-                            "image": colours,
+                            "image": colors,
                             "label": tfds.features.ClassLabel(num_classes=37),
                             "species": tfds.features.ClassLabel(num_classes=2),
                             "file_name": tfds.features.Text(),
@@ -289,3 +296,20 @@ def train(source):
     history = network.fit(batches, epochs=1, steps_per_epoch=1, verbose=0).history
     assert np.isfinite(history["loss"]).all()
     assert 0 <= history["mean_iou"][0] <= 1
+
+
+def write_example(root, name, *, value=1, suffix=".png", size=(6, 4)):
+    """Writes an image and its label, all of one value, into images/ and labels/."""
+    for folder in ("images", "labels"):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, (10, 20, 30)).save(root / "images" / f"{name}{suffix}")
+    Image.new("L", size, value).save(root / "labels" / f"{name}.png")
+
+
+def fault(root, **arguments):
+    """Returns the one-line message about what is wrong in a folder, which names the folder."""
+    with pytest.raises(ValueError, match=re.escape(str(root))) as caught:
+        ImageFolder(root, **arguments).check(progress=False)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message

@@ -14,8 +14,8 @@ import numpy as np
 from PIL import Image, ImageCms, PngImagePlugin
 
 WIDTH, HEIGHT = 48, 32
-RED, GREEN, BLUE, GREY = (230, 20, 20), (20, 200, 60), (30, 40, 210), (120, 120, 120)
-FOUR = (RED, GREEN, BLUE, GREY)  # top left, top right, bottom left, bottom right
+RED, GREEN, BLUE, GRAY = (230, 20, 20), (20, 200, 60), (30, 40, 210), (120, 120, 120)
+FOUR = (RED, GREEN, BLUE, GRAY)  # top left, top right, bottom left, bottom right
 WHITE, BLACK = (255, 255, 255), (0, 0, 0)
 
 
@@ -27,33 +27,33 @@ class Case:
         file: its name; one of a path that isn't there, or a folder, is a case too.
         what: what it is.
         write: makes it at a path.
-        colours: at the centres of the four quarters, row by row; None where it's refused.
+        colors: at the centers of the four quarters, row by row; None where it's refused.
         size: (width, height).
-        within: how far a colour may be off, of 255.
+        within: how far a color may be off, of 255.
         refused: what the error says.
     """
 
     file: str
     what: str
     write: Callable[[Path], object]
-    colours: Sequence[tuple[int, int, int]] | None = None
+    colors: Sequence[tuple[int, int, int]] | None = None
     size: tuple[int, int] = (WIDTH, HEIGHT)
     within: int = 0
     refused: str = ""
 
 
-def quarters(*colours, width=WIDTH, height=HEIGHT):
-    """(height, width, channels) uint8 of four colours."""
-    rows = np.array(colours, np.uint8).reshape(2, 2, -1)
+def quarters(*colors, width=WIDTH, height=HEIGHT):
+    """(height, width, channels) uint8 of four colors."""
+    rows = np.array(colors, np.uint8).reshape(2, 2, -1)
     return rows.repeat(height // 2, axis=0).repeat(width // 2, axis=1)
 
 
-def picture(*colours):
-    return Image.fromarray(quarters(*(colours or FOUR)))
+def picture(*colors):
+    return Image.fromarray(quarters(*(colors or FOUR)))
 
 
-def found_colours(photo):
-    """The colours at the centres of the quarters, row by row."""
+def quarter_colors(photo):
+    """The colors at the centers of the quarters, row by row."""
     height, width = photo.shape[:2]
     ys, xs = (height // 4, height * 3 // 4), (width // 4, width * 3 // 4)
     return [tuple(photo[y, x].tolist()) for y in ys for x in xs]
@@ -61,9 +61,9 @@ def found_colours(photo):
 
 def as_expected(case, photo):
     """Whether a photograph read without an error is what it should be."""
-    if case.colours is None or photo.shape != (case.size[1], case.size[0], 3):
+    if case.colors is None or photo.shape != (case.size[1], case.size[0], 3):
         return False
-    off = np.abs(np.array(found_colours(photo)) - np.array(case.colours)).max()
+    off = np.abs(np.array(quarter_colors(photo)) - np.array(case.colors)).max()
     return photo.dtype == np.uint8 and off <= case.within
 
 
@@ -84,8 +84,8 @@ def encoded(image, kind, **options):
     return file.getvalue()
 
 
-def png(values, colour_type, *, bits=8, size=None, chunks=()):
-    """A PNG by hand (ISO 15948): Pillow can't write colours of 16 bits."""
+def png(values, color_type, *, bits=8, size=None, chunks=()):
+    """A PNG by hand (ISO 15948): Pillow can't write colors of 16 bits."""
 
     def chunk(name, body):
         checksum = zlib.crc32(name + body)
@@ -93,7 +93,7 @@ def png(values, colour_type, *, bits=8, size=None, chunks=()):
 
     height, width = values.shape[:2] if size is None else size[::-1]
     rows = b"".join(b"\0" + row.astype(">u2" if bits == 16 else "u1").tobytes() for row in values)
-    header = struct.pack(">IIBBBBB", width, height, bits, colour_type, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, bits, color_type, 0, 0, 0)
     parts = [(b"IHDR", header), *chunks, (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
 
@@ -115,7 +115,7 @@ def oriented(orientation):
 
 
 def cmyk_profile():
-    """A colour profile of inks, by hand (ICC.1:2001-04): cyan prints green, black black.
+    """A color profile of inks, by hand (ICC.1:2001-04): cyan prints green, black black.
 
     An 8-bit table from the 16 mixtures of four inks, all or none, to Lab.
     """
@@ -186,8 +186,8 @@ def _much_text():
 
 
 _SPECKLED = Image.fromarray(np.random.default_rng(0).integers(0, 256, (200, 300, 3), "uint8"))
-GREYS = [(value,) * 3 for value in (0, 64, 128, 255)]
-_GREY = Image.fromarray(quarters([0], [64], [128], [255])[..., 0])
+GRAYS = [(value,) * 3 for value in (0, 64, 128, 255)]
+_GRAY = Image.fromarray(quarters([0], [64], [128], [255])[..., 0])
 _CMYK = quarters((0, 255, 255, 0), (255, 0, 0, 0), (0, 0, 0, 255), (0, 0, 0, 0))
 _CMYK = Image.frombytes("CMYK", (WIDTH, HEIGHT), _CMYK.tobytes())
 _INKS = (255, 0, 0), (0, 255, 255), BLACK, WHITE
@@ -218,18 +218,18 @@ CASES = [
         "rgba_16.png", "16 bits, with alpha", content(png(_ALPHA, 6, bits=16)), _ON_WHITE, within=1
     ),
     Case(
-        "grey_16.png",
-        "grey PNG, 16 bits",
-        content(png(np.asarray(_GREY).astype(np.uint16) * 257, 0, bits=16)),
-        GREYS,
+        "gray_16.png",
+        "gray PNG, 16 bits",
+        content(png(np.asarray(_GRAY).astype(np.uint16) * 257, 0, bits=16)),
+        GRAYS,
     ),
     Case(
-        "grey_16.tif",
-        "grey TIFF, 16 bits",
-        saved(Image.fromarray(np.asarray(_GREY).astype(np.uint16) * 257)),
-        GREYS,
+        "gray_16.tif",
+        "gray TIFF, 16 bits",
+        saved(Image.fromarray(np.asarray(_GRAY).astype(np.uint16) * 257)),
+        GRAYS,
     ),
-    Case("ratios.tif", "float TIFF, 0 to 1", saved(Image.fromarray(_RATIOS)), GREYS),
+    Case("ratios.tif", "float TIFF, 0 to 1", saved(Image.fromarray(_RATIOS)), GRAYS),
     Case(
         "heights.tif",
         "float TIFF, -1000 to 1000, NaN",
@@ -239,8 +239,8 @@ CASES = [
     Case(
         "counts.tif",
         "TIFF of 32-bit integers, 0 to 255",
-        saved(Image.fromarray(np.asarray(_GREY).astype(np.int32))),
-        GREYS,
+        saved(Image.fromarray(np.asarray(_GRAY).astype(np.int32))),
+        GRAYS,
     ),
     Case("cmyk.jpg", "CMYK, no profile", saved(_CMYK, quality=100), _INKS, within=4),
     Case("cmyk.tif", "CMYK TIFF", saved(_CMYK), _INKS),
@@ -264,22 +264,22 @@ CASES = [
         "palette_clear.png",
         "palette, one entry transparent",
         saved(_palette(), transparency=1),
-        [RED, WHITE, BLUE, GREY],
+        [RED, WHITE, BLUE, GRAY],
     ),
-    Case("grey.png", "grey", saved(_GREY), GREYS),
+    Case("gray.png", "gray", saved(_GRAY), GRAYS),
     Case(
-        "grey_alpha.png",
-        "grey with alpha",
+        "gray_alpha.png",
+        "gray with alpha",
         saved(_transparent().convert("LA")),
         [(83,) * 3, WHITE, (56,) * 3, (187,) * 3],
         within=2,
     ),
     Case("rgba.png", "with alpha", saved(_transparent()), _ON_WHITE, within=1),
-    Case("key.png", "one colour means transparent", _key(), [RED, WHITE, BLUE, GREY]),
+    Case("key.png", "one color means transparent", _key(), [RED, WHITE, BLUE, GRAY]),
     Case(
         "one_bit.png",
         "1 bit",
-        saved(_GREY.point(lambda value: 255 * (value > 100)).convert("1")),
+        saved(_GRAY.point(lambda value: 255 * (value > 100)).convert("1")),
         [BLACK, BLACK, WHITE, WHITE],
     ),
     Case("animated.gif", "animated GIF", animation("GIF"), FOUR),
