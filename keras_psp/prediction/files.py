@@ -3,9 +3,8 @@
 import contextlib
 import dataclasses
 import os
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Unpack
 
 from keras_psp.data.images import MAX_PIXELS
 from keras_psp.files import writing
@@ -13,7 +12,7 @@ from keras_psp.models.classes import class_names_of
 from keras_psp.prediction.inputs import find_inputs
 from keras_psp.prediction.opening import open_segmenter
 from keras_psp.prediction.outcomes import is_out_of_memory, predict_inputs
-from keras_psp.prediction.protocol import Protocol
+from keras_psp.prediction.protocol import Protocol, ProtocolFields
 from keras_psp.prediction.record import TABLE, Record
 from keras_psp.prediction.video import predict_video
 from keras_psp.progress import ahead, with_bar
@@ -52,18 +51,13 @@ def predict_files(
     output: str | os.PathLike,
     model: Any = None,
     *,
-    scales: Sequence[float] = (1.0,),
-    flip: bool = False,
-    crop: int | None = None,
-    overlap: float = 1 / 3,
-    base_size: int | Literal["auto"] | None = "auto",
-    batch_size: int = 4,
     probabilities: bool = False,
     suffix: str = ".png",
     alpha: float = 0.5,
     max_pixels: int = MAX_PIXELS,
     force: bool = False,
     progress: bool = True,
+    **protocol: Unpack[ProtocolFields],
 ) -> Summary:
     """Predicts the classes of images and videos and writes the results into a folder.
 
@@ -85,12 +79,13 @@ def predict_files(
     Args:
         images: see `predict`; also videos.
         output: the folder. It is created if needed, and not searched for inputs.
-        model, scales, flip, crop, overlap, base_size, batch_size, max_pixels: see `predict`.
+        model, max_pixels: see `predict`.
         probabilities: also write the probabilities.
         suffix: format of the overlays: ".png", ".jpg" or ".webp".
         alpha: opacity of the class colors in the overlays, 0 to 1.
         force: replace results, even those with other settings and files that aren't results.
         progress: show progress bars on stderr.
+        protocol: fields of `Protocol`: scales, flip, crop, overlap, base_size, batch_size.
 
     Raises:
         ValueError: if an argument is invalid, a folder contains no images, or the output has
@@ -108,13 +103,13 @@ def predict_files(
     if not inputs:
         raise ValueError("images is empty; pass at least one.")
     model = chosen_model(model)
-    segmenter = open_segmenter(model, Protocol(scales, flip, crop, overlap, base_size, batch_size))
-    network = segmenter.model
+    segmenter = open_segmenter(model, Protocol(**protocol))
+    network, checked = segmenter.model, segmenter.protocol
     settings = {
         "model": str(getattr(model, "name", model)),
         "weights": digest(network),
-        **segmenter.protocol.settings,
-        "overlap": overlap if crop else None,  # only windows overlap
+        **checked.settings,
+        "overlap": checked.overlap if checked.crop else None,  # only windows overlap
         "probabilities": probabilities,
         "suffix": suffix,
         "alpha": alpha,
@@ -150,7 +145,7 @@ def predict_files(
                 failures += failed
         for item in todo:
             if item.is_video:
-                row, shares = _video(item, output, segmenter, alpha, batch_size, progress)
+                row, shares = _video(item, output, segmenter, alpha, progress)
                 record.add(item, row, shares)
                 if "failure" in row:
                     failures.append((item.origin, row["failure"]))
@@ -160,18 +155,11 @@ def predict_files(
     return Summary(output, done, len(inputs) - len(todo), tuple(failures))
 
 
-def _video(item, output, segmenter, alpha, batch_size, progress):
+def _video(item, output, segmenter, alpha, progress):
     """Returns the row of a video and its class shares."""
     path = output / f"{item.stem}_overlay.mp4"
     try:
-        summary = predict_video(
-            item.source,
-            path,
-            segmenter,
-            alpha=alpha,
-            batch_size=batch_size,
-            progress=progress,
-        )
+        summary = predict_video(item.source, path, segmenter, alpha=alpha, progress=progress)
     except (ValueError, ImportError) as error:
         return {"failure": str(error)}, None
     except OSError as error:

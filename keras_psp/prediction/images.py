@@ -1,14 +1,14 @@
 """`keras_psp.predict`: classes of one or several images."""
 
 import sys
-from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from collections.abc import Iterator
+from typing import Any, Unpack
 
 from keras_psp.data.images import MAX_PIXELS
 from keras_psp.prediction.inputs import find_inputs, is_single
 from keras_psp.prediction.opening import open_segmenter
 from keras_psp.prediction.outcomes import Outcome, predict_inputs
-from keras_psp.prediction.protocol import Protocol
+from keras_psp.prediction.protocol import Protocol, ProtocolFields
 from keras_psp.prediction.result import Prediction
 
 
@@ -44,14 +44,9 @@ def predict(
     images: Any,
     model: Any = None,
     *,
-    scales: Sequence[float] = (1.0,),
-    flip: bool = False,
-    crop: int | None = None,
-    overlap: float = 1 / 3,
-    base_size: int | Literal["auto"] | None = "auto",
-    batch_size: int = 4,
     probabilities: bool = False,
     max_pixels: int = MAX_PIXELS,
+    **protocol: Unpack[ProtocolFields],
 ) -> Prediction | Predictions:
     """Predicts the class of every pixel of one or several images.
 
@@ -66,9 +61,9 @@ def predict(
             run. A model opened by name is cached for the next call. None for
             "pspnet_r18-d8_128x128_scenes", which is bundled with this package and knows only
             the few classes of its generated scenes.
-        scales, flip, crop, overlap, base_size, batch_size: see `Protocol`.
         probabilities: keep the probabilities too; they take 4 bytes per class and pixel.
         max_pixels: larger images are refused.
+        protocol: fields of `Protocol`: scales, flip, crop, overlap, base_size, batch_size.
 
     Returns:
         For one image a `Prediction`; for several an iterator of them, in order, which reads
@@ -84,10 +79,9 @@ def predict(
         for prediction in keras_psp.predict("holiday/", "runs/mine"):
             print(prediction.source, prediction.shares)
     """
-    protocol = Protocol(scales, flip, crop, overlap, base_size, batch_size)
     outcomes = predict_inputs(
         find_inputs(images),
-        open_segmenter(model, protocol),
+        open_segmenter(model, Protocol(**protocol)),
         probabilities=probabilities,
         max_pixels=max_pixels,
     )

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 
@@ -10,6 +10,17 @@ from keras_psp.arguments import checked_integer
 
 SIX_SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
 """Scales of the paper's multi-scale results, with flip (semseg, config/ade20k/*.yaml)."""
+
+
+class ProtocolFields(TypedDict, total=False):
+    """The fields of `Protocol` as keyword arguments."""
+
+    scales: Sequence[float]
+    flip: bool
+    crop: int | None
+    overlap: float
+    base_size: int | Literal["auto"] | None
+    batch_size: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,16 +58,15 @@ class Protocol:
             raise ValueError(f"scales={self.scales!r}; give one or more factors above 0.")
         if not 0 <= self.overlap < 1:
             raise ValueError(f"overlap={self.overlap!r}; it must be from 0 to below 1.")
-        checked = {"scales": scales, "flip": bool(self.flip), "overlap": float(self.overlap)}
-        if self.crop is not None:
-            checked["crop"] = checked_integer("crop", self.crop, least=1)
-        if self.base_size is not None and not isinstance(self.base_size, str):
-            checked["base_size"] = checked_integer("base_size", self.base_size, least=1)
-        elif self.base_size not in (None, "auto"):
+        if isinstance(self.base_size, str) and self.base_size != "auto":
             raise ValueError(
                 f'base_size={self.base_size!r}; give a number of pixels, None or "auto".'
             )
-        checked["batch_size"] = checked_integer("batch_size", self.batch_size, least=1)
+        checked = {"scales": scales, "flip": bool(self.flip), "overlap": float(self.overlap)}
+        for name in ("crop", "base_size", "batch_size"):
+            value = getattr(self, name)
+            if name == "batch_size" or value not in (None, "auto"):
+                checked[name] = checked_integer(name, value, least=1)
         for name, value in checked.items():
             object.__setattr__(self, name, value)  # the class is frozen
 

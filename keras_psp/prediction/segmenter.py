@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, Unpack
 
 import keras
 import numpy as np
@@ -11,7 +11,7 @@ from keras import ops
 
 from keras_psp.layers.resampling import interpolation_matrix
 from keras_psp.models.pspnet import PSPNet
-from keras_psp.prediction.protocol import Protocol
+from keras_psp.prediction.protocol import Protocol, ProtocolFields
 from keras_psp.prediction.windows import Axis, resize_taps, resized, scaled_size
 from keras_psp.progress import ahead
 
@@ -37,16 +37,21 @@ class Segmenter:
         model: a `keras_psp.PSPNet`.
         protocol: a `Protocol`. Windows of several images share a batch; with `crop=None`, only
             images of the same size do.
-        settings: fields of a `Protocol`, as keywords instead of one.
+        fields: those of a `Protocol`, as keyword arguments instead of one.
 
     Example:
         segmenter = Segmenter(keras_psp.PSPNet.from_preset(name), flip=True, base_size=512)
         (classes,) = segmenter.classes([image])
     """
 
-    def __init__(self, model: PSPNet, protocol: Protocol | None = None, **settings: Any):
+    def __init__(
+        self,
+        model: PSPNet,
+        protocol: Protocol | None = None,
+        **fields: Unpack[ProtocolFields],
+    ):
         self.model = model
-        self.protocol = protocol or Protocol(**settings)
+        self.protocol = protocol or Protocol(**fields)
         if self.protocol.base_size == "auto":
             self.protocol = dataclasses.replace(self.protocol, base_size=None)
         normalization = model.get_layer("normalization")

@@ -50,7 +50,6 @@ def predict_video(
     class_names: Sequence[str] | None = None,
     palette: np.ndarray | None = None,
     alpha: float = 0.5,
-    batch_size: int = 4,
     progress: bool = True,
 ) -> VideoSummary:
     """Writes a video tinted and outlined by class, above a legend of each frame's classes.
@@ -65,7 +64,6 @@ def predict_video(
         class_names: in index order; None for the model's.
         palette: (num_classes, 3) uint8, RGB; None for the model's.
         alpha: opacity of the class colors, 0 to 1.
-        batch_size: frames per batch.
         progress: show a progress bar on stderr.
 
     Raises:
@@ -93,7 +91,8 @@ def predict_video(
     counts = np.zeros(len(class_names), np.int64)
     frames, size = 0, (0, 0)
     with written_aside(Path(output)) as draft, contextlib.ExitStack() as stack:
-        source = stack.enter_context(_open(av, path))
+        with _input_errors(av, path):
+            source = stack.enter_context(av.open(os.fspath(path)))
         if not source.streams.video:
             raise ValueError(
                 f"{path}: has no frames: it is sound, or damaged; choose another file."
@@ -104,7 +103,7 @@ def predict_video(
         if progress:
             decoded = with_bar(decoded, f"Predicting {Path(path).name}", stream.frames or None)
         writer = None
-        for group in _groups(decoded, batch_size):
+        for group in _groups(decoded, segmenter.protocol.batch_size):
             masks = segmenter.classes([image for _, image in group])
             for (frame, image), classes in zip(group, masks, strict=True):
                 if writer is None:
@@ -134,16 +133,16 @@ def predict_video(
     return VideoSummary(Path(output), size[1], size[0], frames, counts / counts.sum())
 
 
-def _open(av, path):
+@contextlib.contextmanager
+def _input_errors(av, path):
+    """Turns errors of FFmpeg and the disk into ValueErrors with a remedy."""
     try:
-        return av.open(os.fspath(path))
+        yield
     except (av.FFmpegError, OSError) as error:
-        raise _damaged(path, error) from error
-
-
-def _damaged(path, error):
-    reason = getattr(error, "strerror", None) or str(error)
-    return ValueError(f"{path}: is damaged or not a video ({reason}); copy or download it again.")
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ValueError(
+            f"{path}: is damaged or not a video ({reason}); copy or download it again."
+        ) from error
 
 
 @contextlib.contextmanager
@@ -161,14 +160,12 @@ def _output_errors(av, path):
 
 def _frames(av, source, path):
     """Yields frames and their pixels, upright."""
-    try:
+    with _input_errors(av, path):
         for frame in source.decode(video=0):
             image = frame.to_ndarray(format="rgb24")
             # Phones record how far the frame is rotated to the left.
             quarters = round(getattr(frame, "rotation", 0) / 90) % 4
             yield frame, np.ascontiguousarray(np.rot90(image, quarters))
-    except (av.FFmpegError, OSError) as error:
-        raise _damaged(path, error) from error
 
 
 def _groups(decoded, batch_size):

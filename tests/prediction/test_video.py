@@ -4,7 +4,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from keras_psp.prediction import files, predict_files, predict_video, video
+from keras_psp.prediction import Protocol, files, predict_files, predict_video, video
 
 NAMES = ("dark", "light")
 PALETTE = np.array([(200, 0, 0), (0, 200, 0)], np.uint8)
@@ -15,7 +15,8 @@ class ByBrightness:
 
     model = SimpleNamespace(num_classes=2, class_names=NAMES, palette=PALETTE.tolist())
 
-    def __init__(self):
+    def __init__(self, batch_size=4):
+        self.protocol = Protocol(batch_size=batch_size)
         self.sizes = []
 
     def classes(self, images):
@@ -69,8 +70,8 @@ def test_frames_keep_their_number_time_and_classes(tmp_path):
 
 def test_a_long_video_is_never_in_memory_as_a_whole(tmp_path):
     path = film(tmp_path / "film.mp4", frames=40)
-    segmenter = ByBrightness()
-    predict_video(path, tmp_path / "new.mp4", segmenter, batch_size=3, progress=False)
+    segmenter = ByBrightness(batch_size=3)
+    predict_video(path, tmp_path / "new.mp4", segmenter, progress=False)
     assert max(segmenter.sizes) == 3 and sum(segmenter.sizes) == 40
 
 
@@ -161,7 +162,7 @@ def test_a_video_that_fails_does_not_stop_the_others(error, reason, network, tmp
     def fake(path, output, segmenter, **options):
         if path.name == "b.mp4":
             raise error
-        assert options["batch_size"] == 2
+        assert segmenter.protocol.batch_size == 2
         return video.VideoSummary(output, 64, 48, 9, np.array([0.5, 0.5]))
 
     monkeypatch.setattr(files, "predict_video", fake)
