@@ -109,7 +109,7 @@ def evaluate(
 
 def _predictions(segmenter, examples, start):
     """Yields the examples from a number on with their predicted classes."""
-    waiting: collections.deque = collections.deque()
+    waiting = collections.deque()
 
     def images():
         for example in examples.read(range(start, examples.end)):

@@ -89,7 +89,7 @@ def _group_examples(groups, examples):
     """For each group the example with most of its pixels."""
     from keras_psp.evaluation.errors import GROUPS
 
-    most: dict[str, tuple[int, Example]] = {}
+    most = {}
     for example in examples:
         group_map = groups.map(example.truth, example.prediction)
         counts = np.bincount(group_map.ravel(), minlength=256)

@@ -1,0 +1,60 @@
+import json
+
+import datasets
+import pytest
+from random_networks import random_camvid, random_network
+
+from keras_psp.cli import main
+
+
+@pytest.fixture
+def camvid(tmp_path):
+    """The options for a small CamVid and a training's folder with a network."""
+    source = random_camvid(tmp_path / "camvid")
+    folder = tmp_path / "run"
+    folder.mkdir()
+    random_network(11).save(folder / "best.keras")
+    (folder / "recipe.json").write_text(json.dumps({"image_size": [36, 48]}))
+    options = ["evaluate", "camvid", "--data", str(source.root), "--partial", "--split", "test"]
+    return [*options, "--model", str(folder), "--limit", "1", "--quiet"]
+
+
+def test_evaluate_prints_tables_and_writes_the_results(camvid, tmp_path, capsys):
+    output = tmp_path / "output"
+    arguments = [*camvid, "--multi-scale", "--crop", "33", "--output", str(output)]
+    assert main(arguments) == 0
+    out, err = capsys.readouterr()
+    assert "bicyclist" in out and "mean IoU" in out and "report.html" in out
+    assert "base_size=48, as in training" in err
+    summary = json.loads((output / "evaluation.json").read_text())
+    assert (summary["images"], summary["flip"], len(summary["scales"])) == (1, True, 6)
+    assert summary["base_size"] == 48
+    assert summary["error_groups"] is True
+    assert main([*arguments, "--scales", "1"]) == 1
+    assert "leave out --scales" in capsys.readouterr().err
+    assert main([*arguments, "--no-error-groups"]) == 1
+    assert "holds an evaluation with error_groups=True, not False" in capsys.readouterr().err
+
+
+def test_submit_writes_files_and_resumes(tmp_path, capsys):
+    datasets.voc2012(tmp_path / "voc")
+    random_network(21).save(tmp_path / "network.keras")
+    output = tmp_path / "output"
+    arguments = ["submit", "voc2012", "--data", str(tmp_path / "voc"), "--partial"]
+    arguments += ["--model", str(tmp_path / "network.keras"), "--output", str(output)]
+    arguments += ["--archive", str(tmp_path / "results.tgz"), "--competition", "comp5"]
+    assert main(arguments) == 0
+    assert "2 files written and checked" in capsys.readouterr().out
+    assert (tmp_path / "results.tgz").exists()
+    files = sorted((output / "results/VOC2012/Segmentation/comp5_test_cls").iterdir())
+    assert len(files) == 2
+    before = files[1].stat().st_mtime_ns
+    files[0].unlink()
+    assert main([*arguments, "--quiet"]) == 0  # predicts only what is missing
+    assert files[0].exists() and files[1].stat().st_mtime_ns == before
+
+
+def test_competition_is_only_for_voc(capsys):
+    arguments = ["submit", "cityscapes", "--data", ".", "--model", "m", "--output", "o"]
+    assert main([*arguments, "--competition", "comp5"]) == 1
+    assert "--competition is only for voc2012, not cityscapes" in capsys.readouterr().err
