@@ -11,7 +11,6 @@ and sizes; use `keras-psp export --check` for accuracy. "int8, plain" is the gra
 import argparse
 import collections
 import contextlib
-import dataclasses
 import tempfile
 from pathlib import Path
 from unittest import mock
@@ -65,8 +64,8 @@ def operations(path):
 
 
 def plain_function(model, signature, *, float_input):
-    signature = dataclasses.replace(signature, input_dtype="float32" if float_input else "uint8")
-    return inference_function(model, signature, in_blocks=False)
+    network = inference_function(model, in_blocks=False)
+    return lambda image: network(image, signature.output)
 
 
 def write(model, path, size, precision, images):

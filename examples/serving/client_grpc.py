@@ -1,21 +1,21 @@
-"""Ask TensorFlow Serving for the classes of photographs, by gRPC.
+"""Segments images with TensorFlow Serving over gRPC.
 
     pip install "keras-psp[serving]"
     python examples/serving/client_grpc.py street.jpg --model pspnet
 
-Writes street.classes.png, as client_rest.py does.
+Writes street.jpg.classes.png, like client_rest.py.
 """
 
 import grpc
-from client_rest import ServerError, command, one_each
+from client_rest import ServerError, checked_maps, command
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 STRING = 7  # DT_STRING of tensorflow/core/framework/types.proto
-MOST = 64 * 2**20  # bytes of an answer; gRPC's own limit is 4 MiB
+MAX_BYTES = 64 * 2**20  # of a message; gRPC's default is 4 MiB
 
 
 def class_maps(contents, *, address, model, timeout):
-    """Of JPEG or PNG files' bytes, the classes of their pixels as PNG files' bytes."""
+    """Returns the class maps of encoded images, like client_rest.py."""
     request = predict_pb2.PredictRequest()
     request.model_spec.name = model
     request.model_spec.signature_name = "serve_bytes"
@@ -23,7 +23,10 @@ def class_maps(contents, *, address, model, timeout):
     tensor.dtype = STRING
     tensor.tensor_shape.dim.add(size=len(contents))
     tensor.string_val.extend(contents)
-    options = [("grpc.max_receive_message_length", MOST), ("grpc.max_send_message_length", MOST)]
+    options = [
+        ("grpc.max_receive_message_length", MAX_BYTES),
+        ("grpc.max_send_message_length", MAX_BYTES),
+    ]
     with grpc.insecure_channel(address, options) as channel:
         service = prediction_service_pb2_grpc.PredictionServiceStub(channel)
         try:
@@ -31,11 +34,10 @@ def class_maps(contents, *, address, model, timeout):
         except grpc.RpcError as error:
             reason = f"{error.code().name}, {error.details()}"
             raise ServerError(f"{address}: {reason}") from None
-    return one_each(list(answer.outputs["classes_png_bytes"].string_val), contents, address)
+    return checked_maps(list(answer.outputs["classes_png_bytes"].string_val), contents, address)
 
 
 def main():
-    """By gRPC."""
     return command(class_maps, __doc__.splitlines()[0], "address", "localhost:8500")
 
 

@@ -1,8 +1,8 @@
-// The page: photos and camera in, overlay, legend and files out. worker.js runs the network.
+// The page: images and camera in, overlay, legend and files out. worker.js runs the network.
 
 const MODEL = "model.onnx";
-const MOST_BYTES = 100e6; // of a photo's file
-const MOST_SIDE = 2048; // of a photo in the page; larger ones are scaled down
+const MAX_BYTES = 100e6; // of an image file
+const MAX_SIDE = 2048; // of an image on the page; larger ones are scaled down
 const SIDES = [256, 384, 512, 640, 768, 1024]; // for networks that take any size
 const KEPT_RUNS = 20;
 
@@ -10,22 +10,22 @@ const at = name => document.getElementById(name);
 const worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
 
 let about, names, palette; // of the network
-let photo = null; // ImageBitmap as large as it's shown
-let photoName = "photo";
-let found = null; // {classes, width, height, ...} of the photo
-let runs = []; // milliseconds of the last runs, as they came
+let image = null; // ImageBitmap at the size on the page
+let imageName = "image";
+let result = null; // {classes, width, height, ...} of the image
+let runs = []; // milliseconds of the last runs, in their order
 let stream = null; // of the camera
 let waiting = null; // {resolve, reject} of the run in progress
 let runNumber = 0;
-let newest = 0; // of the photos asked for: a later one wins
+let newest = 0; // number of the last image requested, which replaces earlier ones
 
 // ---- messages
 
-function say(text) {
+function setStatus(text) {
   at("status").textContent = text;
 }
 
-function fail(text) {
+function showError(text) {
   at("error").textContent = text;
   at("error").hidden = !text;
 }
@@ -50,7 +50,7 @@ worker.onmessage = ({ data }) => {
       bytes === total ? `Starting the network (${megabytes(total)} MB)` : `Loading the network: ${part}`;
     if (bytes === total) at("progress").removeAttribute("value");
   } else if (data.ready) ready(data.ready);
-  else if (data.found) {
+  else if (data.result) {
     waiting?.resolve(data);
     waiting = null;
   } else if (waiting) {
@@ -58,31 +58,31 @@ worker.onmessage = ({ data }) => {
     waiting = null;
   } else {
     at("loading").hidden = true;
-    fail(data.error);
+    showError(data.error);
   }
 };
 
 worker.onerror = event => {
   event.preventDefault();
   at("loading").hidden = true;
-  const text = "The network's part of the page can't start; open it through serve.py, in a browser of 2023 or later.";
-  waiting ? waiting.reject(new Error(text)) : fail(text);
+  const text = "The page's worker can't start; open the page through serve.py, in a browser of 2023 or later.";
+  waiting ? waiting.reject(new Error(text)) : showError(text);
   waiting = null;
 };
 
-function ready({ about: read, engine, note }) {
-  about = read;
+function ready({ about: metadata, engine, note }) {
+  about = metadata;
   const count = about.num_classes ?? 256;
   names = about.class_names ?? Array.from({ length: count }, (_, index) => `class ${index}`);
   palette = about.palette ?? names.map((_, index) => hue(index * 137.508)); // golden angle
   const [, height, width] = about.input.shape;
   const size = width ? `${width}x${height} pixels` : "any size";
   const known = about.num_classes ? `${about.num_classes} classes` : "classes without names";
-  at("model").textContent = [about.preset ?? about.network, known, size, about.licence && `weights ${about.licence}`]
+  at("model").textContent = [about.preset ?? about.network, known, size, about.license && `weights ${about.license}`]
     .filter(Boolean).join(", ");
   at("engine").textContent = `${engine.name}, ${engine.on}. ${note}`;
   if (engine.provider === "wasm" && !self.crossOriginIsolated)
-    at("engine").textContent += " One thread, as the server doesn't isolate this page (serve.py does).";
+    at("engine").textContent += " One thread, since the server doesn't isolate this page (serve.py does).";
   at("engine").dataset.on = engine.provider;
   at("loading").hidden = true;
   at("choose").disabled = at("camera").disabled = false;
@@ -91,7 +91,7 @@ function ready({ about: read, engine, note }) {
     at("size").value = 512;
     at("size-label").hidden = false;
   }
-  say("Ready.");
+  setStatus("Ready.");
 }
 
 function hue(degrees) {
@@ -99,71 +99,70 @@ function hue(degrees) {
   return [part(0), part(120), part(240)];
 }
 
-function segment(picture) {
+function segment(bitmap) {
   return new Promise((resolve, reject) => {
     waiting = { resolve, reject };
-    worker.postMessage({ run: ++runNumber, picture, longer: Number(at("size").value || 512) }, [picture]);
+    worker.postMessage({ run: ++runNumber, bitmap, longer: Number(at("size").value || 512) }, [bitmap]);
   });
 }
 
-// ---- photos
+// ---- images
 
-async function openPhoto(file) {
+async function openImage(file) {
   if (!about || !file) return;
   stopCamera();
   const number = ++newest;
-  fail("");
+  showError("");
   try {
-    const picture = await decode(file);
+    const bitmap = await decode(file);
     while (waiting) await new Promise(resolve => setTimeout(resolve, 20));
-    if (number !== newest) return picture.close();
-    photoName = (file.name || "photo").replace(/\.[^.]*$/, "") || "photo";
+    if (number !== newest) return bitmap.close();
+    imageName = (file.name || "image").replace(/\.[^.]*$/, "") || "image";
     runs = [];
-    await show(picture);
+    await show(bitmap);
   } catch (error) {
     if (number === newest) {
-      fail(error.message);
-      say("");
+      showError(error.message);
+      setStatus("");
     }
   }
 }
 
 async function decode(file) {
-  const name = file.name || "What was given";
-  if (file.size > MOST_BYTES)
-    throw new Error(`${name} has ${megabytes(file.size)} MB; this page takes up to ${megabytes(MOST_BYTES)} MB.`);
-  say(`Reading ${name}`);
-  let picture;
+  const name = file.name || "The file";
+  if (file.size > MAX_BYTES)
+    throw new Error(`${name} has ${megabytes(file.size)} MB; this page takes up to ${megabytes(MAX_BYTES)} MB.`);
+  setStatus(`Reading ${name}`);
+  let bitmap;
   try {
-    picture = await createImageBitmap(file, { imageOrientation: "from-image" }); // as EXIF says
+    bitmap = await createImageBitmap(file, { imageOrientation: "from-image" }); // as EXIF says
   } catch {
-    throw new Error(`${name} is no image that this browser can read; give a JPEG, PNG or WebP.`);
+    throw new Error(`${name} isn't an image that this browser can read; choose a JPEG, PNG or WebP.`);
   }
-  const { width, height } = picture;
-  const factor = MOST_SIDE / Math.max(width, height);
+  const { width, height } = bitmap;
+  const factor = MAX_SIDE / Math.max(width, height);
   at("sizes").dataset.note = "";
-  if (factor >= 1) return picture;
+  if (factor >= 1) return bitmap;
   const [smallWidth, smallHeight] = [width, height].map(side => Math.max(1, Math.round(side * factor)));
-  const small = await createImageBitmap(picture, {
+  const small = await createImageBitmap(bitmap, {
     resizeWidth: smallWidth, resizeHeight: smallHeight, resizeQuality: "high",
   });
-  picture.close();
+  bitmap.close();
   at("sizes").dataset.note = ` (scaled down from ${width}x${height})`;
   return small;
 }
 
-async function show(picture) {
-  say("Working");
+async function show(bitmap) {
+  setStatus("Working");
   at("result").setAttribute("aria-busy", "true");
   try {
-    const result = await segment(await createImageBitmap(picture));
-    photo?.close();
-    photo = picture;
-    found = result;
+    result = await segment(await createImageBitmap(bitmap));
+    image?.close();
+    image = bitmap;
     runs = [...runs, result.milliseconds].slice(-KEPT_RUNS);
     draw();
   } catch (error) {
-    picture.close();
+    bitmap.close();
     throw error;
   } finally {
     at("result").removeAttribute("aria-busy");
@@ -175,79 +174,79 @@ async function again() {
   const number = newest;
   try {
     for (let turn = 0; turn < 5 && number === newest && !stream; turn++) {
-      say(`Run ${turn + 1} of 5`);
-      const result = await segment(await createImageBitmap(photo));
+      setStatus(`Run ${turn + 1} of 5`);
+      const { milliseconds } = await segment(await createImageBitmap(image));
       if (number !== newest) return;
-      runs = [...runs, result.milliseconds].slice(-KEPT_RUNS);
+      runs = [...runs, milliseconds].slice(-KEPT_RUNS);
       drawTime();
     }
-    say("Done.");
+    setStatus("Done.");
   } catch (error) {
-    fail(error.message);
+    showError(error.message);
   } finally {
     at("again").disabled = Boolean(stream);
   }
 }
 
-// ---- what is seen
+// ---- drawing
 
 function draw() {
   at("result").hidden = false;
-  at("result").dataset.run = found.found;
+  at("result").dataset.run = result.result;
   at("drop").classList.add("small");
-  const canvas = at("photo");
-  if (canvas.width !== photo.width || canvas.height !== photo.height) {
-    canvas.width = photo.width;
-    canvas.height = photo.height;
-    // Small photos are shown larger, none higher than the window.
-    const { width, height } = photo;
+  const canvas = at("image");
+  if (canvas.width !== image.width || canvas.height !== image.height) {
+    canvas.width = image.width;
+    canvas.height = image.height;
+    // Small images are shown larger; none is higher than the window.
+    const { width, height } = image;
     const shown = Math.min(Math.max(width, 800), (Math.max(320, innerHeight * 0.75) * width) / height);
     canvas.style.width = `${Math.round(shown)}px`;
   }
   const context = canvas.getContext("2d");
-  context.fillStyle = "white"; // behind transparent pixels, as for the network
+  context.fillStyle = "white"; // under transparent pixels, as for the network
   context.fillRect(0, 0, canvas.width, canvas.height);
-  context.drawImage(photo, 0, 0);
-  at("classes").width = found.width;
-  at("classes").height = found.height;
-  at("classes").getContext("2d").putImageData(coloured(), 0, 0);
+  context.drawImage(image, 0, 0);
+  at("classes").width = result.width;
+  at("classes").height = result.height;
+  at("classes").getContext("2d").putImageData(colored(), 0, 0);
   drawLegend();
   drawTime();
   leave();
   at("sizes").textContent =
-    `${photo.width}x${photo.height}${at("sizes").dataset.note ?? ""}, seen at ${found.width}x${found.height}`;
-  if (!stream) say(`${photoName}: ${found.classes.length.toLocaleString("en")} pixels in ${found.present.length} classes.`);
+    `${image.width}x${image.height}${at("sizes").dataset.note ?? ""}, segmented at ${result.width}x${result.height}`;
+  if (!stream) setStatus(`${imageName}: ${result.classes.length.toLocaleString("en")} pixels in ${result.present.length} classes.`);
 }
 
-function coloured() {
-  const image = new ImageData(found.width, found.height);
-  const pixels = new Uint32Array(image.data.buffer);
+function colored() {
+  const overlay = new ImageData(result.width, result.height);
+  const pixels = new Uint32Array(overlay.data.buffer);
   const bytes = new Uint8ClampedArray(4);
-  const colours = palette.map(([red, green, blue]) => {
+  const colors = palette.map(([red, green, blue]) => {
     bytes.set([red, green, blue, 255]);
-    return new Uint32Array(bytes.buffer)[0]; // in this machine's order of bytes
+    return new Uint32Array(bytes.buffer)[0]; // in this machine's byte order
   });
-  for (let index = 0; index < pixels.length; index++) pixels[index] = colours[found.classes[index]];
-  return image;
+  for (let index = 0; index < pixels.length; index++) pixels[index] = colors[result.classes[index]];
+  return overlay;
 }
 
 function drawLegend() {
   const counts = new Map();
-  for (const index of found.classes) counts.set(index, (counts.get(index) ?? 0) + 1);
-  found.present = [...counts].sort((a, b) => b[1] - a[1] || a[0] - b[0]);
-  const rows = found.present.map(([index, count]) => {
+  for (const index of result.classes) counts.set(index, (counts.get(index) ?? 0) + 1);
+  result.present = [...counts].sort((a, b) => b[1] - a[1] || a[0] - b[0]);
+  const rows = result.present.map(([index, count]) => {
     const row = document.createElement("li");
     row.dataset.index = index;
     const swatch = row.appendChild(document.createElement("i"));
     swatch.style.backgroundColor = `rgb(${palette[index].join(" ")})`;
     row.appendChild(document.createElement("span")).textContent = names[index];
-    row.appendChild(document.createElement("b")).textContent = percent(count / found.classes.length);
+    row.appendChild(document.createElement("b")).textContent = percent(count / result.classes.length);
     return row;
   });
   at("legend").replaceChildren(...rows);
-  const most = found.present.slice(0, 3)
-    .map(([index, count]) => `${names[index]} ${percent(count / found.classes.length)}`);
-  at("view").setAttribute("aria-label", `Photograph with classes: ${most.join(", ")}. Arrow keys name the class at a point.`);
+  const most = result.present.slice(0, 3)
+    .map(([index, count]) => `${names[index]} ${percent(count / result.classes.length)}`);
+  at("view").setAttribute("aria-label", `Image with classes: ${most.join(", ")}. Arrow keys name the class at a point.`);
 }
 
 function drawTime() {
@@ -256,8 +255,8 @@ function drawTime() {
   const median = sorted.length % 2 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
   at("milliseconds").textContent = median < 10 ? median.toFixed(1) : Math.round(median);
   at("runs").textContent = runs.length > 1
-    ? `for the network at ${found.inputWidth}x${found.inputHeight}, median of ${runs.length} runs`
-    : `for the network at ${found.inputWidth}x${found.inputHeight}`;
+    ? `for the network at ${result.inputWidth}x${result.inputHeight}, median of ${runs.length} runs`
+    : `for the network at ${result.inputWidth}x${result.inputHeight}`;
 }
 
 // ---- the class under the pointer, or under a cross that the arrow keys move
@@ -265,9 +264,9 @@ function drawTime() {
 let cross = null; // [x, y], 0 to 1
 
 function classAt(x, y) {
-  const column = Math.min(found.width - 1, Math.max(0, Math.floor(x * found.width)));
-  const row = Math.min(found.height - 1, Math.max(0, Math.floor(y * found.height)));
-  return found.classes[row * found.width + column];
+  const column = Math.min(result.width - 1, Math.max(0, Math.floor(x * result.width)));
+  const row = Math.min(result.height - 1, Math.max(0, Math.floor(y * result.height)));
+  return result.classes[row * result.width + column];
 }
 
 function name(index) {
@@ -276,7 +275,7 @@ function name(index) {
 }
 
 function point(event) {
-  if (!found) return;
+  if (!result) return;
   const box = at("view").getBoundingClientRect();
   const index = classAt((event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height);
   name(index);
@@ -296,21 +295,21 @@ function leave() {
 
 function arrow(event) {
   const step = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
-  if (!step || !found) return;
+  if (!step || !result) return;
   event.preventDefault();
   cross = (cross ?? [0.5, 0.5]).map((value, axis) => Math.min(0.995, Math.max(0.005, value + step[axis] / 50)));
   at("cross").style.left = `${100 * cross[0]}%`;
   at("cross").style.top = `${100 * cross[1]}%`;
   at("cross").hidden = false;
   name(classAt(...cross));
-  say(at("under").textContent);
+  setStatus(at("under").textContent);
 }
 
 // ---- files
 
 function save(canvas, name) {
   canvas.toBlob(blob => {
-    if (!blob) return fail("The picture is too large to be saved.");
+    if (!blob) return showError("The image is too large to be saved.");
     const link = document.createElement("a");
     link.href = URL.createObjectURL(blob);
     link.download = name;
@@ -319,52 +318,52 @@ function save(canvas, name) {
   }, "image/png");
 }
 
-function sized() {
+function fullSize() {
   const canvas = document.createElement("canvas");
-  canvas.width = photo.width;
-  canvas.height = photo.height;
+  canvas.width = image.width;
+  canvas.height = image.height;
   const context = canvas.getContext("2d");
-  context.imageSmoothingEnabled = false; // no classes between classes
+  context.imageSmoothingEnabled = false; // class indices are not interpolated
   return [canvas, context];
 }
 
 function saveOverlay() {
-  const [canvas, context] = sized();
-  context.drawImage(at("photo"), 0, 0);
+  const [canvas, context] = fullSize();
+  context.drawImage(at("image"), 0, 0);
   context.globalAlpha = at("opacity").value / 100;
   context.drawImage(at("classes"), 0, 0, canvas.width, canvas.height);
-  save(canvas, `${photoName}_overlay.png`);
+  save(canvas, `${imageName}_overlay.png`);
 }
 
-// Class indices as grey, as large as the photo.
+// Class indices as gray values, at the size of the image.
 function saveClasses() {
-  if (found.classes.some(index => index > 255))
-    return fail("Classes beyond 255 don't fit the grey PNG of a browser; save the overlay.");
-  const image = new ImageData(found.width, found.height);
-  found.classes.forEach((index, place) => image.data.set([index, index, index, 255], 4 * place));
-  const small = new OffscreenCanvas(found.width, found.height);
-  small.getContext("2d").putImageData(image, 0, 0);
-  const [canvas, context] = sized();
+  if (result.classes.some(index => index > 255))
+    return showError("Classes beyond 255 don't fit the gray PNG of a browser; save the overlay.");
+  const gray = new ImageData(result.width, result.height);
+  result.classes.forEach((index, place) => gray.data.set([index, index, index, 255], 4 * place));
+  const small = new OffscreenCanvas(result.width, result.height);
+  small.getContext("2d").putImageData(gray, 0, 0);
+  const [canvas, context] = fullSize();
   context.drawImage(small, 0, 0, canvas.width, canvas.height);
-  save(canvas, `${photoName}_classes.png`);
+  save(canvas, `${imageName}_classes.png`);
 }
 
 // ---- the camera
 
 async function startCamera() {
   if (!navigator.mediaDevices?.getUserMedia)
-    return fail("Browsers give the camera only to pages from https or localhost.");
-  fail("");
+    return showError("Browsers allow the camera only on pages from https or localhost.");
+  showError("");
   at("camera").disabled = true;
   try {
     stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" }, audio: false });
   } catch (error) {
     const known = {
-      NotAllowedError: "The camera wasn't allowed; allow it beside the page's address.",
-      NotFoundError: "There is no camera.",
+      NotAllowedError: "The camera wasn't allowed; allow it next to the page's address.",
+      NotFoundError: "No camera was result.",
       NotReadableError: "Another program uses the camera.",
     };
-    fail(known[error.name] ?? `The camera doesn't start: ${error.message}`);
+    showError(known[error.name] ?? `The camera doesn't start: ${error.message}`);
   }
   at("camera").disabled = false;
   if (!stream) return;
@@ -372,24 +371,24 @@ async function startCamera() {
   at("camera").setAttribute("aria-pressed", "true");
   at("again").disabled = true;
   newest++;
-  photoName = "camera";
+  imageName = "camera";
   runs = [];
   at("sizes").dataset.note = "";
   const video = document.createElement("video");
   video.muted = video.playsInline = true;
   const live = (video.srcObject = stream);
-  live.getVideoTracks()[0].onended = stopCamera; // unplugged, or the permission withdrawn
+  live.getVideoTracks()[0].onended = stopCamera; // unplugged, or the permission was withdrawn
   try {
     await video.play();
     while (stream === live) {
       while (waiting) await new Promise(resolve => setTimeout(resolve, 20));
       if (stream !== live) break;
       await show(await createImageBitmap(video));
-      say("Live: each picture is shown when the network has seen it.");
+      setStatus("Live: each frame appears when the network has segmented it.");
       await new Promise(requestAnimationFrame);
     }
   } catch (error) {
-    if (stream === live) fail(error.message);
+    if (stream === live) showError(error.message);
   }
   stopCamera();
 }
@@ -401,14 +400,14 @@ function stopCamera() {
   at("camera").textContent = "Start the camera";
   at("camera").removeAttribute("aria-pressed");
   at("again").disabled = false;
-  say("The camera is off.");
+  setStatus("The camera is off.");
 }
 
 // ---- events
 
 at("choose").onclick = () => at("file").click();
 at("file").onchange = event => {
-  openPhoto(event.target.files[0]);
+  openImage(event.target.files[0]);
   event.target.value = ""; // so that the same file can be chosen again
 };
 at("camera").onclick = () => (stream ? stopCamera() : startCamera());
@@ -420,17 +419,17 @@ at("opacity").oninput = () => {
   at("opacity-text").value = `${at("opacity").value} %`;
 };
 at("size").onchange = async () => {
-  if (!photo || stream) return;
+  if (!image || stream) return;
   while (waiting) await new Promise(resolve => setTimeout(resolve, 20));
   runs = [];
-  show(await createImageBitmap(photo)).catch(error => fail(error.message));
+  show(await createImageBitmap(image)).catch(error => showError(error.message));
 };
 at("view").onpointermove = at("view").onpointerdown = point;
 at("view").onpointerleave = leave;
 at("view").onkeydown = arrow;
 at("view").onblur = leave;
 document.ondragover = event => {
-  event.preventDefault(); // else the browser opens the file in place of the page
+  event.preventDefault(); // or the browser would open the file instead of the page
   document.body.classList.add("over");
 };
 document.ondragleave = event => {
@@ -439,13 +438,13 @@ document.ondragleave = event => {
 document.ondrop = event => {
   event.preventDefault();
   document.body.classList.remove("over");
-  openPhoto(event.dataTransfer.files[0]);
+  openImage(event.dataTransfer.files[0]);
 };
-document.onpaste = event => openPhoto(event.clipboardData.files[0]);
+document.onpaste = event => openImage(event.clipboardData.files[0]);
 
-// What a test or another page's script may want to know.
-Object.defineProperty(window, "segmentation", { get: () => found && { ...found, names, palette, runs } });
+// For tests and scripts of other pages.
+Object.defineProperty(window, "segmentation", { get: () => result && { ...result, names, palette, runs } });
 
 // ?on=wasm, ?on=webgpu, ?threads=1
-const asked = new URLSearchParams(location.search);
-worker.postMessage({ load: { url: MODEL, on: asked.get("on"), most: Number(asked.get("threads")) } });
+const query = new URLSearchParams(location.search);
+worker.postMessage({ load: { url: MODEL, on: query.get("on"), maxThreads: Number(query.get("threads")) } });

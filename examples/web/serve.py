@@ -1,10 +1,10 @@
-"""Serve this folder to a browser, so that WebAssembly may use several threads.
+"""Serves this folder to a browser, so that WebAssembly can use several threads.
 
-    python serve.py                 # http://localhost:8000, for this machine alone
+    python serve.py                 # http://localhost:8000, for this machine only
     python serve.py --port 8080 --model ../../saved_models/pspnet.onnx
 
-Threads need a page that is isolated from others' (https://web.dev/articles/coop-coep), which two
-headers ask for; `python -m http.server` doesn't send them, and the page then runs on one thread.
+Threads need an isolated page (https://web.dev/articles/coop-coep), requested by two headers.
+`python -m http.server` doesn't send them, and the page then runs on one thread.
 """
 
 import argparse
@@ -17,18 +17,18 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Embedder-Policy": "require-corp",
     "Cross-Origin-Resource-Policy": "same-origin",
-    # index.html has a stricter one; this is for the worker, which no page's policy reaches.
+    # index.html has a stricter policy; this one is for the worker, which doesn't inherit it.
     "Content-Security-Policy": "default-src 'self' blob: data:; style-src 'self'; "
     "script-src 'self' blob: 'wasm-unsafe-eval'",
     "X-Content-Type-Options": "nosniff",
-    "Cache-Control": "no-cache",  # asks whether a file has changed, for 304 or the new one
+    "Cache-Control": "no-cache",  # the browser asks whether a file has changed
 }
 
 
 class Handler(http.server.SimpleHTTPRequestHandler):
-    """Files with right types and `HEADERS`, some from elsewhere; no lists of folders."""
+    """Serves files with the right types and `HEADERS`, and no directory listings."""
 
-    # Windows takes types from its registry, where .js is often text/plain.
+    # Windows reads types from its registry, where .js is often text/plain.
     extensions_map = {
         **http.server.SimpleHTTPRequestHandler.extensions_map,
         ".js": "text/javascript",
@@ -44,12 +44,12 @@ class Handler(http.server.SimpleHTTPRequestHandler):
         super().__init__(*args, **options)
 
     def translate_path(self, path):
-        found = Path(super().translate_path(path))  # without "..", below the folder
-        first, *rest = found.relative_to(self.directory).parts or ("",)
-        return str(Path(self._files[first], *rest) if first in self._files else found)
+        target = Path(super().translate_path(path))  # without "..", below the folder
+        first, *rest = target.relative_to(self.directory).parts or ("",)
+        return str(Path(self._files[first], *rest) if first in self._files else target)
 
     def list_directory(self, path):
-        self.send_error(404, "No list of this folder")
+        self.send_error(404, "No directory listing")
 
     def end_headers(self):
         for name, value in HEADERS.items():
@@ -62,12 +62,12 @@ class Handler(http.server.SimpleHTTPRequestHandler):
 
 
 def server(folder, *, host="localhost", port=8000, files=(), isolated=True):
-    """A server of a folder, to be started with `serve_forever`.
+    """Returns a server for a folder; start it with `serve_forever`.
 
     Args:
-        folder: what is served.
-        host, port: where; 0 is any free port.
-        files: {name: path} of files and folders that lie elsewhere, as "model.onnx".
+        folder: the folder to serve.
+        host, port: the address; port 0 is any free port.
+        files: {name: path} of files and folders in other places, e.g. "model.onnx".
         isolated: send the headers that threads need.
     """
     folder = str(Path(folder).resolve())
@@ -78,7 +78,7 @@ def server(folder, *, host="localhost", port=8000, files=(), isolated=True):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--port", type=int, default=8000)
-    parser.add_argument("--host", default="localhost", help="0.0.0.0 for all of the network")
+    parser.add_argument("--host", default="localhost", help="0.0.0.0 for the whole network")
     parser.add_argument("--model", type=Path, help="default: model.onnx in this folder")
     options = parser.parse_args()
     folder = Path(__file__).resolve().parent
@@ -88,16 +88,16 @@ def main():
     if not (folder / "node_modules").is_dir():
         sys.exit(f"{folder / 'node_modules'} is missing; run `npm install` in {folder}.")
     try:
-        found = server(
+        serving = server(
             folder, host=options.host, port=options.port, files={"model.onnx": model.resolve()}
         )
     except OSError as error:
         sys.exit(f"port {options.port}: {error.strerror}; choose another with --port.")
-    print(f"http://{options.host}:{found.server_port}/ (Ctrl+C ends)")
+    print(f"http://{options.host}:{serving.server_port}/ (stop with Ctrl+C)")
     try:
-        found.serve_forever()
+        serving.serve_forever()
     except KeyboardInterrupt:
-        found.server_close()
+        serving.server_close()
 
 
 if __name__ == "__main__":

@@ -1,39 +1,39 @@
-// The network, away from the page so that it stays responsive.
-// In:  {load: {url, on, most}}, {run: id, picture: ImageBitmap, longer}.
+// Runs the network outside of the page, which stays responsive.
+// In:  {load: {url, on, maxThreads}}, {run: id, bitmap: ImageBitmap, longer}.
 // Out: {progress: {bytes, total}}, {ready: {about, engine, note}},
-//      {found: id, classes, width, height, milliseconds}, {error, id}.
+//      {result: id, classes, width, height, milliseconds}, {error, id}.
 
 const DIST = new URL("node_modules/onnxruntime-web/dist/", import.meta.url).href;
-const MEAN = "rgb(124 116 104)"; // of ImageNet: what pads a photo that hasn't the network's shape
-const MOST_THREADS = 4;
+const MEAN = "rgb(124 116 104)"; // of ImageNet; pads images that don't have the network's shape
+const MAX_THREADS = 4;
 
 let ort, session, about, canvas;
 
-class Expected extends Error {} // its sentence is for the person who looks at the page
+class UserError extends Error {} // its message is for the user of the page
 
 onmessage = async ({ data }) => {
   try {
     if (data.load) postMessage({ ready: await load(data.load) });
     else {
-      const found = await run(data.picture, data.longer);
-      postMessage({ found: data.run, ...found }, [found.classes.buffer]);
+      const result = await run(data.bitmap, data.longer);
+      postMessage({ result: data.run, ...result }, [result.classes.buffer]);
     }
   } catch (error) {
-    const message = error instanceof Expected ? error.message : `The network failed: ${error?.message ?? error}`;
+    const message = error instanceof UserError ? error.message : `The network failed: ${error?.message ?? error}`;
     postMessage({ error: message, id: data.run });
   } finally {
-    data.picture?.close();
+    data.bitmap?.close();
   }
 };
 
-async function load({ url, on, most }) {
+async function load({ url, on, maxThreads }) {
   const model = await download(url);
   about = metadata(model);
   if (about && about.output.name !== "classes")
-    throw new Expected(`This file gives ${about.output.name}; export it with output="classes".`);
+    throw new UserError(`This file returns ${about.output.name}; export it with output="classes".`);
   let note = "";
   const gpu = on !== "wasm" && (await adapter(on === "webgpu"));
-  if (on === "webgpu" && !gpu) note = "This browser gives no WebGPU.";
+  if (on === "webgpu" && !gpu) note = "This browser has no WebGPU.";
   if (gpu)
     try {
       const engine = await open(model, "webgpu", 1);
@@ -41,29 +41,29 @@ async function load({ url, on, most }) {
     } catch (error) {
       note = `WebGPU failed (${String(error?.message ?? error).slice(0, 120)}).`;
     }
-  const engine = await open(model, "wasm", most || MOST_THREADS);
+  const engine = await open(model, "wasm", maxThreads || MAX_THREADS);
   return { about, engine, note };
 }
 
-// WebGPU done by the processor is slower than WebAssembly.
+// WebGPU emulated on the processor is slower than WebAssembly.
 async function adapter(any) {
-  const found = await navigator.gpu?.requestAdapter().catch(() => null);
-  return found && (any || !(found.info?.isFallbackAdapter ?? found.isFallbackAdapter));
+  const gpu = await navigator.gpu?.requestAdapter().catch(() => null);
+  return gpu && (any || !(gpu.info?.isFallbackAdapter ?? gpu.isFallbackAdapter));
 }
 
-async function open(model, provider, most) {
-  const threads = self.crossOriginIsolated ? Math.min(most, navigator.hardwareConcurrency) : 1;
+async function open(model, provider, maxThreads) {
+  const threads = self.crossOriginIsolated ? Math.min(maxThreads, navigator.hardwareConcurrency) : 1;
   try {
     ort = await import(`${DIST}ort.${provider}.min.mjs`);
   } catch {
-    throw new Expected("ONNX Runtime Web is missing; run `npm install` in the folder of this page.");
+    throw new UserError("ONNX Runtime Web is missing; run `npm install` in the folder of this page.");
   }
   ort.env.wasm.wasmPaths = DIST;
   ort.env.wasm.numThreads = threads;
   ort.env.logLevel = "error";
   session = await ort.InferenceSession.create(model, { executionProviders: [provider] });
-  about ??= unnamed(session);
-  // The first run compiles shaders or fills caches, and shows whether the network works here.
+  about ??= minimalMetadata(session);
+  // The first run compiles shaders or fills caches, and shows whether the network runs here.
   const side = Math.max(64, about.input.smallest_side ?? 0);
   const [, height, width] = about.input.shape;
   await infer(new Uint8Array(3 * (height ?? side) * (width ?? side)), height ?? side, width ?? side);
@@ -82,39 +82,39 @@ async function download(url) {
   try {
     response = await fetch(url);
   } catch {
-    throw new Expected("The server doesn't answer; is it still running?");
+    throw new UserError("The server doesn't answer; is it still running?");
   }
   // Some servers answer with a page instead of 404.
   if (!response.ok || response.headers.get("content-type")?.startsWith("text/html"))
-    throw new Expected(
-      `There is no ${url} beside this page. Export a network to it:\n` +
+    throw new UserError(
+      `There is no ${url} next to this page. Export a network to it:\n` +
         'python -c "import keras_psp.export as e; from keras_psp import PSPNet; ' +
         `e.onnx(PSPNet.from_preset('NAME'), 'examples/web/model.onnx', image_size=(512, 512), batch_size=1)"`,
     );
-  // Compressed, the length is not that of what comes out.
+  // The length of compressed data is not that of the file.
   const length = response.headers.get("content-encoding") ? 0 : Number(response.headers.get("content-length"));
-  const whole = length ? new Uint8Array(length) : null; // twice the memory where it isn't known
+  const whole = length ? new Uint8Array(length) : null; // an unknown length takes twice the memory
   const parts = [];
-  let bytes = 0, told = 0;
+  let bytes = 0, reported = 0;
   for (const reader = response.body.getReader(); ; ) {
     const { done, value } = await reader.read();
     if (done) break;
     if (!whole) parts.push(value);
     else if (bytes + value.length <= length) whole.set(value, bytes);
-    else throw new Expected(`${url} is longer than its server said; load the page again.`);
+    else throw new UserError(`${url} is longer than its server announced; reload the page.`);
     bytes += value.length;
-    if (performance.now() - told > 100) {
-      told = performance.now();
+    if (performance.now() - reported > 100) {
+      reported = performance.now();
       postMessage({ progress: { bytes, total: length } });
     }
   }
-  if (length && bytes !== length) throw new Expected(`${url} is cut short; load the page again.`);
+  if (length && bytes !== length) throw new UserError(`${url} is incomplete; reload the page.`);
   postMessage({ progress: { bytes, total: bytes } });
   return whole ?? new Uint8Array(await new Blob(parts).arrayBuffer());
 }
 
-// metadata_props["keras_psp"] of an ONNX file, which ONNX Runtime Web doesn't show: fields of
-// protobuf's ModelProto, 14 are entries of key (1) and value (2).
+// metadata_props["keras_psp"] of an ONNX file, which ONNX Runtime Web doesn't expose: entries of
+// field 14 of ModelProto, a protobuf message, with key (1) and value (2).
 function metadata(file) {
   const text = new TextDecoder();
   for (const [field, entry] of fields(file)) {
@@ -131,7 +131,7 @@ function* fields(bytes) {
     let value = 0, factor = 1, byte;
     do {
       byte = bytes[at++];
-      value += (byte & 127) * factor; // no shifts: lengths may pass 2^31
+      value += (byte & 127) * factor; // no shifts: lengths may exceed 2^31
       factor *= 128;
     } while (byte > 127);
     return value;
@@ -148,14 +148,14 @@ function* fields(bytes) {
       at += length;
     } else break;
   }
-  if (at !== bytes.length) throw new Expected("model.onnx is no ONNX file; export it again.");
+  if (at !== bytes.length) throw new UserError("model.onnx isn't an ONNX file; export it again.");
 }
 
-// What is known of a file that another program wrote.
-function unnamed(session) {
+// What can be read from a file of another program.
+function minimalMetadata(session) {
   const { name, type, shape } = session.inputMetadata[0];
   if (shape?.length !== 4 || shape[3] !== 3)
-    throw new Expected("This network is none of keras_psp: its input isn't (1, height, width, 3).");
+    throw new UserError("This network isn't from keras_psp: its input isn't (1, height, width, 3).");
   const fixed = shape.map(side => (typeof side === "number" && side > 0 ? side : null));
   return { input: { name, dtype: type, shape: fixed }, output: { name: session.outputNames[0] } };
 }
@@ -171,15 +171,15 @@ async function infer(rgb, height, width) {
   return { classes, milliseconds };
 }
 
-async function run(picture, longer) {
+async function run(bitmap, longer) {
   const [, fixedHeight, fixedWidth] = about.input.shape;
   const smallest = about.input.smallest_side ?? 1;
-  // A fixed network sees the photo as large as fits, with its proportions, amid the mean colour.
+  // Scale the image to fit a fixed input size, keeping its proportions; the rest has the mean color.
   const factor = fixedHeight
-    ? Math.min(fixedWidth / picture.width, fixedHeight / picture.height)
-    : Math.min(1, longer / Math.max(picture.width, picture.height));
-  const width = Math.max(1, Math.round(picture.width * factor));
-  const height = Math.max(1, Math.round(picture.height * factor));
+    ? Math.min(fixedWidth / bitmap.width, fixedHeight / bitmap.height)
+    : Math.min(1, longer / Math.max(bitmap.width, bitmap.height));
+  const width = Math.max(1, Math.round(bitmap.width * factor));
+  const height = Math.max(1, Math.round(bitmap.height * factor));
   const inputWidth = fixedWidth ?? Math.max(width, smallest);
   const inputHeight = fixedHeight ?? Math.max(height, smallest);
   const left = (inputWidth - width) >> 1, top = (inputHeight - height) >> 1;
@@ -191,9 +191,9 @@ async function run(picture, longer) {
   context.imageSmoothingQuality = "high";
   context.fillStyle = MEAN;
   context.fillRect(0, 0, inputWidth, inputHeight);
-  context.fillStyle = "white"; // behind transparent pixels
+  context.fillStyle = "white"; // under transparent pixels
   context.fillRect(left, top, width, height);
-  context.drawImage(picture, left, top, width, height);
+  context.drawImage(bitmap, left, top, width, height);
   const { data } = context.getImageData(0, 0, inputWidth, inputHeight);
   const rgb = new Uint8Array(3 * inputWidth * inputHeight);
   for (let from = 0, to = 0; from < data.length; from += 4, to += 3) {

@@ -47,7 +47,7 @@ KERAS_FORMATS = {
 }
 """Formats of `keras.Model.export`, and LiteRT's former name."""
 
-_IN_PLACE_OF = {
+_REMEDIES = {
     "input_signature": "give image_size=(height, width), batch_size= and input_dtype=",
     "opset_version": f"leave it out; ONNX files use opset {to_onnx.OPSET}",
     "is_static": "leave it out",
@@ -88,11 +88,10 @@ def export_model(
     write = FORMATS[KERAS_FORMATS[format]].write
     options = {name: value for name, value in options.items() if value is not None}
     accepted = list(inspect.signature(write).parameters)[2:]  # after model and path
+    progress = {"progress": verbose is not False} if "progress" in accepted else {}
     for name in options:
-        if name in _IN_PLACE_OF or name not in accepted:
-            names = ", ".join(option for option in accepted if option != "progress")
-            remedy = _IN_PLACE_OF.get(name, f"choose from {names}")
+        if name in progress or name not in accepted:
+            names = ", ".join(option for option in accepted if option not in progress)
+            remedy = _REMEDIES.get(name, f"choose from {names}")
             raise ValueError(f"format={format!r} has no option {name}={options[name]!r}; {remedy}.")
-    if "progress" in accepted:
-        options["progress"] = verbose is not False
-    write(model, path, **options)
+    write(model, path, **options, **progress)

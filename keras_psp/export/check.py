@@ -128,49 +128,43 @@ def check_exports(
         `ExportResults`: mean IoU, agreement with the network, size and time.
     """
     examples = Examples(dataset, split, model, limit)
-    # None is the network: an export may have any name.
-    runners: dict[str | None, Callable] = {None: _network(model)}
-    for path in exports:
-        runners[str(path)] = open_export(path)
-    confusion: dict[str | None, Any] = dict.fromkeys(runners, 0)
-    equal: dict[str | None, Any] = dict.fromkeys(runners, 0)
-    times: dict[str | None, list[float]] = {name: [] for name in runners}
-    pixels = 0
-    read = examples.read(range(examples.end) if examples.count is None else range(examples.count))
-    count = 0
+    paths = [Path(path) for path in exports]
+    runners = [
+        lambda images: model.predict_classes(images.astype("float32"), verbose=0),
+        *(open_export(path) for path in paths),
+    ]
+    confusion: list[Any] = [0] * len(runners)
+    equal, pixels = np.zeros(len(runners)), 0
+    times: list[list[float]] = [[] for _ in runners]
+    read = examples.read(range(examples.end))
     for _, _, image, mask in with_bar(read, "Checking", examples.count) if progress else read:
         image, mask = _at_size(np.asarray(image), np.asarray(mask), image_size)
-        for name, run in runners.items():
+        for index, run in enumerate(runners):
             start = time.perf_counter()
             output = run(image[None])[0]
-            times[name].append(1e3 * (time.perf_counter() - start))
+            times[index].append(1e3 * (time.perf_counter() - start))
             classes = output.argmax(-1) if output.ndim == 3 else output
-            if name is None:
+            if index == 0:
                 expected = classes
-            equal[name] += np.count_nonzero(classes == expected)
-            confusion[name] += confusion_matrix(
+            equal[index] += np.count_nonzero(classes == expected)
+            confusion[index] += confusion_matrix(
                 mask, classes, model.num_classes, ignore_class=examples.ignore_class
             )
         pixels += mask.size
-        count += 1
-    if not count:
+    if not pixels:
         raise ValueError(f"split {split!r} has no images; choose another split.")
     results = ExportResults(
         ExportResult(
-            name or "network",
-            mean_of_present(per_class_iou(confusion[name])),
-            equal[name] / pixels,
-            None if name is None else _size(Path(name)),
-            statistics.median(times[name][1:] or times[name]),
+            str(path or "network"),
+            mean_of_present(per_class_iou(confusion[index])),
+            equal[index] / pixels,
+            None if path is None else _size(path),
+            statistics.median(times[index][1:] or times[index]),
         )
-        for name in runners
+        for index, path in enumerate([None, *paths])
     )
-    results.images = count
+    results.images = len(times[0])
     return results
-
-
-def _network(model):
-    return lambda images: model.predict_classes(images.astype("float32"), verbose=0)
 
 
 def _at_size(image, mask, size):
@@ -186,5 +180,4 @@ def _at_size(image, mask, size):
 
 
 def _size(path):
-    files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
-    return sum(file.stat().st_size for file in files)
+    return sum(file.stat().st_size for file in [path, *path.rglob("*")] if file.is_file())

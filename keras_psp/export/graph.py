@@ -130,34 +130,16 @@ def folded_variables(model: PSPNet) -> dict[int, tuple]:
     }
 
 
-def inference_function(
-    model: PSPNet, signature: Signature, *, in_blocks: bool = True
-) -> Callable[[Any], dict[str, Any]]:
-    """The network as a TensorFlow function of "image", optimized for inference.
+def inference_function(model: PSPNet, *, in_blocks: bool = True) -> Callable[..., dict[str, Any]]:
+    """The network as a TensorFlow function, optimized for inference.
 
     It has no auxiliary head and no dropout, every BatchNorm of keras_psp's layers is folded into
     its convolution, and casting and normalization are part of the graph.
 
     Args:
         model: a `PSPNet` on Keras' TensorFlow backend, of any precision.
-        signature: inputs and outputs.
         in_blocks: compute class maps from a few rows of scores at a time, which saves memory;
             False computes them at once, without a loop, which TFLite's delegates require.
-
-    Returns:
-        A function to trace, from a tensor of `signature.shape` to {output's name: tensor}. Its
-        trace lists the variables that it needs.
-    """
-    check_network(model, signature)
-    network = folded_network(model, in_blocks=in_blocks)
-    return lambda image: network(image, signature.output)
-
-
-def folded_network(model: PSPNet, *, in_blocks: bool = True) -> Callable[..., dict[str, Any]]:
-    """The network of `inference_function`, for several signatures over the same weights.
-
-    Args:
-        model, in_blocks: see `inference_function`.
 
     Returns:
         A function to trace, from images of any size, the output's name and, for class maps in

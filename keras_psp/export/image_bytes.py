@@ -24,14 +24,13 @@ def bytes_function(
     model: PSPNet,
     network: Callable[..., dict[str, Any]],
     signature: Signature,
-    *,
     max_pixels: int = MAX_PIXELS,
 ) -> Callable[[Any], dict[str, Any]]:
     """The network as a TensorFlow function of encoded images.
 
     Args:
         model: the network, for its number of classes and smallest image.
-        network: the result of `folded_network`.
+        network: the result of `inference_function`.
         signature: if it has an image_size, images of any proportions are resized to it
             (antialiased), and their scores to the image's own size.
         max_pixels: the largest number of pixels of an image.
@@ -106,11 +105,8 @@ def _size_checked(value, height, width, smallest, max_pixels):
 def _checked(content, smallest, max_pixels):
     """The bytes, once their header promises a JPEG or PNG of a supported size."""
     jpeg, png = _begins(content, _JPEG), _begins(content, _PNG)
-    content = _required(
-        content,
-        jpeg | png,
-        "image_bytes is neither JPEG nor PNG by its first bytes; send one of these.",
-    )
+    message = "image_bytes is neither JPEG nor PNG by its first bytes; send one of these."
+    content = _required(content, jpeg | png, message)
     height, width = tf.cond(jpeg, lambda: _jpeg_size(content), lambda: _png_size(content))
     return _size_checked(content, height, width, smallest, max_pixels)
 
@@ -130,16 +126,10 @@ def _jpeg_size(content):
 
 def _png_size(content):
     """Reads IHDR, which libpng accepts only as the first chunk."""
-    content = _required(
-        content,
-        tf.strings.length(content) >= _END_OF_HEADER,
-        "image_bytes is a PNG that ends within its header; send all of it.",
-    )
-    content = _required(
-        content,
-        tf.equal(tf.strings.substr(content, 12, 4), b"IHDR"),
-        "image_bytes is a PNG without a header (IHDR); save the image again.",
-    )
+    message = "image_bytes is a PNG that ends within its header; send all of it."
+    content = _required(content, tf.strings.length(content) >= _END_OF_HEADER, message)
+    message = "image_bytes is a PNG without a header (IHDR); save the image again."
+    content = _required(content, tf.equal(tf.strings.substr(content, 12, 4), b"IHDR"), message)
     sides = tf.io.decode_raw(tf.strings.substr(content, 16, 8), "int32", little_endian=False)
     sides = tf.bitwise.bitwise_and(tf.cast(sides, "int64"), 2**32 - 1)
     return sides[1], sides[0]

@@ -109,7 +109,7 @@ class _Writer:
         x = self._normalized("image", model.get_layer("normalization"))
         before = len(self.graph.nodes)
         x, size = self._backbone(x, full, model.backbone)
-        self.graph.quantizable += [node.name for node in self.graph.nodes[before:]]
+        self.graph.quantizable = [node.name for node in self.graph.nodes[before:]]
         x, layout = self._pyramid(x, size, model.get_layer("pyramid_pooling"))
         x, layout = self._classifier(x, layout, model.get_layer("classifier"))
         self._output(x, layout, size, full, signature)
@@ -143,30 +143,20 @@ class _Writer:
     def _conv(self, x, size, layer):
         """A `ConvNorm`, channels first."""
         kernel, bias = layer.folded_weights()
-        conv = layer.conv
-        steps, dilation = conv.strides[0] * conv._subsampling, conv.dilation_rate[0]
-        dilation *= conv._subsampling
-        side = kernel.shape[0]
-        if self._is_worth_winograd(kernel, size, steps, dilation):
-            x = self.graph.add("Transpose", x, perm=[0, 2, 3, 1])
-            x = self._winograd(x, size, kernel, dilation)
-            x = self.graph.add("Add", x, self.graph.constant(bias))
-            if layer.activation:
-                x = self.graph.add("Relu", x)
-            return self.graph.add("Transpose", x, perm=[0, 3, 1, 2]), size
-        x = self.graph.add(
-            "Conv",
-            x,
-            self.graph.constant(kernel.transpose(3, 2, 0, 1)),
-            self.graph.constant(bias),
-            kernel_shape=[side, side],
-            strides=[steps, steps],
-            dilations=[dilation, dilation],
-            pads=[dilation * (side // 2)] * 4,
-        )
+        conv, add = layer.conv, self.graph.add
+        stride = conv.strides[0] * conv._subsampling
+        dilation = conv.dilation_rate[0] * conv._subsampling
+        use_winograd = self._is_worth_winograd(kernel, size, stride, dilation)
+        if use_winograd:
+            x = self._winograd(add("Transpose", x, perm=[0, 2, 3, 1]), size, kernel, dilation)
+            x = add("Add", x, self.graph.constant(bias))
+        else:
+            x = self._plain(x, kernel, bias, stride, dilation)
         if layer.activation:
-            x = self.graph.add("Relu", x)
-        return x, self._strided(size, steps)
+            x = add("Relu", x)
+        if use_winograd:
+            x = add("Transpose", x, perm=[0, 3, 1, 2])
+        return x, self._strided(size, stride)
 
     def _is_worth_winograd(self, kernel, size, strides, dilation):
         if not self.use_winograd or kernel.shape[0] != 3 or strides > 1:
@@ -290,13 +280,21 @@ class _Writer:
             x = self.graph.add("Concat", *cells, axis=axis)
         return x
 
-    def _plain(self, x, kernel, bias=None):
-        """An undilated convolution, channels first."""
+    def _plain(self, x, kernel, bias=None, stride=1, dilation=1):
+        """A padded convolution, channels first."""
         side = kernel.shape[0]
         weights = [self.graph.constant(kernel.transpose(3, 2, 0, 1))]
         if bias is not None:
             weights.append(self.graph.constant(bias))
-        x = self.graph.add("Conv", x, *weights, kernel_shape=[side, side], pads=[side // 2] * 4)
+        x = self.graph.add(
+            "Conv",
+            x,
+            *weights,
+            kernel_shape=[side, side],
+            strides=[stride, stride],
+            dilations=[dilation, dilation],
+            pads=[dilation * (side // 2)] * 4,
+        )
         self.graph.quantizable.append(x)
         return x
 

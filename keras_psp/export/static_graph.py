@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from keras_psp.export.graph import Signature, float32_model, folded_variables, output_of
 from keras_psp.layers.folding import folded_into
-from keras_psp.layers.resampling import interpolation_matrix, pooling_matrix
+from keras_psp.layers.resampling import pooling_matrix, tap_matrices
 from keras_psp.models.pspnet import PSPNet
 
 
@@ -96,6 +96,10 @@ def _pooled(features, bin_sizes):
 def _levels_term(layer, levels, kernel, height, width):
     """As in `FactorizedFusion`: cells times taps, then rows and columns interpolated."""
     taps, filters = layer.kernel_size, kernel.shape[-1]
+
+    def tap_matrix(bins, target):  # (target, taps, bins)
+        return np.stack(tap_matrices(bins, target, taps, align_corners=layer.align_corners), 1)
+
     terms, columns, offset = [], [], 0
     for index, level in enumerate(levels):
         if layer.reductions:
@@ -111,27 +115,14 @@ def _levels_term(layer, levels, kernel, height, width):
         products = tf.reshape(products, (bins, bins, taps, taps * filters))
         products = tf.transpose(products, (2, 0, 1, 3))
         products = tf.reshape(products, (taps * bins, bins * taps * filters))
-        rows = _product(_tap_matrix(layer, bins, height), products)
+        rows = _product(tap_matrix(bins, height).reshape(height, taps * bins), products)
         terms.append(tf.reshape(rows, (height, bins * taps, filters)))
         # The taps of the columns' cells are innermost here.
-        matrix = _tap_matrix(layer, bins, width).reshape(width, taps, bins)
-        columns.append(matrix.transpose(0, 2, 1).reshape(width, bins * taps))
+        columns.append(tap_matrix(bins, width).transpose(0, 2, 1).reshape(width, bins * taps))
     terms, columns = tf.concat(terms, axis=1), np.concatenate(columns, axis=1)
     terms = tf.reshape(tf.transpose(terms, (1, 0, 2)), (columns.shape[1], height * filters))
     term = tf.reshape(_product(columns, terms), (width, height, filters))
     return tf.reshape(tf.transpose(term, (1, 0, 2)), (1, height, width, filters))
-
-
-def _tap_matrix(layer, bins, target):
-    """(target, taps * bins), see `FactorizedFusion`."""
-    half = layer.kernel_size // 2
-    return np.concatenate(
-        [
-            interpolation_matrix(bins, target, align_corners=layer.align_corners, shift=shift)
-            for shift in range(-half, half + 1)
-        ],
-        axis=1,
-    )
 
 
 def _product(matrix, x):

@@ -61,12 +61,10 @@ def onnx(
         model: a `PSPNet`. Networks with a `DilatedResNet` are written directly; others by
             tf2onnx, on Keras' TensorFlow backend.
         path: file to write, ending in .onnx.
-        image_size: (height, width); None for any size, which is slower.
-        batch_size: images per call; None for any number.
         precision: "float32", or "int8": 8-bit convolutions, with ranges measured on
             `representative`.
         representative: for "int8", images like those to come, see `representative_images`.
-        input_dtype, output: see `Signature`.
+        image_size, batch_size, input_dtype, output: see `Signature`; a fixed size is faster.
         winograd: whether large 3x3 convolutions use Winograd's algorithm, with fewer
             multiplications, if the size is fixed and the precision float32: fastest on CPUs.
         preset, license: see `metadata`; they are in metadata_props, key "keras_psp".
@@ -85,13 +83,9 @@ def onnx(
     check_network(model, signature)
     target = export_target(path, suffix=".onnx")
     _runtime()
-    proto, graph = onnx_model(
-        model,
-        signature,
-        winograd=winograd and precision == "float32",
-        preset=preset,
-        license=license,
-    )
+    proto, graph = onnx_model(model, signature, winograd=winograd and precision == "float32")
+    about = metadata(model, signature, preset=preset, license=license)
+    proto.metadata_props.add(key="keras_psp", value=metadata_json(about))
     with checked_export(
         target, "ONNX file", open_onnx, model, signature, progress=progress
     ) as draft:
@@ -113,25 +107,19 @@ def onnx_model(
     winograd: bool,
     channels_first: bool = False,
     split_fusion: bool = False,
-    preset: str | None = None,
-    license: str | None = None,
 ) -> tuple[Any, Graph]:
     """An `onnx.ModelProto` of the network, and the `Graph` it was made from; see `network`."""
-    helper = required("onnx.helper", "ONNX graphs are written by", "onnx")
-    if isinstance(model.backbone, DilatedResNet):
-        graph = network(
-            float32_model(model),
-            signature,
-            use_winograd=winograd,
-            channels_first=channels_first,
-            split_fusion=split_fusion,
-        )
-        proto = _model_proto(graph, signature, model.num_classes)
-    else:
-        proto, graph = _traced(model, signature)
-    about = metadata(model, signature, preset=preset, license=license)
-    helper.set_model_props(proto, {"keras_psp": metadata_json(about)})
-    return proto, graph
+    required("onnx", "ONNX graphs are written by", "onnx")
+    if not isinstance(model.backbone, DilatedResNet):
+        return _traced(model, signature)
+    graph = network(
+        float32_model(model),
+        signature,
+        use_winograd=winograd,
+        channels_first=channels_first,
+        split_fusion=split_fusion,
+    )
+    return _model_proto(graph, signature, model.num_classes), graph
 
 
 def _model_proto(graph, signature, num_classes):
@@ -160,7 +148,8 @@ def _traced(model, signature):
     import tensorflow as tf
     from onnx import helper
 
-    function = tf.function(inference_function(model, signature, in_blocks=False), autograph=False)
+    network = inference_function(model, in_blocks=False)
+    function = tf.function(lambda image: network(image, signature.output), autograph=False)
     inputs = [tf.TensorSpec(signature.shape, signature.input_dtype, name="image")]
     proto, _ = tf2onnx.convert.from_function(function, inputs, opset=OPSET)
     proto.ir_version = IR_VERSION

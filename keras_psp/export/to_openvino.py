@@ -47,12 +47,10 @@ def openvino(
         model: a `PSPNet`, see `onnx`.
         path: the folder to write, with `model.xml` and `model.bin`; an existing export is
             replaced once the new one is complete.
-        image_size: (height, width); None for any size, which is slower.
-        batch_size: images per call; None for any number.
         precision: "float32"; "bfloat16": the same weights, with a hint that `open_openvino`
             passes to the runtime; "int8": quantized by NNCF on `representative`.
         representative: for "int8", images like those to come, see `representative_images`.
-        input_dtype, output: see `Signature`.
+        image_size, batch_size, input_dtype, output: see `Signature`; a fixed size is faster.
         winograd: see `onnx`.
         preset, license: see `metadata`; they are in rt_info, key "keras_psp".
         progress: report progress on stderr.

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +15,6 @@ from keras_psp.export.graph import (
     Output,
     Signature,
     check_network,
-    folded_network,
     inference_function,
 )
 from keras_psp.export.inputs import as_input, in_batches
@@ -63,12 +63,24 @@ def saved_model(
     whatever `output` says; see `image_bytes.bytes_function`.
     """
     require_tensorflow_backend("A SavedModel")
+    import tensorflow as tf
+
+    from keras_psp.export.image_bytes import bytes_function, checked_images
+
     signature = Signature(image_size, batch_size, input_dtype, output)
     max_pixels = checked_integer("max_pixels", max_pixels, least=1)
     check_network(model, signature)
     target = export_target(path, files=FILES)
     with checked_export(target, "SavedModel", open_saved_model, model, signature) as draft:
-        _write(model, draft, signature, max_pixels)
+        network = inference_function(model)
+        images = tf.TensorSpec(signature.shape, signature.input_dtype, name="image")
+        contents = tf.TensorSpec((None,), "string", name="image_bytes")
+        smallest = smallest_side(model)
+        save_signatures(
+            draft,
+            serving_default=(lambda x: network(checked_images(x, smallest), output), images),
+            serve_bytes=(bytes_function(model, network, signature, max_pixels), contents),
+        )
         extra = draft / "assets.extra"
         extra.mkdir()
         about = metadata(model, signature, preset=preset, license=license)
@@ -81,36 +93,8 @@ def saved_model(
         (extra / NAME).write_text(metadata_json(about), "utf-8")
 
 
-def _write(model, path, signature, max_pixels):
-    """Writes both signatures over the same weights."""
-    import tensorflow as tf
-
-    from keras_psp.export.image_bytes import bytes_function, checked_images
-
-    network = folded_network(model)
-
-    def serving_default(image):
-        return network(checked_images(image, smallest_side(model)), signature.output)
-
-    images = tf.TensorSpec(signature.shape, signature.input_dtype, name="image")
-    contents = tf.TensorSpec((None,), "string", name="image_bytes")
-    serve_bytes = bytes_function(model, network, signature, max_pixels=max_pixels)
-    _save(path, serving_default=(serving_default, images), serve_bytes=(serve_bytes, contents))
-
-
-def write_saved_model(
-    model: PSPNet, path: str | os.PathLike, signature: Signature, *, in_blocks: bool = True
-) -> None:
-    """Writes the signature "serving_default" alone, without a test run, to a new folder."""
-    import tensorflow as tf
-
-    spec = tf.TensorSpec(signature.shape, signature.input_dtype, name="image")
-    serve = inference_function(model, signature, in_blocks=in_blocks)
-    _save(path, serving_default=(serve, spec))
-
-
-def _save(path, **functions):
-    """Saves {signature's name: (function, its TensorSpec)}."""
+def save_signatures(path: str | os.PathLike, **functions: Any) -> None:
+    """Writes a SavedModel of traced functions; each argument is (function, its TensorSpec)."""
     import tensorflow as tf
 
     signatures = {

@@ -55,12 +55,11 @@ def tflite(
     Args:
         model: a `PSPNet`, on Keras' TensorFlow backend.
         path: file to write, ending in .tflite.
-        image_size: (height, width); None for any size, which is slower.
         precision: "float32"; "float16": float16 weights, half the size; "dynamic_int8": 8-bit
             weights, with activations quantized on the fly; "int8": 8 bits throughout, with
             ranges measured on `representative`.
         representative: for "int8", images like those to come, see `representative_images`.
-        input_dtype, output: see `Signature`.
+        image_size, input_dtype, output: see `Signature`; a fixed size is faster.
         preset, license: see `metadata`.
         progress: report progress on stderr.
 
@@ -107,10 +106,14 @@ def _converted(model, signature, precision, images, progress):
 
     # The converter adds 8-bit inputs and outputs to a graph of floats itself.
     quantized = precision == "int8"
-    if signature.image_size is None:
-        function = inference_function(model, signature, in_blocks=False)
-    else:
+    if signature.image_size:
         function = static_function(model, signature, float_input=quantized)
+    else:
+        network = inference_function(model, in_blocks=False)
+
+        def function(image):
+            return network(image, signature.output)
+
     spec = tf.TensorSpec(
         signature.shape, "float32" if quantized else signature.input_dtype, name="image"
     )
@@ -185,12 +188,11 @@ def open_tflite(
     lock = threading.Lock()  # of the only interpreter, which has memory for one run
 
     def predict(images: np.ndarray) -> np.ndarray:
-        if not quantized:
-            images = as_input(images, image["dtype"], size, smallest)
-        else:
+        images = as_input(images, "float32" if quantized else image["dtype"], size, smallest)
+        if quantized:
             bounds = np.iinfo(image["dtype"])
-            images = np.rint(as_input(images, "float32", size, smallest) / scale) + zero_point
-            images = np.clip(images, bounds.min, bounds.max).astype(image["dtype"])
+            images = np.clip(np.rint(images / scale) + zero_point, bounds.min, bounds.max)
+            images = images.astype(image["dtype"])
         with lock:
             return np.concatenate(
                 [next(iter(runner(**{name: x[None]}).values())).copy() for x in images]

@@ -84,8 +84,8 @@ def _tensor(value):
 
     if value.dtype == object:
         return tf.make_tensor_proto(value, "string")
-    proto = tf.make_tensor_proto(value.flat[0], value.dtype, shape=())
     assert (value == value.flat[0]).all()
+    proto = tf.make_tensor_proto(value.flat[0], value.dtype, shape=())
     proto.tensor_shape.CopyFrom(tf.TensorShape(value.shape).as_proto())
     return proto
 

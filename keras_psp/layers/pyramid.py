@@ -12,15 +12,16 @@ from keras_psp.layers.convolution import (
     batch_normalization,
     convolution,
     freeze_inner,
+    norm_options,
 )
 from keras_psp.layers.folding import fold, folded_tensors
 from keras_psp.layers.resampling import (
     adaptive_max_pool,
     apply_columns,
     apply_rows,
-    interpolation_matrix,
     pooling_matrix,
     spatial_size,
+    tap_matrices,
 )
 
 
@@ -114,11 +115,7 @@ class FactorizedFusion(keras.layers.Layer):
 
     def _tap_matrix(self, bins, target):
         """(target, taps * bins): bilinear rows shifted by each tap, zero outside the map."""
-        reach = self.kernel_size // 2
-        matrices = [
-            interpolation_matrix(bins, target, align_corners=self.align_corners, shift=shift)
-            for shift in range(-reach, reach + 1)
-        ]
+        matrices = tap_matrices(bins, target, self.kernel_size, align_corners=self.align_corners)
         return ops.concatenate([ops.convert_to_tensor(matrix) for matrix in matrices], axis=1)
 
     def compute_output_shape(self, input_shape: Sequence[tuple]) -> tuple:
@@ -208,12 +205,7 @@ class PyramidPoolingModule(keras.layers.Layer):
 
     def build(self, input_shape: tuple) -> None:
         channels = input_shape[-1]
-        options = {
-            "epsilon": self.epsilon,
-            "momentum": self.momentum,
-            "synchronized": self.synchronized,
-            "dtype": self.dtype_policy,
-        }
+        options = {"dtype": self.dtype_policy, **norm_options(self)}
         filters = channels // 4 if self.filters == "auto" else self.filters
         share = channels // max(len(self.bin_sizes), 1)
         reduction = share if self.reduction == "auto" else self.reduction
@@ -305,9 +297,7 @@ class PyramidPoolingModule(keras.layers.Layer):
             "normalize_global": self.normalize_global,
             "align_corners": self.align_corners,
             "dropout": self.dropout_rate,
-            "epsilon": self.epsilon,
-            "momentum": self.momentum,
-            "synchronized": self.synchronized,
+            **norm_options(self),
         }
 
 

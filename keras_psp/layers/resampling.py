@@ -94,6 +94,24 @@ def interpolation_matrix(size: Any, target: Any, *, align_corners: bool, shift: 
     return weights * (inside if xp is np else ops.cast(inside, "float32"))[:, None]
 
 
+def tap_matrices(size: Any, target: Any, taps: int, *, align_corners: bool) -> list[Any]:
+    """Matrices that resize a length bilinearly, shifted by each tap of a convolution.
+
+    Args:
+        size: input length, int or integer scalar tensor.
+        target: output length, int or integer scalar tensor.
+        taps: kernel size of the convolution, odd.
+        align_corners: see `source_position`.
+
+    Returns:
+        `interpolation_matrix` for each tap.
+    """
+    return [
+        interpolation_matrix(size, target, align_corners=align_corners, shift=shift)
+        for shift in range(-(taps // 2), taps // 2 + 1)
+    ]
+
+
 def pooling_matrix(size: Any, bins: int) -> Any:
     """Matrix that averages a length into bins with torch's edges.
 

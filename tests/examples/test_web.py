@@ -31,7 +31,7 @@ def texts():
 # Without a browser.
 
 
-def test_every_file_that_the_page_names_is_there():
+def test_the_page_refers_only_to_files_that_exist():
     page = texts()["index.html"]
     named = [name for name in re.findall(r'(?:src|href)="([^"]+)"', page) if name != "data:,"]
     named += re.findall(r'new URL\("([\w.]+)", import', texts()["app.js"])
@@ -39,17 +39,17 @@ def test_every_file_that_the_page_names_is_there():
     assert all((WEB / name).is_file() for name in named)
 
 
-def test_every_element_that_the_script_asks_for_is_in_the_page():
+def test_every_element_that_the_script_uses_is_in_the_page():
     asked = set(re.findall(r'\bat\("([\w-]+)"\)', texts()["app.js"]))
     assert asked <= set(re.findall(r'id="([\w-]+)"', texts()["index.html"]))
 
 
 @pytest.mark.parametrize("name", ["index.html", "app.js", "worker.js", "style.css"])
-def test_nothing_is_asked_for_from_elsewhere(name):
+def test_nothing_is_fetched_from_another_server(name):
     assert not re.search(r"https?://|(?<!:)//[\w-]+\.\w", re.sub(r"//( |$).*", "", texts()[name]))
 
 
-def test_no_text_becomes_html():
+def test_text_never_becomes_html():
     scripts = texts()["app.js"] + texts()["worker.js"]
     assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(", scripts)
     assert "default-src 'none'" in texts()["index.html"]
@@ -59,18 +59,18 @@ def test_no_text_becomes_html():
 def test_the_scripts_are_javascript(name, tmp_path):
     if shutil.which("node") is None:
         pytest.skip("node is missing")
-    module = tmp_path / f"{Path(name).stem}.mjs"  # what makes it a module to node
+    module = tmp_path / f"{Path(name).stem}.mjs"  # the suffix makes it a module for node
     module.write_text(texts()[name], "utf-8")
     subprocess.run(["node", "--check", str(module)], check=True, capture_output=True)
 
 
-def test_the_package_needs_nothing_but_the_engine():
+def test_the_package_depends_only_on_the_engine():
     package = json.loads(texts()["package.json"])
     assert list(package["dependencies"]) == ["onnxruntime-web"]
     assert "devDependencies" not in package
 
 
-def test_the_server_sends_types_and_isolation_and_nothing_from_above(tmp_path):
+def test_the_server_sends_types_and_headers_but_no_other_folders(tmp_path):
     (tmp_path / "model.onnx").write_bytes(b"network")
     with web_page.served(tmp_path / "model.onnx", tmp_path) as address:
         with urllib.request.urlopen(address + "app.js") as answer:
@@ -84,17 +84,17 @@ def test_the_server_sends_types_and_isolation_and_nothing_from_above(tmp_path):
                 urllib.request.urlopen(address + path)
 
 
-def test_the_server_says_what_is_missing(tmp_path, monkeypatch):
+def test_the_server_names_a_missing_model(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["serve.py", "--model", str(tmp_path / "absent.onnx")])
     with pytest.raises(SystemExit, match=r"absent\.onnx is missing; export one"):
         serve.main()
 
 
-# In headless Chromium, with a network that needs no training: the class is the brightest channel.
+# In headless Chromium, with an untrained network: the class is the brightest channel.
 
 
 def network(path, *, size):
-    """An ONNX file as `export.onnx` writes them, of such a network."""
+    """Writes such a network to an ONNX file in the format of `export.onnx`."""
     onnx = pytest.importorskip("onnx")
     helper, kinds = onnx.helper, onnx.TensorProto
     sides = size or ("height", "width")
@@ -140,22 +140,22 @@ def chromium():
 
 @pytest.fixture
 def open_page(chromium):
-    """A function that opens the page; whatever fails in it, or leaves it, fails the test."""
-    wrong, left = [], []
+    """A function that opens the page; errors, and requests to other servers, fail the test."""
+    errors, pages = [], []
 
     def opened(address):
         page = chromium.new_page(viewport={"width": 1000, "height": 800})
-        left.append(page)
+        pages.append(page)
         page.set_default_timeout(60_000)
-        web_page.watch(page, address, wrong)
+        web_page.watch(page, address, errors)
         page.goto(address)
         page.wait_for_selector("#choose:enabled, #error:visible")
         return page
 
     yield opened
-    for page in left:
+    for page in pages:
         page.close()
-    assert not wrong
+    assert not errors
 
 
 def png(pixels, **options):
@@ -165,19 +165,19 @@ def png(pixels, **options):
 
 
 def halves(height=48, width=64):
-    """Left three quarters green, the rest blue."""
-    photo = np.zeros((height, width, 3), np.uint8)
-    photo[:, : width * 3 // 4, 1] = photo[:, width * 3 // 4 :, 2] = 200
-    return photo
+    """An image whose left three quarters are green and the rest blue."""
+    image = np.zeros((height, width, 3), np.uint8)
+    image[:, : width * 3 // 4, 1] = image[:, width * 3 // 4 :, 2] = 200
+    return image
 
 
-def test_a_dropped_photo_gives_its_classes_legend_and_files(open_page, tmp_path):
-    photo = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
+def test_a_dropped_image_shows_its_classes_legend_and_files(open_page, tmp_path):
+    image = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
     with web_page.served(network(tmp_path / "m.onnx", size=(48, 64)), PACKAGES) as address:
         page = open_page(address)
-        # argmax takes the first of equals, in numpy as in ONNX
-        classes = web_page.dropped(page, png(photo), "<img src=x onerror=alert(1)>.png")
-        np.testing.assert_array_equal(classes, photo.argmax(-1))
+        # numpy and ONNX both take the first of equal values
+        classes = web_page.dropped(page, png(image), "<img src=x onerror=alert(1)>.png")
+        np.testing.assert_array_equal(classes, image.argmax(-1))
         assert "<img src=x" in page.text_content("#status")
 
         shares = np.bincount(classes.ravel(), minlength=3) / classes.size
@@ -185,18 +185,20 @@ def test_a_dropped_photo_gives_its_classes_legend_and_files(open_page, tmp_path)
         rows = page.locator("#legend li").all()
         expected = [f"{NAMES[index]}{100 * shares[index]:.1f} %" for index in order]
         assert [row.text_content() for row in rows] == expected
-        colour = rows[0].locator("i").evaluate("found => getComputedStyle(found).backgroundColor")
-        assert colour == "rgb({}, {}, {})".format(*PALETTE[order[0]])
+        color = (
+            rows[0].locator("i").evaluate("element => getComputedStyle(element).backgroundColor")
+        )
+        assert color == "rgb({}, {}, {})".format(*PALETTE[order[0]])
 
         with page.expect_download() as download:
             page.click("#save-classes")
         saved = np.asarray(Image.open(download.value.path()).convert("RGB"))
-        np.testing.assert_array_equal(saved, photo.argmax(-1)[..., None].repeat(3, -1))
+        np.testing.assert_array_equal(saved, image.argmax(-1)[..., None].repeat(3, -1))
         page.fill("#opacity", "100")
         with page.expect_download() as download:
             page.click("#save-overlay")
         saved = np.asarray(Image.open(download.value.path()).convert("RGB"))
-        np.testing.assert_array_equal(saved, np.array(PALETTE)[photo.argmax(-1)])
+        np.testing.assert_array_equal(saved, np.array(PALETTE)[image.argmax(-1)])
 
         assert float(page.text_content("#milliseconds")) >= 0
         assert "ONNX Runtime Web" in page.text_content("#engine")
@@ -210,16 +212,16 @@ def test_pointer_and_arrow_keys_name_the_class(open_page, tmp_path):
         page.mouse.move(box["x"] + 0.9 * box["width"], box["y"] + 10)
         assert page.text_content("#tip") == page.text_content("#under") == "blue"
         page.focus("#view")
-        page.keyboard.press("ArrowLeft")  # from the middle
+        page.keyboard.press("ArrowLeft")  # from the center
         assert page.text_content("#under") == "green"
         assert page.text_content(".under-pointer span") == "green"
 
 
-def test_any_size_and_exif(open_page, tmp_path):
+def test_any_size_and_exif_orientation(open_page, tmp_path):
     with web_page.served(network(tmp_path / "m.onnx", size=None), PACKAGES) as address:
         page = open_page(address)
         exif = Image.Exif()
-        exif[0x0112] = 6  # stored lying: upright it's 40 wide, and the left half is at the top
+        exif[0x0112] = 6  # stored rotated: upright it is 40 wide, and its left side is at the top
         classes = web_page.dropped(page, png(halves(40, 100), exif=exif), "lying.png")
         assert classes.shape == (100, 40)
         assert (classes[:75] == 1).all() and (classes[75:] == 2).all()
@@ -232,9 +234,9 @@ def test_a_fixed_size_keeps_the_proportions(open_page, tmp_path):
     with web_page.served(network(tmp_path / "m.onnx", size=(48, 64)), PACKAGES) as address:
         page = open_page(address)
         classes = web_page.dropped(page, png(halves(128, 128)), "square.png")
-        assert classes.shape == (48, 48)  # without what pads it to 64
+        assert classes.shape == (48, 48)  # without the padding to 64
         assert (classes[:, :35] == 1).all() and (classes[:, 37:] == 2).all()
-        assert page.text_content("#sizes") == "128x128, seen at 48x48"
+        assert page.text_content("#sizes") == "128x128, segmented at 48x48"
 
 
 def test_the_camera_starts_and_stops(open_page, tmp_path):
@@ -245,14 +247,14 @@ def test_the_camera_starts_and_stops(open_page, tmp_path):
         assert page.text_content("#camera") == "Stop the camera"
         page.click("#camera")
         assert page.text_content("#camera") == "Start the camera"
-        # A photo after the camera is shown, whatever was under way.
+        # An image after the camera is shown, whatever was in progress.
         classes = web_page.dropped(page, png(halves()), "halves.png")
         page.wait_for_timeout(300)
         assert page.evaluate("segmentation.width") == classes.shape[1] == 64
         assert page.text_content("#status").startswith("halves")
 
 
-def test_what_is_wrong_is_said(open_page, tmp_path):
+def test_errors_are_shown_on_the_page(open_page, tmp_path):
     model = network(tmp_path / "m.onnx", size=(48, 64))
     with web_page.served(model, PACKAGES, isolated=False) as address:
         page = open_page(address)
@@ -260,15 +262,15 @@ def test_what_is_wrong_is_said(open_page, tmp_path):
         assert "doesn't isolate this page" in page.text_content("#engine")
         page.set_input_files("#file", {"name": "a.txt", "mimeType": "image/png", "buffer": b"no"})
         page.wait_for_selector("#error:visible")
-        assert page.text_content("#error").startswith("a.txt is no image")
+        assert page.text_content("#error").startswith("a.txt isn't an image")
         web_page.dropped(page, png(halves()), "halves.png")
         assert page.is_hidden("#error")
     model.write_bytes(model.read_bytes()[:-20])
     with web_page.served(model, PACKAGES) as address:
-        assert "is no ONNX file" in open_page(address).text_content("#error")
+        assert "isn't an ONNX file" in open_page(address).text_content("#error")
 
 
-def test_a_missing_model_names_the_command(chromium, tmp_path):
+def test_the_page_names_the_command_for_a_missing_model(chromium, tmp_path):
     with web_page.served(tmp_path / "absent.onnx", PACKAGES) as address:
         page = chromium.new_page()
         page.goto(address)

@@ -150,7 +150,7 @@ def test_class_maps_with_more_than_256_classes_have_16_bits():
 ENCODED = [
     case
     for case in odd_images.CASES
-    if case.colours
+    if case.colors
     and case.file.endswith((".jpg", ".png"))
     and "exif_" not in case.file
     # TensorFlow ignores color profiles.

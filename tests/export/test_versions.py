@@ -18,11 +18,11 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_numbers_go_up_and_nothing_is_written_again(tmp_path):
+def test_numbers_increase_and_versions_never_change(tmp_path):
     folder = tmp_path / "pspnet"
     assert [versions.publish(folder, write).name for _ in range(3)] == ["1", "2", "3"]
     (folder / "2" / "saved_model.pb").write_text("mine")
-    # Gaps stay, numbers are compared as numbers, and other names aren't versions.
+    # Gaps remain, numbers compare as numbers, and other names aren't versions.
     for other in ("0041", "1.5", "-7", "٣", "notes"):
         (folder / other).mkdir()
     assert versions.publish(folder, write) == folder / "42"
@@ -41,7 +41,7 @@ def test_a_version_that_fails_leaves_nothing(tmp_path):
     assert names(tmp_path / "pspnet") == []
 
 
-def test_a_number_that_another_took_meanwhile_is_left_alone(tmp_path):
+def test_a_number_taken_by_another_process_is_skipped(tmp_path):
     folder = tmp_path / "pspnet"
 
     def slowly(path):
@@ -51,7 +51,7 @@ def test_a_number_that_another_took_meanwhile_is_left_alone(tmp_path):
     assert versions.publish(folder, slowly).name == "2"
 
     def late(path):
-        # Whole only after the number was looked up: the move itself must refuse.
+        # Another process took the number meanwhile: the move itself must fail.
         write(path)
 
     listed = versions.versions
@@ -63,7 +63,7 @@ def test_a_number_that_another_took_meanwhile_is_left_alone(tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_exporters_at_once_get_numbers_of_their_own(tmp_path):
+def test_concurrent_exports_get_different_numbers(tmp_path):
     folder = tmp_path / "pspnet"
     context = multiprocessing.get_context("fork")
 
@@ -82,7 +82,7 @@ def test_exporters_at_once_get_numbers_of_their_own(tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_killed_exports_leave_no_version_and_the_next_clears_their_drafts(tmp_path):
+def test_killed_exports_leave_no_version_and_the_next_removes_their_drafts(tmp_path):
     folder = tmp_path / "pspnet"
     context = multiprocessing.get_context("fork")
 
@@ -113,25 +113,25 @@ def test_killed_exports_leave_no_version_and_the_next_clears_their_drafts(tmp_pa
 @pytest.mark.parametrize(
     ("path", "message"),
     [
-        ("models/..", "the model's name, '..' of"),
-        ("models/a b", "the model's name, 'a b' of"),
-        ("models/.hidden", "must be letters, digits, '-', '_' and '.'"),
-        ("models/pspnet\n", r"the model's name, 'pspnet\\n' of"),
-        ("models/pspnet/3", "the model's name, '3' of .* not all of them digits"),
-        ("", "the model's name, '' of ''"),
-        ("a" * 101, "100 at most"),
-        ("gs://bucket/pspnet", "gs://bucket/pspnet is no local folder"),
+        ("models/..", "the model's name, '..' in"),
+        ("models/a b", "the model's name, 'a b' in"),
+        ("models/.hidden", "letters, digits, '-', '_' and '.'"),
+        ("models/pspnet\n", r"the model's name, 'pspnet\\n' in"),
+        ("models/pspnet/3", "the model's name, '3' in .* not only digits"),
+        ("", "the model's name, '' in ''"),
+        ("a" * 101, "1 to 100 letters"),
+        ("gs://bucket/pspnet", "gs://bucket/pspnet isn't a local folder"),
     ],
 )
-def test_names_that_servers_and_addresses_trip_over_are_refused(path, message):
+def test_invalid_model_names_are_refused(path, message):
     with pytest.raises(ValueError, match=message):
         versions.model_folder(path)
 
 
-def test_places_for_no_versions_are_refused(tmp_path):
+def test_folders_that_cannot_contain_versions_are_refused(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match="is a file; give the folder of the model's versions"):
         versions.model_folder(tmp_path / "file")
     write(tmp_path / "saved")
-    with pytest.raises(ValueError, match="is a SavedModel itself; give a folder for versions"):
+    with pytest.raises(ValueError, match="is a SavedModel; give a folder for versions"):
         versions.model_folder(tmp_path / "saved")

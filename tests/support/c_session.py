@@ -1,7 +1,7 @@
-"""A SavedModel in a process of its own, through TensorFlow's C API, without TensorFlow's Python.
+"""A SavedModel in a separate process, run by TensorFlow's C API without TensorFlow's Python.
 
 `TF_LoadSessionFromSavedModel` is the C++ loader that TensorFlow Serving is built on. This file
-is both sides: `CSession` starts it as a program, which answers lines of JSON with such.
+contains both sides: `CSession` starts it as a program that answers lines of JSON with JSON.
 """
 
 import base64
@@ -20,7 +20,7 @@ _TSTRING_BYTES = 24
 
 
 class CSession:
-    """The signatures of a SavedModel; `returncode` tells whether its process still runs."""
+    """The signatures of a SavedModel; `returncode` is None while its process runs."""
 
     def __init__(self, folder):
         self.process = subprocess.Popen(
@@ -39,14 +39,14 @@ class CSession:
         return self.process.poll()
 
     def __call__(self, signature, value):
-        """A list of bytes for one of strings, or an array; errors are RuntimeErrors."""
+        """Maps a list of bytes to one, or an array to an array; errors are RuntimeErrors."""
         names = dict(zip(("input", "output"), self.signatures[signature], strict=True))
         if isinstance(value, list):
-            question = {"strings": [base64.b64encode(content).decode() for content in value]}
+            request = {"strings": [base64.b64encode(content).decode() for content in value]}
         else:
             data = base64.b64encode(value.tobytes()).decode()
-            question = {"dtype": value.dtype.name, "shape": value.shape, "data": data}
-        self.process.stdin.write(json.dumps(question | names) + "\n")
+            request = {"dtype": value.dtype.name, "shape": value.shape, "data": data}
+        self.process.stdin.write(json.dumps(request | names) + "\n")
         self.process.stdin.flush()
         answer = self._answer()
         if "strings" in answer:
@@ -78,19 +78,19 @@ class CSession:
 
 
 def _signatures(folder):
-    """{signature: (input's tensor, output's tensor)}, which only Python's protobuf reads here."""
+    """{signature: (input's tensor, output's tensor)}, read with TensorFlow's Python messages."""
     from tensorflow.core.protobuf import saved_model_pb2
 
     parsed = saved_model_pb2.SavedModel.FromString((Path(folder) / "saved_model.pb").read_bytes())
-    found = {}
+    tensors = {}
     for name, signature in parsed.meta_graphs[0].signature_def.items():
         if not name.startswith("__"):
             (into,), (out,) = signature.inputs.values(), signature.outputs.values()
-            found[name] = (into.name, out.name)
-    return found
+            tensors[name] = (into.name, out.name)
+    return tensors
 
 
-# The other side.
+# The program in the other process.
 
 
 class _Output(ctypes.Structure):
@@ -99,9 +99,9 @@ class _Output(ctypes.Structure):
 
 class _Program:
     def __init__(self, folder):
-        where = Path(importlib.util.find_spec("tensorflow").origin).parent
-        ctypes.CDLL(str(where / "libtensorflow_framework.so.2"), ctypes.RTLD_GLOBAL)
-        self.c = ctypes.CDLL(str(where / "libtensorflow_cc.so.2"), ctypes.RTLD_GLOBAL)
+        libraries = Path(importlib.util.find_spec("tensorflow").origin).parent
+        ctypes.CDLL(str(libraries / "libtensorflow_framework.so.2"), ctypes.RTLD_GLOBAL)
+        self.c = ctypes.CDLL(str(libraries / "libtensorflow_cc.so.2"), ctypes.RTLD_GLOBAL)
         for name in (
             *("TF_NewStatus", "TF_NewGraph", "TF_NewSessionOptions", "TF_AllocateTensor"),
             *("TF_TensorData", "TF_GraphOperationByName", "TF_LoadSessionFromSavedModel"),
@@ -126,30 +126,30 @@ class _Program:
         if self.c.TF_GetCode(self.status):
             raise RuntimeError(self.c.TF_Message(self.status).decode("utf-8", "replace"))
 
-    def answer(self, question):
-        into, out = self.output(question["input"]), self.output(question["output"])
-        given = ctypes.c_void_p(self.tensor(question))
-        found = ctypes.c_void_p()
+    def answer(self, request):
+        into, out = self.output(request["input"]), self.output(request["output"])
+        value = ctypes.c_void_p(self.tensor(request))
+        result = ctypes.c_void_p()
         self.c.TF_SessionRun(
-            *(self.session, None, ctypes.byref(into), ctypes.byref(given), 1),
-            *(ctypes.byref(out), ctypes.byref(found), 1, None, 0, None, self.status),
+            *(self.session, None, ctypes.byref(into), ctypes.byref(value), 1),
+            *(ctypes.byref(out), ctypes.byref(result), 1, None, 0, None, self.status),
         )
-        self.c.TF_DeleteTensor(given)
+        self.c.TF_DeleteTensor(value)
         self.check()
-        result = self.described(found)
-        self.c.TF_DeleteTensor(found)
-        return result
+        answer = self.described(result)
+        self.c.TF_DeleteTensor(result)
+        return answer
 
     def output(self, name):
         operation, index = name.split(":")
-        found = self.c.TF_GraphOperationByName(self.graph, operation.encode())
-        if not found:
+        pointer = self.c.TF_GraphOperationByName(self.graph, operation.encode())
+        if not pointer:
             raise RuntimeError(f"no operation {operation}")
-        return _Output(found, int(index))
+        return _Output(pointer, int(index))
 
-    def tensor(self, question):
-        if "strings" in question:
-            contents = [base64.b64decode(text) for text in question["strings"]]
+    def tensor(self, request):
+        if "strings" in request:
+            contents = [base64.b64decode(text) for text in request["strings"]]
             tensor = self.allocated(_STRING, [len(contents)], len(contents) * _TSTRING_BYTES)
             start = self.c.TF_TensorData(ctypes.c_void_p(tensor)) if contents else 0
             for index, content in enumerate(contents):
@@ -157,8 +157,8 @@ class _Program:
                 self.c.TF_StringInit(string)
                 self.c.TF_StringCopy(string, content, ctypes.c_size_t(len(content)))
             return tensor
-        data = base64.b64decode(question["data"])
-        tensor = self.allocated(_DTYPES[question["dtype"]], question["shape"], len(data))
+        data = base64.b64decode(request["data"])
+        tensor = self.allocated(_DTYPES[request["dtype"]], request["shape"], len(data))
         if data:
             ctypes.memmove(self.c.TF_TensorData(ctypes.c_void_p(tensor)), data, len(data))
         return tensor
@@ -185,19 +185,19 @@ class _Program:
 
 
 def _serve(folder):
-    def say(answer):
+    def reply(answer):
         print(json.dumps(answer), flush=True)
 
     try:
         program = _Program(folder)
     except RuntimeError as error:
-        return say({"error": str(error)})
-    say({"modules": [name for name in ("tensorflow", "keras", "numpy") if name in sys.modules]})
+        return reply({"error": str(error)})
+    reply({"modules": [name for name in ("tensorflow", "keras", "numpy") if name in sys.modules]})
     for line in sys.stdin:
         try:
-            say(program.answer(json.loads(line)))
+            reply(program.answer(json.loads(line)))
         except RuntimeError as error:
-            say({"error": str(error)})
+            reply({"error": str(error)})
 
 
 if __name__ == "__main__":

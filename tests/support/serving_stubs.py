@@ -1,7 +1,7 @@
 """Stubs of TensorFlow Serving around an opened SavedModel, for the clients' tests.
 
-They follow the documented grammar (tensorflow_serving/g3doc/api_rest.md) and the protos of
-tensorflow-serving-api, for requests of bytes alone. They are not the server.
+They follow the documented protocol (tensorflow_serving/g3doc/api_rest.md) and the messages of
+tensorflow-serving-api, for requests of encoded images only. They are not the server.
 """
 
 import base64
@@ -19,17 +19,16 @@ def _predict(folder):
     module = tf.saved_model.load(str(folder))
 
     def predict(signature, contents):
-        ((name, found),) = module.signatures[signature](
-            image_bytes=tf.constant(contents, "string", shape=(len(contents),))
-        ).items()
-        return name, list(found.numpy())
+        images = tf.constant(contents, "string", shape=(len(contents),))
+        ((name, pngs),) = module.signatures[signature](image_bytes=images).items()
+        return name, list(pngs.numpy())
 
     return predict
 
 
 @contextlib.contextmanager
 def rest_stub(folder, model):
-    """The address of a server of one model."""
+    """Yields the address of a server with one model."""
     import tensorflow as tf
 
     predict = _predict(folder)
@@ -38,19 +37,19 @@ def rest_stub(folder, model):
         def do_POST(self):
             body = self.rfile.read(int(self.headers["Content-Length"]))
             if self.path != f"/v1/models/{model}:predict":
-                return self.say(404, {"error": f"Servable not found for request: {self.path}"})
+                return self.reply(404, {"error": f"Servable not found for request: {self.path}"})
             try:
                 request = json.loads(body)
                 contents = [base64.b64decode(row["b64"]) for row in request["instances"]]
-                name, found = predict(request["signature_name"], contents)
+                name, pngs = predict(request["signature_name"], contents)
             except tf.errors.InvalidArgumentError as error:
-                return self.say(400, {"error": error.message})
-            # Binary, as the documentation has it, where the name ends so.
+                return self.reply(400, {"error": error.message})
+            # By the documentation, names with this ending are binary.
             assert name.endswith("_bytes")
-            rows = [{"b64": base64.b64encode(content).decode()} for content in found]
-            return self.say(200, {"predictions": rows})
+            rows = [{"b64": base64.b64encode(content).decode()} for content in pngs]
+            return self.reply(200, {"predictions": rows})
 
-        def say(self, status, answer):
+        def reply(self, status, answer):
             content = json.dumps(answer).encode()
             self.send_response(status)
             self.send_header("Content-Length", str(len(content)))
@@ -68,7 +67,7 @@ def rest_stub(folder, model):
 
 @contextlib.contextmanager
 def grpc_stub(folder, model):
-    """The address of a server of one model."""
+    """Yields the address of a server with one model."""
     import grpc
     import tensorflow as tf
     from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
@@ -81,11 +80,11 @@ def grpc_stub(folder, model):
                 context.abort(grpc.StatusCode.NOT_FOUND, "Servable not found for request")
             contents = list(tf.make_ndarray(request.inputs["image_bytes"]))
             try:
-                name, found = predict(request.model_spec.signature_name, contents)
+                name, pngs = predict(request.model_spec.signature_name, contents)
             except tf.errors.InvalidArgumentError as error:
                 context.abort(grpc.StatusCode.INVALID_ARGUMENT, error.message)
             answer = predict_pb2.PredictResponse()
-            answer.outputs[name].CopyFrom(tf.make_tensor_proto(found, "string"))
+            answer.outputs[name].CopyFrom(tf.make_tensor_proto(pngs, "string"))
             return answer
 
     server = grpc.server(concurrent.futures.ThreadPoolExecutor(2))
