@@ -48,26 +48,12 @@ class Suffixes:
     ignored: tuple[str, ...] = ()
 
 
-TORCH = Suffixes(
-    ".weight",
-    ".bias",
-    ".weight",
-    ".bias",
-    ".running_mean",
-    ".running_var",
-    ignored=(".num_batches_tracked",),
-)
+_TORCH = (".weight", ".bias", ".weight", ".bias", ".running_mean", ".running_var")
+TORCH = Suffixes(*_TORCH, ignored=(".num_batches_tracked",))
 MXNET = Suffixes(".weight", ".bias", ".gamma", ".beta", ".running_mean", ".running_var")
 CAFFE = Suffixes("/0", "/1", "/0", "/1", "/2", "/3")
-KERAS = Suffixes(
-    "/kernel",
-    "/bias",
-    "/gamma",
-    "/beta",
-    "/moving_mean",
-    "/moving_variance",
-    axes=(0, 1, 2, 3),
-)
+_KERAS = ("/kernel", "/bias", "/gamma", "/beta", "/moving_mean", "/moving_variance")
+KERAS = Suffixes(*_KERAS, axes=(0, 1, 2, 3))
 
 
 def torch_residual(prefix: str = "") -> dict[str, Any]:
@@ -97,7 +83,7 @@ class Family:
         describe: returns more arguments, from a checkpoint and the arguments so far; for
             what no shape shows.
 
-    Example: `keras_psp/weights/families/semseg.py`.
+    `keras_psp/weights/families/semseg.py` is a short example.
     """
 
     name: str

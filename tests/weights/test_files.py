@@ -26,7 +26,7 @@ def read_pickle(path, pickled):
     """Reads a pickle as the list of tensors in a file."""
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("archive/data.pkl", pickled)
-    return read_torch(path)
+    return read_checkpoint(path)
 
 
 @pytest.mark.parametrize("legacy", [False, True])

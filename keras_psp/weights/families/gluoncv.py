@@ -44,10 +44,7 @@ GLUONCV_EXPORTED = Family(
     parts={
         "stem": [(f"resnetv1s_conv{n}", f"resnetv1s_batchnorm{n}") for n in (0, 1, 2)],
         "block": [
-            (
-                "resnetv1s_layers{stage}_conv{index}",
-                "resnetv1s_layers{stage}_batchnorm{index}",
-            )
+            ("resnetv1s_layers{stage}_conv{index}", "resnetv1s_layers{stage}_batchnorm{index}")
         ]
         * 3,
         "shortcut": ("resnetv1s_down{stage}_conv0", "resnetv1s_down{stage}_batchnorm0"),

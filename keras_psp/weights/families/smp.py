@@ -19,10 +19,7 @@ def _family(stages):
         parts={
             "stem": [("encoder.conv1", "encoder.bn1")],
             **torch_residual("encoder."),
-            "level": (
-                "decoder.psp.blocks.{level}.pool.1.0",
-                "decoder.psp.blocks.{level}.pool.1.1",
-            ),
+            "level": ("decoder.psp.blocks.{level}.pool.1.0", "decoder.psp.blocks.{level}.pool.1.1"),
             "fusion": ("decoder.conv.0", "decoder.conv.1"),
             "classifier": "segmentation_head.0",
         },

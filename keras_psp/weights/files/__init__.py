@@ -3,12 +3,12 @@
 import dataclasses
 import struct
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from keras_psp.weights.files.caffe_file import looks_like_caffe, read_caffe
-from keras_psp.weights.files.errors import WeightsFileError, printable
+from keras_psp.weights.files.errors import WeightsFileError, naming
 from keras_psp.weights.files.keras_file import read_h5, read_npz
 from keras_psp.weights.files.mxnet_file import MAGIC as MXNET_MAGIC
 from keras_psp.weights.files.mxnet_file import read_mxnet
@@ -88,7 +88,7 @@ def _archive_format(path):
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-    except zipfile.BadZipFile as error:
+    except Exception as error:  # a damaged archive can raise anything
         raise WeightsFileError(
             f"{path} begins like a PyTorch or Keras file but is truncated; download it again."
         ) from error
@@ -107,37 +107,16 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         WeightsFileError: if the file is damaged, unsafe or of an unknown format.
     """
     path = Path(path)
+    kind = file_format(path)
     meta: Mapping[str, Any] = {}
-    try:
-        kind = file_format(path)
-    except (WeightsFileError, OSError):
-        raise
-    except Exception as error:
-        raise _damaged(path, error) from error
-    try:
+    with naming(path):
         if kind == "torch":
             tensors, meta = _state_dict(read_torch(path))
-        elif kind == "safetensors":
-            tensors = _read_safetensors(path)
         else:
-            readers = {"mxnet": read_mxnet, "caffe": read_caffe, "npz": read_npz, "h5": read_h5}
-            tensors = readers[kind](path)
-    except WeightsFileError as error:
-        raise WeightsFileError(f"{path}: {error}") from error
-    except ImportError:
-        raise
-    except Exception as error:  # a damaged file can raise anything in its reader
-        raise _damaged(path, error) from error
+            tensors = _READERS[kind](path)
     if not tensors:
         raise WeightsFileError(f"{path} contains no tensors.")
     return Checkpoint(path, kind, tensors, meta)
-
-
-def _damaged(path, error):
-    return WeightsFileError(
-        f"{path} is damaged or truncated ({type(error).__name__}: {printable(error)}); download "
-        "it again."
-    )
 
 
 def _state_dict(content):
@@ -171,3 +150,12 @@ def _read_safetensors(path):
             f'{path} needs the safetensors package: pip install "keras-psp[safetensors]".'
         ) from error
     return load_file(path)
+
+
+_READERS: Mapping[str, Callable[[Path], Mapping[str, Any]]] = {
+    "caffe": read_caffe,
+    "h5": read_h5,
+    "mxnet": read_mxnet,
+    "npz": read_npz,
+    "safetensors": _read_safetensors,
+}

@@ -92,18 +92,16 @@ def _blob(view, layer):
 
 
 def _dimensions(view):
-    dimensions = []
+    """Sizes of a BlobShape, packed or one per field."""
+    sizes = []
     for field, kind, value in _fields(view):
-        if field != 1:
-            continue
-        if kind == _VARINT:
-            dimensions.append(value)
-            continue
+        if field == 1 and kind == _VARINT:
+            sizes.append(value)
         position = 0
-        while position < len(value):
-            number, position = _varint(value, position)
-            dimensions.append(number)
-    return dimensions
+        while field == 1 and kind == _BYTES and position < len(value):
+            size, position = _varint(value, position)
+            sizes.append(size)
+    return sizes
 
 
 def looks_like_caffe(head: bytes) -> bool:

@@ -21,7 +21,10 @@ def naming(file: object) -> Iterator[None]:
         yield
     except WeightsFileError as error:
         raise WeightsFileError(f"{file}: {error}") from error
-    except Exception as error:
+    except ImportError:  # a missing optional package
+        raise
+    except Exception as error:  # a damaged file can raise anything
         raise WeightsFileError(
-            f"{file}: its contents are invalid ({type(error).__name__}: {printable(error)})."
+            f"{file}: it is damaged or truncated ({type(error).__name__}: {printable(error)}); "
+            "download it again."
         ) from error

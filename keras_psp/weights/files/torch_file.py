@@ -35,29 +35,18 @@ _DTYPES = {
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LARGEST_PICKLE = 1 << 24
 _DEEPEST = 100
+_TORCH_DTYPES = ("bool", "int32", "int64", "bfloat16", "float16", "float32", "float64")
 # Other contents of training checkpoints; their values aren't used.
-_HARMLESS = {
-    ("argparse", "Namespace"),
-    ("collections", "Counter"),
-    ("collections", "defaultdict"),
-    ("collections", "deque"),
-    ("builtins", "set"),
-    ("builtins", "list"),
-    ("builtins", "dict"),
-    ("builtins", "int"),
-    ("builtins", "float"),
-    ("numpy", "dtype"),
-    ("numpy", "ndarray"),
-    ("numpy.core.multiarray", "scalar"),
-    ("numpy._core.multiarray", "scalar"),
-    ("numpy.core.multiarray", "_reconstruct"),
-    ("numpy._core.multiarray", "_reconstruct"),
-    ("_codecs", "encode"),
-    ("pathlib", "Path"),
-    ("pathlib", "PosixPath"),
-    ("pathlib", "WindowsPath"),
-    ("torch", "device"),
-    ("torch", "Size"),
+_HARMLESS: dict[str, set[str]] = {
+    "_codecs": {"encode"},
+    "argparse": {"Namespace"},
+    "builtins": {"dict", "float", "int", "list", "set"},
+    "collections": {"Counter", "defaultdict", "deque"},
+    "numpy": {"dtype", "ndarray"},
+    "numpy._core.multiarray": {"_reconstruct", "scalar"},
+    "numpy.core.multiarray": {"_reconstruct", "scalar"},
+    "pathlib": {"Path", "PosixPath", "WindowsPath"},
+    "torch": {"Size", "device", *_TORCH_DTYPES},
 }
 # mmsegmentation's training logs and lightning's metadata.
 _HARMLESS_PACKAGES = ("mmcv.", "mmengine.", "mmseg.", "omegaconf.", "pytorch_lightning.")
@@ -220,8 +209,7 @@ class _Unpickler(pickle.Unpickler):
         known = _NAMES.get((module, name))
         if known is not None:
             return known
-        torch_dtype = module == "torch" and name in _TORCH_DTYPES
-        if (module, name) in _HARMLESS or torch_dtype or module.startswith(_HARMLESS_PACKAGES):
+        if name in _HARMLESS.get(module, ()) or module.startswith(_HARMLESS_PACKAGES):
             return _inert()
         shown = printable(f"{module}.{name}")
         if module.startswith(("torch.nn.", "model", "segmentation_models", "gluoncv")):
@@ -239,9 +227,6 @@ class _Unpickler(pickle.Unpickler):
         if kind != "storage" or getattr(storage, "dtype", None) is None:
             raise WeightsFileError("it refers to something that isn't a storage of numbers.")
         return self._storages.setdefault(key, _Storage(storage, key, size))
-
-
-_TORCH_DTYPES = {"float32", "float64", "float16", "bfloat16", "int64", "int32", "bool"}
 
 
 def _load(file, storages):
@@ -310,18 +295,10 @@ def read_torch(path: str | Path) -> Any:
     """Reads the object in a .pth file, with a `TorchTensor` for each tensor.
 
     Raises:
-        WeightsFileError: if the file is damaged or would run code.
+        WeightsFileError: if the file would run code. A damaged file can raise anything else.
     """
     path = Path(path)
-    try:
-        return _read_zip(path) if zipfile.is_zipfile(path) else _read_legacy(path)
-    except WeightsFileError:
-        raise
-    except Exception as error:  # a damaged pickle can raise anything
-        raise WeightsFileError(
-            f"it is damaged or truncated ({type(error).__name__}: {printable(error)}); download "
-            "it again."
-        ) from error
+    return _read_zip(path) if zipfile.is_zipfile(path) else _read_legacy(path)
 
 
 def _read_zip(path):
