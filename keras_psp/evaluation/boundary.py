@@ -1,10 +1,11 @@
 """Boundary IoU: intersection over union of the pixels near the boundary of each class."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
-from keras_psp.evaluation.masks import checked_masks
+from keras_psp.evaluation.checks import check_same_arguments, checked_masks
 from keras_psp.metrics.confusion import mean_of_present, ratio
 
 
@@ -93,18 +94,15 @@ class BoundaryIoU:
     def __add__(self, other: "BoundaryIoU") -> "BoundaryIoU":
         if not isinstance(other, BoundaryIoU):
             return NotImplemented
-        arguments = {}
-        for name in ("num_classes", "dilation_ratio", "ignore_class"):
-            arguments[name], theirs = getattr(self, name), getattr(other, name)
-            if arguments[name] != theirs:
-                raise ValueError(
-                    f"{name} is {arguments[name]} on one side of + and {theirs} on the other; add "
-                    "only counts with the same arguments."
-                )
-        total = BoundaryIoU(**arguments)
+        check_same_arguments(self._arguments(), other._arguments())
+        total = BoundaryIoU(**self._arguments())
         total.intersections = self.intersections + other.intersections
         total.unions = self.unions + other.unions
         return total
+
+    def _arguments(self) -> dict[str, Any]:
+        names = ("num_classes", "dilation_ratio", "ignore_class")
+        return {name: getattr(self, name) for name in names}
 
     def arrays(self) -> dict[str, np.ndarray]:
         """All counts, e.g. for `np.savez(path, **boundary.arrays())`."""

@@ -12,8 +12,8 @@ import rich.console
 import rich.table
 
 from keras_psp.data.sets.cityscapes_labels import CLASSES, LABELS
+from keras_psp.evaluation.checks import checked_masks
 from keras_psp.evaluation.figures import percent_table, show, write_csv, write_json
-from keras_psp.evaluation.masks import checked_masks
 from keras_psp.metrics.confusion import confusion_matrix, mean_of_present, ratio
 
 AVERAGE_INSTANCE_SIZES = {
@@ -182,6 +182,15 @@ class CityscapesMeasures:
         """Mean of `category_iiou` over those that occur."""
         return _mean(self.category_iiou)
 
+    def means(self) -> dict[str, float]:
+        """The four means, by name."""
+        return {
+            "class IoU": self.mean_class_iou,
+            "class iIoU": self.mean_class_iiou,
+            "category IoU": self.mean_category_iou,
+            "category iIoU": self.mean_category_iiou,
+        }
+
     def _iou(self, ids):
         correct = self.confusion[np.ix_(ids, ids)].sum()
         return float(ratio(correct, self.confusion[ids].sum() + self._false_positives(ids)))
@@ -202,13 +211,7 @@ class CityscapesMeasures:
 
     def print(self, *, console: rich.console.Console | None = None) -> None:
         """Prints the table and the means, to stdout unless a console is given."""
-        means = {
-            "class IoU": self.mean_class_iou,
-            "class iIoU": self.mean_class_iiou,
-            "category IoU": self.mean_category_iou,
-            "category iIoU": self.mean_category_iiou,
-        }
-        show([self.table()], means, console)
+        show([self.table()], self.means(), console)
 
     def to_csv(self, path: str | os.PathLike) -> None:
         """Writes one row per class and category, as fractions from 0 to 1."""

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from keras_psp.evaluation.masks import checked_masks
+from keras_psp.evaluation.checks import check_same_arguments, checked_masks
 from keras_psp.metrics.confusion import confusion_matrix, ratio
 
 GROUPS = ("mismatched", "confused", "missed", "broken", "border", "other")
@@ -29,6 +29,7 @@ NO_ERROR = 255
 
 _MISMATCHED, _CONFUSED, _MISSED, _BROKEN, _BORDER, _OTHER = range(len(GROUPS))
 _SETTINGS = ("small", "large", "border", "apart", "chance", "mutual")
+_COUNTS = ("confusion", "sizes", "present", "wrong")
 
 
 class Pair(NamedTuple):
@@ -121,31 +122,20 @@ class ErrorGroups:
        kept apart if the images with both are fewer than `apart` times the number expected by
        chance (images with one times images with the other, divided by all images), and at least
        `chance` images are expected.
-       Limits: mistakes that no label reveals, such as a car upside down, are not detected, nor
-       are any with fewer than 15 images, for rare classes, or if all images show one kind of
-       scene. Frames of one video are alike and may keep classes apart by accident: look at
-       `Errors.apart`.
     2. missed (inconspicuous, small): the thing covers less than `small` of the image and fewer
        than half of its pixels are correct. 0.003 is what COCO calls small, 32 x 32 pixels of
        640 x 480.
-       Limits: a thing that was overlooked and one that was seen but misclassified look the same,
-       and sky between leaves is a small thing too.
     3. border: the labels have the predicted class within a few rows and columns: `border` of the
        image's diagonal, rounded up. 0.0075 is the tolerance of Csurka et al. 2013 ("What is a good
        evaluation measure for semantic segmentation?").
-       Limits: the network's coarse edge and the annotator's look the same.
     4. confused (confusion categories): over all images the two classes are confused in both
        directions, each time for at least `mutual` of the pixels of the rarer class.
-       Limits: it does not show whether they look alike, and ignores one-sided confusion.
     5. broken (inconspicuous, large): the thing covers at least `large` of the image and at least
        half of its pixels are correct, so the pixel is in a gap.
-       Limits: the receptive field is not measured; the size of the thing is used instead.
     6. other: everything else.
 
-    The groups describe mistakes, not causes: a network with more context need not have fewer
-    mismatched pixels. Compare two networks on the same images, by pixels rather than by shares.
-
-    `+` combines counts from several processes. Memory grows by a few kilobytes per image.
+    The limits of each rule are described in docs/evaluation.md. `+` combines counts from several
+    processes. Memory grows by a few kilobytes per image.
 
     Args:
         num_classes: number of classes.
@@ -274,13 +264,7 @@ class ErrorGroups:
     def __add__(self, other: "ErrorGroups") -> "ErrorGroups":
         if not isinstance(other, ErrorGroups):
             return NotImplemented
-        theirs = other._arguments()
-        for name, value in self._arguments().items():
-            if theirs[name] != value:
-                raise ValueError(
-                    f"{name} is {value} on one side of + and {theirs[name]} on the other; add "
-                    "only ErrorGroups with the same arguments."
-                )
+        check_same_arguments(self._arguments(), other._arguments())
         self._join()
         other._join()
         total = ErrorGroups(**self._arguments())
@@ -296,10 +280,7 @@ class ErrorGroups:
         self._join()
         ignored = [] if self.ignore_class is None else [self.ignore_class]
         return {
-            "confusion": self._confusion.copy(),
-            "sizes": self._sizes.copy(),
-            "present": self._present.copy(),
-            "wrong": self._wrong.copy(),
+            **{name: getattr(self, f"_{name}").copy() for name in _COUNTS},
             "ignore_class": np.array(ignored, np.int64),
             "settings": np.array(list(self.settings.values())),
         }
@@ -315,7 +296,7 @@ class ErrorGroups:
             confusion, ignored = np.asarray(arrays["confusion"]), arrays["ignore_class"]
             settings = dict(zip(_SETTINGS, map(float, arrays["settings"]), strict=True))
             groups = cls(len(confusion), int(ignored[0]) if len(ignored) else None, **settings)
-            for name in ("confusion", "sizes", "present", "wrong"):
+            for name in _COUNTS:
                 array, empty = np.asarray(arrays[name]), getattr(groups, f"_{name}")
                 rows = name in ("present", "wrong")  # any number of rows
                 if array.shape[rows:] != empty.shape[rows:] or array.ndim != empty.ndim:

@@ -2,11 +2,13 @@
 
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import rich.console
 import rich.table
 
+from keras_psp.evaluation.checks import check_same_arguments
 from keras_psp.evaluation.figures import percent_table, show, write_csv, write_json
 from keras_psp.metrics import MeanIoU
 from keras_psp.metrics.confusion import (
@@ -70,18 +72,11 @@ class Measures:
     def __add__(self, other: "Measures") -> "Measures":
         if not isinstance(other, Measures):
             return NotImplemented
-        for name in ("class_names", "absent_as_zero"):
-            left, right = getattr(self, name), getattr(other, name)
-            if left != right:
-                raise ValueError(
-                    f"{name} is {left} on one side of + and {right} on the other; add only "
-                    "measures with the same classes and options."
-                )
-        return Measures(
-            self.confusion + other.confusion,
-            self.class_names,
-            absent_as_zero=self.absent_as_zero,
-        )
+        check_same_arguments(self._arguments(), other._arguments())
+        return Measures(self.confusion + other.confusion, **self._arguments())
+
+    def _arguments(self) -> dict[str, Any]:
+        return {"class_names": self.class_names, "absent_as_zero": self.absent_as_zero}
 
     @property
     def iou(self) -> np.ndarray:

@@ -122,12 +122,8 @@ class Evaluation:
         """Writes all results to one HTML page; see `keras_psp.evaluation.report.report_page`."""
         settings = {**self.settings, "images": len(self.names), "seconds": round(self.seconds, 1)}
         if self.cityscapes is not None:
-            settings |= {
-                "IoU, classes": percent(self.cityscapes.mean_class_iou, 2),
-                "iIoU, classes": percent(self.cityscapes.mean_class_iiou, 2),
-                "IoU, categories": percent(self.cityscapes.mean_category_iou, 2),
-                "iIoU, categories": percent(self.cityscapes.mean_category_iiou, 2),
-            }
+            means = self.cityscapes.means().items()
+            settings |= {name: percent(value, 2) for name, value in means}
         if self.boundary is not None:
             settings["boundary IoU"] = percent(self.boundary.result(), 2)
         data = self.settings["data"]

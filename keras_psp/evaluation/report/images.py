@@ -4,17 +4,15 @@ import base64
 import io
 import math
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from keras_psp.evaluation.errors import GROUPS, ErrorGroups
 from keras_psp.evaluation.report.example import Example
 from keras_psp.evaluation.report.groups import GROUP_TEXTS
 from keras_psp.palette import VOID_COLOR
-
-if TYPE_CHECKING:
-    from keras_psp.evaluation.errors import ErrorGroups
 
 _LONGEST = 480  # pixels of an embedded image's longer side
 _CORRECT = 255  # value in a mask of mistakes
@@ -72,7 +70,7 @@ class Panels:
         names: Sequence[str],
         palette: np.ndarray,
         ignore_class: int | None,
-        groups: "ErrorGroups | None",
+        groups: ErrorGroups | None,
     ):
         self.names, self.palette, self.ignore_class = names, palette, ignore_class
         self.groups = groups
@@ -152,8 +150,6 @@ class Panels:
                 wrong &= example.truth != self.ignore_class
             colors[0] = _WRONG
             return np.where(wrong, 0, _CORRECT).astype(np.uint8), colors
-        from keras_psp.evaluation.errors import GROUPS
-
         mistakes = self.groups.map(example.truth, example.prediction)
         colors[: len(GROUPS)] = [GROUP_TEXTS[name].color for name in GROUPS]
         if group is not None:

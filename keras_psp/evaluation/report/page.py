@@ -4,11 +4,13 @@ import datetime
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from keras_psp.evaluation.errors import ErrorGroups
 from keras_psp.evaluation.figures import percent
+from keras_psp.evaluation.measures import Measures
 from keras_psp.evaluation.report import sections
 from keras_psp.evaluation.report.example import Example
 from keras_psp.evaluation.report.images import Panels
@@ -18,10 +20,6 @@ from keras_psp.palette import checked_palette, default_palette
 from keras_psp.version import __version__
 from keras_psp.visual.overlays import checked_image
 
-if TYPE_CHECKING:
-    from keras_psp.evaluation.errors import ErrorGroups
-    from keras_psp.evaluation.measures import Measures
-
 # The page may use only what the file contains: it sends no request, whatever a name contains.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
@@ -30,9 +28,9 @@ def report_page(
     path: str | os.PathLike,
     *,
     title: str,
-    measures: "Measures",
+    measures: Measures,
     images: Sequence[Example] = (),
-    groups: "ErrorGroups | None" = None,
+    groups: ErrorGroups | None = None,
     run: str | os.PathLike | None = None,
     settings: Mapping[str, Any] | None = None,
     palette: Sequence | np.ndarray | None = None,

@@ -5,10 +5,12 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from keras_psp.evaluation.errors import GROUPS, SIZE_EDGES, ErrorGroups, Errors
+from keras_psp.evaluation.measures import Measures
 from keras_psp.evaluation.report.charts import Curve, LineChart, heat_map
 from keras_psp.evaluation.report.example import Example
 from keras_psp.evaluation.report.groups import GROUP_TEXTS
@@ -16,14 +18,10 @@ from keras_psp.evaluation.report.images import Panels, css_color
 from keras_psp.metrics.confusion import ratio
 from keras_psp.visual.curve import smoothed
 
-if TYPE_CHECKING:
-    from keras_psp.evaluation.errors import ErrorGroups, Errors
-    from keras_psp.evaluation.measures import Measures
-
 _LISTED = 8  # classes or pairs named per error group
 
 
-def class_rows(measures: "Measures", palette: np.ndarray) -> list[dict[str, Any]]:
+def class_rows(measures: Measures, palette: np.ndarray) -> list[dict[str, Any]]:
     """Name, color and measures of each class, best IoU first."""
     order = np.argsort(-np.nan_to_num(measures.iou, nan=-1), kind="stable").tolist()
     columns = (measures.iou, measures.accuracy, measures.precision, measures.share)
@@ -38,7 +36,7 @@ def class_rows(measures: "Measures", palette: np.ndarray) -> list[dict[str, Any]
     ]
 
 
-def confusion_matrices(measures: "Measures") -> dict[str, Any]:
+def confusion_matrices(measures: Measures) -> dict[str, Any]:
     """The matrix in two orders, its largest errors, and its counts for the page's script."""
     confusion, names = measures.confusion, list(measures.class_names)
     columns = [*names, "no class"]
@@ -61,7 +59,7 @@ def confusion_matrices(measures: "Measures") -> dict[str, Any]:
 
 
 def mistakes(
-    groups: "ErrorGroups", names: Sequence[str], examples: Sequence[Example], panels: Panels
+    groups: ErrorGroups, names: Sequence[str], examples: Sequence[Example], panels: Panels
 ) -> dict[str, Any]:
     """Each error group with its figures and the image that has most of it; recall by size."""
     errors = groups.result()
@@ -87,8 +85,6 @@ def mistakes(
 
 def _group_examples(groups, examples):
     """For each group the example with most of its pixels."""
-    from keras_psp.evaluation.errors import GROUPS
-
     most = {}
     for example in examples:
         group_map = groups.map(example.truth, example.prediction)
@@ -99,10 +95,8 @@ def _group_examples(groups, examples):
     return {name: example for name, (_, example) in most.items()}
 
 
-def _details(errors: "Errors", group, names):
+def _details(errors: Errors, group, names):
     """The pairs of classes in a group, or the classes that lose most pixels: title, entries."""
-    from keras_psp.evaluation.errors import GROUPS
-
     if group == "mismatched":
         return "truth \N{RIGHTWARDS ARROW} prediction, pixels", [
             f"{names[first]} \N{RIGHTWARDS ARROW} {names[second]} ({thousands(pixels)})"
@@ -124,8 +118,6 @@ def _details(errors: "Errors", group, names):
 
 def _sizes(errors):
     """Recall by the size of things: label, share of them found, share of pixels, count."""
-    from keras_psp.evaluation.errors import SIZE_EDGES
-
     edges = [f"{100 * edge:g}" for edge in SIZE_EDGES]
     labels = [f"under {edges[0]} %"]
     labels += [f"{low} to {high} %" for low, high in itertools.pairwise(edges)]

@@ -1,4 +1,7 @@
-"""Checks of masks that are compared pixel by pixel."""
+"""Checks that the counts of masks have in common."""
+
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -24,3 +27,13 @@ def checked_masks(**masks: ArrayLike) -> list[np.ndarray]:
                 "have the image's size."
             )
     return list(arrays.values())
+
+
+def check_same_arguments(left: Mapping[str, Any], right: Mapping[str, Any]) -> None:
+    """Raises a ValueError if two counts were made with different arguments."""
+    for name, value in left.items():
+        if right[name] != value:
+            raise ValueError(
+                f"{name} is {value} on one side of + and {right[name]} on the other; add only "
+                "results with the same arguments."
+            )
