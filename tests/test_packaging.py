@@ -88,7 +88,7 @@ def test_links_lead_somewhere_on_pypi(wheel):
     assert all(target.startswith("https://") for _, target in links)
     here = f"{PROJECT['urls']['Homepage']}/(?:blob|raw)/v{re.escape(keras_psp.__version__)}/"
     paths = [re.sub(here, "", target) for _, target in links if re.match(here, target)]
-    assert "docs/scenes.png" in paths and "CHANGELOG.md" in paths
+    assert "docs/context.jpg" in paths and "CHANGELOG.md" in paths
     for path in paths:
         assert (ROOT / path).exists(), path
     assert [target for picture, target in links if picture and "/blob/" in target] == []
