@@ -31,9 +31,7 @@ def main():
         print(surface, {name: f"{100 * share:.0f} %" for name, share in shares.items()})
         row[0].imshow(image)
         row[1].imshow(visual.overlay(image, seen.classes, seen.palette))
-        bottom, left = (
-            int(edge) for edge in (np.nonzero(hull)[0].max(), np.nonzero(hull)[1].min())
-        )
+        rows, columns = np.nonzero(hull)
         row[1].annotate(
             max(shares, key=shares.get),
             (columns.min(), rows.max() + 28),
