@@ -43,7 +43,7 @@ SETTINGS = {
 
 
 def encoded(count):
-    """JPEG and PNG bytes of generated scenes of 375x500."""
+    """Returns JPEG and PNG bytes of generated scenes of 375x500."""
     source = data.GeneratedScenes(image_size=(375, 500), counts={"train": count})
     files = []
     for image, mask in source.examples("train").as_numpy_iterator():

@@ -56,7 +56,7 @@ def theirs(transform, image, mask, draw, draws):
 
 
 def ours(image, mask, draw):
-    """Image and mask after our crop."""
+    """Returns image and mask after our transforms."""
     image, mask = augmented(
         image,
         mask,
@@ -73,7 +73,7 @@ def ours(image, mask, draw):
 
 
 def examples(options):
-    """Image and mask of a folder's training split, or of generated scenes."""
+    """Yields images and masks of a folder's training split, or of generated scenes."""
     if options.data:
         source = data.ImageFolder(options.data)
         split = source.splits[0]
@@ -127,7 +127,7 @@ def main():
 
 
 def edges(mask):
-    """Pixels with another label among their eight neighbors."""
+    """Returns the pixels that have another label among their eight neighbors."""
     padded = np.pad(mask, 1, mode="edge")
     height, width = mask.shape
     return np.any(

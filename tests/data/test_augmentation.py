@@ -7,7 +7,7 @@ MEAN = (123.675, 116.28, 103.53)
 
 
 def drawn(image, mask, *, angle=None, blur=False, crop, mirror=False, scale=1.0):
-    """What one draw makes of a picture at its own size, from its corner."""
+    """Augments an image from its upper left corner, with given parameters."""
     turned = 0.0 if angle is not None else 1.0
     draw = np.array([0.5, 0.0, 0.0, 0.0, turned, 0.5, 0.0, 0.0], "float32")
     angles = (angle, angle) if angle is not None else (0.0, 0.0)
@@ -32,14 +32,14 @@ def test_a_quarter_turn_is_a_quarter_turn_about_half_of_width_and_height():
     random = np.random.default_rng(0)
     image = random.integers(0, 256, (8, 8, 3), np.uint8)
     mask = random.integers(0, 10, (8, 8), np.uint8)
-    found, labels = drawn(image, mask, angle=90.0, crop=(8, 8))
-    np.testing.assert_allclose(found[1:], np.rot90(image)[:-1], atol=2e-2)
+    result, labels = drawn(image, mask, angle=90.0, crop=(8, 8))
+    np.testing.assert_allclose(result[1:], np.rot90(image)[:-1], atol=2e-2)
     np.testing.assert_array_equal(labels[1:], np.rot90(mask)[:-1])
-    np.testing.assert_allclose(found[0], np.broadcast_to(MEAN, (8, 3)))
+    np.testing.assert_allclose(result[0], np.broadcast_to(MEAN, (8, 3)))
     assert (labels[0] == 255).all()
     # The mirror comes after the rotation.
     flipped, flipped_labels = drawn(image, mask, angle=90.0, crop=(8, 8), mirror=True)
-    np.testing.assert_allclose(flipped, found[:, ::-1], atol=2e-2)
+    np.testing.assert_allclose(flipped, result[:, ::-1], atol=2e-2)
     np.testing.assert_array_equal(flipped_labels, labels[:, ::-1])
 
 
@@ -47,9 +47,9 @@ def test_the_blur_is_a_gaussian_of_five_pixels_without_padding():
     random = np.random.default_rng(0)
     image = random.integers(0, 256, (12, 12, 3), np.uint8)
     mask = np.zeros((12, 12), np.uint8)
-    found, labels = drawn(image, mask, blur=True, crop=(16, 16))
+    result, labels = drawn(image, mask, blur=True, crop=(16, 16))
     assert (labels[2:14, 2:14] == 0).all() and (labels == 255).sum() == 16 * 16 - 12 * 12
-    np.testing.assert_allclose(found[:2], np.broadcast_to(MEAN, (2, 16, 3)))
+    np.testing.assert_allclose(result[:2], np.broadcast_to(MEAN, (2, 16, 3)))
     # cv2.getGaussianKernel(5, 0) has the deviation 1.1.
     weights = np.exp(-(np.arange(-2.0, 3) ** 2) / (2 * 1.1**2))
     weights = np.outer(weights, weights) / weights.sum() ** 2
@@ -57,11 +57,11 @@ def test_the_blur_is_a_gaussian_of_five_pixels_without_padding():
         expected = np.einsum(
             "ij,ijc->c", weights, image[y - 2 : y + 3, x - 2 : x + 3].astype(float)
         )
-        np.testing.assert_allclose(found[y + 2, x + 2], expected, rtol=1e-5)
+        np.testing.assert_allclose(result[y + 2, x + 2], expected, rtol=1e-5)
     # The border is repeated, not the filling.
     edge = np.pad(image.astype(float), ((2, 2), (2, 2), (0, 0)), mode="edge")
     expected = np.einsum("ij,ijc->c", weights, edge[0:5, 0:5])
-    np.testing.assert_allclose(found[2, 2], expected, rtol=1e-5)
+    np.testing.assert_allclose(result[2, 2], expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("mirror", [False, True])
@@ -72,7 +72,7 @@ def test_a_rotated_plane_is_the_plane_at_rotated_positions(scale, angle, mirror)
     height, width, crop = 50, 60, (64, 72)
     y, x = np.mgrid[:height, :width]
     image = np.stack([2 * x + y, 2 * y, 240 - 3 * x], -1).astype("uint8")
-    found, labels = drawn(
+    result, labels = drawn(
         image, np.zeros_like(image[..., 0]), angle=angle, crop=crop, mirror=mirror, scale=scale
     )
     # Where cv2.warpAffine with cv2.getRotationMatrix2D((w / 2, h / 2), angle, 1) looks.
@@ -93,11 +93,11 @@ def test_a_rotated_plane_is_the_plane_at_rotated_positions(scale, angle, mirror)
     whole = inside & (x >= 1) & (x <= width - 2) & (y >= 1) & (y <= height - 2)
     assert whole.sum() > 500
     expected = np.stack([2 * x + y, 2 * y, 240 - 3 * x], -1)
-    np.testing.assert_allclose(found[whole], expected[whole], atol=5e-3)
+    np.testing.assert_allclose(result[whole], expected[whole], atol=5e-3)
     unsure = np.abs(np.stack([across, down]) % 1 - 0.5).min(0) < 1e-3
     np.testing.assert_array_equal((labels == 0)[~unsure], inside[~unsure])
     outside = ~inside & ~unsure
-    np.testing.assert_array_equal(found[outside], np.full((outside.sum(), 3), MEAN, "float32"))
+    np.testing.assert_array_equal(result[outside], np.full((outside.sum(), 3), MEAN, "float32"))
 
 
 @pytest.mark.parametrize("mirror", [False, True])
@@ -107,7 +107,7 @@ def test_an_upright_image_is_sampled_like_opencvs_resize(scale, mirror):
     height, width, crop = 23, 31, (40, 36)
     image = random.integers(0, 256, (height, width, 3), np.uint8)
     mask = random.integers(0, 10, (height, width), np.uint8)
-    found, labels = drawn(image, mask, crop=crop, mirror=mirror, scale=scale)
+    result, labels = drawn(image, mask, crop=crop, mirror=mirror, scale=scale)
     expected, kept = np.tile(np.float64(MEAN), (*crop, 1)), np.full(crop, 255)
     sides = round(height * scale), round(width * scale)
     first = [(c - s) // 2 if s < c else 0 for s, c in zip(sides, crop, strict=True)]
@@ -126,17 +126,17 @@ def test_an_upright_image_is_sampled_like_opencvs_resize(scale, mirror):
             )
             corner = [int(at * (1 / float(np.float32(scale)))) for at in (row, column)]
             kept[i, j] = mask[tuple(np.minimum(corner, (height - 1, width - 1)))]
-    np.testing.assert_allclose(found, expected, atol=0.01)
+    np.testing.assert_allclose(result, expected, atol=0.01)
     np.testing.assert_array_equal(labels, kept)
 
 
 @pytest.mark.parametrize("angle", [None, 10.0, 90.0])
 def test_images_and_crops_of_one_pixel(angle):
     image, mask = np.full((1, 1, 3), 9, np.uint8), np.full((1, 1), 3, np.uint8)
-    found, labels = drawn(image, mask, angle=angle, blur=True, crop=(5, 5))
+    result, labels = drawn(image, mask, angle=angle, blur=True, crop=(5, 5))
     if angle is None:
         assert labels[2, 2] == 3 and (labels == 255).sum() == 24
-        np.testing.assert_allclose(found[2, 2], 9, rtol=1e-5)
+        np.testing.assert_allclose(result[2, 2], 9, rtol=1e-5)
     image, mask = np.full((6, 7, 3), 9, np.uint8), np.full((6, 7), 3, np.uint8)
-    found, labels = drawn(image, mask, angle=angle, blur=True, crop=(1, 1))
-    assert found.shape == (1, 1, 3) and labels.shape == (1, 1)
+    result, labels = drawn(image, mask, angle=angle, blur=True, crop=(1, 1))
+    assert result.shape == (1, 1, 3) and labels.shape == (1, 1)

@@ -20,9 +20,9 @@ FOUR = odd_images.FOUR
 def test_odd_files(case, tmp_path):
     path = odd_images.written(case, tmp_path)
     if not case.refused:
-        photo = read_input_image(path)
-        assert photo.flags.writeable
-        assert odd_images.as_expected(case, photo), odd_images.quarter_colors(photo)
+        image = read_input_image(path)
+        assert image.flags.writeable
+        assert odd_images.as_expected(case, image), odd_images.quarter_colors(image)
         return
     with pytest.raises((ValueError, FileNotFoundError)) as caught:
         read_input_image(path)
@@ -37,9 +37,9 @@ def test_there_are_thirty_cases_with_different_names():
 
 
 def test_bytes_and_pil_images_are_read_like_files():
-    data = odd_images.encoded(odd_images.picture(), "PNG")
+    data = odd_images.encoded(odd_images.four_colors(), "PNG")
     assert odd_images.quarter_colors(read_input_image(data)) == list(FOUR)
-    assert odd_images.quarter_colors(read_input_image(odd_images.picture())) == list(FOUR)
+    assert odd_images.quarter_colors(read_input_image(odd_images.four_colors())) == list(FOUR)
     with pytest.raises(ValueError, match=r"4 bytes: isn't an image .* bytes ff 00 ff 00"):
         read_input_image(b"\xff\0\xff\0")
     with pytest.raises(ValueError, match="the PIL image: has no pixels"):
@@ -61,9 +61,9 @@ def test_bytes_and_pil_images_are_read_like_files():
     ],
 )
 def test_arrays_of_all_kinds(array, corner):
-    photo = read_input_image(array)
-    assert photo.shape == (2, 3, 3) and photo.dtype == np.uint8
-    assert photo[0, 0].tolist() == [corner] * 3
+    image = read_input_image(array)
+    assert image.shape == (2, 3, 3) and image.dtype == np.uint8
+    assert image[0, 0].tolist() == [corner] * 3
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_an_unreadable_file_is_named(tmp_path, monkeypatch):
 
 class Answers(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
-        body = odd_images.encoded(odd_images.picture(), "PNG")
+        body = odd_images.encoded(odd_images.four_colors(), "PNG")
         if self.path == "/missing.png":
             self.send_error(404)
             return
@@ -138,8 +138,8 @@ def server():
 
 
 def test_url_is_downloaded(server):
-    photo = read_input_image(f"{server}/a photo, with ümlaut.png?size=1")
-    assert odd_images.quarter_colors(photo) == list(FOUR)
+    image = read_input_image(f"{server}/a photo, with ümlaut.png?size=1")
+    assert odd_images.quarter_colors(image) == list(FOUR)
 
 
 def test_failed_downloads_are_named(server):
@@ -167,7 +167,7 @@ def test_a_download_that_takes_too_long_is_aborted(server, monkeypatch):
 
 
 def test_a_training_image_is_read_as_stored(tmp_path):
-    # Masks belong to the stored picture: training doesn't turn it.
+    # Masks fit the stored image, which training doesn't rotate.
     from keras_psp.data.label_files import read_training_image
 
     path = tmp_path / "a.jpg"
@@ -177,6 +177,6 @@ def test_a_training_image_is_read_as_stored(tmp_path):
 
 
 def test_a_pil_image_is_not_changed(tmp_path):
-    image = Image.open(io.BytesIO(odd_images.encoded(odd_images.picture(), "GIF")))
+    image = Image.open(io.BytesIO(odd_images.encoded(odd_images.four_colors(), "GIF")))
     read_input_image(image)
     assert image.mode == "P"

@@ -45,7 +45,7 @@ def test_one_split_is_a_sequence_of_examples(tmp_path):
 
 def test_a_folder_of_your_own(tmp_path):
     for i in range(3):
-        datasets.save(tmp_path / "images" / f"{i}.jpg", datasets.picture(i))
+        datasets.save(tmp_path / "images" / f"{i}.jpg", datasets.random_image(i))
         datasets.save(tmp_path / "labels" / f"{i}.png", datasets.labels("camvid"))
     source = data.load("folder", root=tmp_path)
     assert isinstance(source, data.ImageFolder)

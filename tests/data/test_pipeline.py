@@ -14,8 +14,8 @@ from keras_psp.data import (
 MEAN = (123.675, 116.28, 103.53)
 
 
-class Pictures:
-    """A source in memory; images of one or several sizes."""
+class ArraySource:
+    """A source in memory, with images of one or several sizes."""
 
     class_names = tuple(f"class {index}" for index in range(10))
     palette = np.zeros((10, 3), np.uint8)
@@ -28,7 +28,7 @@ class Pictures:
         self.reads = []
 
     def repeated(self, times):
-        return Pictures(self.images.repeat(times, 0), self.masks.repeat(times, 0))
+        return ArraySource(self.images.repeat(times, 0), self.masks.repeat(times, 0))
 
     def count(self, split):
         return len(self.images)
@@ -53,33 +53,33 @@ class Pictures:
         )
 
 
-class PicturesInOrder:
-    """The same without random access, as a user's own source may be."""
+class SequentialSource:
+    """The same without random access, like some users' sources."""
 
-    def __init__(self, pictures):
-        self.ignore_class = pictures.ignore_class
-        self.count, self.examples = pictures.count, pictures.examples
+    def __init__(self, source_images):
+        self.ignore_class = source_images.ignore_class
+        self.count, self.examples = source_images.count, source_images.examples
 
 
 def noise(count=6, height=8, width=10):
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (count, height, width, 3), np.uint8)
-    return Pictures(images, random.integers(0, 10, (count, height, width), np.uint8))
+    return ArraySource(images, random.integers(0, 10, (count, height, width), np.uint8))
 
 
 def blocks(count=8, side=24):
-    """Masks of 4x4 blocks; each image carries its mask as gray, 25 per class."""
+    """Masks of 4x4 blocks; the gray values of an image are 25 times its mask."""
     random = np.random.default_rng(1)
     small = random.integers(0, 10, (count, side // 4, side // 4), np.uint8)
     masks = small.repeat(4, axis=1).repeat(4, axis=2)
-    return Pictures(np.stack([masks * 25] * 3, -1).astype(np.uint8), masks)
+    return ArraySource(np.stack([masks * 25] * 3, -1).astype(np.uint8), masks)
 
 
 def numbered(count=8, height=4, width=4):
-    """Picture k is of class k, all over."""
+    """Every pixel of image k has class k."""
     masks = np.arange(count, dtype=np.uint8)[:, None, None]
     masks = np.broadcast_to(masks, (count, height, width)).copy()
-    return Pictures(np.stack([masks] * 3, -1), masks)
+    return ArraySource(np.stack([masks] * 3, -1), masks)
 
 
 def collected(batches):
@@ -122,14 +122,14 @@ def test_crops_are_parts_of_the_image_at_every_position():
     batches = training_batches(source, batch_size=60, crop_size=(3, 3), **PLAIN)
     positions = set()
     for image in collected(batches)[0]:
-        found = [
+        matches = [
             (y, x)
             for y in range(2)
             for x in range(3)
             if np.array_equal(image, source.images[0][y : y + 3, x : x + 3])
         ]
-        positions.update(found)
-        assert len(found) == 1
+        positions.update(matches)
+        assert len(matches) == 1
     assert positions == {(y, x) for y in range(2) for x in range(3)}
 
 
@@ -161,20 +161,20 @@ def test_padding_has_the_given_fill_and_ignore_class():
 
 
 def test_scale_2_repeats_labels_and_interpolates_the_image():
-    source = Pictures(
+    source = ArraySource(
         np.array([[[0] * 3, [100] * 3]], np.uint8)[None], np.array([[[3, 7]]], np.uint8)
     )
     images, masks = collected(
         training_batches(source, batch_size=1, crop_size=(2, 4), scale=(2, 2), mirror=False)
     )
     assert masks[0].tolist() == [[3, 3, 7, 7]] * 2
-    # Centers of the four pixels lie at -0.25, 0.25, 0.75 and 1.25 of the old ones.
+    # The centers of the four pixels are at -0.25, 0.25, 0.75 and 1.25 of the old ones.
     np.testing.assert_allclose(images[0, ..., 0], [[0, 25, 75, 100]] * 2, atol=1e-4)
 
 
 def test_scale_one_half_averages_two_neighbors():
     image = np.repeat(np.arange(0, 80, 10, dtype=np.uint8)[None, :], 2, axis=0)
-    source = Pictures(np.stack([image] * 3, -1)[None], np.zeros((1, 2, 8), np.uint8))
+    source = ArraySource(np.stack([image] * 3, -1)[None], np.zeros((1, 2, 8), np.uint8))
     images, masks = collected(
         training_batches(source, batch_size=1, crop_size=(1, 6), scale=(0.5, 0.5), mirror=False)
     )
@@ -191,7 +191,7 @@ def test_image_and_labels_stay_aligned_under_all_augmentation(rotate):
         images, masks = collected(batches)
         assert set(np.unique(masks)) <= set(range(10)) | {255}
         # Where a pixel and all within two of it have one label, only that label's gray
-        # can have been interpolated. (Two: as in OpenCV a label is that of its pixel's
+        # can have been interpolated. (Two: as in OpenCV, a label is taken at its pixel's
         # corner, half a pixel of the source from where the image is sampled.)
         near = range(-2, 3)
         around = np.stack(
@@ -207,7 +207,7 @@ def test_image_and_labels_stay_aligned_under_all_augmentation(rotate):
 
 def test_half_of_the_images_are_rotated_and_half_blurred():
     image = np.random.default_rng(0).integers(0, 256, (1, 24, 24, 3), np.uint8)
-    source = Pictures(image, np.zeros((1, 24, 24), np.uint8)).repeated(60)
+    source = ArraySource(image, np.zeros((1, 24, 24), np.uint8)).repeated(60)
     options = {"batch_size": 60, "crop_size": 24, "scale": (1, 1), "mirror": False}
 
     def share_unchanged(**arguments):
@@ -220,8 +220,8 @@ def test_half_of_the_images_are_rotated_and_half_blurred():
 
 
 def test_fill_is_never_blended_with_the_image():
-    # Black pictures: a blended edge would be neither black nor the mean.
-    source = Pictures(np.zeros((8, 9, 11, 3), np.uint8), np.zeros((8, 9, 11), np.uint8))
+    # Black images: a blended edge would be neither black nor the mean.
+    source = ArraySource(np.zeros((8, 9, 11, 3), np.uint8), np.zeros((8, 9, 11), np.uint8))
     for image, mask in zip(
         *collected(training_batches(source, batch_size=8, crop_size=25)), strict=True
     ):
@@ -232,7 +232,7 @@ def test_fill_is_never_blended_with_the_image():
 
 
 def test_scales_cover_their_range():
-    source = Pictures(np.zeros((40, 20, 20, 3), np.uint8), np.zeros((40, 20, 20), np.uint8))
+    source = ArraySource(np.zeros((40, 20, 20, 3), np.uint8), np.zeros((40, 20, 20), np.uint8))
     _, masks = collected(training_batches(source, batch_size=40, crop_size=40, scale=(0.5, 1.5)))
     heights = (masks == 0).any(2).sum(1)
     widths = (masks == 0).any(1).sum(1)
@@ -334,14 +334,14 @@ def test_epoch_order_and_batch_examples_predict_what_is_read():
     source = numbered(11)
     arguments = {"batch_size": 3, "seed": 4}
     batches = training_batches(source, crop_size=4, first_epoch=2, **arguments, **PLAIN)
-    found = [mask[:, 0, 0].tolist() for _, mask in batches.as_numpy_iterator()]
+    examples = [mask[:, 0, 0].tolist() for _, mask in batches.as_numpy_iterator()]
     order = epoch_order(11, seed=4, epoch=2)
     assert sorted(order) == list(range(11))
-    assert np.concatenate(found).tolist() == order[:9].tolist()
+    assert np.concatenate(examples).tolist() == order[:9].tolist()
     for step in range(3):
-        assert batch_examples(source, epoch=2, step=step, **arguments) == found[step]
+        assert batch_examples(source, epoch=2, step=step, **arguments) == examples[step]
     part = batch_examples(source, epoch=2, step=1, shard=(2, 3), **arguments)
-    assert part == found[1][2:]
+    assert part == examples[1][2:]
     with pytest.raises(ValueError, match=r"step is 3, but an epoch has 3 step\(s\)"):
         batch_examples(source, epoch=2, step=3, **arguments)
 
@@ -378,7 +378,7 @@ def test_an_epoch_has_every_example_at_most_once_and_drops_the_remainder():
     orders = [collected(batches)[1][:, 0, 0].tolist() for _ in range(6)]
     assert all(len(set(order)) == 6 for order in orders)
     assert len({tuple(order) for order in orders}) == 6
-    assert set().union(*orders) == set(range(8))  # another remainder each time
+    assert set().union(*orders) == set(range(8))  # each time with another remainder
 
 
 def test_cached_examples_are_read_once():
@@ -401,7 +401,7 @@ def test_uncached_examples_are_the_same_and_read_every_epoch():
 
 
 def test_auto_caches_what_fits_a_quarter_of_the_free_memory(monkeypatch):
-    # Pictures of 4 x 4 x (3 + 1) bytes; room for three of the eight.
+    # Images and masks of 4 x 4 x (3 + 1) bytes; room for three of the eight.
     monkeypatch.setattr("keras_psp.data.pipeline.free_memory", lambda: 4 * (3 * 64 + 63))
     source = numbered()
     batches = training_batches(source, batch_size=4, crop_size=4, cache="auto", **PLAIN)
@@ -418,9 +418,9 @@ def test_a_source_without_random_access_has_the_same_batches():
     source = noise()
     arguments = {"batch_size": 2, "crop_size": 8, "seed": 1}
     expected = collected(training_batches(source, **arguments))
-    found = collected(training_batches(PicturesInOrder(source), **arguments))
-    np.testing.assert_array_equal(found[0], expected[0])
-    np.testing.assert_array_equal(found[1], expected[1])
+    result = collected(training_batches(SequentialSource(source), **arguments))
+    np.testing.assert_array_equal(result[0], expected[0])
+    np.testing.assert_array_equal(result[1], expected[1])
 
 
 def test_image_size_averages_images_and_samples_labels():
@@ -436,7 +436,7 @@ def test_image_size_averages_images_and_samples_labels():
 def test_images_of_different_sizes_make_one_batch():
     source = noise(count=1)
     other = noise(count=1, height=5, width=3)
-    mixed = Pictures([source.images[0], other.images[0]], [source.masks[0], other.masks[0]])
+    mixed = ArraySource([source.images[0], other.images[0]], [source.masks[0], other.masks[0]])
     images, masks = collected(training_batches(mixed, batch_size=2, crop_size=(6, 7)))
     assert images.shape == (2, 6, 7, 3)
     assert masks.shape == (2, 6, 7)
@@ -489,8 +489,8 @@ def test_invalid_arguments_are_named(arguments, message):
 
 
 def test_no_cache_needs_random_access():
-    with pytest.raises(ValueError, match=r"PicturesInOrder has no example.*cache=True"):
-        training_batches(PicturesInOrder(noise()), batch_size=2, crop_size=8, cache=False)
+    with pytest.raises(ValueError, match=r"SequentialSource has no example.*cache=True"):
+        training_batches(SequentialSource(noise()), batch_size=2, crop_size=8, cache=False)
 
 
 def test_an_unknown_split_is_refused_before_anything_is_read():
@@ -517,9 +517,9 @@ def test_evaluation_has_all_examples_in_order_with_a_smaller_last_batch():
 @pytest.mark.parametrize("random_access", [True, False])
 @pytest.mark.parametrize("workers", [1, 4, 7])
 def test_evaluation_workers_together_see_every_example_once(workers, random_access):
-    pictures = noise(count=6)
-    source = pictures if random_access else PicturesInOrder(pictures)
-    found = [
+    source_images = noise(count=6)
+    source = source_images if random_access else SequentialSource(source_images)
+    masks_seen = [
         mask
         for index in range(workers)
         for _, masks in evaluation_batches(
@@ -527,9 +527,9 @@ def test_evaluation_workers_together_see_every_example_once(workers, random_acce
         )
         for mask in masks
     ]
-    np.testing.assert_array_equal(found, pictures.masks)
+    np.testing.assert_array_equal(masks_seen, source_images.masks)
     if random_access and workers == 4:
-        assert sorted(pictures.reads) == list(range(6))
+        assert sorted(source_images.reads) == list(range(6))
 
 
 def test_evaluation_resizes_images_and_never_masks():
@@ -542,7 +542,7 @@ def test_evaluation_resizes_images_and_never_masks():
 
 def test_evaluation_of_different_sizes_has_batches_of_one():
     source, other = noise(count=2), noise(count=1, height=5, width=3)
-    mixed = Pictures([*source.images, *other.images], [*source.masks, *other.masks])
+    mixed = ArraySource([*source.images, *other.images], [*source.masks, *other.masks])
     for image_size in (None, (4, 4)):
         batches = list(evaluation_batches(mixed, split="train", image_size=image_size))
         assert [mask.shape for _, mask in batches] == [
@@ -553,7 +553,7 @@ def test_evaluation_of_different_sizes_has_batches_of_one():
 
 
 def test_evaluation_of_unknown_sizes_has_batches_of_one():
-    batches = evaluation_batches(PicturesInOrder(noise()), split="train")
+    batches = evaluation_batches(SequentialSource(noise()), split="train")
     assert [len(images) for images, _ in batches] == [1] * 6
 
 

@@ -1,4 +1,4 @@
-"""A program that reads with tf.data comes to its end, however it ends."""
+"""A program that reads with tf.data exits, also after an error or an interruption."""
 
 import subprocess
 import sys
@@ -38,7 +38,7 @@ def main():
     return iterator
 
 kept = main()
-print("at its end")
+print("finished")
 """
 
 
@@ -47,10 +47,10 @@ print("at its end")
     [("broken", 1, "a broken file"), ("interrupt", -2, "KeyboardInterrupt"), ("well", 0, "")],
 )
 def test_a_program_that_reads_exits(ending, code, last):
-    # Without `until_exit` the first two never end: a hang is killed, and fails the test.
-    found = subprocess.run(
+    # Without `until_exit` the first two hang; the timeout ends them and fails the test.
+    process = subprocess.run(
         [sys.executable, "-c", SCRIPT, ending], capture_output=True, text=True, timeout=120
     )
-    assert found.returncode == code, found.stderr
-    assert last in found.stderr
-    assert ("at its end" in found.stdout) == (ending == "well")
+    assert process.returncode == code, process.stderr
+    assert last in process.stderr
+    assert ("finished" in process.stdout) == (ending == "well")

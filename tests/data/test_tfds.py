@@ -15,11 +15,11 @@ FORMATS = ["array_record", "tfrecord"]
 def folders(tmp_path_factory):
     pytest.importorskip("importlib_resources", reason="tensorflow-datasets writes with it")
     pytest.importorskip("array_record", reason="has no wheels for Windows")
-    found = {}
+    folders = {}
     for file_format in FORMATS:
-        found[file_format] = tmp_path_factory.mktemp(file_format)
-        datasets.prepare_pets(found[file_format], file_format=file_format)
-    return found
+        folders[file_format] = tmp_path_factory.mktemp(file_format)
+        datasets.prepare_pets(folders[file_format], file_format=file_format)
+    return folders
 
 
 @pytest.mark.parametrize("file_format", FORMATS)

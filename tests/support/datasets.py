@@ -1,7 +1,6 @@
-"""Miniature copies of the data sets, in the layouts their archives unpack to.
+"""Miniature copies of the data sets, in the layouts of their archives.
 
-Each maker writes pictures of 64x48 whose labels begin with `VALUES` of its set, row by row,
-and repeat them.
+Each maker writes images of 64x48 whose labels repeat the `VALUES` of its data set, row by row.
 """
 
 import json
@@ -16,7 +15,7 @@ from keras_psp.data import ImageFolder, training_batches
 
 WIDTH, HEIGHT = 64, 48
 
-# Values in the label files, and what they must become.
+# Values in the label files, and the class indices that they must become.
 VALUES = {
     "ade20k": {0: 255, 1: 0, 2: 1, 150: 149},
     "camvid": {0: 0, 10: 10, 11: 255},
@@ -62,7 +61,7 @@ COUNTS = {
 
 
 def labels(name):
-    """(HEIGHT, WIDTH) uint8 of a set's values, in turn."""
+    """Returns a data set's values in turn, (HEIGHT, WIDTH) uint8."""
     return np.resize(np.array(list(VALUES[name]), np.uint8), (HEIGHT, WIDTH))
 
 
@@ -71,7 +70,7 @@ def expected_mask(name):
     return np.vectorize(VALUES[name].get)(labels(name)).astype(np.uint8)
 
 
-def picture(seed):
+def random_image(seed):
     return np.random.default_rng(seed).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
 
 
@@ -95,14 +94,14 @@ def write_lines(path, lines):
 def ade20k(root):
     for folder, short, count in (("training", "train", 3), ("validation", "val", 2)):
         for i in range(1, count + 1):
-            save(root / "images" / folder / f"ADE_{short}_{i:08}.jpg", picture(i))
+            save(root / "images" / folder / f"ADE_{short}_{i:08}.jpg", random_image(i))
             save(root / "annotations" / folder / f"ADE_{short}_{i:08}.png", labels("ade20k"))
 
 
 def camvid(root):
     for split in ("train", "val", "test"):
         for i in range(2):
-            save(root / split / f"{split}_{i}.png", picture(i))
+            save(root / split / f"{split}_{i}.png", random_image(i))
             save(root / f"{split}annot" / f"{split}_{i}.png", labels("camvid"))
         write_lines(
             root / f"{split}.txt", [f"/SegNet/CamVid/{split}/{split}_{i}.png" for i in (0, 1)]
@@ -115,16 +114,16 @@ def cityscapes(root):
         for city in names:
             for i in range(1 if city == "ulm" else 2):
                 stem = f"{city}/{city}_{i:06}_000019"
-                save(root / "leftImg8bit" / split / f"{stem}_leftImg8bit.png", picture(i))
+                save(root / "leftImg8bit" / split / f"{stem}_leftImg8bit.png", random_image(i))
                 mark = root / "gtFine" / split / f"{stem}_gtFine"
                 save(mark.with_name(f"{mark.name}_labelIds.png"), labels("cityscapes"))
-                save(mark.with_name(f"{mark.name}_color.png"), picture(i))
+                save(mark.with_name(f"{mark.name}_color.png"), random_image(i))
                 instances = labels("cityscapes").astype(np.uint16)
                 instances[instances == 26] = 26_001  # the second car
                 save(mark.with_name(f"{mark.name}_instanceIds.png"), instances)
     for i in (72, 73):
         stem = f"troisdorf/troisdorf_000000_{i:06}"
-        save(root / "leftImg8bit" / "train_extra" / f"{stem}_leftImg8bit.png", picture(i))
+        save(root / "leftImg8bit" / "train_extra" / f"{stem}_leftImg8bit.png", random_image(i))
         save(
             root / "gtCoarse" / "train_extra" / f"{stem}_gtCoarse_labelIds.png",
             labels("cityscapes"),
@@ -139,7 +138,7 @@ def coco(root):
             # Segment numbers need all three colors; 0 stays without segment.
             ids = np.where(categories > 0, categories * 70_001 + i, 0)
             colors = np.stack([ids % 256, ids // 256 % 256, ids // 65536], -1)
-            save(root / split / f"{i:012}.jpg", picture(i))
+            save(root / split / f"{i:012}.jpg", random_image(i))
             save(
                 root / "annotations" / f"panoptic_{split}" / f"{i:012}.png",
                 colors.astype(np.uint8),
@@ -162,7 +161,7 @@ def coco(root):
 def coco_stuff(root):
     for split in ("train2017", "val2017"):
         for i in (1, 2):
-            save(root / split / f"{i:012}.jpg", picture(i))
+            save(root / split / f"{i:012}.jpg", random_image(i))
             save(root / "stuffthingmaps" / split / f"{i:012}.png", labels("coco_stuff"))
 
 
@@ -170,7 +169,7 @@ def lmo(root):
     folder = "spatial_envelope_256x256_static_8outdoorcategories"
     names = ("coast_bea1", "coast_bea2", "forest_for3", "forest_for4", "highway_bost181")
     for i, name in enumerate(names):
-        save(root / "Images" / folder / f"{name}.jpg", picture(i))
+        save(root / "Images" / folder / f"{name}.jpg", random_image(i))
     for name in names[:4]:
         save_mat(root / "SemanticLabels" / folder / f"{name}.mat", S=labels("lmo"))
     write_lines(root / "TestSet1.txt", [f"{folder}\\{name}.jpg" for name in names[2:4]])
@@ -179,7 +178,7 @@ def lmo(root):
 def pascal_context(root):
     for split, names in (("train", ("a1", "a2")), ("val", ("b1", "b2", "b3"))):
         for i, name in enumerate(names):
-            save(root / "JPEGImages" / f"2008_{name}.jpg", picture(i))
+            save(root / "JPEGImages" / f"2008_{name}.jpg", random_image(i))
             save(root / "SegmentationClassContext" / f"2008_{name}.png", labels("pascal_context"))
         write_lines(
             root / "ImageSets" / "SegmentationContext" / f"{split}.txt",
@@ -188,11 +187,11 @@ def pascal_context(root):
 
 
 def voc2012(root, *, augmentation="png"):
-    """Images 0 and 1 are VOC's train, 2 and 3 its val, 4 to 6 SBD's, 7 and 8 the test."""
+    """Images 0 and 1 are VOC's train, 2 and 3 its val, 4 to 6 SBD's, 7 and 8 its test."""
     names = [f"2008_{i:06}" for i in range(9)]
     lists = root / "ImageSets" / "Segmentation"
     for i, name in enumerate(names):
-        save(root / "JPEGImages" / f"{name}.jpg", picture(i))
+        save(root / "JPEGImages" / f"{name}.jpg", random_image(i))
     for name in names[:4]:
         label = Image.fromarray(labels("voc2012"))
         label.putpalette([0, 0, 0] + [200, 100, 50] * 255)  # becomes a palette PNG
@@ -232,7 +231,7 @@ MAKERS = {
 
 
 def prepare_pets(data_dir, *, file_format, values=None):
-    """A miniature of TFDS' oxford_iiit_pet 4.0.0, with its features, in a folder of its own."""
+    """Prepares a miniature of TFDS' oxford_iiit_pet 4.0.0, with its features."""
     import tensorflow_datasets as tfds
 
     mask = labels("oxford_iiit_pet") if values is None else values
@@ -268,7 +267,7 @@ def prepare_pets(data_dir, *, file_format, values=None):
                     yield (
                         i,
                         {
-                            "image": picture(i),
+                            "image": random_image(i),
                             "label": 0,
                             "species": 0,
                             "file_name": f"{i}.jpg",
@@ -282,7 +281,7 @@ def prepare_pets(data_dir, *, file_format, values=None):
 
 
 def train(source):
-    """A step of a tiny PSPNet, from the source's files to a mean IoU."""
+    """Trains a tiny PSPNet for one step, from the source's files to a mean IoU."""
     network = PSPNet(
         source.num_classes,
         backbone=DilatedResNet(18, stem_filters=(8,), num_stages=2),

@@ -1,6 +1,6 @@
-"""Image files as they turn up, good, odd and broken, and what is to come of each.
+"""Good, odd and broken image files, and how each must be read.
 
-`tests/data/test_images.py` asserts it; `benchmarks/odd_images.py` prints the table.
+`tests/data/test_images.py` asserts it; `benchmarks/odd_images.py` prints a table.
 """
 
 import dataclasses
@@ -21,16 +21,16 @@ WHITE, BLACK = (255, 255, 255), (0, 0, 0)
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """A file and its outcome.
+    """A file and how it must be read.
 
     Attributes:
-        file: its name; one of a path that isn't there, or a folder, is a case too.
+        file: its name; it may also be a folder, or missing.
         what: what it is.
-        write: makes it at a path.
-        colors: at the centers of the four quarters, row by row; None where it's refused.
+        write: writes it to a path.
+        colors: at the centers of the four quarters, row by row; None if it must be refused.
         size: (width, height).
-        within: how far a color may be off, of 255.
-        refused: what the error says.
+        within: largest difference of a color, of 255.
+        refused: a part of the error message.
     """
 
     file: str
@@ -43,31 +43,28 @@ class Case:
 
 
 def quarters(*colors, width=WIDTH, height=HEIGHT):
-    """(height, width, channels) uint8 of four colors."""
+    """Returns four quarters of the given colors, (height, width, channels) uint8."""
     rows = np.array(colors, np.uint8).reshape(2, 2, -1)
     return rows.repeat(height // 2, axis=0).repeat(width // 2, axis=1)
 
 
-def picture(*colors):
+def four_colors(*colors):
     return Image.fromarray(quarters(*(colors or FOUR)))
 
 
-def quarter_colors(photo):
-    """The colors at the centers of the quarters, row by row."""
-    height, width = photo.shape[:2]
+def quarter_colors(image):
+    """Returns the colors at the centers of the quarters, row by row."""
+    height, width = image.shape[:2]
     ys, xs = (height // 4, height * 3 // 4), (width // 4, width * 3 // 4)
-    return [tuple(photo[y, x].tolist()) for y in ys for x in xs]
+    return [tuple(image[y, x].tolist()) for y in ys for x in xs]
 
 
-def as_expected(case, photo):
-    """Whether a photograph read without an error is what it should be."""
-    if case.colors is None or photo.shape != (case.size[1], case.size[0], 3):
+def as_expected(case, image):
+    """Whether an image that was read without an error is as it should be."""
+    if case.colors is None or image.shape != (case.size[1], case.size[0], 3):
         return False
-    off = np.abs(np.array(quarter_colors(photo)) - np.array(case.colors)).max()
-    return photo.dtype == np.uint8 and off <= case.within
-
-
-# --- writing ------------------------------------------------------------------------------
+    off = np.abs(np.array(quarter_colors(image)) - np.array(case.colors)).max()
+    return image.dtype == np.uint8 and off <= case.within
 
 
 def saved(image, **options):
@@ -85,7 +82,7 @@ def encoded(image, kind, **options):
 
 
 def png(values, color_type, *, bits=8, size=None, chunks=()):
-    """A PNG by hand (ISO 15948): Pillow can't write colors of 16 bits."""
+    """Writes a PNG by hand (ISO 15948), because Pillow can't write 16-bit colors."""
 
     def chunk(name, body):
         checksum = zlib.crc32(name + body)
@@ -99,29 +96,29 @@ def png(values, color_type, *, bits=8, size=None, chunks=()):
 
 
 def oriented(orientation):
-    """A JPEG that a camera stored turned or mirrored, so that upright it is FOUR."""
+    """Writes a rotated or mirrored JPEG that shows FOUR according to its EXIF orientation."""
     stored = {
         2: Image.Transpose.FLIP_LEFT_RIGHT,
         3: Image.Transpose.ROTATE_180,
         4: Image.Transpose.FLIP_TOP_BOTTOM,
         5: Image.Transpose.TRANSPOSE,
-        6: Image.Transpose.ROTATE_90,  # the inverse of the turn to the right
+        6: Image.Transpose.ROTATE_90,  # the inverse of a rotation to the right
         7: Image.Transpose.TRANSVERSE,
         8: Image.Transpose.ROTATE_270,
     }[orientation]
     exif = Image.Exif()
     exif[0x0112] = orientation
-    return saved(picture().transpose(stored), exif=exif, quality=100, subsampling=0)
+    return saved(four_colors().transpose(stored), exif=exif, quality=100, subsampling=0)
 
 
 def cmyk_profile():
-    """A color profile of inks, by hand (ICC.1:2001-04): cyan prints green, black black.
+    """Writes a color profile (ICC.1:2001-04) in which cyan prints green.
 
-    An 8-bit table from the 16 mixtures of four inks, all or none, to Lab.
+    It is an 8-bit table from the 16 mixtures of four inks to Lab.
     """
     lab = bytearray()
     for mixture in range(16):
-        # The first ink changes slowest, the last fastest.
+        # The first ink changes slowest, the last one fastest.
         cyan, black = mixture & 8, mixture & 1
         lightness, a, b = (0, 0, 0) if black else (60, -60, 50) if cyan else (100, 0, 0)
         lab += bytes((round(lightness * 2.55), a + 128, b + 128))
@@ -140,14 +137,16 @@ def cmyk_profile():
 
 def animation(kind):
     def write(path):
-        picture().save(path, kind, save_all=True, append_images=[picture(*FOUR[::-1])], **lossless)
+        four_colors().save(
+            path, kind, save_all=True, append_images=[four_colors(*FOUR[::-1])], **lossless
+        )
 
     lossless = {"lossless": True} if kind == "WEBP" else {}
     return write
 
 
 def _transparent():
-    image = picture().convert("RGBA")
+    image = four_colors().convert("RGBA")
     image.putalpha(Image.fromarray(quarters([255], [0], [255], [128])[..., 0]))
     return image
 
@@ -161,12 +160,12 @@ def _palette(**options):
 
 def _key():
     info = {"transparency": GREEN}
-    return saved(picture(), **info)
+    return saved(four_colors(), **info)
 
 
 def _lab(path):
     profiles = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
-    ImageCms.profileToProfile(picture(), *profiles, outputMode="LAB").save(path)
+    ImageCms.profileToProfile(four_colors(), *profiles, outputMode="LAB").save(path)
 
 
 def _cut(data, share):
@@ -174,7 +173,7 @@ def _cut(data, share):
 
 
 def _wrong_checksum():
-    data = bytearray(encoded(picture(), "PNG"))
+    data = bytearray(encoded(four_colors(), "PNG"))
     data[data.index(b"IDAT") + 8] ^= 0xFF
     return bytes(data)
 
@@ -182,7 +181,7 @@ def _wrong_checksum():
 def _much_text():
     info = PngImagePlugin.PngInfo()
     info.add_text("Comment", "x" * 80_000_000, zip=True)
-    return encoded(picture(), "PNG", pnginfo=info)
+    return encoded(four_colors(), "PNG", pnginfo=info)
 
 
 _SPECKLED = Image.fromarray(np.random.default_rng(0).integers(0, 256, (200, 300, 3), "uint8"))
@@ -193,15 +192,21 @@ _CMYK = Image.frombytes("CMYK", (WIDTH, HEIGHT), _CMYK.tobytes())
 _INKS = (255, 0, 0), (0, 255, 255), BLACK, WHITE
 _WIDE = quarters(*FOUR).astype(np.uint16) * 257
 _ALPHA = np.dstack([_WIDE, quarters([255], [0], [255], [128]).astype(np.uint16) * 257])
-# On white: nothing there of the second, half of the fourth.
+# On white, nothing is left of the second color and half of the fourth.
 _ON_WHITE = RED, WHITE, BLUE, (187, 187, 187)
 _RATIOS = quarters([0], [64], [128], [255])[..., 0] / np.float32(255)
 _HEIGHTS = quarters([0], [1], [2], [4])[..., 0].astype(np.float32) * 500 - 1000
 _HOLED = np.where(_HEIGHTS == -500, np.float32("nan"), _HEIGHTS)
 
 CASES = [
-    Case("plain.jpg", "JPEG", saved(picture(), quality=100, subsampling=0), FOUR, within=3),
-    Case("progressive.jpg", "progressive JPEG", saved(picture(), progressive=True), FOUR, within=6),
+    Case("plain.jpg", "JPEG", saved(four_colors(), quality=100, subsampling=0), FOUR, within=3),
+    Case(
+        "progressive.jpg",
+        "progressive JPEG",
+        saved(four_colors(), progressive=True),
+        FOUR,
+        within=6,
+    ),
     *(
         Case(f"exif_{n}.jpg", f"EXIF orientation {n}", oriented(n), FOUR, within=3)
         for n in range(2, 9)
@@ -209,11 +214,13 @@ CASES = [
     Case(
         "broken_exif.jpg",
         "EXIF that is rubbish",
-        saved(picture(), exif=b"Exif\0\0II*\0\xff\xff\xff\xffrubbish", quality=100, subsampling=0),
+        saved(
+            four_colors(), exif=b"Exif\0\0II*\0\xff\xff\xff\xffrubbish", quality=100, subsampling=0
+        ),
         FOUR,
         within=3,
     ),
-    Case("rgb_16.png", "PNG, 16 bits a channel", content(png(_WIDE, 2, bits=16)), FOUR, within=1),
+    Case("rgb_16.png", "PNG, 16 bits per channel", content(png(_WIDE, 2, bits=16)), FOUR, within=1),
     Case(
         "rgba_16.png", "16 bits, with alpha", content(png(_ALPHA, 6, bits=16)), _ON_WHITE, within=1
     ),
@@ -286,16 +293,16 @@ CASES = [
     Case("animated.webp", "animated WebP", animation("WEBP"), FOUR),
     Case("animated.png", "animated PNG", animation("PNG"), FOUR),
     Case("pages.tif", "TIFF of two pages", animation("TIFF"), FOUR),
-    Case("plain.bmp", "BMP", saved(picture()), FOUR),
-    Case("plain.jp2", "JPEG 2000", saved(picture(), irreversible=False), FOUR),
+    Case("plain.bmp", "BMP", saved(four_colors()), FOUR),
+    Case("plain.jp2", "JPEG 2000", saved(four_colors(), irreversible=False), FOUR),
     Case("one_pixel.png", "one pixel", saved(Image.new("RGB", (1, 1), RED)), [RED] * 4, (1, 1)),
-    Case("png.jpg", "PNG named .jpg", content(encoded(picture(), "PNG")), FOUR),
-    Case("no_suffix", "PNG without a suffix", content(encoded(picture(), "PNG")), FOUR),
-    Case("picture.txt", "PNG named .txt", content(encoded(picture(), "PNG")), FOUR),
+    Case("png.jpg", "PNG named .jpg", content(encoded(four_colors(), "PNG")), FOUR),
+    Case("no_suffix", "PNG without a suffix", content(encoded(four_colors(), "PNG")), FOUR),
+    Case("picture.txt", "PNG named .txt", content(encoded(four_colors(), "PNG")), FOUR),
     Case(
         "trailing.png",
-        "PNG, rubbish behind its end",
-        content(encoded(picture(), "PNG") + b"rubbish" * 99),
+        "PNG, rubbish after its end",
+        content(encoded(four_colors(), "PNG") + b"rubbish" * 99),
         FOUR,
     ),
     Case(
@@ -349,7 +356,7 @@ CASES = [
     Case(
         "program.eps",
         "EPS, a program",
-        content(encoded(picture(), "EPS")),
+        content(encoded(four_colors(), "EPS")),
         refused="is a text or document",
     ),
     Case(
@@ -376,7 +383,7 @@ CASES = [
 
 
 def written(case, folder):
-    """The path of a case's file, made in the folder."""
+    """Writes a case's file into the folder and returns its path."""
     path = Path(folder) / case.file
     case.write(path)
     return path

@@ -23,7 +23,7 @@ def test_splits_and_labels(make, name):
             assert image.shape == (*SIZE, 3)
             assert image.dtype == mask.dtype == np.uint8
     np.testing.assert_array_equal(source.example("train", 0)[1], datasets.expected_mask(name))
-    # Where a value has a class of its own, results are written with that value.
+    # Results are written with the value of a class, if there is exactly one.
     for value, index in datasets.VALUES[name].items():
         if index != 255:
             assert source.label_values[index] == value
@@ -37,15 +37,15 @@ def test_published_numbers_are_required(make, name, monkeypatch):
     with pytest.raises(ValueError) as caught:
         load(name, root=root)
     message = str(caught.value)
-    found = datasets.COUNTS[name]
+    counts = datasets.COUNTS[name]
     for split, published in SETS[name].counts.items():
         lack = {"lmo": {"train": 2}}.get(name, {}).get(split, 0)
-        assert f"{split} has {found[split]} examples instead of {published - lack:,}" in message
+        assert f"{split} has {counts[split]} examples instead of {published - lack:,}" in message
     assert SETS[name].where in message and "complete=False" in message
-    lacking = {"train": found["train"] + 2} if name == "lmo" else {}
-    right = dataclasses.replace(SETS[name], counts={**found, **lacking})
+    lacking = {"train": counts["train"] + 2} if name == "lmo" else {}
+    right = dataclasses.replace(SETS[name], counts={**counts, **lacking})
     monkeypatch.setitem(SETS, name, right)
-    assert load(name, root=root).count("train") == found["train"]
+    assert load(name, root=root).count("train") == counts["train"]
 
 
 @pytest.mark.parametrize("name", [name for name in datasets.MAKERS if name != "coco"])
