@@ -1,11 +1,11 @@
-"""A web demo: a photo in, its classes out. Ready for Hugging Face Spaces.
+"""A web demo that segments an image, ready for Hugging Face Spaces.
 
     pip install "keras-psp[demo]"
-    python examples/gradio_app.py                # the model in the box, which needs no network
-    python examples/gradio_app.py runs/camvid    # a training, a .keras file or a preset
+    python examples/gradio_app.py                # the bundled model, which needs no download
+    python examples/gradio_app.py runs/camvid    # a training run, a .keras file or a preset
     KERAS_PSP_MODEL=runs/camvid python examples/gradio_app.py
 
-Photos in the folder "photos" beside this file, or in --photos, are shown as examples.
+The page offers the images in the folder "photos" next to this file, or in --photos, as examples.
 """
 
 import argparse
@@ -17,8 +17,8 @@ from PIL import Image
 
 import keras_psp
 from keras_psp import visual
-from keras_psp.prediction.outcomes import is_out_of_memory
 from keras_psp.prediction.opening import choose_base_size
+from keras_psp.prediction.outcomes import is_out_of_memory
 from keras_psp.prediction.protocol import SIX_SCALES
 from keras_psp.weights.opening import DEFAULT_MODEL, chosen_model, open_model
 
@@ -28,7 +28,7 @@ SCALES = {
     "0.75, 1, 1.25": (0.75, 1.0, 1.25),
     "0.5 to 1.75, as in the paper": SIX_SCALES,
 }
-SHOWN = 1600  # pixels of the longer side of the overlay
+SHOWN = 1600  # longer side of the overlay in pixels
 LEGEND = """<style>.psp {{ list-style: none; padding: 0; margin: 0; columns: 15em; }}
 .psp li {{ display: flex; gap: .6em; align-items: center; break-inside: avoid; padding: 2px 0; }}
 .psp i {{ width: 1.1em; height: 1.1em; border-radius: 3px; flex: none; border: 1px solid #8888; }}
@@ -36,14 +36,14 @@ LEGEND = """<style>.psp {{ list-style: none; padding: 0; margin: 0; columns: 15e
 
 
 def legend(prediction):
-    """The classes that occur with colours and shares, the largest first, as HTML."""
-    colours = {
-        name: "#{:02x}{:02x}{:02x}".format(*colour)
-        for name, colour in zip(prediction.class_names, prediction.palette.tolist(), strict=True)
+    """Returns the classes in the image as HTML, with colors and shares, largest first."""
+    colors = {
+        name: "#{:02x}{:02x}{:02x}".format(*color)
+        for name, color in zip(prediction.class_names, prediction.palette.tolist(), strict=True)
     }
     return LEGEND.format(
         "".join(
-            f'<li><i style="background:{colours[name]}"></i><span>{html.escape(name)}</span>'
+            f'<li><i style="background:{colors[name]}"></i><span>{html.escape(name)}</span>'
             f"{share:.1%}</li>"
             for name, share in prediction.shares.items()
         )
@@ -51,23 +51,23 @@ def legend(prediction):
 
 
 def overlay(prediction, opacity):
-    """The photo in the colours of its classes, no larger than a screen."""
+    """Returns the image tinted with the colors of its classes, at most as large as a screen."""
     tinted = visual.overlay(
         prediction.image, prediction.classes, prediction.palette, alpha=opacity, ignore_class=-1
     )
-    picture = Image.fromarray(tinted)
-    picture.thumbnail((SHOWN, SHOWN))
-    return picture
+    image = Image.fromarray(tinted)
+    image.thumbnail((SHOWN, SHOWN))
+    return image
 
 
 def demo(model, *, name="", photos=(), side=512):
-    """The app of a network, to be launched.
+    """Returns the app for a network; call `launch` on it.
 
     Args:
         model: a `PSPNet`.
-        name: told on the page.
-        photos: paths of examples.
-        side: pixels of the longer side for the network, at first.
+        name: name of the network on the page.
+        photos: paths of example images.
+        side: default of the longer side for the network, in pixels.
     """
     try:
         import gradio as gr
@@ -76,9 +76,9 @@ def demo(model, *, name="", photos=(), side=512):
 
     def segment(photo, scales, flip, side, opacity):
         if photo is None:
-            raise gr.Error("Give a photo first.")
+            raise gr.Error("Choose an image first.")
         try:
-            found = keras_psp.predict(
+            prediction = keras_psp.predict(
                 photo,
                 model,
                 scales=SCALES[scales],
@@ -87,34 +87,34 @@ def demo(model, *, name="", photos=(), side=512):
                 max_pixels=MAX_PIXELS,
             )
         except (ValueError, OSError, TypeError) as error:
-            # The folder that Gradio keeps the photo in is nobody's business.
-            raise gr.Error(str(error).replace(f"{photo}: ", "The photo: ")) from error
+            # The path of the temporary file is of no use to the visitor.
+            raise gr.Error(str(error).replace(f"{photo}: ", "The image: ")) from error
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
-            raise gr.Error("That needs too much memory; choose a smaller side.") from error
-        return overlay(found, opacity), legend(found), found
+            raise gr.Error("There is not enough memory; choose a smaller side.") from error
+        return overlay(prediction, opacity), legend(prediction), prediction
 
-    def repaint(found, opacity):
-        return None if found is None else overlay(found, opacity)
+    def repaint(prediction, opacity):
+        return None if prediction is None else overlay(prediction, opacity)
 
     names = model.class_names or ()
     about = f"{name}: " if name else ""
     about += f"{model.num_classes} classes" + (f": {', '.join(names[:12])}" if names else "")
     with gr.Blocks(title="PSPNet") as app:
         gr.Markdown(
-            "# PSPNet\nThe class of every pixel of a photo, by the "
+            "# PSPNet\nFinds the class of every pixel of an image with the "
             "[Pyramid Scene Parsing Network](https://arxiv.org/abs/1612.01105) in Keras 3."
         )
         gr.Markdown(about + (" ..." if len(names) > 12 else ""))
         if name == DEFAULT_MODEL:
             gr.Markdown(
-                "It was trained on drawn scenes, to try this page out: not for photographs."
+                "This network is for trying out the page: it was trained on generated scenes."
             )
-        kept = gr.State(time_to_live=600)
+        last = gr.State(time_to_live=600)
         with gr.Row():
             with gr.Column():
-                photo = gr.Image(type="filepath", label="Photo", image_mode=None)
+                photo = gr.Image(type="filepath", label="Image", image_mode=None)
                 with gr.Accordion("Options", open=False):
                     scales = gr.Radio(list(SCALES), value="1", label="Scales, averaged")
                     flip = gr.Checkbox(label="Average with the mirror image")
@@ -123,7 +123,7 @@ def demo(model, *, name="", photos=(), side=512):
                         1024,
                         side,
                         step=64,
-                        label="Longer side for the network, pixels",
+                        label="Longer side for the network, in pixels",
                     )
                 run = gr.Button("Segment", variant="primary")
             with gr.Column():
@@ -135,11 +135,11 @@ def demo(model, *, name="", photos=(), side=512):
         run.click(
             segment,
             [photo, scales, flip, longer, opacity],
-            [result, classes, kept],
+            [result, classes, last],
             api_name="segment",
-            concurrency_limit=1,  # one network, one photo at a time; others wait in the queue
+            concurrency_limit=1,  # one image at a time; other requests are queued
         )
-        opacity.release(repaint, [kept, opacity], result, api_name=False, show_progress="hidden")
+        opacity.release(repaint, [last, opacity], result, api_name=False, show_progress="hidden")
     return app.queue(max_size=20)
 
 
@@ -149,10 +149,10 @@ def main():
         "model",
         nargs="?",
         default=os.environ.get("KERAS_PSP_MODEL") or None,
-        help="a preset's name, a .keras file or a training's folder [the model in the box]",
+        help="name of a preset, .keras file, or folder of a training run [the bundled model]",
     )
     parser.add_argument("--photos", type=Path, default=Path(__file__).parent / "photos")
-    parser.add_argument("--port", type=int, help="default: 7860, or the next that is free")
+    parser.add_argument("--port", type=int, help="[7860, or the next free port]")
     options = parser.parse_args()
     try:
         name = chosen_model(options.model)

@@ -1,8 +1,8 @@
-"""Train a small PSPNet, judge it, draw its predictions, and export it.
+"""Trains a small PSPNet, evaluates it, draws its predictions and exports it.
 
 python examples/quickstart.py                    # generated scenes, no download
-python examples/quickstart.py --data FOLDER      # images/ and labels/, or train/ val/ test/
-python examples/quickstart.py --baseline         # the dilated FCN, without the pyramid
+python examples/quickstart.py --data FOLDER      # your images/ and labels/, or train/ and test/
+python examples/quickstart.py --baseline         # the same network without the pyramid
 """
 
 import argparse
@@ -17,133 +17,128 @@ import keras_psp
 from keras_psp import data, evaluation, export, visual
 
 
-def arguments():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data", type=Path, help="folder of images/ and labels/")
-    parser.add_argument(
-        "--image-size",
-        type=int,
-        nargs=2,
-        metavar=("H", "W"),
-        help="size the network sees (default: 96 96; with --data, the first picture's own, "
-        "halved until its longer side is at most 256)",
-    )
-    parser.add_argument("--crop", type=int, nargs=2, metavar=("H", "W"), help="default: all of it")
-    parser.add_argument("--backbone-depth", type=int, default=18)
-    parser.add_argument("--output-stride", type=int, help="default: 16; with --data, 8")
-    parser.add_argument("--epochs", type=int, help="default: 8; with --data, 15")
-    parser.add_argument("--batch-size", type=int, default=8)
-    parser.add_argument("--learning-rate", type=float, default=0.02)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--baseline", action="store_true", help="leave the pyramid out")
-    parser.add_argument("--output", type=Path, default=Path("runs/quickstart"))
-    parser.add_argument("--export", type=Path, default=Path("saved_models"))
-    args = parser.parse_args()
-    # Minutes on two CPU cores, with or without real pictures.
-    args.output_stride = args.output_stride or (8 if args.data else 16)
-    args.epochs = args.epochs or (15 if args.data else 8)
-    return args
+def main():
+    options = parse_options()
+    keras.utils.set_random_seed(options.seed)
+    source, test_split, image_size = open_source(options)
+    print("{} classes, images of {}x{}".format(source.num_classes, *image_size))
+
+    name = "fcn" if options.baseline else "pspnet"
+    model = small_pspnet(source, options)
+    train(model, source, image_size, options)
+    options.output.mkdir(parents=True, exist_ok=True)
+    model.save(options.output / f"{name}.keras")
+
+    evaluate(model, source, test_split, image_size)
+    images = draw(model, source, test_split, image_size, options.output / f"{name}.png")
+    if keras.backend.backend() != "tensorflow":
+        raise SystemExit("These exports need TensorFlow; open the .keras file with it.")
+    export_and_compare(model, images, options.export / name, image_size)
 
 
-def open_source(args):
-    """The examples, checked; sets `args.image_size`."""
-    args.test = "test"
-    if args.data is None:
-        args.image_size = args.image_size or (96, 96)
-        return data.GeneratedScenes(seed=args.seed, image_size=args.image_size)
-    source = data.ImageFolder(args.data)
-    args.test = next((name for name in ("test", "val") if name in source.splits), None)
-    if args.test is None or "train" not in source.splits:
-        raise SystemExit(f"{args.data}: train/ and test/ (or val/) are needed, or only images/.")
+def open_source(options):
+    """Returns the examples, the split to test on, and the image size."""
+    if options.data is None:
+        image_size = options.image_size or (96, 96)
+        return data.GeneratedScenes(seed=options.seed, image_size=image_size), "test", image_size
+    source = data.ImageFolder(options.data)
+    test_split = next((name for name in ("test", "val") if name in source.splits), None)
+    if test_split is None or "train" not in source.splits:
+        raise SystemExit(f"{options.data} needs train/ and test/ (or val/), or only images/.")
     source.check()
-    if args.image_size is None:
-        height, width = source.sizes(args.test)[0]
-        halvings = max(0, math.ceil(math.log2(max(height, width) / 256)))
-        args.image_size = height >> halvings, width >> halvings
-    return source
+    height, width = source.sizes(test_split)[0]
+    halvings = max(0, math.ceil(math.log2(max(height, width) / 256)))
+    return source, test_split, options.image_size or (height >> halvings, width >> halvings)
 
 
-def small_pspnet(source, args):
-    """ResNet with one narrow stem convolution: cheap enough for two CPU cores."""
+def small_pspnet(source, options):
+    """A narrow stem and output stride 16 make the network cheap enough for two CPU cores."""
+    backbone = keras_psp.DilatedResNet(
+        options.backbone_depth,
+        output_stride=options.output_stride or (8 if options.data else 16),
+        stem_filters=(64,),
+        name="backbone",
+    )
     return keras_psp.PSPNet(
         source.num_classes,
+        backbone=backbone,
+        bin_sizes=() if options.baseline else (1, 2, 3, 6),
         class_names=source.class_names,
         palette=source.palette,
-        backbone=keras_psp.DilatedResNet(
-            args.backbone_depth,
-            output_stride=args.output_stride,
-            stem_filters=(64,),
-            name="backbone",
-        ),
-        bin_sizes=() if args.baseline else (1, 2, 3, 6),
     )
 
 
-def train(model, source, args):
+def train(model, source, image_size, options):
+    """Trains with random scales, crops and flips, and the poly learning rate."""
     batches = data.training_batches(
         source,
-        batch_size=args.batch_size,
-        crop_size=args.crop or args.image_size,
-        image_size=args.image_size,
+        batch_size=options.batch_size,
+        crop_size=options.crop or image_size,
+        image_size=image_size,
         scale=(0.75, 1.5),
-        seed=args.seed,
+        seed=options.seed,
     )
-    steps = args.epochs * len(batches)
-    schedule = keras_psp.PolyLearningRate(args.learning_rate, steps, warmup_steps=steps // 20)
+    epochs = options.epochs or (15 if options.data else 8)
+    steps = epochs * len(batches)
+    schedule = keras_psp.PolyLearningRate(options.learning_rate, steps, warmup_steps=steps // 20)
     model.compile(
-        optimizer=keras_psp.SGD(schedule, head_multiplier=1.0),  # nothing is pretrained here
+        keras_psp.SGD(schedule, head_multiplier=1.0),  # nothing is pretrained
         metrics=[keras_psp.MeanIoU(source.num_classes)],
     )
     start = time.perf_counter()
-    model.fit(batches, epochs=args.epochs)
+    model.fit(batches, epochs=epochs)
     print(f"trained {steps} steps in {(time.perf_counter() - start) / 60:.1f} minutes")
 
 
-def judge(model, source, args):
-    """Mean IoU, pixel accuracy and the per-class table on the test (else val) split."""
+def evaluate(model, source, split, image_size):
+    """Prints the IoU of each class, mean IoU and pixel accuracy."""
     metric = keras_psp.MeanIoU(source.num_classes)
     model.compile(metrics=[metric])
-    batches = data.evaluation_batches(source, split=args.test, image_size=args.image_size)
-    print(f"\n{args.test} split, {source.count(args.test)} images:")
-    model.evaluate(batches)
+    print(f"\n{split} split, {source.count(split)} images:")
+    model.evaluate(data.evaluation_batches(source, split=split, image_size=image_size))
     evaluation.print_class_table(metric, source.class_names)
 
 
-def main():
-    args = arguments()
-    keras.utils.set_random_seed(args.seed)
-    source = open_source(args)
-    print("{} classes, pictures of {}x{}".format(source.num_classes, *args.image_size))
-    model = small_pspnet(source, args)
-    name = "fcn" if args.baseline else "pspnet"
-    args.output.mkdir(parents=True, exist_ok=True)
-    train(model, source, args)
-    model.save(args.output / f"{name}.keras")
-    judge(model, source, args)
-
-    pictures = data.evaluation_batches(
-        source, split=args.test, image_size=args.image_size, batch_size=1
-    )
-    spread = list(
-        pictures.shard(max(1, source.count(args.test) // 6), 0).take(6).as_numpy_iterator()
-    )
-    images = np.concatenate([image for image, _ in spread])
-    truths = [mask[0] for _, mask in spread]
-    picture = args.output / f"{name}.png"
+def draw(model, source, split, image_size, path):
+    """Draws predictions for six images, and returns the images."""
+    batches = data.evaluation_batches(source, split=split, image_size=image_size, batch_size=1)
+    examples = batches.shard(max(1, source.count(split) // 6), 0).take(6).as_numpy_iterator()
+    images, masks = (np.concatenate(arrays) for arrays in zip(*examples, strict=True))
     classes = model.predict_classes(images, verbose=0)
-    visual.comparison(images, truths, classes, source.class_names, source.palette, path=picture)
-    print(f"\npicture: {picture}")
+    visual.comparison(images, masks, classes, source.class_names, source.palette, path=path)
+    print(f"\nimages and predictions: {path}")
+    return images
 
-    if keras.backend.backend() != "tensorflow":
-        raise SystemExit("no export: it needs KERAS_BACKEND=tensorflow; open the .keras file there")
-    folder, file = args.export / f"{name}_saved_model", args.export / f"{name}.tflite"
-    export.saved_model(model, folder)
-    export.tflite(model, file, image_size=args.image_size)
-    for path in (folder, file):
-        equal = np.mean(export.open_export(path)(images) == classes)
-        print(f"{path}: {100 * equal:.3f} % of pixels equal")
+
+def export_and_compare(model, images, path, image_size):
+    """Exports the model, and compares the exports' predictions with the model's."""
+    saved_model, tflite = f"{path}_saved_model", f"{path}.tflite"
+    export.saved_model(model, saved_model)
+    export.tflite(model, tflite, image_size=image_size)
+    classes = model.predict_classes(images, verbose=0)
+    for file in (saved_model, tflite):
+        equal = np.mean(export.open_export(file)(images) == classes)
+        print(f"{file}: {100 * equal:.3f} % of pixels equal")
+
+
+def parse_options():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add, size = parser.add_argument, {"type": int, "nargs": 2, "metavar": ("H", "W")}
+    add("--data", type=Path, help="folder with images/ and labels/")
+    add("--image-size", **size, help="[96 96; with --data, at most 256 for the longer side]")
+    add("--crop", **size, help="[the whole image]")
+    add("--backbone-depth", type=int, default=18, help="[18]")
+    add("--output-stride", type=int, help="[16; with --data, 8]")
+    add("--epochs", type=int, help="[8; with --data, 15]")
+    add("--batch-size", type=int, default=8, help="[8]")
+    add("--learning-rate", type=float, default=0.02, help="[0.02]")
+    add("--seed", type=int, default=0, help="[0]")
+    add("--baseline", action="store_true", help="leave out the pyramid")
+    add("--output", type=Path, default=Path("runs/quickstart"), help="[runs/quickstart]")
+    add("--export", type=Path, default=Path("saved_models"), help="[saved_models]")
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def client(model, tmp_path_factory):
-    """A client of the app as it runs, on this machine alone."""
+    """A client of the running app."""
     pytest.importorskip("gradio", reason="the demo needs gradio")
     gradio_client = pytest.importorskip("gradio_client")
     patch = pytest.MonkeyPatch()
@@ -47,7 +47,7 @@ def client(model, tmp_path_factory):
     patch.undo()
 
 
-def test_one_request_gives_what_predict_gives(client, model, tmp_path):
+def test_a_request_returns_what_predict_returns(client, model, tmp_path):
     from gradio_client import handle_file
 
     photo = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
@@ -56,28 +56,28 @@ def test_one_request_gives_what_predict_gives(client, model, tmp_path):
     seen, legend = client.predict(given, "1", True, 256, 1.0, api_name="/segment")[:2]
 
     expected = keras_psp.predict(photo, model, base_size=256, flip=True)
-    # With opacity 1 the overlay is the class map in its colours.
-    colours = np.asarray(Image.open(seen["path"] if isinstance(seen, dict) else seen))
-    np.testing.assert_array_equal(colours[..., :3], expected.palette[expected.classes])
+    # With opacity 1, the overlay is the class map in its colors.
+    colors = np.asarray(Image.open(seen["path"] if isinstance(seen, dict) else seen))
+    np.testing.assert_array_equal(colors[..., :3], expected.palette[expected.classes])
     for name, share in expected.shares.items():
         shown = name.replace("<", "&lt;").replace(">", "&gt;")
         assert f"<span>{shown}</span>{share:.1%}" in legend
     assert "<b>sky" not in legend
 
 
-def test_what_is_wrong_is_said_in_words(client, tmp_path):
+def test_errors_are_sentences(client, tmp_path):
     from gradio_client import handle_file
     from gradio_client.exceptions import AppError
 
-    with pytest.raises(AppError, match="Give a photo first"):
+    with pytest.raises(AppError, match="Choose an image first"):
         client.predict(None, "1", False, 256, 0.5, api_name="/segment")
     Image.fromarray(np.zeros((5200, 5200, 3), np.uint8)).save(tmp_path / "large.png")
     large = handle_file(tmp_path / "large.png")
-    with pytest.raises(AppError, match=r"The photo: .*25"):
+    with pytest.raises(AppError, match=r"The image: .*25"):
         client.predict(large, "1", False, 256, 0.5, api_name="/segment")
 
 
-def test_a_missing_model_ends_with_a_sentence(tmp_path, monkeypatch):
+def test_a_missing_model_exits_with_a_sentence(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["gradio_app.py", str(tmp_path / "absent.keras")])
     with pytest.raises(SystemExit, match="there is no such file"):
         opened_app().main()

@@ -28,7 +28,7 @@ def quickstart(tmp_path, *arguments):
     return run.stdout
 
 
-def test_a_folder_without_a_test_split_is_judged_on_val(tmp_path):
+def test_a_folder_without_a_test_split_is_evaluated_on_val(tmp_path):
     for split in ("train", "val"):
         for kind in ("images", "labels"):
             (tmp_path / "data" / split / kind).mkdir(parents=True)
@@ -42,7 +42,7 @@ def test_a_folder_without_a_test_split_is_judged_on_val(tmp_path):
 
 
 @pytest.mark.parametrize("extra", [(), ("--baseline",)])
-def test_a_folder_trains_judges_draws_and_exports(tmp_path, extra):
+def test_trains_evaluates_draws_and_exports(tmp_path, extra):
     rng = np.random.default_rng(0)
     for kind in ("images", "labels"):
         (tmp_path / "data" / kind).mkdir(parents=True)
