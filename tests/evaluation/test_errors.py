@@ -114,9 +114,9 @@ def test_confusion_is_relative_to_the_rarer_class():
 
 def test_missed_small_thing_is_inconspicuous():
     truth = image(((10, 15), (10, 15), 1), ((50, 55), (50, 55), 1), ground=0)
-    found = image(((10, 15), (10, 15), 1), ((50, 55), (50, 53), 1), ground=0)
+    mostly = image(((10, 15), (10, 15), 1), ((50, 55), (50, 53), 1), ground=0)
     # The first of two things of 25 pixels is correct; of the second 15 (found) or 10 (missed).
-    assert pixels(counted((truth, found))) == {"border": 10}
+    assert pixels(counted((truth, mostly))) == {"border": 10}
     missed = image(((10, 15), (10, 15), 1), ((50, 55), (50, 52), 1), ground=0)
     groups = counted((truth, missed))
     assert pixels(groups) == {"missed": 15}

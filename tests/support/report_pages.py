@@ -95,9 +95,9 @@ def full_page(tmp_path, **arguments):
 
 
 def embedded_images(content, kind="png"):
-    """Embedded pictures in the order of the page."""
-    found = re.findall(rf"data:image/{kind};base64,([A-Za-z0-9+/=]+)", content)
-    return [Image.open(io.BytesIO(base64.b64decode(data))) for data in found]
+    """The embedded images in the order of the page."""
+    uris = re.findall(rf"data:image/{kind};base64,([A-Za-z0-9+/=]+)", content)
+    return [Image.open(io.BytesIO(base64.b64decode(data))) for data in uris]
 
 
 def text_of(content):

@@ -101,7 +101,7 @@ class LineChart:
                 y,
                 color=_COLORS[curve.color],
                 linewidth=0.8 if curve.faint else 1.6,
-                alpha=0.28 if curve.faint else None,
+                alpha=0.2 if curve.faint else None,
                 marker="o" if curve.dots else None,
                 markersize=4.8,
                 clip_on=False,

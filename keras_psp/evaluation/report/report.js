@@ -17,8 +17,8 @@ if (data) {
       const column = x < names.length ? order[x] : x;
       const share = totals[row] ? (100 * counts[row][column] / totals[row]).toFixed(1) : "0.0";
       tip.textContent = row === column
-        ? `${names[row]}: ${share} % right (${count(counts[row][column])} pixels)`
-        : `${names[row]} taken for ${columns[column]}: ${share} % of ${names[row]} ` +
+        ? `${names[row]}: ${share} % correct (${count(counts[row][column])} pixels)`
+        : `${names[row]} predicted as ${columns[column]}: ${share} % of ${names[row]} ` +
           `(${count(counts[row][column])} pixels)`;
       tip.hidden = false;
       tip.style.left = Math.max(4, Math.min(event.clientX + 14,

@@ -64,7 +64,7 @@ def test_long_curves_keep_their_extremes(tmp_path):
     (folder / "steps.csv").write_text("\n".join([header, *rows]) + "\n")
     content = written(tmp_path, run=folder)
     assert len(content) < 100_000
-    _, heights = points_of(content, "stroke-opacity: 0.28")
+    _, heights = points_of(content, "stroke-opacity: 0.2")
     assert len(heights) <= 500
     # Step 7777 is cut off at the top edge, 8 points from above; all others are lower.
     assert heights.min() == pytest.approx(8, abs=0.01)

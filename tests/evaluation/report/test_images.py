@@ -54,6 +54,6 @@ def test_large_images_are_reduced(tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (1200, 1600, 3), np.uint8)
     mask = np.zeros((1200, 1600), np.uint8)
     content = written(tmp_path, images=[Example("a", noise, mask, mask)])
-    assert [picture.size for picture in embedded_images(content, "jpeg")] == [(480, 360)]
-    assert [picture.size for picture in embedded_images(content)[2:]] == [(480, 360)] * 3
+    assert [image.size for image in embedded_images(content, "jpeg")] == [(480, 360)]
+    assert [image.size for image in embedded_images(content)[2:]] == [(480, 360)] * 3
     assert len(content) < 400_000

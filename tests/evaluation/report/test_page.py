@@ -116,11 +116,11 @@ def test_page_fits_narrow_and_wide_windows(tmp_path, width):
     )
     outer = tmp_path / "outer.html"
     outer.write_text(f"<title>none</title><body>{frames}<script>{script}</script>")
-    found = subprocess.run(
+    rendered = subprocess.run(
         ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom", outer.as_uri()],
         capture_output=True,
         text=True,
         timeout=60,
     ).stdout
-    widths = json.loads(re.search("<title>(.*?)</title>", found)[1])
+    widths = json.loads(re.search("<title>(.*?)</title>", rendered)[1])
     assert len(widths) == 2 and max(widths) <= width
