@@ -1,85 +1,128 @@
-"""Long work on many items: in threads, with a bar on stderr."""
+"""Threads and a progress bar for work on many items."""
 
 import collections
+import datetime
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from typing import Any
 
 
-def bar_console():
-    """stderr, as a `rich.console.Console`; in a notebook without ipywidgets as plain text.
+class Bar:
+    """Progress bar on stderr with the number of finished items and the time left.
 
-    rich draws bars in notebooks by ipywidgets alone, and warns with each bar where they are not
-    installed.
-    """
-    from rich.console import Console
+    Logs, and notebooks without ipywidgets, get a line every 30 seconds and at the end instead.
 
-    return Console(stderr=True, force_jupyter=None if find_spec("ipywidgets") else False)
-
-
-def draws_bars(console) -> bool:
-    """Whether rich moves a bar there: in logs and plain notebooks it draws one at the end."""
-    return console.is_terminal or console.is_jupyter
-
-
-class Lines:
-    """Lines now and then, for where no bar moves.
+    Example:
+        with Bar("Reading", total=len(paths)) as bar:
+            for number, path in enumerate(paths, 1):
+                read(path)
+                bar.update(number)
 
     Args:
-        console: see `bar_console`.
+        title: Text before the bar.
+        total: Number of items; None if unknown.
+        completed: Number of items that were finished earlier.
+        shown: False prints nothing.
     """
 
-    EVERY = 30.0  # seconds
+    SECONDS_PER_LINE = 30.0
 
-    def __init__(self, console):
-        self._console = console
-        self._spoke = time.monotonic()
+    def __init__(
+        self, title: str, total: int | None = None, *, completed: int = 0, shown: bool = True
+    ):
+        from rich import progress
+        from rich.console import Console
 
-    def say(self, text: str, *, at_once: bool = False) -> None:
-        """Print it, if the last line was long enough ago or it can't wait."""
-        if at_once or time.monotonic() - self._spoke > self.EVERY:
-            self._spoke = time.monotonic()
-            self._console.print(text, highlight=False, markup=False, emoji=False, soft_wrap=True)
+        # In a notebook without ipywidgets, rich would print a warning for each bar.
+        force = None if find_spec("ipywidgets") else False
+        self._console = Console(stderr=True, force_jupyter=force, quiet=not shown)
+        self._moves = self._console.is_terminal or self._console.is_jupyter
+        self._progress = progress.Progress(
+            progress.TextColumn("{task.description}", markup=False),
+            progress.BarColumn(),
+            progress.MofNCompleteColumn(),
+            progress.TextColumn("{task.fields[note]}", markup=False),
+            progress.TimeRemainingColumn(),
+            console=self._console,
+            disable=not (shown and self._moves),
+            speed_estimate_period=3600,
+        )
+        self._id = self._progress.add_task(title, total=total, completed=completed, note="")
+        self._task = self._progress.tasks[0]
+        self._printed = time.monotonic(), completed
+
+    def __enter__(self) -> "Bar":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._progress.stop()
+        if not self._moves and self._printed[1] != self._task.completed:
+            self.print(self._line())
+
+    def update(self, completed: int, note: str = "", *, title: str | None = None) -> None:
+        """Shows how many items are finished, including earlier ones, and a note."""
+        self._progress.update(self._id, completed=completed, note=note, description=title)
+        if not self._moves and time.monotonic() - self._printed[0] > self.SECONDS_PER_LINE:
+            self.print(self._line())
+
+    def print(self, text: str) -> None:
+        """Prints a line, above the bar if there is one."""
+        self._printed = time.monotonic(), int(self._task.completed)
+        self._console.print(text, highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+    @property
+    def rate(self) -> float:
+        """Number of items per second since the first update."""
+        return self._task.speed or 0.0
+
+    def _line(self):
+        task = self._task
+        total = "" if task.total is None else f" of {task.total}"
+        left = f"{datetime.timedelta(seconds=task.time_remaining or 0)} left"
+        parts = [f"{task.description}: {task.completed}{total}", task.fields["note"]]
+        return ", ".join(filter(None, [*parts, left if task.time_remaining else ""]))
 
 
-def in_threads(function, items, title, *, progress=True, threads=None):
-    """Apply the function to each item, results in order.
+def with_bar(items: Iterable, title: str, total: int | None) -> Iterator:
+    """Yields the items and shows a progress bar on stderr, see `Bar`."""
+    with Bar(title, total) as bar:
+        for number, item in enumerate(items, 1):
+            yield item
+            bar.update(number)
 
-    Args:
-        function: of one item. Threads pay where it leaves Python's lock, as decoding
-            pictures and large numpy operations do.
-        items: a sequence.
-        title: what the bar says.
-        progress: whether there is a bar.
-        threads: default two per core, at most 8.
-    """
-    pool = ThreadPoolExecutor(threads or _threads())
-    try:
-        results = pool.map(function, items)
-        if progress:
-            results = with_bar(results, title, len(items))
-        yield from results
-    finally:
-        pool.shutdown(cancel_futures=True)
+
+def in_threads(
+    function: Callable[[Any], Any],
+    items: Sequence,
+    title: str,
+    *,
+    progress: bool = True,
+    threads: int | None = None,
+) -> Iterator:
+    """Applies a function to every item in threads, with a progress bar; see `ahead`."""
+    results = ahead(function, items, threads=threads)
+    return with_bar(results, title, len(items)) if progress else results
 
 
 def ahead(
     function: Callable[[Any], Any], items: Iterable, *, threads: int | None = None
 ) -> Iterator:
-    """Apply the function to each item in threads, results in order, a few before they are due.
+    """Applies a function to every item in threads, and yields the results in order.
 
-    Unlike `in_threads` it takes items and holds results of any number in bounded memory: no
-    more than two a thread are under way or wait.
+    At most two items per thread are in progress or wait, so that any number of items is
+    processed in bounded memory.
 
     Args:
-        function: of one item; see `in_threads`.
-        items: taken in the thread that takes the results.
-        threads: default two per core, at most 8.
+        function: Function of one item. Threads help if it releases Python's global lock, as
+            decoding images and large NumPy operations do.
+        items: Items, which are taken in the thread that takes the results.
+        threads: Number of threads; by default two per core, at most 8.
     """
-    threads = threads or _threads()
+    threads = threads or min(8, 2 * (os.cpu_count() or 1))
     pool = ThreadPoolExecutor(threads)
     waiting: collections.deque = collections.deque()
     try:
@@ -91,24 +134,3 @@ def ahead(
             yield waiting.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def with_bar(items: Iterable, title: str, total: int | None) -> Iterator:
-    """The items, with a bar on stderr that tells how many are done and the time left."""
-    from rich.markup import escape
-    from rich.progress import track
-
-    console = bar_console()
-    if not draws_bars(console):
-        items = _told(items, title, total, Lines(console))
-    yield from track(items, escape(title), total, console=console)
-
-
-def _told(items, title, total, lines):
-    for number, item in enumerate(items, 1):
-        yield item
-        lines.say(f"{title}: {number}" + ("" if total is None else f" of {total}"))
-
-
-def _threads():
-    return min(8, 2 * (os.cpu_count() or 1))

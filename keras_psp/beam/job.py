@@ -5,10 +5,8 @@ import dataclasses
 import io
 import json
 import os
-import sys
 import tempfile
 import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -24,7 +22,7 @@ from keras_psp.beam.pipeline import build
 from keras_psp.beam.sources import Source
 from keras_psp.beam.storage import absolute, matches, read_bytes, sweep, write_bytes
 from keras_psp.data.pairs import ImagePairs
-from keras_psp.progress import bar_console
+from keras_psp.progress import Bar
 from keras_psp.resume import check_settings
 
 # "DirectRunner" would first try to download a binary of Prism.
@@ -252,7 +250,7 @@ def _cause(error):
 
 @contextlib.contextmanager
 def _watched(folder, format, total, *, shown) -> Iterator[str | None]:
-    """A file that workers on this machine lengthen by a byte an image, and a view of it."""
+    """Creates a file to which workers append one byte per image, and shows its size as a bar."""
     if not shown:
         yield None
         return
@@ -271,35 +269,10 @@ def _watched(folder, format, total, *, shown) -> Iterator[str | None]:
 
 
 def _view(path, before, total, stopped):
-    """Images done, images a second and time left: a bar, or for a log a line now and then."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-    from rich.progress import TimeRemainingColumn as Remaining
-
-    console = bar_console()
-    columns: tuple[Any, ...] = (
-        TextColumn("predicting"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]:.1f} images/s"),
-        Remaining(),
-    )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task("", total=total, completed=before, rate=0.0)
-        first = told = None
-        while not stopped.wait(0.5):
-            done = os.path.getsize(path)
-            if not done:
-                continue
-            now = time.monotonic()
-            first = first or (now, done)
-            rate = (done - first[1]) / max(now - first[0], 1e-9)
-            bar.update(task, completed=before + done, rate=rate)
-            if not console.is_terminal and rate and (told is None or now - told >= 10):
-                told = now
-                print(_line(before + done, total, rate), file=sys.stderr, flush=True)
-
-
-def _line(done, total, rate):
-    if total is None:
-        return f"{done} images, {rate:.1f} a second"
-    return f"{done} of {total} images, {rate:.1f} a second, {(total - done) / rate:.0f} s left"
+    """Shows the progress that workers write to a file, until stopped."""
+    with Bar("predicting", total, completed=before) as bar:
+        running = True
+        while running:
+            running = not stopped.wait(0.5)
+            if done := os.path.getsize(path):
+                bar.update(before + done, f"{bar.rate:.1f} images/s")
