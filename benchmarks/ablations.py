@@ -21,7 +21,7 @@ from ablation_report import draw, print_table
 from ablation_tables import SETTINGS, TABLES
 from measure import environment, in_a_process, progress
 
-from keras_psp.training.recipes import typed
+from keras_psp.training.recipes import parse_field
 
 
 def run(job, split, root, image_size, counts):
@@ -83,7 +83,7 @@ def check(parser, args):
 def assignment(text):
     """Parses FIELD=VALUE or FIELD=VALUE,VALUE of a recipe."""
     key, _, value = text.partition("=")
-    return key, typed(key, value.split(",") if value else [])
+    return key, parse_field(key, value.split(",") if value else [])
 
 
 def main():

@@ -1,26 +1,25 @@
-"""`keras-psp train`: a recipe on the command line."""
+"""`keras-psp train`: trains by a recipe."""
 
 import argparse
 import dataclasses
-import inspect
-import re
 from pathlib import Path
 
 
-def add(commands) -> None:
-    """Add the command to the parser's."""
+def add(commands: argparse._SubParsersAction) -> None:
+    """Adds the command to the parser."""
     from keras_psp.training.recipes import RECIPES, Recipe
 
     short = [name for name in RECIPES if "_resnet" not in name]
     train = commands.add_parser(
         "train",
-        help="train a network by a recipe; the same command again goes on with it",
-        description="Train a network by a recipe. The same command again goes on where it was "
-        "stopped. Every field of the recipe can be given another value; in brackets stands "
-        "that of a recipe of one's own: semseg's for ADE20K, but for the data set and the weights.",
+        help="train a network by a recipe, or resume a training",
+        description="Train a network by a recipe. The same command resumes a training that was "
+        "stopped. Every field of the recipe can be replaced; the defaults in brackets are those "
+        "for your own data: semseg's for ADE20K, except for the data set and the weights.",
     )
     train.add_argument(
-        "recipe", help=f"{', '.join(short)}; or with a published depth, as ade20k_resnet101"
+        "recipe",
+        help=f"{', '.join(short)}; or a published one with its depth, e.g. ade20k_resnet101",
     )
     train.add_argument("--data", type=Path, help="folder of the data set")
     train.add_argument("--output", type=Path, required=True, help="folder of the run")
@@ -28,37 +27,38 @@ def add(commands) -> None:
         "--unreadable",
         choices=("stop", "skip", "trust"),
         default="stop",
-        help="files that can't be read: stop before training, skip them, or don't look",
+        help="files that can't be read: stop before training, skip them, or don't check",
     )
     train.add_argument(
-        "--partial", action="store_true", help="take a copy of the data set that isn't complete"
+        "--partial", action="store_true", help="accept an incomplete copy of the data set"
     )
-    train.add_argument("--quiet", action="store_true", help="no progress bars")
+    train.add_argument("--quiet", action="store_true", help="show no progress bars")
     fields = train.add_argument_group("fields of the recipe")
     for field in dataclasses.fields(Recipe):
         if field.name not in ("name", "origin"):
+            text = field.metadata["help"].replace("`", "").replace("%", "%%")
             fields.add_argument(
                 f"--{field.name.replace('_', '-')}",
                 dest=f"field_{field.name}",
                 nargs="*",
                 metavar="VALUE",
-                help=_help(Recipe, field),
+                help=f"{text} [{field.default}]",
             )
 
 
 def run(options: argparse.Namespace) -> int:
-    """Train, and say where the results are."""
-    from keras_psp.training.recipes import Recipe, recipe, typed
+    """Trains, and prints where the results are."""
+    from keras_psp.training.recipes import Recipe, parse_field, recipe
 
     fields = {
-        field.name: typed(field.name, given)
+        field.name: parse_field(field.name, words)
         for field in dataclasses.fields(Recipe)
-        if (given := getattr(options, f"field_{field.name}", None)) is not None
+        if (words := getattr(options, f"field_{field.name}", None)) is not None
     }
-    chosen = recipe(options.recipe, **fields)  # a wrong value is told before TensorFlow loads
+    chosen = recipe(options.recipe, **fields)  # reports wrong values before TensorFlow is loaded
     from keras_psp.training.run import train
 
-    done = train(
+    finished = train(
         chosen,
         data=options.data,
         output=options.output,
@@ -66,18 +66,7 @@ def run(options: argparse.Namespace) -> int:
         complete=not options.partial,
         progress=not options.quiet,
     )
-    if done.best_mean_iou == done.best_mean_iou:
-        print(f"best mean IoU {done.best_mean_iou:.2%}: {done.folder / 'best.keras'}")
-    print(done.folder / "last.keras")
+    if finished.best_mean_iou == finished.best_mean_iou:  # not NaN
+        print(f"best mean IoU {finished.best_mean_iou:.2%}: {finished.folder / 'best.keras'}")
+    print(finished.folder / "last.keras")
     return 0
-
-
-def _help(recipe, field):
-    """The field's entry in the recipe's docstring, and its default."""
-    entries = re.split(r"\n {4}(?=[a-z_, ]+: )", inspect.cleandoc(recipe.__doc__))
-    for entry in entries:
-        names, _, text = entry.partition(": ")
-        if field.name in [name.strip() for name in names.split(",")]:
-            text = " ".join(text.replace("`", "").split()).replace("%", "%%")
-            return f"{text} [{field.default}]"
-    return f"[{field.default}]"

@@ -1,64 +1,57 @@
-"""TODO."""
+"""The progress bar of a training."""
 
-import datetime
 import math
 from typing import Any
 
 import keras
 
-from keras_psp.progress import Lines, bar_console
-from keras_psp.training.clock import Clock
+from keras_psp.progress import Bar
+from keras_psp.training.progress import TrainingProgress
 
 
-class Progress(keras.callbacks.Callback):
-    """A bar on stderr with mean IoU, learning rate, images a second and time left.
+class ProgressBar(keras.callbacks.Callback):
+    """Shows loss, mean IoU, learning rate, speed and time left on stderr.
 
-    Where stderr is no terminal: a line every half minute and at the end of an epoch.
+    It is a context manager, so that one bar serves several calls of `fit`. A log gets a line
+    every 30 seconds and after each epoch.
 
     Args:
-        clock: see `Clock`.
+        progress: The training's progress.
+        shown: False prints nothing.
     """
 
-    def __init__(self, clock: Clock):
+    def __init__(self, progress: TrainingProgress, *, shown: bool = True):
         super().__init__()
-        self._clock = clock
-        self._console = bar_console()
-        self._lines = Lines(self._console)
-        self._bar: Any = None
+        self._progress = progress
+        steps = progress.epochs * progress.steps_per_epoch
+        self._bar = Bar("starting", steps, completed=progress.step, shown=shown)
 
-    def on_train_begin(self, logs=None):
-        self._lines = Lines(self._console)
-        if self._bar is not None or not self._console.is_terminal:
-            return
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
-        from rich.progress import Progress as Bar
+    def __enter__(self) -> "ProgressBar":
+        self._bar.__enter__()
+        return self
 
-        self._bar = Bar(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[state]}"),
-            console=self._console,
+    def __exit__(self, *error: object) -> None:
+        self._bar.__exit__(*error)
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Shows the state after a step."""
+        progress = self._progress
+        note = (
+            f"loss {progress.loss:.4f}, mean IoU {progress.mean_iou:.2%}, "
+            f"rate {progress.learning_rate(progress.step):.2e}"
         )
-        self._bar.start()
-        clock = self._clock
-        total = clock.epochs * clock.steps_per_epoch
-        self._task = self._bar.add_task("", total=total, completed=clock.step, state="starting")
+        if not math.isnan(progress.seconds_per_step):
+            note += f", {progress.images_per_second:.1f} images/s"
+        self._bar.update(progress.step, note, title=self._epoch(progress.epoch + 1))
 
-    def on_train_batch_end(self, batch, logs=None):
-        if self._bar is not None:
-            self._bar.update(
-                self._task,
-                completed=self._clock.step,
-                description=self._epoch(),
-                state=self._state(),
-            )
-        else:
-            self._lines.say(f"{self._epoch()}, step {self._clock.step}: {self._state()}")
+    def print_epoch(self, epochs: int, row: dict[str, Any]) -> None:
+        """Prints the metrics after a number of epochs.
 
-    def judged(self, epochs: int, row: dict[str, Any]) -> None:
-        """Say what a validation found, or that an epoch is over."""
-        parts = [f"epoch {epochs}/{self._clock.epochs}"]
+        Args:
+            epochs: Number of finished epochs.
+            row: Row of log.csv.
+        """
+        parts = [self._epoch(epochs)]
         for name, title, format in (
             ("loss", "loss", "{:.4f}"),
             ("mean_iou", "mean IoU", "{:.2%}"),
@@ -67,24 +60,7 @@ class Progress(keras.callbacks.Callback):
         ):
             if row.get(name) is not None:
                 parts.append(f"{title} {format.format(row[name])}")
-        self._lines.say(", ".join(parts), at_once=True)
+        self._bar.print(", ".join(parts))
 
-    def close(self) -> None:
-        """Take the bar away, also after an error."""
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
-
-    def _epoch(self):
-        return f"epoch {self._clock.epoch + 1}/{self._clock.epochs}"
-
-    def _state(self):
-        clock = self._clock
-        text = (
-            f"loss {clock.loss:.4f}, mean IoU {clock.mean_iou:.2%}, rate {clock.learning_rate:.2e}"
-        )
-        if math.isnan(clock.seconds_per_step):
-            return text
-        left = clock.epochs * clock.steps_per_epoch - clock.step
-        seconds = datetime.timedelta(seconds=round(left * clock.seconds_per_step))
-        return f"{text}, {clock.images_per_second:.1f} images/s, {seconds} left"
+    def _epoch(self, number):
+        return f"epoch {number}/{self._progress.epochs}"

@@ -1,160 +1,169 @@
-"""What happens around the steps of a training: guard, state, judgement, log and bar."""
+"""Callbacks that stop a training and write its checkpoints."""
 
 import math
 import signal
 import sys
 import threading
 from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 import keras
 
 from keras_psp.files import writing
 from keras_psp.training.checkpoints import Checkpoints, NotFiniteError
-from keras_psp.training.clock import Clock, _numbers
+from keras_psp.training.progress import TrainingProgress
 
 
-class Guard(keras.callbacks.Callback):
-    """Stops at the first loss that is no number, and names the step and its files.
+class StopOnNonFiniteLoss(keras.callbacks.Callback):
+    """Raises FloatingPointError if a loss is NaN or infinite, with the step and its files.
 
     Args:
-        clock: see `Clock`.
-        files: (epoch, step in the epoch) -> names of the examples of that batch.
-        last_good: () -> what there is to go back to.
+        progress: The training's progress.
+        files: Function of the epoch and the step in it that returns the names of the batch's
+            examples.
+        last_checkpoint: Function that returns a sentence about the last checkpoint.
     """
 
-    def __init__(self, clock: Clock, files: Callable[[int, int], list[str]], last_good):
+    def __init__(
+        self,
+        progress: TrainingProgress,
+        files: Callable[[int, int], list[str]],
+        last_checkpoint: Callable[[], str],
+    ):
         super().__init__()
-        self._clock = clock
+        self._progress = progress
         self._files = files
-        self._last_good = last_good
+        self._last_checkpoint = last_checkpoint
 
-    def on_train_batch_end(self, batch, logs=None):
-        if not math.isfinite(self._clock.loss):
-            raise FloatingPointError(self.sentence())
-
-    def sentence(self) -> str:
-        """What happened and what to do."""
-        clock = self._clock
-        names = self._files(clock.epoch, clock.step_in_epoch - 1)
-        return (
-            f"the loss of step {clock.step} (step {clock.step_in_epoch} of epoch "
-            f"{clock.epoch + 1}) is not finite; its batch was {', '.join(names)}. Either "
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Checks the loss of a step."""
+        progress = self._progress
+        if math.isfinite(progress.loss):
+            return
+        names = self._files(progress.epoch, progress.step_in_epoch - 1)
+        raise FloatingPointError(
+            f"the loss of step {progress.step} (step {progress.step_in_epoch} of epoch "
+            f"{progress.epoch + 1}) is not finite; its batch was {', '.join(names)}. Either "
             "training diverged (lower learning_rate, or add warmup_steps, in a new run) or one "
-            f"of these is broken. {self._last_good()}"
+            f"of these files is damaged. {self._last_checkpoint()}"
         )
 
 
 class Stopped(KeyboardInterrupt):
-    """The user or the machine asked to stop, and a checkpoint was written."""
+    """Training was stopped by a signal, after a checkpoint was written."""
 
 
 class Signals:
-    """Notes the first Ctrl-C or SIGTERM instead of dying of it; the second kills as ever.
+    """Records the first Ctrl-C or SIGTERM within the block; the second stops at once.
 
     Attributes:
-        came: whether one came.
+        received: Whether there was one.
     """
 
-    _NAMES = (signal.SIGINT, signal.SIGTERM)
+    def __init__(self) -> None:
+        self.received = False
+        self._handlers: dict[signal.Signals, Any] = {}
 
-    def __init__(self):
-        self.came = False
-        self._before: dict[signal.Signals, Any] = {}
-
-    def __enter__(self):
+    def __enter__(self) -> "Signals":
         if threading.current_thread() is threading.main_thread():
-            self._before = {name: signal.signal(name, self._note) for name in self._NAMES}
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._handlers[number] = signal.signal(number, self._record)
         return self
 
-    def _note(self, number, frame):
-        self.came = True
-        self._restore()
-        print("stopping after this step; once more stops at once", file=sys.stderr)
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        self._handlers = {}
 
-    def _restore(self):
-        for name, handler in self._before.items():
-            signal.signal(name, handler)
-        self._before = {}
-
-    def __exit__(self, *error):
-        self._restore()
+    def _record(self, number: int, frame: FrameType | None) -> None:
+        self.received = True
+        self.__exit__()
+        print("stopping after this step; a second signal stops at once", file=sys.stderr)
 
 
-class KeepState(keras.callbacks.Callback):
-    """Writes checkpoints, and brings back the metrics of an epoch that was cut short.
+class CheckpointCallback(keras.callbacks.Callback):
+    """Writes checkpoints, and restores the metrics of an epoch that was interrupted.
 
     Args:
-        clock: see `Clock`.
-        checkpoints: where they go.
-        every: steps between two within an epoch.
-        due: number of epochs -> whether a checkpoint is due after them in any case.
-        resumed: whether this run goes on from one.
-        signals: where a wish to stop is noted; None where all machines would have to agree.
+        progress: The training's progress.
+        checkpoints: Where they are written.
+        every: Steps between two checkpoints within an epoch.
+        is_due: Function of a number of epochs that returns whether a checkpoint after them is
+            required.
+        resumed: Whether this run resumes from a checkpoint.
+        signals: Signals to stop; None if all machines would have to agree.
 
     Attributes:
-        hold: keep what the last checkpoint holds in memory, in `held`.
+        keeps_arrays: Whether to keep the values of the last checkpoint in memory.
+        arrays: These values.
     """
-
-    hold = False
-    held: Any = None
 
     def __init__(
         self,
-        clock: Clock,
+        progress: TrainingProgress,
         checkpoints: Checkpoints,
         *,
         every: int,
-        due: Callable[[int], bool],
+        is_due: Callable[[int], bool],
         resumed: bool,
         signals: Signals | None = None,
     ):
         super().__init__()
-        self._due = due
-        self._saved = clock.step
-        self._signals = signals
-        self._clock = clock
+        self.keeps_arrays = False
+        self.arrays: Any = None
+        self._progress = progress
         self._checkpoints = checkpoints
         self._every = every
+        self._is_due = is_due
         self._resumed = resumed
+        self._signals = signals
+        self._saved_step = progress.step
 
-    def on_epoch_begin(self, epoch, logs=None):
-        if self._resumed:  # Keras has just reset them
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Restores the metrics, which Keras has just reset."""
+        if self._resumed:
             self._resumed = False
-            _ = self.model  # on JAX, brings the variables up to date
+            _ = self.model  # on JAX, updates the variables
             self._checkpoints.restore_metrics()
 
-    def on_train_batch_end(self, batch, logs=None):
-        clock = self._clock
-        # The last step of an epoch has its checkpoint at the epoch's end.
-        within = clock.step_in_epoch < clock.steps_per_epoch
-        stop = self._signals is not None and self._signals.came
-        if within and (stop or clock.step % self._every == 0):
-            self._save({})
-        if within and stop:
-            raise Stopped(f"stopped after step {clock.step}; the same command goes on from there")
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Writes a checkpoint within an epoch if one is due."""
+        progress = self._progress
+        if progress.step_in_epoch == progress.steps_per_epoch:
+            return  # on_epoch_end follows
+        stopping = self._is_stopping  # read once: it may change during the save
+        if stopping or progress.step % self._every == 0:
+            self._save(progress.position())
+        if stopping:
+            raise Stopped(f"stopped after step {progress.step}; the same command resumes there")
 
-    def on_epoch_end(self, epoch, logs=None):
-        # Before the validation, which may be long. Not after each of many short epochs.
-        stop = self._signals is not None and self._signals.came
-        last = epoch + 1 == self._clock.epochs
-        late = self._clock.step - self._saved >= self._every
-        if stop or last or late or self.hold or self._due(epoch + 1):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Writes a checkpoint before the validation, but not after each of many short epochs."""
+        stopping = self._is_stopping
+        last = epoch + 1 == self._progress.epochs
+        late = self._progress.step - self._saved_step >= self._every
+        if stopping or last or late or self.keeps_arrays or self._is_due(epoch + 1):
+            finished = {name: float(value) for name, value in (logs or {}).items()}
             position = {"epoch": epoch + 1, "step_in_epoch": 0, "total": 0.0}
-            self._save({**position, "finished": _numbers(logs)})
-        if stop:
-            raise Stopped(f"stopped after epoch {epoch + 1}; the same command goes on from there")
+            self._save({**position, "finished": finished})
+        if stopping:
+            raise Stopped(f"stopped after epoch {epoch + 1}; the same command resumes there")
 
-    def _save(self, extra):
-        clock = self._clock
-        _ = self.model  # on JAX, brings the variables up to date
+    @property
+    def _is_stopping(self):
+        return self._signals is not None and self._signals.received
+
+    def _save(self, position):
+        step = self._progress.step
+        _ = self.model  # on JAX, updates the variables
         try:
-            with writing(self._checkpoints.path(clock.step)):
-                arrays = self._checkpoints.save(clock.step, {**clock.position(), **extra})
-            self.held = arrays if self.hold else None
-            self._saved = clock.step
+            with writing(self._checkpoints.path(step)):
+                arrays = self._checkpoints.save(step, position)
         except NotFiniteError as error:
             raise FloatingPointError(
                 f"{error}: training diverged; lower learning_rate, or add warmup_steps, in a new "
                 "run. The last good checkpoint is kept."
             ) from error
+        self.arrays = arrays if self.keeps_arrays else None
+        self._saved_step = step

@@ -1,4 +1,4 @@
-"""The whole state of a training on disk, so that a killed one goes on where it was."""
+"""Checkpoints of the whole state of a training, to resume it after a kill."""
 
 import json
 import os
@@ -13,35 +13,35 @@ import numpy as np
 
 from keras_psp.files import UNREADABLE_NPZ, remove_drafts, written_aside
 
-_KEPT = 2  # the newest and, should that not open, the one before
+_KEPT = 2  # the newest and, in case it can't be read, the one before
 _NAME = re.compile(r"step-(\d+)\.npz")
 _VERSION = 1
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that can't be read or is of another network."""
+    """A checkpoint can't be read or belongs to another network."""
 
 
 class NotFiniteError(FloatingPointError):
-    """Weights that are NaN or infinite, which are never written."""
+    """Weights are NaN or infinite, and are not written."""
 
 
 class Checkpoints:
     """Numbered checkpoints in a folder.
 
-    One holds every variable that a step reads or writes: weights, BatchNorm's statistics,
-    the counters of random generators (dropout), the optimizer's momenta and step, and the
-    counts of the metrics since the epoch began.
+    A checkpoint holds every variable that a step reads or writes: the weights, BatchNorm's
+    statistics, the states of random generators (dropout), the optimizer's momenta and step, and
+    the metrics' counts since the start of the epoch.
 
-    A file is written aside, brought to the disk and moved into place; the one before is
-    kept until then and one step longer. So a kill or a full disk at any moment leaves at
-    least one that opens.
+    A file is written to a temporary path, flushed to disk and renamed, and the previous
+    checkpoint is kept, so that a kill or a full disk at any moment leaves at least one readable
+    checkpoint.
 
     Args:
-        folder: made if it doesn't exist.
-        model: the compiled model.
-        metrics: whose counts belong to an epoch, the loss' among them.
-        writes: whether this process writes; on several machines only one does.
+        folder: Path of the folder, which is created if needed.
+        model: The compiled model.
+        metrics: Metrics whose counts belong to an epoch, including that of the loss.
+        writes: Whether this process writes; on several machines only one does.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Checkpoints:
         self.folder = Path(folder)
         self.writes = writes
         self._model = model
-        # Not `model.metrics_variables`: Keras finds some only at the first step.
+        # `model.metrics_variables` lacks some before the first step.
         self._counts = [variable for metric in metrics for variable in metric.variables]
         self._waiting: list[np.ndarray] = []
         if writes:
@@ -63,31 +63,32 @@ class Checkpoints:
             remove_drafts(self.folder, lambda name: name.startswith("step-"))
 
     def steps(self) -> list[int]:
-        """Numbers of the checkpoints there are, the newest first."""
+        """Returns the steps of all checkpoints, newest first."""
         if not self.folder.is_dir():
             return []
         matches = [_NAME.fullmatch(path.name) for path in self.folder.iterdir()]
         return sorted((int(match[1]) for match in matches if match), reverse=True)
 
     def path(self, step: int) -> Path:
-        """Where the checkpoint of a step lies."""
+        """Returns the path of the checkpoint of a step."""
         return self.folder / f"step-{step:08d}.npz"
 
     def save(self, step: int, position: dict[str, Any]) -> list[np.ndarray]:
-        """Write the checkpoint of a step, and remove all but the newest two.
+        """Writes the checkpoint of a step, and removes all but the newest two.
 
         Args:
-            step: steps made so far.
-            position: anything that JSON takes, which `restore` gives back.
+            step: Number of finished steps.
+            position: Any JSON-serializable value for `restore` to return.
 
         Returns:
-            The values, for `put_back`.
+            The values of all variables, for `put_back`.
 
         Raises:
-            NotFiniteError: if a weight is NaN or infinite; nothing is written.
-            OSError: as writing does; the older checkpoints stay.
+            NotFiniteError: If a weight is NaN or infinite; nothing is written.
+            OSError: If the file can't be written; the older checkpoints are kept.
         """
-        arrays = self._arrays()  # on several machines all take part in reading the metrics
+        # All machines must take part in reading the metrics.
+        arrays = [keras.ops.convert_to_numpy(variable) for _, variable in self._variables()]
         weights = len(self._model.variables)
         for (path, _), array in zip(self._variables()[:weights], arrays, strict=False):
             if array.dtype.kind == "f" and not np.isfinite(array).all():
@@ -108,21 +109,22 @@ class Checkpoints:
         return arrays
 
     def put_back(self, arrays: list[np.ndarray]) -> None:
-        """Bring weights and optimizer back to what `save` returned."""
+        """Sets weights and optimizer to the values that `save` returned."""
         lasting = self._variables()[: len(arrays) - len(self._counts)]
         for (_, variable), array in zip(lasting, arrays, strict=False):
             _assign(variable, array)
 
     def restore(self) -> dict[str, Any] | None:
-        """Bring the model to its newest checkpoint that opens.
+        """Restores weights and optimizer from the newest readable checkpoint.
+
+        Call `restore_metrics` later for the metrics' counts, which `fit` resets first.
 
         Returns:
-            The `position` given to `save`, or None where there is no checkpoint. The counts
-            of the metrics wait for `restore_metrics`, as `fit` resets them first.
+            The `position` given to `save`; None if there is no checkpoint.
 
         Raises:
-            CheckpointError: where there are checkpoints but none opens, or they are of
-                another network or optimizer.
+            CheckpointError: If no checkpoint can be read, or it belongs to another network or
+                optimizer.
         """
         faults = []
         for step in self.steps():
@@ -138,20 +140,17 @@ class Checkpoints:
         if faults:
             raise CheckpointError(
                 f"no checkpoint in {self.folder} can be read ({'; '.join(faults)}); choose "
-                "another --output, or remove them to start anew."
+                "another --output, or remove them to start again."
             )
         return None
 
     def restore_metrics(self) -> None:
-        """Bring the metrics to the checkpoint that `restore` read."""
+        """Restores the metrics' counts from the checkpoint that `restore` read."""
         for variable, array in zip(self._counts, self._waiting, strict=True):
             _assign(variable, array, first=self.writes)
 
-    def _arrays(self):
-        return [keras.ops.convert_to_numpy(variable) for _, variable in self._variables()]
-
     def _variables(self):
-        """(path, variable) of all that a step changes: weights, optimizer, metrics."""
+        """Returns (path, variable) of the weights, the optimizer and the metrics."""
         return [
             *((f"model/{v.path}", v) for v in self._model.variables),
             *((f"optimizer/{v.path}", v) for v in self._model.optimizer.variables),
@@ -164,13 +163,13 @@ class Checkpoints:
         if saved != paths:
             new = sorted(set(paths) ^ set(saved)) or ["their order"]
             raise CheckpointError(
-                f"{path} is of another network or optimizer ({new[0]} differs); choose another "
-                "--output."
+                f"{path} belongs to another network or optimizer ({new[0]} differs); choose "
+                "another --output."
             )
         for (name, variable), array in zip(named, arrays, strict=True):
             if tuple(variable.shape) != array.shape:
                 raise CheckpointError(
-                    f"{path} is of another network: {name} has shape {array.shape}, here "
+                    f"{path} belongs to another network: {name} has shape {array.shape}, not "
                     f"{tuple(variable.shape)}; choose another --output."
                 )
         self.put_back(arrays)
@@ -182,7 +181,7 @@ def _paths(named):
 
 
 def _unnumbered(path):
-    """Without the numbers that Keras gives to the second unnamed layer of a process."""
+    """Removes the numbers that Keras appends to the names of further unnamed layers."""
     return re.sub(r"_\d+(?=/|$)", "", path)
 
 
@@ -195,12 +194,12 @@ def _read(path):
 
 
 def _assign(variable, array, *, first=True):
-    """Give a variable its value, on every device.
+    """Sets a variable on every device.
 
     Args:
-        variable: a Keras variable.
-        array: its value.
-        first: whether this is the first of several machines.
+        variable: A Keras variable.
+        array: Its value.
+        first: Whether this is the first of several machines.
     """
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
@@ -208,9 +207,8 @@ def _assign(variable, array, *, first=True):
         value = variable.value
         on_read = tf.VariableSynchronization.ON_READ
         if isinstance(value, tf.distribute.DistributedValues) and value.synchronization == on_read:
-            # Reading it sums over all devices, so each gets an equal share, as the mean of
-            # their own results is what a step tells. (Assigning would drop the remainder of
-            # counts.)
+            # Reading it sums over all devices, so each gets an equal share, since a step
+            # reports the mean of their results. (`assign` would drop the remainder of counts.)
             count = variable.value.distribute_strategy.num_replicas_in_sync
             whole = array.dtype.kind in "iu"
             share = array // count if whole else array / count

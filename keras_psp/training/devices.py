@@ -1,4 +1,4 @@
-"""Where a training runs: the devices of this machine, or of several."""
+"""The devices of a training, on one machine or several."""
 
 import contextlib
 import functools
@@ -19,11 +19,12 @@ class Devices:
     """The devices of a training.
 
     Attributes:
-        kind: for the reader.
-        machines, machine: how many processes there are, and which this is.
-        replicas: devices that share a batch, on all machines.
-        strategy: of `tf.distribute`, or None.
-        names: of this machine's devices.
+        kind: Description for messages.
+        machines: Number of processes.
+        machine: Index of this process.
+        replicas: Number of devices on all machines that share a batch.
+        strategy: A `tf.distribute.Strategy`, or None.
+        names: Names of this machine's devices.
     """
 
     kind: str
@@ -35,7 +36,7 @@ class Devices:
 
     @property
     def first(self) -> bool:
-        """Whether this process writes files and speaks."""
+        """Whether this process writes files and prints."""
         return self.machine == 0
 
     @property
@@ -43,15 +44,19 @@ class Devices:
         """(this machine, machines), for `training_batches`."""
         return self.machine, self.machines
 
-    def scope(self):
-        """The context in which the model is made."""
+    def scope(self) -> contextlib.AbstractContextManager:
+        """Returns the context in which to build the model."""
         return self.strategy.scope() if self.strategy is not None else contextlib.nullcontext()
 
     def check(self, recipe: Recipe) -> None:
-        """Refuse what these devices can't do."""
+        """Checks that these devices can train by a recipe.
+
+        Raises:
+            ValueError: If they can't.
+        """
         if recipe.jit_compile is True and self.strategy is not None:
             raise ValueError(
-                f"jit_compile=True doesn't work under {self.kind}; leave it at 'auto', or train "
+                f"jit_compile=True does not work under {self.kind}; leave it at 'auto', or train "
                 "on one device or on the JAX backend."
             )
         batch_size, parts = recipe.batch_size, recipe.gradient_accumulation_steps
@@ -62,11 +67,14 @@ class Devices:
             )
 
     def check_agreement(self, step: int, facts: str) -> None:
-        """Refuse machines that would go on from different steps, or do different things.
+        """Checks that all machines resume from the same step of the same training.
 
         Args:
-            step: of the checkpoint.
-            facts: recipe and numbers of examples.
+            step: Step of the checkpoint.
+            facts: Recipe and numbers of examples.
+
+        Raises:
+            ValueError: If they don't.
         """
         if self.machines == 1:
             return
@@ -84,28 +92,37 @@ class Devices:
             agreed = bool((everyone == mine).all())
         if not agreed:
             raise ValueError(
-                f"the {self.machines} machines disagree: machine {self.machine} goes on after step "
-                f"{step} with {facts}. All need the same recipe and data, and an output folder "
-                "that all see."
+                f"the {self.machines} machines disagree: machine {self.machine} continues after "
+                f"step {step} with {facts}. All need the same recipe and data, and an output "
+                "folder that all can access."
             )
 
-    def validation(self, source, split, *, image_size, batch_size=8):
-        """The validation split as `evaluate` takes it, every picture judged once.
+    def validation(
+        self,
+        source: Any,
+        split: str,
+        *,
+        image_size: tuple[int, int] | None,
+        batch_size: int = 8,
+    ) -> tuple[Any, int]:
+        """Returns the validation split for `Model.evaluate`, which evaluates every image once.
 
-        Devices that share the work must all have some at every step, so what they lack is
-        made up with pictures whose every pixel is ignored.
+        All devices need data at every step, so batches are filled up with images whose pixels
+        are all ignored.
 
         Args:
-            source, split, image_size: as for `keras_psp.data.evaluation_batches`.
-            batch_size: pictures at a time on each device, where they have one size.
+            source: See `keras_psp.data.evaluation_batches`.
+            split: See `keras_psp.data.evaluation_batches`.
+            image_size: See `keras_psp.data.evaluation_batches`.
+            batch_size: Images at a time on each device, if they have the same size.
 
         Returns:
-            The dataset, and the number of steps. (Under a strategy Keras would take the
-            number of elements for it, and each device takes one at a step.)
+            The dataset, and the number of steps. (Under a strategy, Keras would take the number
+            of elements instead, but each device takes one element per step.)
         """
         from keras_psp.data import evaluation_batches
 
-        options = {"split": split, "image_size": image_size}
+        options: dict[str, Any] = {"split": split, "image_size": image_size}
         whole = evaluation_batches(source, batch_size=batch_size, **options)
         images, masks = whole.element_spec
         one_size = images.shape[1:3].is_fully_defined() and masks.shape[1:].is_fully_defined()
@@ -116,18 +133,18 @@ class Devices:
 
         if source.count(split) < self.machines:
             raise ValueError(
-                f"split {split!r} has {source.count(split)} pictures for {self.machines} machines; "
+                f"split {split!r} has {source.count(split)} images for {self.machines} machines; "
                 "each needs one. Set validation_epochs=0, or use fewer machines."
             )
         local = self.replicas // self.machines
-        # JAX makes one array of what all processes have, so those must be of one shape.
-        alone = self.strategy is None and not one_size
-        shard = (0, 1) if alone else self.shard
+        # JAX joins the arrays of all processes, so they must have the same shape.
+        gathered = self.strategy is None and not one_size
+        shard = (0, 1) if gathered else self.shard
         width = size * (1 if self.strategy is not None else local)
         batches = evaluation_batches(
             source, batch_size=width if one_size else 1, shard=shard, **options
         )
-        if alone:
+        if gathered:
             width = local
 
         def filled(images, masks):
@@ -141,20 +158,20 @@ class Devices:
 
         ignored = tf.constant(source.ignore_class, tf.int32)
         batches = batches.map(filled)
-        if alone:
+        if gathered:
             return (batches if self.first else batches.map(void)), source.count(split)
-        # As many steps on every machine.
+        # All machines need the same number of steps.
         share = -(-source.count(split) // self.machines)
         at_once = 1 if self.strategy is None else local
         steps = -(-share // (width * at_once))
         rest = batches.take(1).map(void).repeat(steps * at_once)
         return self._to_strategy(batches.concatenate(rest).take(steps * at_once)), steps
 
-    def distributed(self, batches):
-        """This machine's batches as `fit` takes them.
+    def distributed(self, batches: Any) -> Any:
+        """Returns this machine's batches for `fit`.
 
-        One machine gives `fit` the dataset, which shares each batch among its devices; on
-        several, each has its own part of the batch already and cuts it for its devices.
+        On one machine `fit` splits each batch among the devices. On several, each machine has
+        its part of a batch already, which is split here.
         """
         if self.machines == 1 or self.strategy is None:
             return batches
@@ -171,25 +188,25 @@ class Devices:
         return self._to_strategy(batches.map(cut).unbatch() if local > 1 else batches)
 
     def _to_strategy(self, batches):
-        """Each device takes the next element of this machine's dataset."""
+        """Returns a dataset from which each device takes the next element."""
         if self.strategy is None:
             return batches
         return self.strategy.distribute_datasets_from_function(lambda context: batches)
 
 
 def find_devices(strategy: Any = None) -> Devices:
-    """The devices that a training uses, by default all there are.
+    """Returns the devices that a training uses, by default all of them.
 
-    On TensorFlow: several machines if TF_CONFIG names more than one worker
-    (MultiWorkerMirroredStrategy), all GPUs of this one if it has several
-    (MirroredStrategy), else the one device. On JAX: all devices (DataParallel), of all
-    processes if KERAS_DISTRIBUTION_JOB_ADDRESSES, _NUM_PROCESSES and _PROCESS_ID are set.
-    On PyTorch: one device.
+    On TensorFlow these are several machines if TF_CONFIG names more than one worker
+    (MultiWorkerMirroredStrategy), all GPUs of this machine if it has several
+    (MirroredStrategy), or the one device. On JAX they are all devices (DataParallel), those of
+    all processes if KERAS_DISTRIBUTION_JOB_ADDRESSES, _NUM_PROCESSES and _PROCESS_ID are set.
+    On PyTorch it is one device.
 
-    Must be called before the first computation where there are several machines.
+    With several machines it must be called before the first computation.
 
     Args:
-        strategy: a `tf.distribute.Strategy` to use instead (TensorFlow only).
+        strategy: A `tf.distribute.Strategy` to use instead (TensorFlow only).
     """
     backend = keras.backend.backend()
     if strategy is not None and backend != "tensorflow":
@@ -213,21 +230,21 @@ def _tensorflow(strategy):
     machines, machine = 1, 0
     if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy) and len(workers) > 1:
         machines = len(workers)
-        machine = _own_place()
+        machine = _machine_index()
     kind = type(strategy).__name__
     return Devices(kind, machines, machine, replicas, strategy, names)
 
 
 @functools.cache
 def _strategy(name):
-    """One a process: collectives serve no second one (TensorFlow issue 62790)."""
+    """Returns the only one per process: a second one can't communicate (TensorFlow #62790)."""
     import tensorflow as tf
 
     return getattr(tf.distribute, name)()
 
 
-def _own_place():
-    """This machine's place among those of TF_CONFIG, the chief before the workers."""
+def _machine_index():
+    """Returns this machine's index in TF_CONFIG, where the chief is before the workers."""
     config = json.loads(os.environ["TF_CONFIG"])
     task = config["task"]
     before = len(config["cluster"].get("chief", [])) if task["type"] == "worker" else 0
@@ -235,7 +252,7 @@ def _own_place():
 
 
 def _workers_of_tf_config():
-    """Addresses of the machines of TF_CONFIG."""
+    """Returns the addresses of the machines in TF_CONFIG."""
     text = os.environ.get("TF_CONFIG", "")
     if not text:
         return []
@@ -244,19 +261,19 @@ def _workers_of_tf_config():
         workers = [*cluster.get("chief", []), *cluster.get("worker", [])]
     except (ValueError, AttributeError, TypeError):
         raise ValueError(
-            f'TF_CONFIG={text!r} isn\'t {{"cluster": {{"worker": ["host:port", ...]}}, "task": '
+            f'TF_CONFIG={text!r} is not {{"cluster": {{"worker": ["host:port", ...]}}, "task": '
             '{"type": "worker", "index": 0}}; set it on every machine, or unset it.'
         ) from None
     return workers
 
 
 def _leave_gpus():
-    """TensorFlow only reads pictures here, and would take the GPUs' memory."""
+    """Hides the GPUs from TensorFlow, which only reads images here but would take their memory."""
     try:
         import tensorflow as tf
 
         tf.config.set_visible_devices([], "GPU")
-    except (ImportError, RuntimeError):  # not installed, or at work already
+    except (ImportError, RuntimeError):  # not installed, or already initialized
         pass
 
 
@@ -270,7 +287,7 @@ def _jax(strategy):
     devices = jax.devices()
     names = [str(device) for device in jax.local_devices()]
     if len(devices) > 1:
-        # Each process reads its own part of the data already.
+        # Each process reads only its part of the data.
         keras.distribution.set_distribution(
             keras.distribution.DataParallel(auto_shard_dataset=False)
         )

@@ -1,4 +1,4 @@
-"""The folder of a training: all that it takes to repeat it, and what came of it."""
+"""The folder of a run: everything needed to repeat it, and its results."""
 
 import contextlib
 import datetime
@@ -14,7 +14,8 @@ from typing import Any
 
 import keras
 
-from keras_psp.files import locked, remove_drafts, writing
+from keras_psp import files
+from keras_psp.files import writing
 from keras_psp.resume import check_settings, write_json
 from keras_psp.training.log import Table
 from keras_psp.training.recipes import Recipe
@@ -27,26 +28,26 @@ _FILES = (
 
 
 class RunFolder:
-    """Names and contents of a run's files.
+    """The folder of a run and its files.
 
         recipe.json       every field of the recipe, and the data
         starts.json       each start: time, command, versions, devices, git state
-        log.csv           one row an epoch
-        steps.csv         one row a step
-        curve.png         both, drawn
+        log.csv           one row per epoch
+        steps.csv         one row per step
+        curve.png         curves of both
         augmented.png     16 crops as the network sees them
         pictures/         predictions after each validation
-        checkpoints/      to go on from
-        best.keras        the network that did best on the validation split
+        checkpoints/      the state to resume from
+        best.keras        the network with the best validation mean IoU
         last.keras        the network at the last validation, and at the end
-        tensorboard/      scalars and pictures for TensorBoard
+        tensorboard/      scalars and images for TensorBoard
 
     Args:
-        path: made if it doesn't exist.
-        writes: whether this process writes; on several machines only the first does.
+        path: Path of the folder, which is created if needed.
+        writes: Whether this process writes; on several machines only the first one does.
 
     Raises:
-        ValueError: it is a file, or holds files that are no run's.
+        ValueError: If it is a file, or contains files but no run.
     """
 
     def __init__(self, path: str | os.PathLike, *, writes: bool = True):
@@ -60,7 +61,7 @@ class RunFolder:
             others = [p.name for p in self.path.iterdir() if not p.name.startswith(".")]
             if others and not (self / "recipe.json").exists():
                 raise ValueError(
-                    f"{self.path} isn't empty ({others[0]}) and holds no run; choose another "
+                    f"{self.path} is not empty ({others[0]}) and contains no run; choose another "
                     "--output."
                 )
 
@@ -68,17 +69,17 @@ class RunFolder:
         return self.path / name
 
     @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
-        """Keep the folder for this training; two at once would overwrite each other's files.
+    def locked(self) -> Iterator[None]:
+        """Locks the folder, since two trainings at once would overwrite each other's files.
 
         Raises:
-            ValueError: another training has it.
+            ValueError: If another training is running in it.
         """
         if not self.writes:
             yield
             return
         owner = self / ".owner"
-        with locked(self / ".lock") as has_lock:
+        with files.locked(self / ".lock") as has_lock:
             if has_lock is False:
                 name = owner.read_text("utf-8") if owner.exists() else "another process"
                 raise ValueError(
@@ -87,52 +88,51 @@ class RunFolder:
                 )
             with writing(owner):
                 owner.write_text(f"process {os.getpid()} on {platform.node()}", "utf-8")
-            remove_drafts(self.path, _FILES.__contains__)
-            remove_drafts(self / "pictures", lambda name: name.startswith("epoch-"))
+            files.remove_drafts(self.path, _FILES.__contains__)
+            files.remove_drafts(self / "pictures", lambda name: name.startswith("epoch-"))
             yield
 
     def begin(self, recipe: Recipe, data: str) -> bool:
-        """Write the recipe of a new run, or check that an old one has the same.
+        """Writes the recipe of a new run, or checks that an earlier one has the same.
+
+        Args:
+            recipe: The recipe.
+            data: Description of the data. It may change, since data can be moved.
 
         Returns:
-            Whether the run was begun before.
+            Whether there is an earlier run to resume.
 
         Raises:
-            ValueError: where the folder holds another run, or the log of one without a checkpoint.
+            ValueError: If the folder holds another run, or the log of one without a checkpoint.
         """
-        file = self / "recipe.json"
-        written = {**recipe.to_dict(), "data": data}
-        if self._begun():
-            # A field that a later version of the package brought has its default; the data
-            # may have moved.
-            defaults = json.loads(json.dumps(Recipe().to_dict()))
-            stored = {**defaults, **json.loads(file.read_text("utf-8"))}
-            self._check(stored, {name: written[name] for name in sorted(defaults)})
+        # A start without a checkpoint, perhaps due to a wrong value in its recipe, is replaced.
+        if self._has_checkpoint():
+            fields = Recipe().to_dict()  # fields that older versions lack have their default
+            stored = {**json.loads(json.dumps(fields)), **self._stored()}
+            self._check(stored, {name: getattr(recipe, name) for name in sorted(fields)})
             return True
-        # A start that made no step, perhaps for a wrong value in its recipe, is no run yet.
-        if not self.writes:  # the machine that writes may be doing so just now
-            return False
-        if len(Table(self / "log.csv", ("step",), writes=False).rows):
-            raise ValueError(
-                f"{self.path} holds the log of a run but no checkpoint to go on from; choose "
-                "another --output, or remove the folder to start anew."
-            )
-        self.write_json("recipe.json", written)
+        if self.writes:  # other machines may look while the first one is writing
+            if Table(self / "log.csv", ("step",), writes=False).rows:
+                raise ValueError(
+                    f"{self.path} holds the log of a run but no checkpoint to resume from; choose "
+                    "another --output, or remove the folder to start again."
+                )
+            write_json(self / "recipe.json", {**recipe.to_dict(), "data": data})
         return False
 
-    def settle(self, key: str, value: Any) -> None:
-        """Write what only became known after `begin`, or check that it is as it was."""
-        if not self.writes and not self._begun():
-            return
-        recipe = json.loads((self / "recipe.json").read_text("utf-8"))
-        if self._begun() and key in recipe:
-            self._check(recipe, {key: value})
-        if self.writes and recipe.get(key) != value:
-            self.write_json("recipe.json", {**recipe, key: value})
+    def store_or_check(self, name: str, value: Any) -> None:
+        """Adds a value to recipe.json, or checks that an earlier run has the same."""
+        if self._has_checkpoint() and name in self._stored():
+            self._check(self._stored(), {name: value})
+        elif self.writes:
+            write_json(self / "recipe.json", {**self._stored(), name: value})
 
-    def _begun(self):
-        made = any((self / "checkpoints").glob("step-*.npz"))
-        return made and (self / "recipe.json").exists()
+    def _has_checkpoint(self):
+        exists = any((self / "checkpoints").glob("step-*.npz"))
+        return exists and (self / "recipe.json").exists()
+
+    def _stored(self):
+        return json.loads((self / "recipe.json").read_text("utf-8"))
 
     def _check(self, stored, settings):
         check_settings(
@@ -143,11 +143,15 @@ class RunFolder:
         )
 
     def record_start(self, devices: list[str]) -> None:
-        """Add this start to starts.json."""
+        """Adds this start to starts.json.
+
+        Args:
+            devices: Names of the devices.
+        """
         if not self.writes:
             return
-        file = self / "starts.json"
-        starts = json.loads(file.read_text("utf-8")) if file.exists() else []
+        path = self / "starts.json"
+        starts = json.loads(path.read_text("utf-8")) if path.exists() else []
         starts.append(
             {
                 "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -160,25 +164,19 @@ class RunFolder:
                 "git": _git_state(),
             }
         )
-        self.write_json("starts.json", starts)
-
-    def write_json(self, name: str, value: Any) -> None:
-        """Writes a JSON file that is complete or absent at any moment."""
-        write_json(self / name, value)
+        write_json(path, starts)
 
 
 def _versions():
-    found = {}
+    versions = {}
     for package in _PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[package] = importlib.metadata.version(package)
+    return versions
 
 
 def _git_state():
-    """Commit of the code that runs, and whether it was changed; None outside of git."""
+    """Returns the commit of this code and whether it is modified; None outside of git."""
     here = Path(__file__).resolve().parent
 
     def git(*arguments):

@@ -1,35 +1,30 @@
-"""TODO."""
+"""The logs of a training: CSV tables and TensorBoard files."""
 
 import csv
 import io
+import sys
 from pathlib import Path
 from typing import Any
 
-from keras_psp.files import writing, written_aside
+import keras
 
+from keras_psp.files import writing, written_aside
+from keras_psp.training.progress import TrainingProgress
+
+STEP_COLUMNS = ("step", "epoch", "loss", "mean_iou", "learning_rate", "images_per_second")
 EPOCH_COLUMNS = (
-    "epoch",
-    "step",
-    "loss",
-    "mean_iou",
-    "learning_rate",
-    "images_per_second",
-    "val_loss",
-    "val_mean_iou",
-    "val_pixel_accuracy",
+    *("epoch", "step", "loss", "mean_iou", "learning_rate", "images_per_second"),
+    *("val_loss", "val_mean_iou", "val_pixel_accuracy"),
 )
 
 
-STEP_COLUMNS = ("step", "epoch", "loss", "mean_iou", "learning_rate", "images_per_second")
-
-
 class Table:
-    """A CSV file that grows by rows and can be cut back to a step.
+    """A CSV file that grows by rows and can be cut back to an earlier step.
 
     Args:
-        path: of the file.
-        columns: names in order; "step" among them.
-        writes: whether this process writes.
+        path: Path of the file.
+        columns: Names in order, "step" among them.
+        writes: Whether this process writes the file.
     """
 
     def __init__(self, path: Path, columns: tuple[str, ...], *, writes: bool = True):
@@ -42,11 +37,11 @@ class Table:
         if not self.path.exists():
             return []
         with open(self.path, newline="", encoding="utf-8") as file:
-            # A killed process may have left half a row.
+            # A killed process may have left an incomplete row.
             return [row for row in csv.DictReader(file) if row.get(self.columns[-1]) is not None]
 
     def cut(self, step: int) -> None:
-        """Forget rows of later steps, which will be made again."""
+        """Removes the rows of later steps, which will be repeated."""
         self.rows = [row for row in self.rows if int(row["step"]) <= step]
         if self.writes:
             text = io.StringIO(newline="")
@@ -57,19 +52,79 @@ class Table:
                 draft.write_text(text.getvalue(), "utf-8", newline="")
 
     def add(self, row: dict[str, Any]) -> None:
-        """Add a row; columns that it lacks stay empty."""
-        text = {name: _text(row.get(name)) for name in self.columns}
+        """Adds a row; columns that it lacks are left empty."""
+        values = {name: row.get(name) for name in self.columns}
+        text = {name: "" if value is None else str(value) for name, value in values.items()}
         self.rows.append(text)
         if self.writes:
             with writing(self.path), open(self.path, "a", newline="", encoding="utf-8") as file:
                 csv.DictWriter(file, self.columns).writerow(text)
 
     def column(self, name: str) -> list[float]:
-        """A column's numbers; NaN where empty."""
+        """Returns the numbers of a column, NaN where it is empty."""
         return [float(row[name] or "nan") for row in self.rows]
 
 
-def _text(value):
-    if value is None:
-        return ""
-    return repr(value) if isinstance(value, float) else str(value)
+class TensorBoard:
+    """Writes scalars and images for TensorBoard."""
+
+    def __init__(self, folder: Path):
+        import tensorflow as tf
+
+        self._tf = tf
+        self._folder = folder
+        self._writer = tf.summary.create_file_writer(str(folder))
+
+    @classmethod
+    def create(cls, folder: Path) -> "TensorBoard | None":
+        """Returns a writer, or None with a message if TensorBoard isn't installed."""
+        try:
+            import tensorboard  # noqa: F401
+
+            return cls(folder)
+        except ImportError as error:
+            print(f"no TensorBoard files ({error}): pip install tensorboard", file=sys.stderr)
+            return None
+
+    def write_scalars(self, step: int, group: str, values: dict[str, float]) -> None:
+        """Adds one point to each curve of a group."""
+        with writing(self._folder), self._writer.as_default():
+            for name, value in values.items():
+                self._tf.summary.scalar(f"{group}/{name}", value, step=step)
+
+    def write_image(self, step: int, name: str, path: Path) -> None:
+        """Adds the image of a PNG file."""
+        with writing(self._folder), self._writer.as_default():
+            image = self._tf.io.decode_png(self._tf.io.read_file(str(path)), channels=3)
+            self._tf.summary.image(name, image[None], step=step)
+            self._writer.flush()
+
+
+class StepLog(keras.callbacks.Callback):
+    """Writes one row per step to steps.csv, and the same numbers for TensorBoard.
+
+    Args:
+        progress: The training's progress.
+        table: Table of steps.csv.
+        board: Writer for TensorBoard, or None.
+    """
+
+    def __init__(self, progress: TrainingProgress, table: Table, board: TensorBoard | None):
+        super().__init__()
+        self._progress = progress
+        self._table = table
+        self._board = board
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Writes the row of a step."""
+        progress = self._progress
+        row = {
+            "epoch": progress.epoch + 1,
+            "loss": progress.loss,
+            "mean_iou": progress.mean_iou,
+            **progress.row(),
+        }
+        self._table.add(row)
+        if self._board is not None:
+            scalars = {name: row[name] for name in STEP_COLUMNS[2:] if name in row}
+            self._board.write_scalars(progress.step, "train", scalars)

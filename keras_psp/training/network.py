@@ -1,5 +1,6 @@
-"""The network of a recipe, compiled."""
+"""Builds and compiles the network of a recipe."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -14,7 +15,7 @@ from keras_psp.training.recipes import Recipe
 
 
 def schedule(recipe: Recipe, steps_per_epoch: int) -> PolyLearningRate:
-    """The learning rate of a recipe, by step."""
+    """Returns the learning-rate schedule of a recipe."""
     return PolyLearningRate(
         recipe.learning_rate,
         recipe.epochs * steps_per_epoch,
@@ -24,10 +25,10 @@ def schedule(recipe: Recipe, steps_per_epoch: int) -> PolyLearningRate:
 
 
 def check_weights(recipe: Recipe) -> None:
-    """Whether there are ImageNet weights of its depth: said before all files are read.
+    """Checks that there are ImageNet weights for the recipe's depth, before any file is read.
 
     Raises:
-        ValueError: there are none.
+        ValueError: If there are none.
     """
     from keras_psp.weights.imagenet import IMAGENET, imagenet_source
 
@@ -35,14 +36,22 @@ def check_weights(recipe: Recipe) -> None:
         imagenet_source(recipe.weights, int(recipe.backbone.removeprefix("resnet")))
 
 
-def build(recipe: Recipe, source, steps_per_epoch: int, class_weights=None):
-    """The compiled model of a recipe, and its `MeanIoU`.
+def build(
+    recipe: Recipe,
+    source: Any,
+    steps_per_epoch: int,
+    class_weights: Sequence[float] | None = None,
+) -> tuple[PSPNet, MeanIoU]:
+    """Builds and compiles the model of a recipe.
 
     Args:
-        recipe: all but the data.
-        source: of the class names, colours and the ignored class.
-        steps_per_epoch: for the schedule.
-        class_weights: one factor a class, or None.
+        recipe: The recipe.
+        source: Source of the class names, colors and the ignored class.
+        steps_per_epoch: Steps per epoch, for the learning-rate schedule.
+        class_weights: One factor per class, or None.
+
+    Returns:
+        The model and its `MeanIoU` metric.
     """
     model = _network(recipe, source)
     if recipe.frozen_batch_norm:
@@ -73,7 +82,7 @@ def build(recipe: Recipe, source, steps_per_epoch: int, class_weights=None):
         gradient_accumulation_steps=recipe.gradient_accumulation_steps,
         jit_compile=recipe.jit_compile,
     )
-    # The moving average and momenta, so that a checkpoint can be read before the first step.
+    # Creates momenta and moving averages, so that a checkpoint can be restored into them.
     model.optimizer.build(model.trainable_variables)
     return model, metric
 
@@ -96,7 +105,7 @@ def _network(recipe, source):
         "output_stride": recipe.output_stride,
         "synchronized": recipe.synchronized_batch_norm,
     }
-    if recipe.num_stages < 4:  # else as many as the weights have
+    if recipe.num_stages < 4:  # otherwise those of the weights
         options["num_stages"] = recipe.num_stages
     if recipe.weights is None:
         if recipe.stem_filters is not None:
@@ -107,17 +116,19 @@ def _network(recipe, source):
     from keras_psp.weights.opening import open_weights
 
     # The weights decide what kind of ResNet it is.
-    started = open_weights(recipe.weights, {**arguments, "backbone": recipe.backbone})
-    arguments = started.arguments
+    initial = open_weights(recipe.weights, {**arguments, "backbone": recipe.backbone})
+    arguments = initial.arguments
     backbone = arguments["backbone"]
     if not isinstance(backbone, DilatedResNet):
-        raise ValueError(f"weights={recipe.weights!r} have no ResNet; a recipe trains ResNets.")
+        raise ValueError(
+            f"weights={recipe.weights!r} are not those of a ResNet; recipes train ResNets."
+        )
     if recipe.stem_filters not in (None, backbone.stem_filters):
         raise ValueError(
             f"weights={recipe.weights!r} have stem_filters={backbone.stem_filters}, not "
-            f"{recipe.stem_filters}; leave stem_filters to the weights."
+            f"{recipe.stem_filters}; omit stem_filters."
         )
     config = {**backbone.get_config(), **options}
     model = PSPNet(**{**arguments, "backbone": DilatedResNet(**config)})
-    started.load(model)
+    initial.load(model)
     return model

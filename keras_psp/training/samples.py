@@ -1,6 +1,7 @@
-"""A look at what training sees."""
+"""Draws the crops that a training sees."""
 
 import os
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -9,11 +10,11 @@ from keras_psp.palette import VOID_COLOR
 from keras_psp.visual.legend import BACKGROUND, Legend, legend_entries
 from keras_psp.visual.overlays import overlay, save_image
 
-_SIDE, _GAP, _FONT_SIZE = 280, 8, 16  # pixels of a sample's longer side, between two, of text
+_SIDE, _GAP, _FONT_SIZE = 280, 8, 16  # pixels; the first is a sample's longer side
 
 
 def augmented_samples(
-    source,
+    source: Any,
     *,
     path: str | os.PathLike | None = None,
     split: str = "train",
@@ -21,27 +22,30 @@ def augmented_samples(
     rows: int = 4,
     columns: int = 4,
     alpha: float = 0.45,
-    **arguments,
+    **arguments: Any,
 ) -> Image.Image:
-    """Crops as `training_batches` makes them, tinted with their labels, above the legend.
+    """Draws crops from `training_batches`, tinted with their labels, and a legend.
 
-    Look at this before a long run: wrong labels, classes or crops show at once. The
-    first examples of the first epoch are drawn; a split of fewer goes on with the next epoch.
-    No more than these and a few ahead are read.
+    Look at it before a long run, since it shows wrong labels, classes and crops. It draws the
+    first examples of the first epoch, and of the next one if the split has fewer. Only these
+    and a few more are read.
+
+    Example:
+        source = keras_psp.data.GeneratedScenes()
+        keras_psp.training.augmented_samples(source, crop_size=96, path="samples.png")
 
     Args:
-        source: see `keras_psp.data.training_batches`.
-        path: where to save the picture as well; the suffix is the format. The file is replaced
-            in one go.
-        split: one of `source.splits`.
-        seed: of `training_batches`.
-        rows: of crops.
-        columns: of crops.
-        alpha: share of the labels' colours, 0 to 1.
-        arguments: the others of `training_batches`: `crop_size`, `rotate` and so on.
+        source: See `keras_psp.data.training_batches`.
+        path: File to save the image to, replaced atomically; its suffix is the format.
+        split: One of `source.splits`.
+        seed: See `training_batches`.
+        rows: Number of rows of crops.
+        columns: Number of columns of crops.
+        alpha: Opacity of the labels' colors, 0 to 1.
+        arguments: Other arguments of `training_batches`: `crop_size`, `rotate` etc.
 
     Returns:
-        The picture, RGB. Where nothing counts, it's hatched in dark grey.
+        The image, RGB. Ignored pixels are hatched in dark gray.
     """
     from keras_psp.data.pipeline import training_batches
 
@@ -55,14 +59,14 @@ def augmented_samples(
         occurring.update(np.unique(masks).tolist())
         cells.append(_cell(images[0], masks[0], source, alpha))
     names, palette, void = source.class_names, source.palette, source.ignore_class
-    picture = _grid(cells, columns, legend_entries(occurring, names, palette, void))
+    image = _grid(cells, columns, legend_entries(occurring, names, palette, void))
     if path is not None:
-        save_image(picture, path)
-    return picture
+        save_image(image, path)
+    return image
 
 
 def _cell(image, mask, source, alpha):
-    """One crop with its labels, its longer side _SIDE pixels."""
+    """Returns a crop tinted with its labels, its longer side _SIDE pixels."""
     height, width = mask.shape
     factor = _SIDE / max(height, width)
     size = max(1, round(width * factor)), max(1, round(height * factor))
@@ -81,16 +85,16 @@ def _cell(image, mask, source, alpha):
 
 
 def _grid(cells, columns, entries):
-    """The cells in rows, with the legend below."""
+    """Returns the cells in rows above the legend."""
     legend = Legend(entries, ImageFont.load_default(_FONT_SIZE), _GAP)
     wide, high = cells[0].size
     width = max(_GAP + columns * (wide + _GAP), legend.step + _GAP)
     per_line = legend.per_line(width)
     lines = -(-len(entries) // per_line)
     top = _GAP + -(-len(cells) // columns) * (high + _GAP)
-    picture = Image.new("RGB", (width, top + lines * legend.line + _GAP), BACKGROUND)
+    image = Image.new("RGB", (width, top + lines * legend.line + _GAP), BACKGROUND)
     for index, cell in enumerate(cells):
         row, column = divmod(index, columns)
-        picture.paste(cell, (_GAP + column * (wide + _GAP), _GAP + row * (high + _GAP)))
-    legend.draw(ImageDraw.Draw(picture), top, per_line)
-    return picture
+        image.paste(cell, (_GAP + column * (wide + _GAP), _GAP + row * (high + _GAP)))
+    legend.draw(ImageDraw.Draw(image), top, per_line)
+    return image

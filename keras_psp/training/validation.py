@@ -1,126 +1,136 @@
-"""TODO."""
+"""What happens after each epoch: validation, log, and the best and last network."""
 
 import contextlib
 import math
-import os
 import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
 from keras_psp.files import writing, written_aside
-from keras_psp.training.clock import Clock, _numbers
+from keras_psp.metrics import MeanIoU
 from keras_psp.training.folder import RunFolder
 from keras_psp.training.log import Table
+from keras_psp.training.progress import TrainingProgress
 
 
-class Judge(keras.callbacks.Callback):
-    """Evaluates the validation split, and keeps the best and the last network.
+class Validation(keras.callbacks.Callback):
+    """Evaluates the validation split, and saves the best and the last network.
 
     Args:
-        folder: of the run.
-        log: log.csv.
-        metric: the model's `MeanIoU`.
-        validation: dataset of images and masks, and its steps; None for no validation.
-        clock: see `Clock`.
-        every: epochs between validations; unless 0, the last epoch always is judged.
-        after: called with the number of epochs and the row of log.csv when it was written.
+        folder: Folder of the run.
+        log: Table of log.csv.
+        metric: Mean IoU metric of the model.
+        data: Dataset of images and masks and its number of steps; None for no validation.
+        progress: The training's progress.
+        every: Epochs between two validations. Unless it is 0, the last epoch always has one.
+        on_logged: Function of the number of epochs and their row of log.csv, called once the
+            row is written.
     """
 
     def __init__(
-        self, folder: RunFolder, log: Table, metric, validation, clock: Clock, every, after
+        self,
+        folder: RunFolder,
+        log: Table,
+        metric: MeanIoU,
+        data: tuple[Any, int] | None,
+        progress: TrainingProgress,
+        *,
+        every: int,
+        on_logged: Callable[[int, dict[str, Any]], None],
     ):
         super().__init__()
         self._folder = folder
         self._log = log
         self._metric = metric
-        self._validation = validation
-        self._clock = clock
+        self._data = data
+        self._progress = progress
         self._every = every
-        self._after = after
+        self._on_logged = on_logged
 
-    def best(self) -> float:
-        """Best mean IoU so far; NaN before the first."""
-        found = [value for value in self._log.column("val_mean_iou") if math.isfinite(value)]
-        return max(found, default=math.nan)
+    @property
+    def best_mean_iou(self) -> float:
+        """Best mean IoU so far; NaN before the first validation."""
+        values = self._log.column("val_mean_iou")
+        return max((value for value in values if math.isfinite(value)), default=math.nan)
 
-    def due(self, epochs: int) -> bool:
-        """Whether there is a validation after so many epochs."""
+    def is_due(self, epochs: int) -> bool:
+        """Returns whether there is a validation after a number of epochs."""
         return bool(self._every) and epochs % self._every == 0
 
-    def judged(self, epochs: int) -> bool:
-        """Whether log.csv has the row of so many epochs."""
+    def is_logged(self, epochs: int) -> bool:
+        """Returns whether log.csv has the row of a number of epochs."""
         return epochs in self._log.column("epoch")
 
-    def on_epoch_end(self, epoch, logs=None):
-        self.judge(epoch + 1, _numbers(logs))
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Runs after every epoch."""
+        self.run(epoch + 1, logs or {})
 
-    def judge(self, epochs: int, logs: dict[str, float]) -> None:
-        """Evaluate after so many epochs, log, and keep the network if it is the best."""
-        clock = self._clock
-        step = epochs * clock.steps_per_epoch
+    def run(self, epochs: int, logs: dict[str, Any]) -> None:
+        """Evaluates, saves and logs after a number of epochs.
+
+        Args:
+            epochs: Number of finished epochs.
+            logs: The loss and mean IoU of the last one.
+        """
         row: dict[str, Any] = {
+            **self._progress.row(),
             "epoch": epochs,
-            "step": step,
-            "loss": logs.get("loss"),
-            "mean_iou": logs.get("mean_iou"),
-            "learning_rate": clock.rate_of_step(step),
+            **{name: float(logs[name]) for name in ("loss", "mean_iou") if name in logs},
         }
-        row |= clock.speed()
-        last = epochs == clock.epochs
-        if self._validation is not None and (last or self.due(epochs)):
-            with averaged(self.model):
-                batches, steps = self._validation
-                found = self.model.evaluate(batches, steps=steps, verbose=0, return_dict=True)
-                row |= {
-                    "val_loss": float(found["loss"]),
-                    "val_mean_iou": float(np.nanmean(self._metric.per_class_iou())),
-                    "val_pixel_accuracy": self._metric.pixel_accuracy(),
-                }
-                # "Not at most" holds for the first, too, when there is no best yet.
-                if not row["val_mean_iou"] <= self.best():
+        last = epochs == self._progress.epochs
+        evaluates = self._data is not None and (last or self.is_due(epochs))
+        with averaged_weights(self.model) if evaluates or last else contextlib.nullcontext():
+            if evaluates:
+                row |= self._evaluate()
+                # True for the first one as well, when the best is NaN.
+                if not row["val_mean_iou"] <= self.best_mean_iou:
                     self._save("best.keras")
+            if evaluates or last:
                 self._save("last.keras")
-                self._log.add(row)
-                self._after(epochs, row)
-            return
-        if last:
-            with averaged(self.model):
-                self._save("last.keras")
-        self._log.add(row)
-        self._after(epochs, row)
+            self._log.add(row)
+            self._on_logged(epochs, row)
+
+    def _evaluate(self):
+        batches, steps = self._data
+        metrics = self.model.evaluate(batches, steps=steps, verbose=0, return_dict=True)
+        return {
+            "val_loss": float(metrics["loss"]),
+            "val_mean_iou": float(np.nanmean(self._metric.per_class_iou())),
+            "val_pixel_accuracy": self._metric.pixel_accuracy(),
+        }
 
     def _save(self, name):
+        path = self._folder / name
         if self._folder.writes:
-            path = self._folder / name
             with writing(path), written_aside(path) as draft:
                 self.model.save(draft)
         elif keras.backend.backend() == "jax":
-            # All processes have to take part in reading what lies on all their devices.
-            with tempfile.TemporaryDirectory() as nowhere:
-                self.model.save(os.path.join(nowhere, name))
+            # All processes must take part in reading arrays that are on all their devices.
+            with tempfile.TemporaryDirectory() as unused:
+                self.model.save(Path(unused) / name)
 
 
 @contextlib.contextmanager
-def averaged(model):
-    """The moving average in place of the weights, where the optimizer keeps one."""
+def averaged_weights(model: keras.Model) -> Iterator[None]:
+    """Replaces the weights by their moving average, if the optimizer keeps one."""
     optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
     if not optimizer.use_ema:
         yield
         return
-    # Not keras.callbacks.SwapEMAWeights, which on TensorFlow adds and subtracts the two, so
-    # that the weights come back rounded.
-    weights = [
-        keras.ops.convert_to_numpy(variable).copy() for variable in model.trainable_variables
-    ]
-    for variable, average in zip(
-        model.trainable_variables, optimizer._model_variables_moving_average, strict=True
-    ):
-        # A copy: on JAX the two would be one array, which a step then gives away.
+    # keras.callbacks.SwapEMAWeights adds and subtracts the two on TensorFlow, which rounds the
+    # weights.
+    variables = model.trainable_variables
+    averages = optimizer._model_variables_moving_average
+    # Copies: on JAX both variables would share an array, which the next step gives away.
+    weights = [keras.ops.convert_to_numpy(variable).copy() for variable in variables]
+    for variable, average in zip(variables, averages, strict=True):
         variable.assign(keras.ops.convert_to_numpy(average).copy())
     try:
         yield
     finally:
-        for variable, value in zip(model.trainable_variables, weights, strict=True):
+        for variable, value in zip(variables, weights, strict=True):
             variable.assign(value)

@@ -36,7 +36,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_train_and_again(folder, capsys):
+def test_training_and_resuming(folder, capsys):
     command = ["train", "folder", "--data", str(folder / "data"), "--output", str(folder / "run")]
     assert main([*command, *SMALL]) == 0
     out = capsys.readouterr().out
@@ -48,7 +48,7 @@ def test_train_and_again(folder, capsys):
     assert "holds a run with seed=0, not 1" in capsys.readouterr().err
 
 
-def test_a_broken_picture_stops_before_training_or_is_skipped(folder, capsys):
+def test_a_damaged_image_stops_before_training_or_is_skipped(folder, capsys):
     broken = folder / "data" / "train" / "images" / "2.png"
     broken.write_bytes(broken.read_bytes()[:99])
     command = ["train", "folder", "--data", str(folder / "data"), "--output", str(folder / "run")]

@@ -41,7 +41,7 @@ def state(model):
     return [keras.ops.convert_to_numpy(v).copy() for v in values]
 
 
-def test_all_of_the_state_comes_back(tmp_path):
+def test_the_whole_state_is_restored(tmp_path):
     model = small_model()
     train(model, 3)
     opened(tmp_path, model).save(3, {"epoch": 1})
@@ -55,13 +55,13 @@ def test_all_of_the_state_comes_back(tmp_path):
         np.testing.assert_array_equal(a, b)
     checkpoints.restore_metrics()
     assert float(other.metrics[0].result()) > 0
-    # The dropout masks, too, go on where they were.
+    # The dropout masks continue as well.
     train(other, 2)
     for a, b in zip(state(other), continued, strict=True):
         np.testing.assert_array_equal(a, b)
 
 
-def test_a_broken_file_falls_back_to_the_one_before(tmp_path, capsys):
+def test_a_damaged_checkpoint_falls_back_to_the_previous_one(tmp_path, capsys):
     model = small_model()
     checkpoints = opened(tmp_path, model)
     for step in (1, 2, 3):
@@ -78,7 +78,7 @@ def test_a_broken_file_falls_back_to_the_one_before(tmp_path, capsys):
         checkpoints.restore()
 
 
-def test_a_file_that_says_it_is_encrypted_falls_back_as_well(tmp_path, capsys):
+def test_a_file_marked_as_encrypted_falls_back_as_well(tmp_path, capsys):
     model = small_model()
     checkpoints = opened(tmp_path, model)
     for step in (1, 2):
@@ -90,7 +90,7 @@ def test_a_file_that_says_it_is_encrypted_falls_back_as_well(tmp_path, capsys):
     assert "step-00000002.npz can't be read" in capsys.readouterr().err
 
 
-def test_no_checkpoint_is_no_position(tmp_path):
+def test_without_checkpoints_there_is_no_position(tmp_path):
     assert opened(tmp_path, small_model()).restore() is None
 
 
@@ -100,7 +100,7 @@ def test_another_network_is_refused(tmp_path):
         opened(tmp_path, small_model(units=5)).restore()
 
 
-def test_weights_that_are_no_numbers_are_not_written(tmp_path):
+def test_weights_that_are_not_finite_are_not_written(tmp_path):
     model = small_model()
     checkpoints = opened(tmp_path, model)
     checkpoints.save(1, {})
@@ -110,20 +110,20 @@ def test_weights_that_are_no_numbers_are_not_written(tmp_path):
     assert checkpoints.steps() == [1]
 
 
-def test_leftovers_of_a_killed_process_go(tmp_path):
+def test_drafts_of_a_killed_process_are_removed(tmp_path):
     (tmp_path / ".step-00000002.npz-abc_1234").mkdir()
     opened(tmp_path, small_model())
     assert not list(tmp_path.iterdir())
 
 
-def test_a_full_disk_keeps_the_last_one(tmp_path):
+def test_a_full_disk_keeps_the_last_checkpoint(tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
-    made = subprocess.run(
+    mount = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "size=40k", "tmpfs", str(disk)], capture_output=True
     )
-    if made.returncode:
-        pytest.skip("no right to mount a small disk")
+    if mount.returncode:
+        pytest.skip("mounting a small disk is not permitted")
     try:
         model = small_model()
         checkpoints = opened(disk / "checkpoints", model)

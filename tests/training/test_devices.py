@@ -6,11 +6,11 @@ import tensorflow as tf
 
 from keras_psp import DilatedResNet, MeanIoU, PSPNet
 from keras_psp.training import recipe
-from keras_psp.training.devices import Devices, _own_place, find_devices
+from keras_psp.training.devices import Devices, _machine_index, find_devices
 
 
-class Pictures:
-    """Seven pictures, of one size or of several."""
+class Images:
+    """Seven images, of one size or of several."""
 
     ignore_class = 255
     splits = ("val",)
@@ -54,10 +54,10 @@ SIZES = {
 
 
 @pytest.mark.parametrize("sizes", SIZES)
-def test_two_devices_judge_every_picture_once(sizes):
-    source = Pictures(SIZES[sizes])
+def test_two_devices_evaluate_every_image_once(sizes):
+    source = Images(SIZES[sizes])
     matrices, weights = [], None
-    # Collectives serve one strategy a process (TensorFlow issue 62790).
+    # A second strategy in a process can't communicate (TensorFlow #62790).
     reduction = tf.distribute.ReductionToOneDevice()
     pair = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"], cross_device_ops=reduction)
     for strategy in (None, pair):
@@ -80,53 +80,53 @@ def test_two_devices_judge_every_picture_once(sizes):
 
 @pytest.mark.parametrize("sizes", SIZES)
 @pytest.mark.parametrize("strategy", [None, "some"])
-def test_machines_judge_every_picture_once_and_in_as_many_steps(sizes, strategy, monkeypatch):
-    source = Pictures(SIZES[sizes])
+def test_machines_evaluate_every_image_once_in_equally_many_steps(sizes, strategy, monkeypatch):
+    source = Images(SIZES[sizes])
     monkeypatch.setattr(Devices, "_to_strategy", lambda self, batches: batches)
-    seen, found = 0, []
+    seen, step_counts = 0, []
     for machine in range(3):
         devices = Devices("several", 3, machine, 6, strategy)
         batches, steps = devices.validation(source, "val", image_size=None, batch_size=2)
         batches = list(batches)
-        found.append(steps)
+        step_counts.append(steps)
         seen += sum(int((masks.numpy() != 255).sum()) for _, masks in batches)
-        if strategy is None:  # JAX cuts each batch for the two devices of this machine
+        if strategy is None:  # JAX splits each batch between two devices
             assert all(len(images) % 2 == 0 for images, _ in batches)
             assert len(batches) == steps
-        else:  # each device takes a batch in its turn
+        else:  # the devices take batches in turn
             assert len(batches) == 2 * steps
-    assert len(set(found)) == 1
+    assert len(set(step_counts)) == 1
     assert seen == sum(height * width for height, width in SIZES[sizes])
 
 
-def test_what_devices_cannot_do_is_refused():
+def test_recipes_that_the_devices_cannot_train_are_refused():
     pair = Devices("MirroredStrategy", replicas=2, strategy="some")
     with pytest.raises(ValueError, match=r"batch_size=6 .* 2 device\(s\) in 2 part\(s\) .* of 4"):
         pair.check(recipe("camvid", batch_size=6, gradient_accumulation_steps=2))
-    with pytest.raises(ValueError, match="jit_compile=True doesn't work under MirroredStrategy"):
+    with pytest.raises(ValueError, match="jit_compile=True does not work under MirroredStrategy"):
         pair.check(recipe("camvid", jit_compile=True))
     nine = Devices("several", machines=9, replicas=9, strategy="some")
-    with pytest.raises(ValueError, match="has 7 pictures for 9 machines; each needs one"):
-        nine.validation(Pictures(SIZES["one"]), "val", image_size=None)
+    with pytest.raises(ValueError, match="has 7 images for 9 machines; each needs one"):
+        nine.validation(Images(SIZES["one"]), "val", image_size=None)
     pair.check(recipe("camvid", batch_size=8, gradient_accumulation_steps=2))
 
 
-def test_a_wrong_tf_config_says_what_is_right(monkeypatch):
+def test_an_invalid_tf_config_is_reported_with_a_valid_one(monkeypatch):
     monkeypatch.setenv("TF_CONFIG", "worker-0:2222")
-    with pytest.raises(ValueError, match="TF_CONFIG='worker-0:2222' isn't"):
+    with pytest.raises(ValueError, match="TF_CONFIG='worker-0:2222' is not"):
         find_devices()
 
 
 def test_the_chief_comes_before_the_workers(monkeypatch):
     cluster = {"chief": ["a:1"], "worker": ["b:1", "c:1"]}
-    places = []
+    indices = []
     for kind, index in (("chief", 0), ("worker", 0), ("worker", 1)):
         config = {"cluster": cluster, "task": {"type": kind, "index": index}}
         monkeypatch.setenv("TF_CONFIG", json.dumps(config))
-        places.append(_own_place())
-    assert places == [0, 1, 2]
+        indices.append(_machine_index())
+    assert indices == [0, 1, 2]
 
 
-def test_one_machine_in_tf_config_is_one_machine(monkeypatch):
+def test_tf_config_may_name_one_machine(monkeypatch):
     monkeypatch.setenv("TF_CONFIG", '{"cluster": {"worker": ["localhost:1"]}}')
     assert find_devices().machines == 1

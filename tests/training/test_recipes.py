@@ -5,7 +5,7 @@ import pathlib
 import pytest
 
 from keras_psp.training import RECIPES, Recipe, recipe
-from keras_psp.training.recipes import typed
+from keras_psp.training.recipes import parse_field
 
 
 def test_published_settings():
@@ -15,15 +15,15 @@ def test_published_settings():
         ("voc2012", 50, 473),
         ("cityscapes", 200, 713),
     ):
-        found = recipe(name)
-        assert (found.epochs, found.crop_size, found.backbone) == (epochs, crop, "resnet50")
-        assert (found.learning_rate, found.power, found.head_multiplier) == (0.01, 0.9, 10.0)
-        assert (found.momentum, found.weight_decay, found.batch_size) == (0.9, 1e-4, 16)
-        assert (found.scale, found.rotate, found.aux_weight) == ((0.5, 2.0), 10.0, 0.4)
+        chosen = recipe(name)
+        assert (chosen.epochs, chosen.crop_size, chosen.backbone) == (epochs, crop, "resnet50")
+        assert (chosen.learning_rate, chosen.power, chosen.head_multiplier) == (0.01, 0.9, 10.0)
+        assert (chosen.momentum, chosen.weight_decay, chosen.batch_size) == (0.9, 1e-4, 16)
+        assert (chosen.scale, chosen.rotate, chosen.aux_weight) == ((0.5, 2.0), 10.0, 0.4)
         for depth in (50, 101, 152, 269):
             deep = recipe(f"{name}_resnet{depth}")
             assert dataclasses.replace(deep, backbone="resnet50", name=name, origin="") == (
-                dataclasses.replace(found, origin="")
+                dataclasses.replace(chosen, origin="")
             )
 
 
@@ -31,15 +31,15 @@ def test_published_settings():
     ("name", "examples", "iterations"),
     [("ade20k", 20_210, 150_000), ("voc2012", 10_582, 30_000), ("cityscapes", 2_975, 90_000)],
 )
-def test_iterations_of_the_paper(name, examples, iterations):
-    found = recipe(f"{name}_paper")
-    steps = found.epochs * (examples // found.batch_size)
+def test_epochs_match_the_papers_iterations(name, examples, iterations):
+    chosen = recipe(f"{name}_paper")
+    steps = chosen.epochs * (examples // chosen.batch_size)
     assert abs(steps / iterations - 1) < 0.02
 
 
-def test_every_recipe_survives_json():
-    for found in RECIPES.values():
-        assert Recipe.from_dict(json.loads(json.dumps(found.to_dict()))) == found
+def test_every_recipe_can_be_restored_from_json():
+    for each in RECIPES.values():
+        assert Recipe.from_dict(json.loads(json.dumps(each.to_dict()))) == each
 
 
 @pytest.mark.parametrize(
@@ -50,19 +50,19 @@ def test_every_recipe_survives_json():
         ({"mirror": 1}, "mirror=1 must be bool"),
         ({"scale": (1.0,)}, "scale=.* must be tuple"),
         ({"backbone": "vgg16"}, "backbone='vgg16' is unknown; choose one of resnet18"),
-        ({"ema": 1.0}, "ema=1.0 must lie between 0 and 1"),
-        ({"pooling": "mean"}, "pooling='mean' is unknown; choose 'average' or 'max'"),
-        ({"num_stages": 1}, "num_stages=1; choose 2, 3 or 4"),
+        ({"ema": 1.0}, "ema=1.0 must be between 0 and 1"),
+        ({"pooling": "mean"}, "pooling='mean' is unknown; choose one of average, max"),
+        ({"num_stages": 1}, "num_stages=1 is unknown; choose one of 2, 3, 4"),
         ({"class_weights": "median"}, "class_weights='median' is unknown; give one number"),
         ({"crop": 321}, "a recipe has no field 'crop'; it has .*crop_size"),
     ],
 )
-def test_bad_fields(fields, message):
+def test_invalid_fields_are_refused(fields, message):
     with pytest.raises(ValueError, match=message):
         recipe("camvid", **fields)
 
 
-def test_unknown_recipe():
+def test_an_unknown_recipe_is_refused():
     with pytest.raises(ValueError, match="recipe 'kitti' is unknown; choose one of ade20k"):
         recipe("kitti")
 
@@ -81,11 +81,16 @@ def test_unknown_recipe():
         ("ema", ["0.999"], 0.999),
     ],
 )
-def test_values_of_the_command_line(name, words, value):
-    assert typed(name, words) == value
+def test_values_on_the_command_line(name, words, value):
+    assert parse_field(name, words) == value
     recipe("camvid", **{name: value})
 
 
-def test_a_path_is_kept_as_text():
+def test_a_path_is_stored_as_text():
     path = pathlib.Path("a") / "b.keras"
     assert recipe("scenes", weights=path).weights == str(path)
+
+
+def test_every_field_has_a_help_text():
+    for field in dataclasses.fields(Recipe):
+        assert field.metadata["help"]

@@ -1,4 +1,4 @@
-"""Trainings from their recipe to their files, stopped, killed and gone on with."""
+"""Trainings from recipe to files, stopped, killed and resumed."""
 
 import json
 import os
@@ -13,7 +13,7 @@ import pytest
 
 from keras_psp import data, train
 from keras_psp.training import callbacks, checkpoints
-from keras_psp.training.log import Table
+from keras_psp.training.log import EPOCH_COLUMNS, STEP_COLUMNS, Table
 
 SMALL = {
     "num_stages": 2,
@@ -32,10 +32,10 @@ def scenes(train_count=12):
 
 
 def losses(folder):
-    return Table(folder / "steps.csv", callbacks.STEP_COLUMNS, writes=False).column("loss")
+    return Table(folder / "steps.csv", STEP_COLUMNS, writes=False).column("loss")
 
 
-def test_a_training_leaves_all_it_takes_to_repeat_it(tmp_path, capsys):
+def test_a_run_folder_has_everything_to_repeat_the_training(tmp_path, capsys):
     run = train("scenes", data=scenes(), output=tmp_path / "run", **SMALL)
     assert run.best_mean_iou > 0
     names = {path.name for path in run.folder.iterdir()}
@@ -51,14 +51,14 @@ def test_a_training_leaves_all_it_takes_to_repeat_it(tmp_path, capsys):
     assert (recipe["epochs"], recipe["seed"], recipe["stem_filters"]) == (2, 0, [8])
     (begun,) = json.loads((run.folder / "starts.json").read_text())
     assert begun["versions"]["keras"] == keras.__version__
-    log = Table(run.folder / "log.csv", callbacks.EPOCH_COLUMNS, writes=False)
+    log = Table(run.folder / "log.csv", EPOCH_COLUMNS, writes=False)
     assert log.column("step") == [3, 6]
     assert np.isfinite(log.column("val_mean_iou")).all()
     assert len(losses(run.folder)) == 6
     err = capsys.readouterr().err
     assert "epoch 2/2" in err and "validation: mean IoU" in err
 
-    # The files are the networks they are called.
+    # The files contain the networks they are named for.
     last = keras.models.load_model(run.folder / "last.keras")
     image = np.full((1, 48, 48, 3), 99.0)
     np.testing.assert_array_equal(
@@ -66,7 +66,7 @@ def test_a_training_leaves_all_it_takes_to_repeat_it(tmp_path, capsys):
     )
     assert last.class_names == list(scenes().class_names)
 
-    # The same call again has nothing left to do.
+    # The same call again does nothing more.
     before = (run.folder / "steps.csv").read_text()
     again = train("scenes", data=scenes(), output=tmp_path / "run", **SMALL)
     assert (run.folder / "steps.csv").read_text() == before
@@ -77,7 +77,7 @@ def test_a_training_leaves_all_it_takes_to_repeat_it(tmp_path, capsys):
         train("scenes", data=scenes(), output=tmp_path / "run", **{**SMALL, "epochs": 9})
 
 
-def test_data_is_a_folder_in_either_form_or_a_source(tmp_path):
+def test_data_is_a_path_a_string_or_a_source(tmp_path):
     for folder in (tmp_path, str(tmp_path)):
         with pytest.raises(ValueError, match="train isn't here"):
             train("camvid", data=folder, output=tmp_path / "run")
@@ -108,7 +108,7 @@ train("scenes", data=test_run.scenes(), output=output, progress=False, **test_ru
 """
 
 
-# In place of the script's plain saving: the first time, somebody wants the process to stop.
+# Replaces the script's last line of savez: sends SIGTERM during the first save.
 SIGTERM = """save(path, **arrays)
     if len(calls) == 1:
         os.kill(os.getpid(), signal.SIGTERM)"""
@@ -122,10 +122,10 @@ def in_a_process(output, kill):
 
 
 @pytest.mark.slow
-def test_killed_while_it_writes_it_goes_on_as_if_nothing_was(tmp_path):
+def test_a_training_killed_while_writing_resumes_with_the_same_losses(tmp_path):
     assert in_a_process(tmp_path / "alone", 0).returncode == 0
-    # The checkpoints are those of steps 2, 3 (an epoch's end), 4 and 6: in the midst of
-    # the third, the newest whole one is that of step 3; then in that of step 6, after 4.
+    # Checkpoints are written at steps 2, 3 (the end of an epoch), 4 and 6. A kill during the
+    # third leaves that of step 3 as the newest; then one during that of step 6 leaves step 4.
     for kill, newest in ((3, 3), (2, 4)):
         killed = in_a_process(tmp_path / "killed", kill)
         assert killed.returncode == -signal.SIGKILL, killed.stderr[-2000:]
@@ -141,24 +141,24 @@ def test_killed_while_it_writes_it_goes_on_as_if_nothing_was(tmp_path):
 
 
 class Named(data.GeneratedScenes):
-    """Scenes with the names of files."""
+    """Scenes with file names."""
 
     def paths(self, split):
         return [(f"{split}/{index}.jpg", "") for index in range(self.count(split))]
 
 
-def test_a_loss_that_is_no_number_names_its_files(tmp_path):
+def test_a_loss_that_is_not_finite_names_its_files(tmp_path):
     source = Named(image_size=(48, 48), counts={"train": 12, "val": 3})
-    # No checkpoint within the epoch, which would tell of the weights before the loss does.
+    # No checkpoint within the epoch, which would report the weights first.
     wild = {**SMALL, "learning_rate": 1e30, "checkpoint_steps": 99}
-    with pytest.raises(FloatingPointError) as found:
+    with pytest.raises(FloatingPointError) as raised:
         train("scenes", data=source, output=tmp_path / "run", progress=False, **wild)
-    message = str(found.value)
+    message = str(raised.value)
     assert "lower learning_rate" in message
     step = int(re.search(r"the loss of step (\d+) .*is not finite", message)[1]) - 1
     used = data.batch_examples(source, batch_size=4, epoch=step // 3, step=step % 3)
     assert ", ".join(f"train/{index}.jpg" for index in used) in message
-    # Nothing of it went into a checkpoint.
+    # It is not in any checkpoint.
     for path in (tmp_path / "run" / "checkpoints").glob("step-*.npz"):
         with np.load(path) as file:
             for name in set(file.files) - {"meta"}:
@@ -172,13 +172,13 @@ def test_sigterm_writes_a_checkpoint_and_stops(tmp_path):
     stopped = subprocess.run(
         [sys.executable, "-c", script, *arguments], capture_output=True, text=True
     )
-    assert stopped.returncode and "the same command goes on from there" in stopped.stderr
-    # The signal came while step 2 was being kept; step 3 is still made.
+    assert stopped.returncode and "the same command resumes there" in stopped.stderr
+    # The signal came while the checkpoint of step 2 was written; step 3 is still run.
     newest = max((tmp_path / "run" / "checkpoints").glob("step-*.npz"))
     assert newest.name == "step-00000003.npz"
 
 
-def test_the_moving_average_is_what_is_judged_and_kept(tmp_path):
+def test_the_moving_average_is_evaluated_and_saved(tmp_path):
     options = {**SMALL, "ema": 0.5, "validation_epochs": 2, "checkpoint_steps": 5}
     run = train("scenes", data=scenes(), output=tmp_path / "run", progress=False, **options)
     image = np.full((1, 48, 48, 3), 99.0)
@@ -189,51 +189,51 @@ def test_the_moving_average_is_what_is_judged_and_kept(tmp_path):
     np.testing.assert_array_equal(again.model.predict(image, verbose=0), expected)
 
 
-def test_a_resume_within_an_epoch_keeps_the_weights_apart_from_their_average(tmp_path, monkeypatch):
-    # Goes on in the second epoch of four steps, at whose end `fit` puts the average in and no
-    # checkpoint would be due.
+def test_resuming_within_an_epoch_keeps_weights_apart_from_their_average(tmp_path, monkeypatch):
+    # Resumes in the second epoch of four steps. At its end `fit` replaces the weights by the
+    # average, and no checkpoint would be due.
     more = {"ema": 0.5, "validation_epochs": 0, "checkpoint_steps": 5, "epochs": 3}
     options = {**SMALL, **more, "data": scenes(16), "progress": False}
     run = train("scenes", output=tmp_path / "whole", **options)
 
-    def pulled(guard, batch, logs=None):
-        if guard._clock.step == 7:
-            raise OSError("the plug is pulled")
+    def fail(callback, batch, logs=None):
+        if callback._progress.step == 7:
+            raise OSError("power cut")
 
     with monkeypatch.context() as patch:
-        patch.setattr(callbacks.Guard, "on_train_batch_end", pulled)
-        with pytest.raises(OSError, match="plug"):
+        patch.setattr(callbacks.StopOnNonFiniteLoss, "on_train_batch_end", fail)
+        with pytest.raises(OSError, match="power cut"):
             train("scenes", output=tmp_path / "run", **options)
-    kept = [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()]
-    assert kept == ["step-00000005.npz"]
+    names = [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()]
+    assert names == ["step-00000005.npz"]
     again = train("scenes", output=tmp_path / "run", **options)
     image = np.full((1, 48, 48, 3), 99.0)
-    # Not bit by bit: the compiled step rounds otherwise from start to start.
+    # Not bit for bit: the compiled step rounds differently from start to start.
     np.testing.assert_allclose(
         again.model.predict(image, verbose=0), run.model.predict(image, verbose=0), atol=0.1
     )
 
 
-def test_an_output_that_cannot_be_written_is_one_sentence(tmp_path, monkeypatch):
+def test_an_output_that_cannot_be_written_is_reported(tmp_path, monkeypatch):
     def full(*arguments, **values):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(checkpoints.np, "savez", full)
-    with pytest.raises(OSError, match=r"step-0+2.npz can't be written \(No space left") as found:
+    with pytest.raises(OSError, match=r"step-0+2.npz can't be written \(No space left") as raised:
         train("scenes", data=scenes(), output=tmp_path / "run", progress=False, **SMALL)
-    assert "start the same command again" in str(found.value)
+    assert "start the same command again" in str(raised.value)
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({"batch_size": 99}, "split 'train' has 12 examples, fewer than batch_size=99"),
-        ({"val_split": "validation"}, "val_split='validation' is none of the splits"),
+        ({"val_split": "validation"}, "val_split='validation' is not a split of the data"),
         ({"unreadable": "ignore"}, "unreadable='ignore' is unknown; choose stop"),
         ({"gradient_accumulation_steps": 3}, "batch_size=4 can't be shared equally by 1 device"),
         ({"crop": 3}, "a recipe has no field 'crop'"),
     ],
 )
-def test_mistakes_are_told_before_any_work(arguments, message, tmp_path):
+def test_invalid_arguments_are_refused_before_training(arguments, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         train("scenes", data=scenes(), output=tmp_path / "run", **{**SMALL, **arguments})

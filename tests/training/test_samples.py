@@ -8,7 +8,7 @@ from keras_psp.training import augmented_samples
 
 
 class Plain:
-    """Picture k is of class k and grey all over."""
+    """Image k is of class k and entirely gray."""
 
     class_names = ("zero", "one", "two")
     palette = np.array([(200, 0, 0), (0, 200, 0), (0, 0, 200)], np.uint8)
@@ -30,16 +30,16 @@ class Plain:
 ARGUMENTS = {"crop_size": (20, 30), "scale": (1, 1), "mirror": False, "rows": 2, "columns": 2}
 
 
-def test_samples_are_the_first_of_training_tinted_with_their_labels():
+def test_samples_are_the_first_training_crops_tinted_with_their_labels():
     source = Plain()
-    picture = np.asarray(augmented_samples(source, seed=3, alpha=0.5, **ARGUMENTS))
+    image = np.asarray(augmented_samples(source, seed=3, alpha=0.5, **ARGUMENTS))
     order = [*epoch_order(3, seed=3, epoch=0), epoch_order(3, seed=3, epoch=1)[0]]
     # Crops of 280 x 187 pixels, 8 apart.
     for cell, index in enumerate(order):
         y, x = 8 + cell // 2 * 195 + 90, 8 + cell % 2 * 288 + 140
-        np.testing.assert_array_equal(picture[y, x], 50 + source.palette[index] / 2)
-    for colour in source.palette[np.unique(order)]:  # the legend
-        assert (picture[2 * 195 :] == colour).all(-1).any()
+        np.testing.assert_array_equal(image[y, x], 50 + source.palette[index] / 2)
+    for color in source.palette[np.unique(order)]:  # the legend
+        assert (image[2 * 195 :] == color).all(-1).any()
 
 
 def test_only_the_samples_are_read():
@@ -50,7 +50,7 @@ def test_only_the_samples_are_read():
     assert len(source.reads) < 50
 
 
-def test_what_does_not_count_is_hatched_and_in_the_legend():
+def test_ignored_pixels_are_hatched_and_in_the_legend():
     arguments = {**ARGUMENTS, "crop_size": (40, 60)}
     inside = np.asarray(augmented_samples(Plain(), **ARGUMENTS))
     padded = np.asarray(augmented_samples(Plain(), **arguments))
@@ -60,13 +60,13 @@ def test_what_does_not_count_is_hatched_and_in_the_legend():
     assert 0.2 < corner.mean() < 0.3  # two of eight diagonals
 
 
-def test_the_picture_is_saved_whole(tmp_path):
+def test_the_image_is_saved(tmp_path):
     path = tmp_path / "runs" / "samples.png"
-    picture = augmented_samples(Plain(), path=path, **ARGUMENTS)
-    np.testing.assert_array_equal(np.asarray(Image.open(path)), np.asarray(picture))
-    assert [found.name for found in path.parent.iterdir()] == ["samples.png"]
+    image = augmented_samples(Plain(), path=path, **ARGUMENTS)
+    np.testing.assert_array_equal(np.asarray(Image.open(path)), np.asarray(image))
+    assert [file.name for file in path.parent.iterdir()] == ["samples.png"]
 
 
-def test_wrong_arguments_are_those_of_training_batches():
+def test_invalid_arguments_are_those_of_training_batches():
     with pytest.raises(ValueError, match="crop_size is 0; it must be"):
         augmented_samples(Plain(), crop_size=0)

@@ -1,0 +1,100 @@
+"""How far a training is."""
+
+import math
+import time
+from typing import Any
+
+import keras
+
+from keras_psp.schedules import PolyLearningRate
+
+
+class TrainingProgress(keras.callbacks.Callback):
+    """Counts epochs and steps, and measures the loss of each step and the speed.
+
+    It must be the first callback, since the others read its attributes.
+
+    Args:
+        steps_per_epoch: Steps per epoch.
+        epochs: Epochs of the whole training.
+        batch_size: Images per step.
+        learning_rate: Learning-rate schedule.
+
+    Attributes:
+        epoch: Index of the current epoch, from 0.
+        step_in_epoch: Number of finished steps of this epoch.
+        loss: Loss of the last step.
+        mean_iou: Mean IoU over the steps of this epoch so far.
+        seconds_per_step: Moving average, including the wait for data; NaN at first.
+    """
+
+    def __init__(
+        self,
+        *,
+        steps_per_epoch: int,
+        epochs: int,
+        batch_size: int,
+        learning_rate: PolyLearningRate,
+    ):
+        super().__init__()
+        self.steps_per_epoch = steps_per_epoch
+        self.epochs = epochs
+        self._batch_size = batch_size
+        self._schedule = learning_rate
+        self.epoch = self.step_in_epoch = 0
+        self.loss = self.mean_iou = self.seconds_per_step = math.nan
+        self._loss_sum = 0.0
+        self._resumed = False
+        self._last_time = 0.0
+
+    @property
+    def step(self) -> int:
+        """Number of finished steps of the whole training."""
+        return self.epoch * self.steps_per_epoch + self.step_in_epoch
+
+    @property
+    def images_per_second(self) -> float:
+        """Speed of the last steps."""
+        return self._batch_size / self.seconds_per_step
+
+    def learning_rate(self, step: int) -> float:
+        """Returns the learning rate of a step, counted from 1."""
+        return float(keras.ops.convert_to_numpy(self._schedule(max(step - 1, 0))))
+
+    def row(self) -> dict[str, float]:
+        """Returns the columns on the last step for log.csv and steps.csv."""
+        row = {"step": self.step, "learning_rate": self.learning_rate(self.step)}
+        if math.isfinite(self.seconds_per_step):
+            row["images_per_second"] = round(self.images_per_second, 3)
+        return row
+
+    def position(self) -> dict[str, Any]:
+        """Returns what a checkpoint must hold for `resume`."""
+        return {"epoch": self.epoch, "step_in_epoch": self.step_in_epoch, "total": self._loss_sum}
+
+    def resume(self, position: dict[str, Any]) -> None:
+        """Continues from the position in a checkpoint."""
+        self.epoch, self.step_in_epoch = position["epoch"], position["step_in_epoch"]
+        self._loss_sum = position["total"]
+        self._resumed = True
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Starts counting the steps of the epoch."""
+        if not self._resumed:
+            self.epoch, self.step_in_epoch, self._loss_sum = epoch, 0, 0.0
+        self._resumed = False
+        self._last_time = time.perf_counter()
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Counts a step, and computes its loss and the speed."""
+        logs = logs or {}
+        self.step_in_epoch += 1
+        # Keras reports the mean of the epoch so far.
+        loss_sum = float(logs["loss"]) * self.step_in_epoch
+        self.loss, self._loss_sum = loss_sum - self._loss_sum, loss_sum
+        self.mean_iou = float(logs.get("mean_iou", math.nan))
+        now = time.perf_counter()
+        seconds, self._last_time = now - self._last_time, now
+        if batch > 0:  # the first step is mostly compilation
+            mean = self.seconds_per_step
+            self.seconds_per_step = seconds if math.isnan(mean) else 0.9 * mean + 0.1 * seconds
