@@ -30,20 +30,18 @@ class Graph:
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
         self.quantizable: list[str] = []
-        self._named: dict[tuple, str] = {}
+        self._named: dict[Any, str] = {}
 
     def constant(self, value: npt.ArrayLike, dtype: str = "float32") -> str:
         """Returns the name of a constant; small equal constants are stored once."""
         from onnx import numpy_helper
 
         array = np.array(value, dtype, order="C")
-        key = (array.tobytes(), array.shape, array.dtype.str) if array.size < 2**16 else None
-        if key is None or key not in self._named:
-            name = f"constant{len(self.constants)}"
-            self.constants.append(numpy_helper.from_array(array, name))
-            if key is None:
-                return name
-            self._named[key] = name
+        small = array.size < 2**16
+        key = (array.tobytes(), array.shape, dtype) if small else len(self.constants)
+        if key not in self._named:
+            self._named[key] = f"constant{len(self.constants)}"
+            self.constants.append(numpy_helper.from_array(array, self._named[key]))
         return self._named[key]
 
     def integers(self, *values: int) -> str:
@@ -332,9 +330,12 @@ class _Writer:
             if layout == "last":
                 x = add("Transpose", x, perm=[0, 3, 1, 2])
             x = add("MatMul", x, self._name(self._transposed(columns)))
+            blocks = [rows]
+            if isinstance(rows, np.ndarray):
+                blocks = np.array_split(rows, -(-len(rows) // self.ROWS))
             best = [
                 add("ArgMax", add("MatMul", self._name(block), x), axis=1, keepdims=0)
-                for block in self._blocks(rows)
+                for block in blocks
             ]
             x = best[0] if len(best) == 1 else add("Concat", *best, axis=1)
             add("Cast", x, to=kind, name="classes")
@@ -350,12 +351,6 @@ class _Writer:
             add("Softmax", x, axis=-1, name="probabilities")
         elif signature.output == "classes":
             add("Cast", add("ArgMax", x, axis=-1, keepdims=0), to=kind, name="classes")
-
-    def _blocks(self, rows):
-        """Splits a matrix so that each product fits in a cache; one part if its size is unknown."""
-        if isinstance(rows, str):
-            return [rows]
-        return np.array_split(rows, -(-len(rows) // self.ROWS))
 
     # Matrices are numpy arrays if the sizes are known, else names of the graph's results.
 

@@ -10,8 +10,6 @@ import numpy as np
 
 from keras_psp.export.metadata import NAME, metadata_json
 
-LABELS = "labels.txt"
-
 
 def packed(content: bytes, about: dict[str, Any], *, half_precision: bool = False) -> bytes:
     """Adds class names, colors and origin to a TFLite file, in two places.
@@ -34,11 +32,11 @@ def packed(content: bytes, about: dict[str, Any], *, half_precision: bool = Fals
     graph = model.subgraphs[0]
     for tensor, side in ((graph.inputs[0], "input"), (graph.outputs[0], "output")):
         graph.tensors[tensor].name = about[side]["name"]
-    text = metadata_json(about).encode()
-    entries = {NAME: text}
+    entries = {NAME: metadata_json(about).encode()}
     if half_precision:
         entries["reduced_precision_support"] = b"fp16accfp32"
-    model.metadata = [entry for entry in model.metadata or () if _text(entry.name) not in entries]
+    kept = [entry for entry in model.metadata or () if entry.name.decode() not in entries]
+    model.metadata = kept
     for name, value in entries.items():
         buffer, entry = schema.BufferT(), schema.MetadataT()
         buffer.data = np.frombuffer(value, np.uint8)
@@ -50,9 +48,9 @@ def packed(content: bytes, about: dict[str, Any], *, half_precision: bool = Fals
     labels = "".join(" ".join(name.split()) + "\n" for name in about["class_names"])
     file = io.BytesIO(flatbuffer_utils.convert_object_to_bytearray(model))
     with zipfile.ZipFile(file, "a") as archive:
-        for name, value in ((NAME, text), (LABELS, labels.encode())):
-            # ZipInfo's fixed date: the same network makes the same file.
-            archive.writestr(zipfile.ZipInfo(name), value)
+        # ZipInfo's fixed date: the same network makes the same file.
+        archive.writestr(zipfile.ZipInfo(NAME), entries[NAME])
+        archive.writestr(zipfile.ZipInfo("labels.txt"), labels)
     return file.getvalue()
 
 
@@ -72,7 +70,3 @@ def tflite_metadata(path: str | os.PathLike) -> dict[str, Any]:
         raise ValueError(
             f"{path} contains no {NAME}; only files written by keras_psp.export.tflite do."
         ) from None
-
-
-def _text(name):
-    return name.decode() if isinstance(name, bytes) else name

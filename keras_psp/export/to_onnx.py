@@ -86,9 +86,7 @@ def onnx(
     proto, graph = onnx_model(model, signature, winograd=winograd and precision == "float32")
     about = metadata(model, signature, preset=preset, license=license)
     proto.metadata_props.add(key="keras_psp", value=metadata_json(about))
-    with checked_export(
-        target, "ONNX file", open_onnx, model, signature, progress=progress
-    ) as draft:
+    with checked_export(target, "ONNX file", open_onnx, model, signature, progress) as draft:
         if precision == "float32":
             draft.write_bytes(proto.SerializeToString())
         else:
@@ -169,7 +167,7 @@ def _quantize(proto, graph, path, images, progress):
     class Reader(quantization.CalibrationDataReader):
         batches = iter(with_bar(images, "Measuring ranges", len(images)) if progress else images)
 
-        def get_next(self):
+        def get_next(self) -> dict[str, np.ndarray] | None:
             return next(({"image": batch} for batch in self.batches), None)
 
     with tempfile.TemporaryDirectory() as folder:

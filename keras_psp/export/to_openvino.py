@@ -77,12 +77,8 @@ def openvino(
         channels_first=True,
         split_fusion=precision == "bfloat16",
     )
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        checked_export(
-            target, "OpenVINO model", open_openvino, model, signature, progress=progress
-        ) as draft,
-    ):
+    checked = checked_export(target, "OpenVINO model", open_openvino, model, signature, progress)
+    with tempfile.TemporaryDirectory() as folder, checked as draft:
         source = Path(folder) / "model.onnx"
         source.write_bytes(proto.SerializeToString())
         del proto

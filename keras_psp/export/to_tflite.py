@@ -1,6 +1,7 @@
 """TFLite (LiteRT) flatbuffers."""
 
 import contextlib
+import functools
 import os
 import sys
 import threading
@@ -86,12 +87,8 @@ def tflite(
         images = representative_images(representative, signature.image_size)
     about = metadata(model, signature, preset=preset, license=license)
 
-    def opener(draft):
-        return open_tflite(draft, num_threads=os.cpu_count())
-
-    with checked_export(
-        target, "TFLite file", opener, model, signature, progress=progress
-    ) as draft:
+    opener = functools.partial(open_tflite, num_threads=os.cpu_count())
+    with checked_export(target, "TFLite file", opener, model, signature, progress) as draft:
         if progress:
             print(f"{target.name}: converting", file=sys.stderr)
         content = _converted(model, signature, precision, images, progress)
@@ -109,11 +106,9 @@ def _converted(model, signature, precision, images, progress):
     if signature.image_size:
         function = static_function(model, signature, float_input=quantized)
     else:
-        network = inference_function(model, in_blocks=False)
-
-        def function(image):
-            return network(image, signature.output)
-
+        function = functools.partial(
+            inference_function(model, in_blocks=False), output=signature.output
+        )
     spec = tf.TensorSpec(
         signature.shape, "float32" if quantized else signature.input_dtype, name="image"
     )

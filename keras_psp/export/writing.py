@@ -71,7 +71,6 @@ def checked_export(
     opener: Callable[[Path], Callable],
     model: PSPNet,
     signature: Signature,
-    *,
     progress: bool = False,
 ) -> Iterator[Path]:
     """Yields a temporary path; what is written there replaces `target` once it has run.

@@ -36,8 +36,8 @@ def images(*size, count=2):
     return np.random.default_rng(1).integers(0, 256, (count, *size, 3)).astype("uint8")
 
 
-def assert_close(logits, model, given):
-    expected = model.predict(given.astype("float32"), verbose=0)
+def assert_close(logits, model, batch):
+    expected = model.predict(batch.astype("float32"), verbose=0)
     np.testing.assert_allclose(logits, expected, atol=2e-5 * np.ptp(expected))
 
 
@@ -105,32 +105,32 @@ def test_every_kind_of_network_has_the_same_logits(options, tmp_path):
 @pytest.mark.parametrize("size", [None, (97, 113)])
 def test_a_backbone_of_keras_applications_is_traced(size, tmp_path):
     pytest.importorskip("tf2onnx", reason="needs the extra onnx")
-    whole = keras.applications.MobileNetV2(include_top=False, weights=None, alpha=0.35)
-    mobile = keras.Model(whole.input, whole.get_layer("block_7_add").output)
+    full = keras.applications.MobileNetV2(include_top=False, weights=None, alpha=0.35)
+    mobile = keras.Model(full.input, full.get_layer("block_7_add").output)
     half = [127.5] * 3
     model = PSPNet(4, backbone=mobile, class_names=NAMES, mean=half, std=half)
-    given = images(97, 113)
+    batch = images(97, 113)
     for output in ("logits", "classes"):
         path = tmp_path / f"{output}.onnx"
         export.onnx(model, path, image_size=size, output=output, progress=False)
-    logits = export.open_onnx(tmp_path / "logits.onnx")(given)
-    expected = model.predict(given.astype("float32"), verbose=0)
+    logits = export.open_onnx(tmp_path / "logits.onnx")(batch)
+    expected = model.predict(batch.astype("float32"), verbose=0)
     np.testing.assert_allclose(logits, expected, atol=1e-4 * np.ptp(expected))
     proto = onnx.load(tmp_path / "classes.onnx")
     assert [result.name for result in proto.graph.output] == ["classes"]
     assert json.loads(proto.metadata_props[0].value)["class_names"] == list(NAMES)
-    classes = export.open_onnx(tmp_path / "classes.onnx")(given)
+    classes = export.open_onnx(tmp_path / "classes.onnx")(batch)
     assert classes.dtype == np.uint8 and np.mean(classes == expected.argmax(-1)) > 0.999
 
 
 def test_outputs_input_types_and_batch_sizes(model, tmp_path):
-    given = images(49, 57)
-    logits = model.predict(given.astype("float32"), verbose=0)
+    batch = images(49, 57)
+    logits = model.predict(batch.astype("float32"), verbose=0)
     export.onnx(model, tmp_path / "c.onnx", input_dtype="float32", batch_size=1, progress=False)
-    classes = export.open_onnx(tmp_path / "c.onnx")(given)
+    classes = export.open_onnx(tmp_path / "c.onnx")(batch)
     assert classes.dtype == np.uint8 and np.mean(classes == logits.argmax(-1)) > 0.999
     export.onnx(model, tmp_path / "p.onnx", output="probabilities", progress=False)
-    probabilities = export.open_onnx(tmp_path / "p.onnx")(given)
+    probabilities = export.open_onnx(tmp_path / "p.onnx")(batch)
     np.testing.assert_allclose(probabilities.sum(-1), 1, atol=1e-5)
     assert np.mean(probabilities.argmax(-1) == logits.argmax(-1)) > 0.999
     export.onnx(model, tmp_path / "b.onnx", batch_size=2, progress=False)
@@ -149,16 +149,16 @@ def test_metadata_is_in_the_file(model, tmp_path):
 
 
 def test_int8_is_small_and_accurate(model, tmp_path):
-    given = images(65, 81, count=3)
+    batch = images(65, 81, count=3)
     options = {"image_size": (65, 81), "progress": False}
     export.onnx(model, tmp_path / "f.onnx", **options)
-    int8 = {"precision": "int8", "representative": given, **options}
+    int8 = {"precision": "int8", "representative": batch, **options}
     export.onnx(model, tmp_path / "b.onnx", batch_size=2, **int8)
-    assert export.open_onnx(tmp_path / "b.onnx")(given[:2]).shape == (2, 65, 81)
+    assert export.open_onnx(tmp_path / "b.onnx")(batch[:2]).shape == (2, 65, 81)
     export.onnx(model, tmp_path / "q.onnx", **int8)
     assert (tmp_path / "q.onnx").stat().st_size < 0.35 * (tmp_path / "f.onnx").stat().st_size
-    expected = model.predict_classes(given.astype("float32"), verbose=0)
-    assert np.mean(export.open_onnx(tmp_path / "q.onnx")(given) == expected) > 0.9
+    expected = model.predict_classes(batch.astype("float32"), verbose=0)
+    assert np.mean(export.open_onnx(tmp_path / "q.onnx")(batch) == expected) > 0.9
 
 
 def test_half_precision_is_exported_in_float32(model, tmp_path):

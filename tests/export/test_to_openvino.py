@@ -22,9 +22,9 @@ def images(*size, count=2):
 def test_same_logits(model, tmp_path, image_size):
     options = {"image_size": image_size, "output": "logits", "progress": False}
     export.openvino(model, tmp_path / "m", **options)
-    given = images(65, 81)
-    expected = model.predict(given.astype("float32"), verbose=0)
-    logits = export.open_openvino(tmp_path / "m")(given)
+    batch = images(65, 81)
+    expected = model.predict(batch.astype("float32"), verbose=0)
+    logits = export.open_openvino(tmp_path / "m")(batch)
     np.testing.assert_allclose(logits, expected, atol=5e-5 * np.ptp(expected))
     assert sorted(path.name for path in (tmp_path / "m").iterdir()) == ["model.bin", "model.xml"]
     # Kernels are transformed when the model is opened, not stored so.
@@ -34,9 +34,9 @@ def test_same_logits(model, tmp_path, image_size):
 
 def test_bfloat16_and_metadata(model, tmp_path):
     export.openvino(model, tmp_path / "m", precision="bfloat16", license="MIT", progress=False)
-    given = images(65, 81)
-    expected = model.predict_classes(given.astype("float32"), verbose=0)
-    assert np.mean(export.open_openvino(tmp_path / "m")(given) == expected) > 0.9
+    batch = images(65, 81)
+    expected = model.predict_classes(batch.astype("float32"), verbose=0)
+    assert np.mean(export.open_openvino(tmp_path / "m")(batch) == expected) > 0.9
     read = openvino.Core().read_model(tmp_path / "m" / "model.xml")
     about = json.loads(read.get_rt_info("keras_psp").astype(str))
     assert about["license"] == "MIT" and about["num_classes"] == 4
@@ -46,20 +46,20 @@ def test_bfloat16_and_metadata(model, tmp_path):
 def test_the_bfloat16_file_is_the_same_network_in_float32(model, tmp_path, size):
     options = {"image_size": size, "output": "logits", "progress": False}
     export.openvino(model, tmp_path / "m", precision="bfloat16", **options)
-    given = images(65, 81)
-    expected = model.predict(given.astype("float32"), verbose=0)
-    logits = export.open_openvino(tmp_path / "m", precision="float32")(given)
+    batch = images(65, 81)
+    expected = model.predict(batch.astype("float32"), verbose=0)
+    logits = export.open_openvino(tmp_path / "m", precision="float32")(batch)
     assert np.abs(logits - expected).max() < 1e-5 * np.ptp(expected)
 
 
 def test_int8_is_accurate_and_quiet(model, tmp_path, capsys):
     pytest.importorskip("nncf", reason="needs the extra openvino")
-    given = images(65, 81, count=3)
+    batch = images(65, 81, count=3)
     options = {"image_size": (65, 81), "precision": "int8", "progress": False}
-    export.openvino(model, tmp_path / "m", representative=given, **options)
+    export.openvino(model, tmp_path / "m", representative=batch, **options)
     assert "%" not in "".join(capsys.readouterr())  # NNCF's progress bars
-    expected = model.predict_classes(given.astype("float32"), verbose=0)
-    assert np.mean(export.open_openvino(tmp_path / "m")(given) == expected) > 0.9
+    expected = model.predict_classes(batch.astype("float32"), verbose=0)
+    assert np.mean(export.open_openvino(tmp_path / "m")(batch) == expected) > 0.9
 
 
 def test_bad_arguments_and_folders_are_refused(model, tmp_path):

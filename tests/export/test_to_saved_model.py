@@ -108,10 +108,10 @@ def test_class_maps_of_bytes_have_the_sizes_of_their_images(model, folder):
     first, second = hostile_payloads.noise(57, 61), hostile_payloads.noise(49, 80)
     contents = [hostile_payloads.encoded(first, "PNG"), hostile_payloads.encoded(second, "JPEG")]
     second = read_input_image(contents[1])  # JPEG loses
-    for found, image in zip(segment(*contents), (first, second), strict=True):
+    for classes, image in zip(segment(*contents), (first, second), strict=True):
         expected = model.predict_classes(image[None], verbose=0)[0]
-        assert found.dtype == np.uint8 and found.shape == image.shape[:2]
-        assert np.mean(found == expected) > 0.999
+        assert classes.dtype == np.uint8 and classes.shape == image.shape[:2]
+        assert np.mean(classes == expected) > 0.999
     assert segment() == []
 
 
@@ -120,11 +120,13 @@ def test_serve_bytes_returns_class_maps_for_every_output(model, tmp_path, output
     export.saved_model(model, tmp_path / "saved", image_size=(48, 64), batch_size=2, output=output)
     segment = bytes_signature(tmp_path / "saved")
     small, wide = hostile_payloads.noise(5, 3), hostile_payloads.noise(200, 50)
-    found = segment(hostile_payloads.encoded(small, "PNG"), hostile_payloads.encoded(wide, "PNG"))
-    assert [classes.shape for classes in found] == [(3, 5), (50, 200)]
+    class_maps = segment(
+        hostile_payloads.encoded(small, "PNG"), hostile_payloads.encoded(wide, "PNG")
+    )
+    assert [classes.shape for classes in class_maps] == [(3, 5), (50, 200)]
     fitting = hostile_payloads.noise(64, 48)
-    (found,) = segment(hostile_payloads.encoded(fitting, "PNG"))
-    assert np.mean(found == model.predict_classes(fitting[None], verbose=0)[0]) > 0.999
+    (classes,) = segment(hostile_payloads.encoded(fitting, "PNG"))
+    assert np.mean(classes == model.predict_classes(fitting[None], verbose=0)[0]) > 0.999
     # Both signatures share the same variables: 4 bytes per weight.
     weights = sum(np.prod(v.shape) for v in model.weights if "auxiliary_head" not in v.path)
     (data,) = (tmp_path / "saved" / "variables").glob("variables.data*")
@@ -142,9 +144,9 @@ def test_class_maps_with_more_than_256_classes_have_16_bits():
     image = hostile_payloads.noise(5, 3)
     content = tf.constant([hostile_payloads.encoded(image, "PNG")])
     (png,) = serve(content)["classes_png_bytes"].numpy()
-    found = np.array(Image.open(io.BytesIO(png)))
-    assert found.max() > 255
-    np.testing.assert_array_equal(found, 2 * image[..., 0].astype(int))
+    classes = np.array(Image.open(io.BytesIO(png)))
+    assert classes.max() > 255
+    np.testing.assert_array_equal(classes, 2 * image[..., 0].astype(int))
 
 
 ENCODED = [
@@ -232,5 +234,5 @@ def test_unsupported_images_are_an_error(session, shape, refused):
 
 
 def test_metadata_contains_the_limits(folder):
-    found = json.loads((folder / "assets.extra" / "keras_psp.json").read_text("utf-8"))
-    assert found["serve_bytes"]["max_pixels"] == image_bytes.MAX_PIXELS == 2**24
+    about = json.loads((folder / "assets.extra" / "keras_psp.json").read_text("utf-8"))
+    assert about["serve_bytes"]["max_pixels"] == image_bytes.MAX_PIXELS == 2**24

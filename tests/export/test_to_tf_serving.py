@@ -22,7 +22,7 @@ def version(model, tmp_path_factory):
 
 
 def logs(version):
-    """As tensorflow-serving-api reads them."""
+    """The warm-up requests, read by tensorflow-serving-api."""
     import tensorflow as tf
 
     api = pytest.importorskip(
@@ -34,24 +34,24 @@ def logs(version):
     return [api.PredictionLog.FromString(record) for record in records]
 
 
-def test_version_has_what_the_server_reads(version):
+def test_a_version_contains_metadata(version):
     assert version.name == "1"
     assert [path.name for path in version.parent.iterdir()] == ["1"]
     about = json.loads((version / "assets.extra" / "keras_psp.json").read_text("utf-8"))
     assert about["num_classes"] == 4
 
 
-def test_warmup_is_read_by_the_official_protos(version):
+def test_warmup_is_read_by_the_official_messages(version):
     import tensorflow as tf
 
-    found = []
+    requests = []
     for log in logs(version):
         assert log.WhichOneof("log_type") == "predict_log"
         request = log.predict_log.request
         assert request.model_spec.name == "pspnet"
         ((name, tensor),) = request.inputs.items()
-        found.append((request.model_spec.signature_name, name, tf.make_ndarray(tensor).shape))
-    assert found == [
+        requests.append((request.model_spec.signature_name, name, tf.make_ndarray(tensor).shape))
+    assert requests == [
         ("serving_default", "image", (1, 64, 48, 3)),
         ("serve_bytes", "image_bytes", (2,)),
         ("serving_default", "image", (1, 41, 41, 3)),
@@ -72,12 +72,12 @@ def test_warmup_replays_through_the_c_loader(version):
                 assert len(session(request.model_spec.signature_name, list(value))) == 2
             else:
                 assert (value == 127).all()
-                found = session(request.model_spec.signature_name, value)
-                assert found.shape == value.shape[:3]
+                classes = session(request.model_spec.signature_name, value)
+                assert classes.shape == value.shape[:3]
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
-def test_a_warmup_image_is_a_few_bytes(dtype):
+def test_warmup_images_take_few_bytes(dtype):
     import tensorflow as tf
 
     (images, _) = warmup.warmup_requests([(1024, 2048)], batch_size=2, input_dtype=dtype)
@@ -92,7 +92,7 @@ def test_a_warmup_image_is_a_few_bytes(dtype):
         np.testing.assert_array_equal(tf.make_ndarray(request.inputs["image"]), images.value)
 
 
-def test_a_broken_version_is_never_published(model, tmp_path, monkeypatch):
+def test_a_failing_version_is_never_published(model, tmp_path, monkeypatch):
     def refuse(path, requests):
         raise ValueError("wrong answer")
 
@@ -117,7 +117,7 @@ def test_a_broken_version_is_never_published(model, tmp_path, monkeypatch):
         ({"image_size": (40, 48)}, "use images of at least 41 pixels"),
     ],
 )
-def test_wrong_arguments_are_named_and_nothing_is_written(model, tmp_path, arguments, message):
+def test_invalid_arguments_are_errors_and_nothing_is_written(model, tmp_path, arguments, message):
     with pytest.raises(ValueError, match=message):
         export.tf_serving(model, tmp_path / "pspnet", **arguments)
     assert not list(tmp_path.glob("pspnet/*"))
@@ -129,7 +129,7 @@ def models(folder, *names):
     return folder
 
 
-def test_server_files_are_read_by_the_official_protos(tmp_path):
+def test_server_files_are_read_by_the_official_messages(tmp_path):
     from google.protobuf import text_format
 
     api = pytest.importorskip(
@@ -170,7 +170,7 @@ def test_docker_compose_starts_the_server_with_these_files(tmp_path):
     assert "--batching_parameters_file=/models/batching_parameters.txt" in service["command"]
 
 
-def test_server_files_of_the_user_are_kept(tmp_path):
+def test_edited_server_files_are_kept(tmp_path):
     folder = models(tmp_path, "pspnet")
     export.server_files(folder)
     export.server_files(folder)
@@ -184,8 +184,8 @@ def test_server_files_of_the_user_are_kept(tmp_path):
         export.server_files(tmp_path / "absent")
 
 
-def test_requests_are_messages_of_the_official_protos(version, model):
-    """What the server makes of a PredictRequest: tensors for the signature's inputs."""
+def test_requests_are_messages_of_the_official_messages(version, model):
+    """A PredictRequest becomes tensors for the signature's inputs, as in the server."""
     import tensorflow as tf
 
     api = pytest.importorskip(
@@ -198,9 +198,9 @@ def test_requests_are_messages_of_the_official_protos(version, model):
     request = api.PredictRequest.FromString(request.SerializeToString())
     loaded = tf.saved_model.load(str(version))
     inputs = {name: tf.constant(tf.make_ndarray(proto)) for name, proto in request.inputs.items()}
-    found = loaded.signatures[request.model_spec.signature_name](**inputs)
+    outputs = loaded.signatures[request.model_spec.signature_name](**inputs)
     answer = api.PredictResponse()
-    for name, tensor in found.items():
+    for name, tensor in outputs.items():
         answer.outputs[name].CopyFrom(tf.make_tensor_proto(tensor.numpy()))
     answer = api.PredictResponse.FromString(answer.SerializeToString())
     classes = tf.make_ndarray(answer.outputs["classes"])

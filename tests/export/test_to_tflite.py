@@ -50,8 +50,8 @@ def operations(path):
     ]
 
 
-def distance(found, expected):
-    return np.abs(found - expected).max() / np.ptp(expected)
+def distance(logits, expected):
+    return np.abs(logits - expected).max() / np.ptp(expected)
 
 
 VARIANTS = {
@@ -65,17 +65,17 @@ VARIANTS = {
 
 
 @pytest.mark.parametrize("arguments", VARIANTS.values(), ids=VARIANTS)
-def test_fixed_size_has_the_networks_logits(arguments, images, tmp_path):
+def test_fixed_size_has_the_logits_of_the_network(arguments, images, tmp_path):
     model = network(**arguments)
     export.tflite(model, tmp_path / "a.tflite", image_size=SIZE, output="logits")
-    found = export.open_tflite(tmp_path / "a.tflite")(images)
+    logits = export.open_tflite(tmp_path / "a.tflite")(images)
     expected = model.predict(images.astype("float32"), verbose=0)
-    assert distance(found, expected) < 1e-4
-    assert np.mean(found.argmax(-1) == expected.argmax(-1)) > 0.999
+    assert distance(logits, expected) < 1e-4
+    assert np.mean(logits.argmax(-1) == expected.argmax(-1)) > 0.999
 
 
 @pytest.mark.parametrize("precision", ["float32", "float16", "dynamic_int8"])
-def test_any_size(precision, model, tmp_path):
+def test_one_file_takes_any_size(precision, model, tmp_path):
     export.tflite(model, tmp_path / "a.tflite", precision=precision, output="logits")
     opened = export.open_tflite(tmp_path / "a.tflite")
     for size in ((49, 57), (64, 41)):
@@ -87,55 +87,57 @@ def test_any_size(precision, model, tmp_path):
 
 @pytest.mark.parametrize("input_dtype", ["uint8", "float32"])
 @pytest.mark.parametrize("output", ["classes", "probabilities"])
-def test_input_and_output_by_choice(input_dtype, output, model, images, tmp_path):
+def test_input_types_and_outputs(input_dtype, output, model, images, tmp_path):
     path = tmp_path / "a.tflite"
     export.tflite(model, path, image_size=SIZE, input_dtype=input_dtype, output=output)
-    found = export.open_tflite(path)(images)
+    result = export.open_tflite(path)(images)
     logits = model.predict(images.astype("float32"), verbose=0).astype("float64")
     if output == "classes":
-        assert found.dtype == "uint8" and np.mean(found == logits.argmax(-1)) > 0.999
+        assert result.dtype == "uint8" and np.mean(result == logits.argmax(-1)) > 0.999
     else:
         powers = np.exp(logits - logits.max(-1, keepdims=True))
-        np.testing.assert_allclose(found, powers / powers.sum(-1, keepdims=True), atol=1e-4)
-    (given,) = interpreter.Interpreter(model_path=str(path)).get_input_details()
-    assert given["dtype"] == np.dtype(input_dtype) and given["name"] == "image"
+        np.testing.assert_allclose(result, powers / powers.sum(-1, keepdims=True), atol=1e-4)
+    (image,) = interpreter.Interpreter(model_path=str(path)).get_input_details()
+    assert image["dtype"] == np.dtype(input_dtype) and image["name"] == "image"
 
 
 def test_int8_has_no_float_and_no_space_to_batch(quantized):
-    found = operations(quantized)
-    assert not [name for name, types in found if np.float32 in types or np.float16 in types]
-    assert not [name for name, _ in found if "BATCH" in name or "FLEX" in name.upper()]
-    # The normalisation, 1 of the stem, 16 of the blocks and 4 beside them, 4 levels twice, the
-    # fusion and the classifier: a dilated convolution is one.
-    assert [name for name, _ in found].count("CONV_2D") == 32
+    names_and_types = operations(quantized)
+    assert not [
+        name for name, types in names_and_types if np.float32 in types or np.float16 in types
+    ]
+    assert not [name for name, _ in names_and_types if "BATCH" in name or "FLEX" in name.upper()]
+    # Normalization, 1 in the stem, 16 in the blocks and 4 shortcuts, 4 levels twice, fusion and
+    # classifier: dilated convolutions are single operations.
+    assert [name for name, _ in names_and_types].count("CONV_2D") == 32
 
 
-def test_int8_takes_the_pixels_as_they_are(quantized, model, images):
-    (given,) = interpreter.Interpreter(model_path=str(quantized)).get_input_details()
-    assert given["dtype"] == np.uint8 and given["quantization"] == (1.0, 0)
-    found = export.open_tflite(quantized)(images)
+def test_int8_takes_uint8_pixels_unscaled(quantized, model, images):
+    (image,) = interpreter.Interpreter(model_path=str(quantized)).get_input_details()
+    assert image["dtype"] == np.uint8 and image["quantization"] == (1.0, 0)
+    classes = export.open_tflite(quantized)(images)
     expected = model.predict(images.astype("float32"), verbose=0).argmax(-1)
-    assert found.dtype == "uint8" and np.mean(found == expected) > 0.95
+    assert classes.dtype == "uint8" and np.mean(classes == expected) > 0.95
 
 
-def test_xnnpack_takes_all_but_the_ends(quantized, model, tmp_path):
+def test_xnnpack_runs_all_but_the_first_and_last_operations(quantized, model, tmp_path):
     export.tflite(model, tmp_path / "a.tflite", image_size=SIZE)
     for path, first in ((tmp_path / "a.tflite", "CAST"), (quantized, "QUANTIZE")):
         runtime = interpreter.Interpreter(model_path=str(path))
         runtime.allocate_tensors()
-        found = runtime._get_ops_details()
-        (part,) = [op for op in found if op["op_name"] == "DELEGATE"]
-        (most,) = [op for op in found if op["op_name"] == "ARG_MAX"]
-        # All that lies between the first operation and ARG_MAX, and CAST after that.
-        assert found[0]["op_name"] == first and found[0]["outputs"][0] in part["inputs"]
-        assert part["outputs"].tolist() == most["inputs"][:1].tolist()
-        assert found[-2]["op_name"] == "CAST" and found[-3] == most
+        details = runtime._get_ops_details()
+        (part,) = [op for op in details if op["op_name"] == "DELEGATE"]
+        (argmax,) = [op for op in details if op["op_name"] == "ARG_MAX"]
+        # Everything between the first operation and ARG_MAX, which CAST follows.
+        assert details[0]["op_name"] == first and details[0]["outputs"][0] in part["inputs"]
+        assert part["outputs"].tolist() == argmax["inputs"][:1].tolist()
+        assert details[-2]["op_name"] == "CAST" and details[-3] == argmax
 
 
 def test_metadata_is_in_the_archive_and_in_the_flatbuffer(quantized):
-    found = export.tflite_metadata(quantized)
-    assert (found["preset"], found["license"], found["num_classes"]) == ("street", "CC BY 4.0", 4)
-    assert found["class_names"][1] == "a\nroad" and len(found["palette"]) == 4
+    about = export.tflite_metadata(quantized)
+    assert (about["preset"], about["license"], about["num_classes"]) == ("street", "CC BY 4.0", 4)
+    assert about["class_names"][1] == "a\nroad" and len(about["palette"]) == 4
     with zipfile.ZipFile(quantized) as archive:
         assert archive.read("labels.txt").decode() == "sky\na road\ncar\ntree\n"
     from tensorflow.lite.tools import flatbuffer_utils
@@ -147,7 +149,7 @@ def test_metadata_is_in_the_archive_and_in_the_flatbuffer(quantized):
     assert b'"preset": "street"' in entries["keras_psp.json"]
 
 
-def test_metadata_of_other_files(tmp_path):
+def test_other_files_are_refused(tmp_path):
     (tmp_path / "a.tflite").write_bytes(b"TFL3")
     with pytest.raises(ValueError, match=r"contains no keras_psp.json; only files written by"):
         export.tflite_metadata(tmp_path / "a.tflite")
@@ -163,8 +165,8 @@ import sys
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 runner = Interpreter(model_path={str(quantized)!r}).get_signature_runner()
-found = runner(image=np.zeros((1, *{SIZE}, 3), np.uint8))["classes"]
-assert found.shape == (1, *{SIZE}) and found.dtype == np.uint8
+classes = runner(image=np.zeros((1, *{SIZE}, 3), np.uint8))["classes"]
+assert classes.shape == (1, *{SIZE}) and classes.dtype == np.uint8
 assert not {{"tensorflow", "keras", "keras_psp"}} & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", program], check=True)
@@ -172,9 +174,11 @@ assert not {{"tensorflow", "keras", "keras_psp"}} & set(sys.modules)
 
 def test_many_classes_are_uint16(images, tmp_path):
     model = network(300)
-    for precision, given in (("float32", None), ("int8", images)):
+    for precision, representative in (("float32", None), ("int8", images)):
         path = tmp_path / f"{precision}.tflite"
-        export.tflite(model, path, image_size=SIZE, precision=precision, representative=given)
+        export.tflite(
+            model, path, image_size=SIZE, precision=precision, representative=representative
+        )
         assert export.open_tflite(path)(images).dtype == "uint16"
 
 
@@ -193,15 +197,15 @@ def test_representative_images_of_all_kinds(images, tmp_path):
         Image.fromarray(array).save(tmp_path / "train" / folder / "a.png")
     path = tmp_path / "train" / "images" / "a.png"
     split = Split(ImageFolder(tmp_path, class_names=list("abcd")), "train")
-    for given in ([path], [str(path)], images[:1], iter(images[:1].astype("float32"))):
-        (found,) = representative_images(given, SIZE)
-        np.testing.assert_array_equal(found, images[0])
-    (found,) = representative_images(split, SIZE)
-    np.testing.assert_array_equal(found, images[0])
-    # 1000 images: 100 from the first to the last.
+    for images_or_paths in ([path], [str(path)], images[:1], iter(images[:1].astype("float32"))):
+        (image,) = representative_images(images_or_paths, SIZE)
+        np.testing.assert_array_equal(image, images[0])
+    (image,) = representative_images(split, SIZE)
+    np.testing.assert_array_equal(image, images[0])
+    # 100 of 1000 images, from the first to the last.
     many = np.arange(1000).repeat(3 * 4).reshape(1000, 2, 2, 3) % 251
-    found = representative_images(many.astype("uint8"), (2, 2))
-    assert len(found) == 100 and found[-1][0, 0, 0] == 999 % 251
+    chosen = representative_images(many.astype("uint8"), (2, 2))
+    assert len(chosen) == 100 and chosen[-1][0, 0, 0] == 999 % 251
 
 
 @pytest.mark.parametrize(
@@ -226,13 +230,13 @@ def test_representative_images_of_all_kinds(images, tmp_path):
         ({"image_size": (24, 24)}, "images of 24x24 give a feature map smaller"),
     ],
 )
-def test_bad_arguments(arguments, message, model, tmp_path):
+def test_bad_arguments_are_refused(arguments, message, model, tmp_path):
     with pytest.raises(ValueError, match=message):
         export.tflite(model, tmp_path / "a.tflite", **{"image_size": SIZE, **arguments})
     assert not list(tmp_path.iterdir())
 
 
-def test_images_of_another_size(quantized):
+def test_images_of_another_size_are_refused(quantized):
     with pytest.raises(ValueError, match="are 56x64 but this file was exported for 49x57"):
         export.open_tflite(quantized)(np.zeros((1, 56, 64, 3)))
 

@@ -11,7 +11,7 @@ from keras_psp.files import remove_abandoned
 
 def write(path):
     path.mkdir()
-    (path / "saved_model.pb").write_text("whole")
+    (path / "saved_model.pb").write_text("complete")
 
 
 def names(folder):
@@ -78,7 +78,9 @@ def test_concurrent_exports_get_different_numbers(tmp_path):
         process.join(60)
         assert process.exitcode == 0
     assert names(folder) == sorted(map(str, range(1, 41)))
-    assert all((folder / name / "saved_model.pb").read_text() == "whole" for name in names(folder))
+    assert all(
+        (folder / name / "saved_model.pb").read_text() == "complete" for name in names(folder)
+    )
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
