@@ -1,6 +1,7 @@
 """PSPNet, the Pyramid Scene Parsing Network, in Keras 3."""
 
-from typing import TYPE_CHECKING
+import os
+from typing import TYPE_CHECKING, Any
 
 from keras_psp.layers import AuxiliaryHead, DilatedBackbone, DilatedResNet, PyramidPoolingModule
 from keras_psp.losses import UpsampledCrossentropy
@@ -28,7 +29,7 @@ __all__ = [
 ]
 
 
-# Imported when first used: they need more than Keras.
+# Rooms that need more than Keras are imported when they are first used.
 _EDGES = (
     "beam",
     "data",
@@ -52,6 +53,10 @@ if TYPE_CHECKING:
         visual,
         weights,
     )
+    from keras_psp.evaluation import Evaluation
+    from keras_psp.prediction import Prediction, Predictions
+    from keras_psp.training import Recipe, Run
+    from keras_psp.weights.presets import PresetTable
 else:
 
     def __getattr__(name):
@@ -62,37 +67,37 @@ else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted({*globals(), *_EDGES})
 
 
-def list_presets(dataset: str | None = None):
-    """The trained networks that `PSPNet.from_preset` knows; prints as a table.
+def list_presets(dataset: str | None = None) -> "PresetTable":
+    """Lists the trained networks that `PSPNet.from_preset` opens; prints as a table.
 
     Args:
-        dataset: only those of one data set, as "ade20k" or "cityscapes".
+        dataset: only those of one data set, for instance "ade20k" or "cityscapes".
     """
     from keras_psp.weights import list_presets
 
     return list_presets(dataset)
 
 
-def predict(images, model=None, **arguments):
-    """The class of every pixel of photographs; see `keras_psp.prediction.predict`."""
-    from keras_psp.prediction.images import predict
+def predict(images: Any, model: Any = None, **arguments: Any) -> "Prediction | Predictions":
+    """Predicts the class of every pixel of images; see `keras_psp.prediction.predict`."""
+    from keras_psp.prediction import predict
 
     return predict(images, model, **arguments)
 
 
-def train(recipe, *, output, **arguments):
-    """Train a network by a recipe, or go on with a training; see `keras_psp.training.train`."""
-    from keras_psp.training.run import train
+def train(recipe: "str | Recipe", *, output: str | os.PathLike, **arguments: Any) -> "Run":
+    """Trains a network by a recipe, or resumes a training; see `keras_psp.training.train`."""
+    from keras_psp.training import train
 
     return train(recipe, output=output, **arguments)
 
 
-def evaluate(data, model=None, **arguments):
-    """Evaluates a model on a data set; see `keras_psp.evaluation.evaluate`."""
-    from keras_psp.evaluation.run import evaluate
+def evaluate(data: Any, model: Any = None, **arguments: Any) -> "Evaluation":
+    """Evaluates a network on a data set; see `keras_psp.evaluation.evaluate`."""
+    from keras_psp.evaluation import evaluate
 
     return evaluate(data, model, **arguments)
