@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 import keras
 
-from keras_psp.layers.convolution import ConvNorm, freeze_inner
+from keras_psp.layers.convolution import ConvNorm, freeze_inner, norm_options
 from keras_psp.layers.normalization import full_precision
 from keras_psp.layers.pyramid import torch_default_initializer
 
@@ -56,11 +56,9 @@ class AuxiliaryHead(keras.layers.Layer):
             filters,
             3,
             kernel_initializer=torch_default_initializer(),
-            epsilon=self.epsilon,
-            momentum=self.momentum,
-            synchronized=self.synchronized,
             dtype=self.dtype_policy,
             name="conv",
+            **norm_options(self),
         )
         self.conv.build(input_shape)
         self.dropout = keras.layers.SpatialDropout2D(
@@ -86,9 +84,7 @@ class AuxiliaryHead(keras.layers.Layer):
             "num_classes": self.num_classes,
             "filters": self.filters,
             "dropout": self.dropout_rate,
-            "epsilon": self.epsilon,
-            "momentum": self.momentum,
-            "synchronized": self.synchronized,
+            **norm_options(self),
         }
 
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import keras
 
 from keras_psp.imagenet import CAFFE_NORMALIZATION, IMAGENET_MEAN, IMAGENET_STD
-from keras_psp.layers.convolution import freeze_inner
+from keras_psp.layers.convolution import freeze_inner, norm_options
 
 _SIGNED = {"mean": (127.5,) * 3, "std": (127.5,) * 3, "channel_order": "rgb"}
 _TORCH = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD, "channel_order": "rgb"}
@@ -125,9 +125,7 @@ class DilatedBackbone(keras.layers.Layer):
             "model": keras.saving.serialize_keras_object(self.features),
             "feature_layers": self.feature_layers,
             "output_stride": self.output_stride,
-            "epsilon": self.epsilon,
-            "momentum": self.momentum,
-            "synchronized": self.synchronized,
+            **norm_options(self),
         }
 
 

@@ -175,6 +175,11 @@ def freeze_inner(layer: keras.layers.Layer) -> None:
             inner.trainable = False
 
 
+def norm_options(layer: keras.layers.Layer) -> dict[str, Any]:
+    """The BatchNorm options that a layer stores under the names of `ConvNorm`'s arguments."""
+    return {key: getattr(layer, key) for key in ("epsilon", "momentum", "synchronized")}
+
+
 def batch_normalization(
     *, epsilon: float, momentum: float, synchronized: bool | str, dtype: Any, name: str
 ) -> keras.layers.BatchNormalization:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import keras
 from keras import ops
 
-from keras_psp.layers.convolution import ConvNorm, freeze_inner
+from keras_psp.layers.convolution import ConvNorm, freeze_inner, norm_options
 
 # Blocks per stage; depth 269 exists only in Caffe PSPNet (hszhao/PSPNet, pspnet269).
 BLOCKS = {
@@ -37,10 +37,10 @@ def _chain_shape(layers: Iterable, shape: tuple) -> tuple:
 class _ResidualBlock(keras.layers.Layer):
     """A chain of convolutions added to a shortcut, then ReLU."""
 
-    def __init__(self, *, shortcut, name, dtype):
-        super().__init__(name=name, dtype=dtype)
-        self.convs = []
+    def __init__(self, convs, shortcut, **kwargs):
+        super().__init__(**kwargs)
         self.shortcut = shortcut
+        self.convs = convs
 
     def build(self, input_shape: tuple) -> None:
         _build_chain(self.convs, input_shape)
@@ -60,27 +60,23 @@ class _ResidualBlock(keras.layers.Layer):
         return _chain_shape(self.convs, input_shape)
 
 
-def _basic_block(filters, *, strides, dilations, shortcut, stride_in_1x1, options, name):
+def _basic(filters, strides, dilations, options, *, stride_in_1x1):
     """Two 3x3 convolutions (depths 18 and 34)."""
-    del stride_in_1x1  # a basic block has no 1x1 convolution
-    block = _ResidualBlock(shortcut=shortcut, name=name, dtype=options["dtype"])
-    block.convs = [
+    del stride_in_1x1  # there is no 1x1 convolution
+    return [
         ConvNorm(filters, 3, strides=strides, dilation_rate=dilations[0], name="conv1", **options),
         ConvNorm(filters, 3, dilation_rate=dilations[1], activation=False, name="conv2", **options),
     ]
-    return block
 
 
-def _bottleneck(filters, *, strides, dilations, shortcut, stride_in_1x1, options, name):
+def _bottleneck(filters, strides, dilations, options, *, stride_in_1x1):
     """1x1, 3x3 and 1x1 convolutions (depths 50 and up)."""
-    block = _ResidualBlock(shortcut=shortcut, name=name, dtype=options["dtype"])
     first, second = (strides, 1) if stride_in_1x1 else (1, strides)
-    block.convs = [
+    return [
         ConvNorm(filters, 1, strides=first, name="conv1", **options),
         ConvNorm(filters, 3, strides=second, dilation_rate=dilations[0], name="conv2", **options),
         ConvNorm(4 * filters, 1, activation=False, name="conv3", **options),
     ]
-    return block
 
 
 @keras.saving.register_keras_serializable("keras_psp")
@@ -165,13 +161,7 @@ class DilatedResNet(keras.layers.Layer):
         self.epsilon = epsilon
         self.momentum = momentum
         self.synchronized = synchronized
-        options = {
-            "use_bias": use_bias,
-            "epsilon": epsilon,
-            "momentum": momentum,
-            "synchronized": synchronized,
-            "dtype": self.dtype_policy,
-        }
+        options = {"use_bias": use_bias, "dtype": self.dtype_policy, **norm_options(self)}
         size = 7 if len(stem_filters) == 1 else 3
         self.stem = [
             ConvNorm(filters, size, strides=1 if i else 2, name=f"stem_conv{i + 1}", **options)
@@ -187,7 +177,7 @@ class DilatedResNet(keras.layers.Layer):
     def _stages(self, options):
         """One list of blocks per stage; past the output stride, strides become dilation."""
         expansion = 1 if self.depth < 50 else 4
-        make = _basic_block if self.depth < 50 else _bottleneck
+        make = _basic if self.depth < 50 else _bottleneck
         stages, channels, stride, dilation = [], self.stem_filters[-1], 4, 1
         plan = list(zip(BLOCKS[self.depth], FILTERS, strict=True))[: self.num_stages]
         for stage, (count, filters) in enumerate(plan):
@@ -205,28 +195,21 @@ class DilatedResNet(keras.layers.Layer):
                 contracted = first and self.contract_dilation and dilated_here
                 shortcut = None
                 if first and (strides > 1 or channels != expansion * filters):
-                    shortcut = ConvNorm(
-                        expansion * filters,
-                        1,
-                        strides=strides,
-                        activation=False,
-                        name="shortcut",
-                        **options,
-                    )
-                blocks.append(
-                    make(
-                        filters,
-                        strides=strides if first else 1,
-                        dilations=(
-                            dilation // 2 if contracted else dilation,
-                            dilation if self.dilate_second else 1,
-                        ),
-                        shortcut=shortcut,
-                        stride_in_1x1=self.stride_in_1x1,
-                        options=options,
-                        name=f"stage{stage + 2}_block{block + 1}",
-                    )
+                    projection = {"strides": strides, "activation": False, "name": "shortcut"}
+                    shortcut = ConvNorm(expansion * filters, 1, **projection, **options)
+                dilations = (
+                    dilation // 2 if contracted else dilation,
+                    dilation if self.dilate_second else 1,
                 )
+                convs = make(
+                    filters,
+                    strides if first else 1,
+                    dilations,
+                    options,
+                    stride_in_1x1=self.stride_in_1x1,
+                )
+                name = f"stage{stage + 2}_block{block + 1}"
+                blocks.append(_ResidualBlock(convs, shortcut, name=name, dtype=self.dtype_policy))
             channels = expansion * filters
             stages.append(blocks)
         return stages
@@ -268,9 +251,7 @@ class DilatedResNet(keras.layers.Layer):
             "num_stages": self.num_stages,
             "stride_in_1x1": self.stride_in_1x1,
             "use_bias": self.use_bias,
-            "epsilon": self.epsilon,
-            "momentum": self.momentum,
-            "synchronized": self.synchronized,
+            **norm_options(self),
         }
 
 

@@ -56,7 +56,7 @@ class MeanIoU(keras.metrics.Metric):
         self.ignore_class = ignore_class
         # The last column counts predictions outside the classes, which are errors of their label.
         shape = (num_classes, num_classes + 1)
-        # "int" is int64 on TensorFlow, whose compiled GPU code can't hold int32 variables.
+        # "int" is int64 on TensorFlow, which has no int32 variables in compiled GPU code.
         self.low = self.add_variable(shape, "zeros", dtype="int", name="low")
         self.high = self.add_variable(shape, "zeros", dtype="int", name="high")
 

@@ -117,7 +117,7 @@ def test_two_devices_divide_by_the_weights_of_both_batches(mined):
         expected_gradient = np.concatenate(slopes)
     else:
         expected, expected_gradient = step(logits, tf.constant(masks))
-    found = sum(strategy.experimental_local_results(values))
-    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    actual = sum(strategy.experimental_local_results(values))
+    np.testing.assert_allclose(actual, expected, rtol=1e-5)
     gradient = np.concatenate(strategy.experimental_local_results(gradients))
     np.testing.assert_allclose(gradient, expected_gradient, atol=1e-7)
