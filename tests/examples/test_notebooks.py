@@ -1,4 +1,4 @@
-"""The notebooks run from the first cell to the last, in their small setting."""
+"""Runs all cells of the notebooks, with their settings for tests."""
 
 import ast
 import json
@@ -22,7 +22,7 @@ def opened(name):
 
 
 def printed(notebook):
-    """All that the cells printed or showed as text."""
+    """Returns everything the cells printed or showed as text."""
     texts = []
     for cell in notebook.cells:
         for output in cell.get("outputs", ()):
@@ -33,7 +33,7 @@ def printed(notebook):
     return "\n".join(texts)
 
 
-def pictures(notebook):
+def number_of_images(notebook):
     return sum(
         "image/png" in output.get("data", {})
         for cell in notebook.cells
@@ -42,14 +42,14 @@ def pictures(notebook):
 
 
 def executed(name, folder, monkeypatch):
-    """The notebook after its run in `folder`, by the interpreter that runs this test."""
+    """Runs the notebook in `folder` with this Python, and returns it with its outputs."""
     nbclient = pytest.importorskip("nbclient", reason="nbclient is not installed")
     pytest.importorskip("ipykernel", reason="ipykernel is not installed")
-    kernel = folder / "jupyter" / "kernels" / "of_this_test"
+    kernel = folder / "jupyter" / "kernels" / "this_python"
     kernel.mkdir(parents=True)
     specification = {
         "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
-        "display_name": "of this test",
+        "display_name": "this Python",
         "language": "python",
     }
     (kernel / "kernel.json").write_text(json.dumps(specification))
@@ -65,31 +65,31 @@ def executed(name, folder, monkeypatch):
     notebook = opened(name)
     client = nbclient.NotebookClient(
         notebook,
-        timeout=600,  # of a cell
-        kernel_name="of_this_test",
+        timeout=600,  # per cell
+        kernel_name="this_python",
         resources={"metadata": {"path": str(folder)}},
     )
     client.execute()
     return notebook
 
 
-def test_these_are_all():
+def test_every_notebook_is_tested():
     assert sorted(path.stem for path in FOLDER.glob("*.ipynb")) == list(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_committed_without_outputs_and_of_valid_format(name):
+def test_has_no_outputs_and_a_valid_format(name):
     notebook = opened(name)
     nbformat.validate(notebook)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert len(code) > 5
     assert all(cell.outputs == [] and cell.execution_count is None for cell in code)
-    # Prose stands before what it explains.
+    # There is prose between the code cells.
     assert len(notebook.cells) - len(code) > 5
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_badge_opens_the_notebook_of_the_repository(name):
+def test_the_badge_links_to_the_notebook_in_the_repository(name):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     repository = project["urls"]["Homepage"].removeprefix("https://github.com/")
     first = opened(name).cells[0].source.splitlines()[0]
@@ -99,45 +99,47 @@ def test_the_badge_opens_the_notebook_of_the_repository(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_only_colab_installs_and_keeps_its_tensorflow(name):
+def test_installs_only_in_colab_and_keeps_its_tensorflow(name):
     cells = [cell.source for cell in opened(name).cells if cell.cell_type == "code"]
     installs = [cell for cell in cells if "pip install" in cell]
     assert installs == cells[:1]
-    *_, guard = ast.parse(installs[0].replace("%pip", "pass  # pip")).body
-    assert ast.unparse(guard.test) == "'google.colab' in sys.modules"
+    *_, condition = ast.parse(installs[0].replace("%pip", "pass  # pip")).body
+    assert ast.unparse(condition.test) == "'google.colab' in sys.modules"
     assert "--upgrade" not in installs[0] and " -U" not in installs[0]
 
 
-def test_quickstart_trains_judges_and_draws(tmp_path, monkeypatch):
+def test_quickstart_trains_evaluates_and_draws(tmp_path, monkeypatch):
     notebook = executed("quickstart", tmp_path, monkeypatch)
     text = printed(notebook)
     (mean,) = re.findall(r"mean IoU ([\d.]+) %", text)
     assert 0 < float(mean) < 100
     assert "scores, at the image size (1, 96, 96, 14)" in text
     assert "opened again: 100.000 % of pixels equal" in text
-    assert pictures(notebook) == 3
+    assert number_of_images(notebook) == 3
     assert (tmp_path / "pspnet.keras").stat().st_size > 1e6
 
 
-def test_finetune_makes_a_folder_and_trains_on_it(tmp_path, monkeypatch):
+def test_finetune_creates_a_folder_and_trains_on_it(tmp_path, monkeypatch):
     notebook = executed("finetune", tmp_path, monkeypatch)
     text = printed(notebook)
     (mean,) = re.findall(r"mean IoU ([\d.]+) %", text)
     assert 0 < float(mean) < 100
-    assert "train: 16 photographs\nval: 2 photographs\ntest: 2 photographs" in text
+    assert "train: 16 images\nval: 2 images\ntest: 2 images" in text
     assert "val_mean_iou" in text
-    assert pictures(notebook) == 3
+    assert number_of_images(notebook) == 3
     assert (tmp_path / "finetuned.keras").stat().st_size > 1e6
-    assert len(list((tmp_path / "generated_photos" / "labels").iterdir())) == 20
+    assert len(list((tmp_path / "generated_images" / "labels").iterdir())) == 20
 
 
-def test_export_opens_both_again_and_they_agree(tmp_path, monkeypatch):
+def test_exports_agree_with_the_model(tmp_path, monkeypatch):
     notebook = executed("export", tmp_path, monkeypatch)
-    found = dict(re.findall(r"^(.+): ([\d.]+) % of pixels equal$", printed(notebook), re.MULTILINE))
-    assert found.keys() == {"TFLite", "TFLite, float16", "TF Serving", "serve_bytes"}
-    for name, share in found.items():
+    shares = dict(
+        re.findall(r"^(.+): ([\d.]+) % of pixels equal$", printed(notebook), re.MULTILINE)
+    )
+    assert shares.keys() == {"TFLite", "TFLite, float16", "TF Serving", "serve_bytes"}
+    for name, share in shares.items():
         assert float(share) >= (99.0 if "float16" in name else 99.99), name
     assert '{"signature_name": "serve_bytes", "instances": [{"b64": "' in printed(notebook)
-    assert pictures(notebook) == 1
+    assert number_of_images(notebook) == 1
     assert (tmp_path / "exported" / "served" / "pspnet" / "1" / "saved_model.pb").is_file()
     assert (tmp_path / "exported" / "served" / "models.config").is_file()
