@@ -1,4 +1,5 @@
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ pytest.importorskip("apache_beam", reason="Apache Beam is not installed; extra '
 
 import keras_psp
 from keras_psp import beam
-from keras_psp.beam import job, results
+from keras_psp.beam import results
 from keras_psp.data import GeneratedScenes
 from keras_psp.data.label_files import read_mask, read_training_image
 from keras_psp.prediction import Segmenter
@@ -226,9 +227,12 @@ def test_an_error_of_the_disk_stops_the_job_with_one_sentence(
         predict()
 
 
-def test_progress_line():
-    assert job._line(20, 120, 4.0) == "20 of 120 images, 4.0 a second, 25 s left"
-    assert job._line(20, None, 4.0) == "20 images, 4.0 a second"
+def test_a_log_shows_the_progress(write_set, by_hand, network, tmp_path, capsys):
+    write_set()
+    source = beam.ImageFiles(f"{tmp_path}/images/**.png")
+    beam.predict_many(source, network, tmp_path / "out")
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert re.match(r"predicting: 6 of 6, [\d.]+ images/s", line), line
 
 
 @pytest.mark.slow

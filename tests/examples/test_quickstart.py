@@ -58,7 +58,7 @@ def test_trains_evaluates_draws_and_exports(tmp_path, extra):
         if "of pixels equal" in line:
             assert float(line.split()[1]) >= 99.9
     name = "fcn" if extra else "pspnet"
-    with Image.open(tmp_path / "run" / f"{name}.png") as picture:
-        assert min(picture.size) > 200
+    with Image.open(tmp_path / "run" / f"{name}.png") as image:
+        assert min(image.size) > 200
     assert (tmp_path / "saved_models" / f"{name}.tflite").stat().st_size > 1e6
     assert (tmp_path / "run" / f"{name}.keras").exists()
