@@ -21,7 +21,8 @@ def median_frequency_weights(pixel_counts: ArrayLike) -> np.ndarray:
         ValueError: if the counts have another shape, are negative or are all 0.
 
     Example:
-        counts = [np.bincount(mask[mask != 255], minlength=classes) for mask in masks]
+        masks = [np.array([[0, 0], [0, 1]]), np.array([[0, 1], [255, 255]])]
+        counts = [np.bincount(mask[mask != 255], minlength=2) for mask in masks]
         loss = UpsampledCrossentropy(class_weights=median_frequency_weights(counts))
     """
     counts = np.asarray(pixel_counts, "float64")
