@@ -51,9 +51,6 @@ def labels(dataset: str) -> Labels:
 
     Raises:
         ValueError: if the data set is unknown.
-
-    Example:
-        labels("cityscapes").class_names[13]  # "car"
     """
     if dataset not in _all():
         raise ValueError(f"dataset={dataset!r} is unknown; choose one of {', '.join(_all())}.")

@@ -22,9 +22,6 @@ def default_palette(num_classes: int) -> np.ndarray:
 
     Returns:
         (num_classes, 3) uint8, RGB.
-
-    Example:
-        default_palette(3)  # [[75, 120, 210], [105, 255, 120], [135, 240, 240]]
     """
     if (
         isinstance(num_classes, bool)

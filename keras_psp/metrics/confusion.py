@@ -31,11 +31,6 @@ def confusion_matrix(
 
     Raises:
         ValueError: if the shapes differ or the values are not integers.
-
-    Example:
-        confusion_matrix(np.array([0, 0, 1]), np.array([0, 1, 1]), 2)
-        # [[1, 1, 0],
-        #  [0, 1, 0]]
     """
     labels, predictions = np.asarray(labels), np.asarray(predictions)
     if labels.shape != predictions.shape:
