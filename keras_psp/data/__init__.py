@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from keras_psp.data.split import Split
     from keras_psp.data.tfds import TFDSSource
 
+# Modules of the names that aren't in `pipeline`.
 _MODULES = {
     "FileList": "lists",
     "GeneratedScenes": "scenes.generated",

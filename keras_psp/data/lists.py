@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -48,7 +49,7 @@ class FileList(NamedByFiles):
         self._pairs = {split: self._listed(self.root / path) for split, path in lists.items()}
         self._set_splits(tuple(lists))
 
-    def _listed(self, path) -> list[Pair]:
+    def _listed(self, path: Path) -> list[Pair]:
         if not path.is_file():
             raise ValueError(
                 f"{path}: no such file; it must list an image and a label on each line."

@@ -382,11 +382,7 @@ def _checked_step(name, step, steps):
 
 
 def _checked_shard(shard):
-    """Returns (index, count) as Python integers, or raises a ValueError."""
-    try:
-        index, count = (operator.index(number) for number in shard)
-    except (TypeError, ValueError):
-        index, count = 0, 0
+    index, count = _numbers(shard, operator.index, default=(0, 0))
     if not 0 <= index < count:
         raise ValueError(
             f"shard is {shard!r}; it must be (index, count) of this worker, 0 <= index < count."
@@ -407,12 +403,8 @@ def _part_of_batch(batch_size, shard):
 
 
 def _checked_size(name, size, *, square=False):
-    """Returns (height, width) as Python integers, or raises a ValueError."""
-    try:
-        sides = (size, size) if square and not np.iterable(size) else size
-        height, width = (operator.index(side) for side in sides)
-    except (TypeError, ValueError):
-        height = width = 0
+    sides = (size, size) if square and not np.iterable(size) else size
+    height, width = _numbers(sides, operator.index, default=(0, 0))
     if height < 1 or width < 1:
         also = ", or one for both" if square else ""
         raise ValueError(
@@ -422,10 +414,7 @@ def _checked_size(name, size, *, square=False):
 
 
 def _checked_scale(scale):
-    try:
-        low, high = (float(factor) for factor in scale)
-    except (TypeError, ValueError):
-        low = high = 0.0
+    low, high = _numbers(scale, float, default=(0.0, 0.0))
     if not 0 < low <= high < float("inf"):
         raise ValueError(
             f"scale is {scale!r}; it must be (smallest, largest) with 0 < smallest <= largest."
@@ -435,13 +424,22 @@ def _checked_scale(scale):
 
 def _checked_angles(rotate):
     try:
-        low, high = (-rotate, rotate) if not np.iterable(rotate) else rotate
-        low, high = float(low), float(high)
-    except (TypeError, ValueError):
-        low, high = 1.0, 0.0
+        angles = rotate if np.iterable(rotate) else (-rotate, rotate)
+    except TypeError:
+        angles = None
+    low, high = _numbers(angles, float, default=(1.0, 0.0))
     if not -180 <= low <= high <= 180:
         raise ValueError(
             f"rotate is {rotate!r}; it must be an angle from 0 to 180 degrees, or (smallest, "
             "largest) from -180 to 180."
         )
     return low, high
+
+
+def _numbers(pair, convert, *, default):
+    """Returns the two numbers of a pair, or the default if it isn't one."""
+    try:
+        first, second = map(convert, pair)
+    except (TypeError, ValueError):
+        return default
+    return first, second

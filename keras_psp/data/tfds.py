@@ -9,8 +9,7 @@ import numpy as np
 
 from keras_psp.data.pairs import ImagePairs
 from keras_psp.data.python_calls import map_python
-from keras_psp.data.sets.cityscapes import CITYSCAPES_IDS
-from keras_psp.data.sets.published import VOID
+from keras_psp.data.sets.cityscapes import CITYSCAPES_LOOKUP
 from keras_psp.labels import labels
 
 if TYPE_CHECKING:
@@ -23,10 +22,7 @@ _MASKS = ("segmentation_mask", "segmentation_label", "mask", "label_mask", "anno
 _LOOKUPS = {
     # In the trimaps 1 is the pet, 2 the background, 3 the border (README of annotations).
     "oxford_iiit_pet": {1: 0, 2: 1, 3: 2},
-    "cityscapes": {
-        **dict.fromkeys(range(34), VOID),
-        **{value: index for index, value in enumerate(CITYSCAPES_IDS)},
-    },
+    "cityscapes": CITYSCAPES_LOOKUP,
 }
 
 

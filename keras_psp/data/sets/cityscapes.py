@@ -11,6 +11,12 @@ from keras_psp.data.sets.published import VOID, DataSet, PublishedSet, find_home
 CITYSCAPES_IDS = tuple(label.id for label in cityscapes_labels.CLASSES)
 """The label id of each class."""
 
+CITYSCAPES_LOOKUP = {
+    **dict.fromkeys(range(len(cityscapes_labels.LABELS)), VOID),
+    **{value: index for index, value in enumerate(CITYSCAPES_IDS)},
+}
+"""The class of each label id."""
+
 # A black image, which many delete because a notice on the download page advised it.
 _BLACK = "troisdorf/troisdorf_000000_000073"
 
@@ -75,14 +81,12 @@ def _cityscapes(entry, root, *, complete):
             label_path=_in_folder(annotations, f"_{kind}_labelIds.png"),
             complete=complete,
         )
-    lookup = dict.fromkeys(range(len(cityscapes_labels.LABELS)), VOID)
-    lookup.update({value: index for index, value in enumerate(CITYSCAPES_IDS)})
     return Cityscapes(
         entry,
         home,
         pairs,
         complete=complete,
-        lookup=lookup,
+        lookup=CITYSCAPES_LOOKUP,
         read_label=_read_cityscapes,
         lacking=lacking,
     )

@@ -83,7 +83,7 @@ def _coco(entry, root, *, complete, classes="coco"):
 class _Panoptic:
     """Reads category ids from COCO's panoptic PNGs, whose colors number segments."""
 
-    def __init__(self, folder):
+    def __init__(self, folder: Path):
         self._folder = folder
         self._lock = threading.Lock()
         self._tables: dict[str, dict[str, np.ndarray]] = {}

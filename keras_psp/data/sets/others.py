@@ -1,6 +1,7 @@
 """ADE20K, CamVid, PASCAL-Context and SIFT Flow."""
 
 import dataclasses
+import functools
 
 from keras_psp.data.label_files import by_stem, read_mat
 from keras_psp.data.pairs import matched
@@ -28,16 +29,7 @@ def _ade20k(entry, root, *, complete):
     return PublishedSet(entry, home, pairs, complete=complete, lookup=lookup)
 
 
-def _pascal_context(entry, root, *, complete):
-    return _context(entry, root, complete, {value: value for value in range(60)})
-
-
-def _pascal_context_59(entry, root, *, complete):
-    lookup = {0: VOID, **{value: value - 1 for value in range(1, 60)}}
-    return _context(entry, root, complete, lookup)
-
-
-def _context(entry, root, complete, lookup):
+def _pascal_context(entry, root, *, complete, lookup):
     marker = "SegmentationClassContext"
     home = find_home(entry, root, marker, "VOC2010", "VOCdevkit/VOC2010")
     images = by_stem(home / "JPEGImages", (".jpg",))
@@ -158,7 +150,7 @@ PASCAL_CONTEXT = DataSet(
     key="pascal_context",
     title="PASCAL-Context",
     summary="60 classes of VOC 2010's images, one of them background",
-    opener=_pascal_context,
+    opener=functools.partial(_pascal_context, lookup={value: value for value in range(60)}),
     counts={"train": 4_998, "val": 5_105},
     where=(
         "http://host.robots.ox.ac.uk/pascal/VOC/voc2010/VOCtrainval_03-May-2010.tar, with "
@@ -177,5 +169,7 @@ PASCAL_CONTEXT_59 = dataclasses.replace(
     key="pascal_context_59",
     title="PASCAL-Context, 59 classes",
     summary="the same without the background, which is ignored",
-    opener=_pascal_context_59,
+    opener=functools.partial(
+        _pascal_context, lookup={0: VOID, **{value: value - 1 for value in range(1, 60)}}
+    ),
 )
