@@ -9,7 +9,7 @@ from typing import Any, Unpack
 from keras_psp.data.images import MAX_PIXELS
 from keras_psp.files import writing
 from keras_psp.models.classes import class_names_of
-from keras_psp.prediction.inputs import find_inputs
+from keras_psp.prediction.inputs import Input, find_inputs
 from keras_psp.prediction.opening import open_segmenter
 from keras_psp.prediction.outcomes import is_out_of_memory, predict_inputs
 from keras_psp.prediction.protocol import Protocol, ProtocolFields
@@ -194,13 +194,7 @@ def _check(images, output, suffix, alpha):
 
 def _without_repeats(inputs):
     """Drops files that are named twice."""
-    seen: set[Path] = set()
-    unique = []
+    unique: dict[Any, Input] = {}
     for item in inputs:
-        if item.path is not None:
-            path = item.path.resolve()
-            if path in seen:
-                continue
-            seen.add(path)
-        unique.append(item)
-    return unique
+        unique.setdefault(id(item) if item.path is None else item.path.resolve(), item)
+    return list(unique.values())

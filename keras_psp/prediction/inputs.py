@@ -42,9 +42,8 @@ class Input:
     @property
     def is_video(self) -> bool:
         """Whether the name ends like a video's."""
-        if is_url(self.source):
-            return _suffix(urllib.parse.urlparse(self.source).path) in VIDEO_SUFFIXES
-        return self.path is not None and _suffix(self.path) in VIDEO_SUFFIXES
+        in_url = urllib.parse.urlparse(self.source).path if is_url(self.source) else ""
+        return Path(self.path or in_url).suffix.lower() in VIDEO_SUFFIXES
 
 
 def is_single(images: Any) -> bool:
@@ -97,27 +96,29 @@ def _flatten(images, without):
 def _files(name, without):
     path = Path(name).expanduser()
     if path.is_dir():
-        files = [file for file in sorted(path.rglob("*")) if _is_input(file, path, without)]
-        if not files:
-            raise ValueError(
-                f"{name}: there are no images in this folder or its subfolders; their names must "
-                f"end in {', '.join((*READABLE_SUFFIXES, *VIDEO_SUFFIXES))}."
-            )
-        yield from files
+        matches: Iterable[Path] = path.rglob("*")
+        suffixes = ", ".join((*READABLE_SUFFIXES, *VIDEO_SUFFIXES))
+        problem = (
+            "there are no images in this folder or its subfolders; their names must end in "
+            f"{suffixes}."
+        )
     elif _is_pattern(path):
-        matches = sorted(map(Path, glob.glob(str(path), recursive=True)))
-        files = [file for file in matches if _is_input(file, None, without)]
-        if not files:
-            raise ValueError(f"{name}: no file matches this pattern; correct it.")
-        yield from files
+        matches = map(Path, glob.glob(str(path), recursive=True))
+        problem = "no file matches this pattern; correct it."
     else:
         yield path
+        return
+    folder = path if path.is_dir() else None
+    files = [file for file in sorted(matches) if _is_input(file, folder, without)]
+    if not files:
+        raise ValueError(f"{name}: {problem}")
+    yield from files
 
 
 def _is_input(file, folder, without):
     """Whether to read a file found in a folder or by a pattern."""
     if folder is not None:
-        if _suffix(file) not in (*READABLE_SUFFIXES, *VIDEO_SUFFIXES):
+        if file.suffix.lower() not in (*READABLE_SUFFIXES, *VIDEO_SUFFIXES):
             return False
         # macOS writes hidden files next to every file on foreign disks; our drafts are hidden too.
         if any(part.startswith(".") for part in file.relative_to(folder).parts):
@@ -127,10 +128,6 @@ def _is_input(file, folder, without):
 
 def _is_pattern(path):
     return glob.has_magic(str(path)) and not path.exists()
-
-
-def _suffix(path):
-    return Path(path).suffix.lower()
 
 
 def _input(source, number):

@@ -1,7 +1,7 @@
 """Predictions of a stream of inputs, with the error in place of each that fails."""
 
 from collections.abc import Iterable, Iterator
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -46,7 +46,7 @@ def predict_inputs(
     names, palette = class_names_of(segmenter.model), palette_of(segmenter.model)
     # Probabilities are computed image by image, and are too large to wait for each other.
     batch_size = 1 if probabilities else segmenter.protocol.batch_size
-    for group in _groups(ahead(read, inputs, threads=_DECODERS), batch_size):
+    for group in grouped(ahead(read, inputs, threads=_DECODERS), batch_size):
         images = [image for _, image in group if not isinstance(image, Exception)]
         results = iter(_segment(segmenter, images, probabilities))
         for item, image in group:
@@ -64,8 +64,8 @@ def predict_inputs(
             )
 
 
-def _groups(pairs, batch_size):
-    """Yields lists of as many inputs as the network takes at a time."""
+def grouped(pairs: Iterable[tuple[Any, Any]], batch_size: int) -> Iterator[list[tuple[Any, Any]]]:
+    """Yields lists of (anything, image or error), as many as the network takes at a time."""
     group, pixels = [], 0
     for item, image in pairs:
         group.append((item, image))

@@ -59,9 +59,7 @@ class Protocol:
         if not 0 <= self.overlap < 1:
             raise ValueError(f"overlap={self.overlap!r}; it must be from 0 to below 1.")
         if isinstance(self.base_size, str) and self.base_size != "auto":
-            raise ValueError(
-                f'base_size={self.base_size!r}; give a number of pixels, None or "auto".'
-            )
+            raise ValueError(f'base_size={self.base_size!r}; give a number, None or "auto".')
         checked = {"scales": scales, "flip": bool(self.flip), "overlap": float(self.overlap)}
         for name in ("crop", "base_size", "batch_size"):
             value = getattr(self, name)

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import io
+import itertools
 import json
 import threading
 from collections.abc import Iterable, Sequence
@@ -215,13 +216,8 @@ def _unused_stem(item, taken):
     stems = [item.stem]
     if item.path is not None and item.path.absolute().parent.name:
         stems.append(f"{item.path.absolute().parent.name}_{item.stem}"[-100:])
-    for stem in stems:
-        if stem.casefold() not in taken:
-            return stem
-    number = 2
-    while f"{item.stem}-{number}".casefold() in taken:
-        number += 1
-    return f"{item.stem}-{number}"
+    numbered = (f"{item.stem}-{number}" for number in itertools.count(2))
+    return next(s for s in itertools.chain(stems, numbered) if s.casefold() not in taken)
 
 
 def _class_columns(class_names):

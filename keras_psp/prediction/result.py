@@ -31,7 +31,6 @@ class Prediction:
     Example:
         prediction = keras_psp.predict("street.jpg")
         prediction.shares  # {"sky": 0.41, "road": 0.3, ...}
-        prediction.overlay().show()
         prediction.save("results")
     """
 
@@ -52,12 +51,8 @@ class Prediction:
     @property
     def shares(self) -> dict[str, float]:
         """The share of the pixels of every class that occurs, by name, largest first."""
-        order = np.argsort(-self.class_shares, kind="stable")
-        return {
-            self.class_names[index]: float(self.class_shares[index])
-            for index in order
-            if self.class_shares[index]
-        }
+        shares = zip(self.class_names, self.class_shares.tolist(), strict=True)
+        return dict(sorted((pair for pair in shares if pair[1]), key=lambda pair: -pair[1]))
 
     def overlay(self, *, alpha: float = 0.5) -> Image.Image:
         """Draws the image tinted and outlined by class, above a legend with shares.
@@ -100,9 +95,8 @@ class Prediction:
         Raises:
             FileExistsError: if a file exists and `force` is False; nothing is written.
         """
-        has_probabilities = self.probabilities is not None
-        names = result_files(self.name, suffix, probabilities=has_probabilities)
-        paths = [Path(folder) / name for name in names]
+        files = result_files(self.name, suffix, probabilities=self.probabilities is not None)
+        paths = [Path(folder) / file for file in files]
         for path in () if force else paths:
             if path.exists():
                 raise FileExistsError(
@@ -120,9 +114,8 @@ class Prediction:
         return paths
 
     def _repr_png_(self) -> bytes:
-        image = self.overlay()
+        image, file = self.overlay(), io.BytesIO()
         image.thumbnail((_NOTEBOOK_SIDE, _NOTEBOOK_SIDE))
-        file = io.BytesIO()
         image.save(file, "png")
         return file.getvalue()
 

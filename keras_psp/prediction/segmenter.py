@@ -102,7 +102,7 @@ class Segmenter:
 
     # From images to the logits of their windows.
 
-    def _scored(self, images) -> "Iterator[tuple[_Image, Any]]":
+    def _scored(self, images: Iterable[np.ndarray]) -> "Iterator[tuple[_Image, Any]]":
         """Yields (image, logits of its windows) in order.
 
         logits[scale][row of windows] has shape (columns of windows, 1 + flip, h, w, classes).
@@ -265,26 +265,29 @@ class _Image:
         self.logits = [[None] * len(scale.grid[0].starts) for scale in self.scales]
         self._views = views
 
-    def put(self, rows, first, result):
+    def put(self, rows: np.ndarray, first: int, result: np.ndarray) -> None:
         """Copies rows of a block, cropped to the image, to their place."""
         rows = rows[: self.height - first, : self.width]
         result[first : first + len(rows)] = rows
 
-    def windows(self, flip):
+    def windows(self, flip: bool) -> Iterator[_Window]:
+        """Yields all inputs of the network for this image."""
         for number, scale in enumerate(self.scales):
             for row in range(len(scale.grid[0].starts)):
                 for column in range(len(scale.grid[1].starts)):
                     for mirrored in (False, True)[: 1 + flip]:
                         yield _Window(self, number, row, column, mirrored)
 
-    def cut(self, window):
+    def cut(self, window: _Window) -> np.ndarray:
+        """Returns the pixels of a window, mirrored if asked for."""
         scale = self.scales[window.scale]
         rows, columns = scale.grid
         top, left = rows.starts[window.row], columns.starts[window.column]
         pixels = scale.pixels[top : top + rows.crop, left : left + columns.crop]
         return pixels[:, ::-1] if window.mirrored else pixels
 
-    def take(self, window, logits):
+    def take(self, window: _Window, logits: np.ndarray) -> None:
+        """Stores the logits of a window; after the last one, frees the pixels."""
         maps = self.logits[window.scale]
         if maps[window.row] is None:
             columns = len(self.scales[window.scale].grid[1].starts)

@@ -20,6 +20,8 @@ COMPETITIONS = {
     "comp6": "trained on any data but the test split",
 }
 
+_MODES = {"L": "gray values that are labels", "P": "a palette whose indices are labels"}
+
 
 def image_sizes(source: Any, split: str) -> dict[str, tuple[int, int]]:
     """Returns the (height, width) of each image of a split, by file name without suffix.
@@ -79,14 +81,11 @@ class Submission:
         return self.folder / f"{name}.png"
 
     def write(self, name: str, classes: np.ndarray) -> Path:
-        """Writes the prediction of one image, completely or not at all.
+        """Writes the prediction of one image, completely or not at all, and returns the path.
 
         Args:
             name: file name of the image without suffix, one of `images`.
             classes: (height, width) integers, class indices at the image's size.
-
-        Returns:
-            The path of the file.
 
         Raises:
             ValueError: if the name is unknown, the size is wrong, or a value is not a class.
@@ -127,7 +126,7 @@ class Submission:
             progress: show a progress bar on stderr.
 
         Returns:
-            The number of files, all of them valid.
+            The number of files.
 
         Raises:
             ValueError: with the first fault and the number of others.
@@ -147,31 +146,28 @@ class Submission:
         return len(self.images)
 
     def pack(self, path: str | os.PathLike, *, progress: bool = True) -> Path:
-        """Checks the files and packs them into the archive to upload.
+        """Checks the files, packs them into the archive to upload and returns its path.
 
         Args:
             path: the archive, .zip, .tgz or .tar.gz.
             progress: show a progress bar on stderr.
 
-        Returns:
-            The path of the archive.
-
         Raises:
-            ValueError: with the first fault that `check` finds, or if the suffix is not an
-                archive's.
+            ValueError: if `check` finds a fault, or the suffix is not an archive's.
         """
         path = checked_archive(path)
         self.check(progress=progress)
-        files = {self.path(name).relative_to(self.folder): self.path(name) for name in self.images}
+        paths = [self.path(name) for name in self.images]
+        files = {str(path.relative_to(self.folder)): path for path in paths}
         with written_aside(path) as draft:
             if path.suffix == ".zip":
                 with zipfile.ZipFile(draft, "w") as archive:
-                    for inside, file in files.items():
-                        archive.write(file, inside)
+                    for name, file in files.items():
+                        archive.write(file, name)
             else:
                 with tarfile.open(draft, "w:gz") as archive:
-                    for inside, file in files.items():
-                        archive.add(file, str(inside))
+                    for name, file in files.items():
+                        archive.add(file, name)
         return path
 
     def to_values(self, classes: np.ndarray) -> np.ndarray:
@@ -318,9 +314,6 @@ class ADE20KSubmission(Submission):
     def to_values(self, classes: np.ndarray) -> np.ndarray:
         """Converts class indices to values, 1 higher, uint8."""
         return (classes + 1).astype(np.uint8)
-
-
-_MODES = {"L": "gray values that are labels", "P": "a palette whose indices are labels"}
 
 
 def _core(name):

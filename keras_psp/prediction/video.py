@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import itertools
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from keras_psp.data.images import is_url
 from keras_psp.files import written_aside
 from keras_psp.models.classes import class_names_of, palette_of
+from keras_psp.prediction.outcomes import grouped
 from keras_psp.prediction.segmenter import Segmenter
 from keras_psp.progress import with_bar
 from keras_psp.visual.legend import BACKGROUND, Legend, share_entries
@@ -21,7 +21,6 @@ from keras_psp.visual.overlays import outline_width, overlay
 
 _LINES = 3  # of the legend, on every frame
 _LEAST = 0.9  # of the frames that the file announces; edit lists may hide some
-_MAX_PIXELS = 2**24  # of the frames in one batch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +102,7 @@ def predict_video(
         if progress:
             decoded = with_bar(decoded, f"Predicting {Path(path).name}", stream.frames or None)
         writer = None
-        for group in _groups(decoded, segmenter.protocol.batch_size):
+        for group in grouped(decoded, segmenter.protocol.batch_size):
             masks = segmenter.classes([image for _, image in group])
             for (frame, image), classes in zip(group, masks, strict=True):
                 if writer is None:
@@ -168,14 +167,6 @@ def _frames(av, source, path):
             yield frame, np.ascontiguousarray(np.rot90(image, quarters))
 
 
-def _groups(decoded, batch_size):
-    """Yields lists of as many frames as the network takes at a time."""
-    decoded = iter(decoded)
-    for frame, image in decoded:
-        count = max(1, min(batch_size, _MAX_PIXELS // (image.size // 3)))
-        yield [(frame, image), *itertools.islice(decoded, count - 1)]
-
-
 class _Writer:
     """Encodes overlays above a legend, which has the same height on every frame."""
 
@@ -206,14 +197,8 @@ class _Writer:
 
     def add(self, frame: Any, image: np.ndarray, classes: np.ndarray, shares: np.ndarray) -> None:
         """Encodes a frame, unless its time repeats an earlier one."""
-        tinted = overlay(
-            image,
-            classes,
-            self._palette,
-            alpha=self._alpha,
-            outline=self._outline,
-            ignore_class=-1,
-        )
+        options = {"alpha": self._alpha, "outline": self._outline, "ignore_class": -1}
+        tinted = overlay(image, classes, self._palette, **options)
         page = Image.new("RGB", self._size, BACKGROUND)
         page.paste(Image.fromarray(tinted), ((self._size[0] - tinted.shape[1]) // 2, 0))
         # In the order of the classes: the order by size would change from frame to frame.

@@ -190,14 +190,10 @@ def overlay_with_legend(
     factor; others keep their size.
 
     Args:
-        image: (height, width, 3), 0 to 255.
-        mask: (height, width) integers, class indices or `ignore_class`.
+        image, mask, palette, alpha, ignore_class: see `overlay`.
         class_names: names in index order.
-        palette: (num_classes, 3), RGB 0 to 255.
-        alpha: opacity of the colors, 0 to 1.
         path: also save the result here; the suffix is the format. An existing file is replaced
             atomically.
-        ignore_class: value of unlabeled pixels.
 
     Returns:
         The overlay with its legend, RGB.
@@ -292,11 +288,7 @@ def _saved(image, path):
 
 
 def checked_image(image: np.ndarray) -> np.ndarray:
-    """Returns an RGB image as uint8, rounded and clipped to 0 to 255.
-
-    Raises:
-        ValueError: if its shape is not (height, width, 3).
-    """
+    """Returns an RGB image as uint8, rounded and clipped, or raises a ValueError."""
     image = np.asarray(image)
     if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
         raise ValueError(f"image has shape {image.shape}; it must be (height, width, 3), RGB.")
@@ -315,8 +307,7 @@ def _checked_mask(mask, num_classes, ignore_class):
     wrong = mask[((mask < 0) | (mask >= num_classes)) & (mask != ignore_class)]
     if wrong.size:
         raise ValueError(
-            f"mask has the value {wrong[0]}, but the palette has {num_classes} colors "
-            f"and ignore_class is {ignore_class}; extend the palette or set "
-            "ignore_class."
+            f"mask has the value {wrong[0]}, but the palette has {num_classes} colors and "
+            f"ignore_class is {ignore_class}; extend the palette or set ignore_class."
         )
     return mask

@@ -69,13 +69,13 @@ def test_protocol_options_give_the_segmenters_classes(run, tmp_path, capsys):
     assert (settings["crop"], settings["overlap"]) == (17, 0.5)
     # The same with the Segmenter, pixel by pixel.
     with Image.open(tmp_path / "six" / "0_classes.png") as image:
-        found = np.asarray(image)
+        classes = np.asarray(image)
     model = keras.saving.load_model(run / "best.keras")
     scales = (0.5, 0.75, 1, 1.25, 1.5, 1.75)
     segmenter = Segmenter(model, scales=scales, flip=True, crop=17, overlap=0.5)
     with Image.open(run / "photos" / "0.png") as image:
         (expected,) = segmenter.classes([np.asarray(image)])
-    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(classes, expected)
     assert main(command(run, tmp_path / "no", "--multi-scale", "--scales", "1", "2")) == 1
     assert "--multi-scale sets the six scales and flip; leave" in capsys.readouterr().err
     assert not (tmp_path / "no").exists()
@@ -107,8 +107,8 @@ def test_errors_are_one_line(arguments, message, tmp_path, monkeypatch, capsys):
 
 def test_the_default_model_is_the_bundled_one(run, tmp_path, capsys):
     photo, output = tmp_path / "photo.png", tmp_path / "out"
-    picture = np.random.default_rng(3).integers(0, 256, (90, 120, 3), np.uint8)
-    Image.fromarray(picture).resize((480, 360)).save(photo)
+    pixels = np.random.default_rng(3).integers(0, 256, (90, 120, 3), np.uint8)
+    Image.fromarray(pixels).resize((480, 360)).save(photo)
     common = ["predict", str(photo), "--output", str(output), "--quiet"]
     assert main(common) == 0
     settings = json.loads((output / "predictions.json").read_text())
@@ -127,6 +127,6 @@ def test_the_default_model_is_the_bundled_one(run, tmp_path, capsys):
     assert main([*common, "--base-size", "0", "--force"]) == 0
     settings = json.loads((output / "predictions.json").read_text())
     assert settings["base_size"] is None
-    Image.fromarray(picture[:20]).resize((900, 120)).save(photo)
+    Image.fromarray(pixels[:20]).resize((900, 120)).save(photo)
     assert main([*common, "--force"]) == 3
     assert "base_size is 192, a larger one may help." in capsys.readouterr().err

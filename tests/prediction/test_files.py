@@ -206,8 +206,8 @@ def test_files_of_the_user_are_never_replaced(photos, model, quick):
 
 def test_repeated_images_and_images_in_memory(photos, model, quick):
     arrays = np.zeros((2, 24, 32, 3), np.uint8)
-    found = predict_files(["in/a.png", "in/*.png", arrays], "out", model, progress=False)
-    assert found.done == 3
+    summary = predict_files(["in/a.png", "in/*.png", arrays], "out", model, progress=False)
+    assert summary.done == 3
     assert [row["name"] for row in table()] == ["a", "photo_0003", "photo_0004"]
     # An array can't be recognized in the next call, so the results of both are kept.
     assert predict_files(arrays, "out", model, progress=False).done == 2

@@ -11,7 +11,7 @@ import pytest
 
 from keras_psp import PSPNet
 from keras_psp.prediction import Segmenter
-from keras_psp.prediction.windows import Axis, resize_taps, resized, scaled_size
+from keras_psp.prediction.windows import resized
 
 CLASSES = 5
 
@@ -72,11 +72,11 @@ def plain(model, image, scales, flip, crop, base_size=None, stride=None):
             for left in lefts:
                 place = slice(top, top + side[0]), slice(left, left + side[1])
                 view = padded[place][None].astype("float32")
-                found = softmax(model.predict(view, verbose=0)[0])
+                scores = softmax(model.predict(view, verbose=0)[0])
                 if flip:
                     mirrored = softmax(model.predict(view[:, :, ::-1], verbose=0)[0])
-                    found = (found + mirrored[:, ::-1]) / 2
-                sums[place] += found
+                    scores = (scores + mirrored[:, ::-1]) / 2
+                sums[place] += scores
                 counts[place] += 1
         total = total + resize((sums / counts)[inside], (height, width))
     return total / len(scales)
@@ -99,8 +99,8 @@ def test_probabilities_and_classes_equal_the_protocol_in_numpy(
     image = random_image(*size)
     expected = plain(model, image, scales, flip, crop, base_size, stride)
     segmenter = Segmenter(model, scales=scales, flip=flip, crop=crop, base_size=base_size)
-    found = segmenter.probabilities(image)
-    np.testing.assert_allclose(found, expected, atol=2e-5)
+    probabilities = segmenter.probabilities(image)
+    np.testing.assert_allclose(probabilities, expected, atol=2e-5)
     (classes,) = segmenter.classes([image])
     assert classes.dtype == np.uint8
     best = np.sort(expected, axis=-1)
@@ -110,8 +110,8 @@ def test_probabilities_and_classes_equal_the_protocol_in_numpy(
 
 def test_a_single_view_has_the_classes_of_the_network(model):
     image = random_image(50, 70)
-    (found,) = Segmenter(model).classes([image])
-    np.testing.assert_array_equal(found, model.predict_classes(image[None], verbose=0)[0])
+    (classes,) = Segmenter(model).classes([image])
+    np.testing.assert_array_equal(classes, model.predict_classes(image[None], verbose=0)[0])
 
 
 @pytest.mark.parametrize("crop", [None, 49])
@@ -176,7 +176,7 @@ segmenter = Segmenter(
 image = np.load(sys.argv[2])
 np.save(sys.argv[3], segmenter.probabilities(image))
 classes = segmenter.classes([image, image[:40]])
-assert [found.shape for found in classes] == [(60, 81), (40, 81)]
+assert [mask.shape for mask in classes] == [(60, 81), (40, 81)]
 print(keras.backend.backend())
 """
 
@@ -188,7 +188,7 @@ def test_other_backends(model, tmp_path, backend):
     image = random_image(60, 81)
     model.save(tmp_path / "model.keras")
     np.save(tmp_path / "image.npy", image)
-    files = [str(tmp_path / name) for name in ("model.keras", "image.npy", "found.npy")]
+    files = [str(tmp_path / name) for name in ("model.keras", "image.npy", "probabilities.npy")]
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, *files],
         env={**os.environ, "KERAS_BACKEND": backend},
@@ -198,7 +198,7 @@ def test_other_backends(model, tmp_path, backend):
     assert done.stdout.strip() == backend, done.stderr
     options = {"scales": (0.6, 1.3), "flip": True, "crop": 49, "base_size": 80}
     expected = Segmenter(model, **options).probabilities(image)
-    np.testing.assert_allclose(np.load(tmp_path / "found.npy"), expected, atol=2e-5)
+    np.testing.assert_allclose(np.load(tmp_path / "probabilities.npy"), expected, atol=2e-5)
 
 
 @pytest.mark.parametrize(
@@ -222,32 +222,3 @@ def test_an_invalid_image_is_refused(model):
         ValueError, match=r"image has shape \(5, 5\); it must be \(height, width, 3\)"
     ):
         Segmenter(model).classes([np.zeros((5, 5))])
-
-
-def test_scaled_size_rounds_like_the_authors_code():
-    assert scaled_size(375, 500, 0.5, 512) == (192, 256)
-    assert scaled_size(500, 375, 1.75, 512) == (896, 672)
-    assert scaled_size(333, 333, 1.0, None) == (333, 333)
-    assert scaled_size(1, 900, 0.5, 512) == (1, 256)
-
-
-def test_windows_cover_the_image():
-    axis = Axis(500, 473, 1 / 3)
-    assert (axis.starts, axis.before, axis.padded) == ([0, 27], 0, 500)
-    axis = Axis(300, 473, 1 / 3)
-    assert (axis.starts, axis.before, axis.padded) == ([0], 86, 473)
-    assert Axis(2048, 713, 1 / 3).starts == [0, 476, 952, 1335]
-    assert Axis(465 + 310, 465, 1 / 3).starts == [0, 310]
-    window, pixel, share = Axis(500, 473, 1 / 3).windows_of(np.array([0, 30, 499]))
-    np.testing.assert_allclose(share.sum(axis=0), 1)
-    np.testing.assert_array_equal(share[:, 1], 0.5)
-    assert {(int(w), int(p)) for w, p in zip(window[:, 1], pixel[:, 1], strict=True)} == {
-        (0, 30),
-        (1, 3),
-    }
-
-
-def test_resize_taps_of_equal_sizes_keep_everything():
-    first, second, share = resize_taps(7, 7)
-    np.testing.assert_allclose(first + share * (second - first), np.arange(7))
-    assert resize_taps(1, 3)[0].tolist() == [0, 0, 0]

@@ -77,7 +77,7 @@ def test_a_long_video_is_never_in_memory_as_a_whole(tmp_path):
 
 def test_damaged_videos_are_reported_and_nothing_is_written(tmp_path):
     pytest.importorskip("av", reason="PyAV is not installed")
-    (tmp_path / "text.mp4").write_text("no film")
+    (tmp_path / "text.mp4").write_text("not a video")
     with pytest.raises(ValueError, match=r"text.mp4: is damaged or not a video \("):
         predict_video(tmp_path / "text.mp4", tmp_path / "new.mp4", ByBrightness(), progress=False)
     whole = film(tmp_path / "film.mp4").read_bytes()
@@ -209,7 +209,7 @@ def test_videos_and_images_share_a_folder_and_a_table(tmp_path, monkeypatch):
     model = keras_psp.PSPNet(2, backbone=backbone, bin_sizes=(1,), aux_weight=0, class_names=NAMES)
     film(tmp_path / "in.mp4")
     Image.new("RGB", (40, 30)).save(tmp_path / "in.png")
-    (tmp_path / "half.mp4").write_text("no film")
+    (tmp_path / "half.mp4").write_text("not a video")
     inputs = [tmp_path / name for name in ("in.mp4", "half.mp4", "in.png")]
     summary = predict_files(inputs, tmp_path / "out", model, progress=False)
     assert summary.done == 2 and len(summary.failures) == 1
