@@ -33,12 +33,9 @@ _COUNTS = ("confusion", "sizes", "present", "wrong")
 
 
 class Pair(NamedTuple):
-    """Two classes that are confused with each other.
+    """Pixels of two classes, first < second, predicted as each other.
 
-    Attributes:
-        first, second: class indices, first < second.
-        first_as_second, second_as_first: number of pixels.
-        confused: whether the pair is a confusion category.
+    `confused` is whether the pair is a confusion category.
     """
 
     first: int
@@ -49,12 +46,7 @@ class Pair(NamedTuple):
 
 
 class Mismatch(NamedTuple):
-    """A class predicted in images where it does not belong.
-
-    Attributes:
-        truth, prediction: class indices.
-        pixels: number of pixels.
-    """
+    """Pixels of a class that were predicted as one that does not belong in their image."""
 
     truth: int
     prediction: int

@@ -13,7 +13,7 @@ from keras_psp.evaluation.cityscapes import CityscapesMeasures
 from keras_psp.evaluation.errors import SIZE_EDGES, ErrorGroups
 from keras_psp.evaluation.figures import percent, write_csv, write_json
 from keras_psp.evaluation.measures import Measures
-from keras_psp.evaluation.report.example import Example
+from keras_psp.evaluation.report.images import Example
 from keras_psp.evaluation.report.page import report_page
 from keras_psp.files import writing
 

@@ -15,7 +15,7 @@ from keras_psp.evaluation.boundary import BoundaryIoU
 from keras_psp.evaluation.cityscapes import CityscapesMeasures
 from keras_psp.evaluation.errors import ErrorGroups
 from keras_psp.evaluation.measures import Measures
-from keras_psp.evaluation.report.example import Example
+from keras_psp.evaluation.report.images import Example
 from keras_psp.evaluation.result import Evaluation
 from keras_psp.files import writing, written_aside
 from keras_psp.metrics.confusion import confusion_matrix
@@ -77,14 +77,9 @@ class Tally:
         classes: np.ndarray,
         instances: np.ndarray | None,
     ) -> None:
-        """Counts an image and saves the state from time to time.
+        """Counts an image, keeps it while it is one of the worst or best, and saves the state.
 
-        Args:
-            name: of the image.
-            image: (height, width, 3); kept while it is one of the worst or best.
-            mask: (height, width) labels.
-            classes: (height, width) predicted classes.
-            instances: (height, width) instance ids, for Cityscapes.
+        The state is saved at most every `SECONDS_BETWEEN_SAVES`.
         """
         self._consistent = False
         examples = self._examples

@@ -1,6 +1,6 @@
 """The HTML report of an evaluation: one page with its measures, images and mistakes."""
 
-from keras_psp.evaluation.report.example import Example
+from keras_psp.evaluation.report.images import Example
 from keras_psp.evaluation.report.page import report_page
 
 __all__ = ["Example", "report_page"]

@@ -26,15 +26,7 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 22, 8, 24  # margins
 
 @dataclass(frozen=True)
 class Curve:
-    """One curve of a `LineChart`.
-
-    Attributes:
-        name: in the legend.
-        x, y: the points; those with a y that is not finite are left out.
-        color: "first" or "second", colors of the page.
-        faint: whether it is drawn thin and pale.
-        dots: whether each point is marked.
-    """
+    """A curve through the points with a finite y, in the page's "first" or "second" color."""
 
     name: str
     x: Sequence[float]
@@ -46,13 +38,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class LineChart:
-    """Curves over training steps.
-
-    Attributes:
-        title: above the chart.
-        curves: those with at least one finite value are drawn.
-        most: larger values are drawn at this height.
-    """
+    """Curves over training steps; values larger than `most` are drawn at its height."""
 
     title: str
     curves: Sequence[Curve]
@@ -140,8 +126,7 @@ def heat_map(
         order: of the classes.
 
     Returns:
-        The variables of the template's `heat_map`: texts, sizes in pixels, and an image with
-        one pixel per cell.
+        The variables of the template's `heat_map`; its image has one pixel per cell.
     """
     count, across = shares.shape
     places = [*order, *range(count, across)]

@@ -4,19 +4,47 @@ import base64
 import io
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from keras_psp.evaluation.errors import GROUPS, ErrorGroups
-from keras_psp.evaluation.report.example import Example
-from keras_psp.evaluation.report.groups import GROUP_TEXTS
 from keras_psp.palette import VOID_COLOR
+
+GROUP_STYLES = {
+    "mismatched": ("Mismatched relationship", (224, 49, 49)),
+    "confused": ("Confusion categories", (240, 140, 0)),
+    "missed": ("Inconspicuous: small things missed", (156, 54, 181)),
+    "broken": ("Inconspicuous: large things broken up", (25, 113, 194)),
+    "border": ("Borders", (12, 166, 120)),
+    "other": ("Other", (164, 113, 72)),
+}
+"""Group to heading and RGB color, in the order of the page; report.html explains each group."""
 
 _LONGEST = 480  # pixels of an embedded image's longer side
 _CORRECT = 255  # value in a mask of mistakes
 _WRONG = (224, 49, 49)  # color of wrong pixels without error groups
+
+
+@dataclass(frozen=True)
+class Example:
+    """An image that a report may show.
+
+    Attributes:
+        name: of the image.
+        image: (height, width, 3), RGB 0 to 255.
+        truth: (height, width) integers, class indices or the ignored class.
+        prediction: (height, width) integers, class indices.
+        mean_iou: of this image alone; None to have it computed.
+    """
+
+    name: str
+    image: np.ndarray
+    truth: np.ndarray
+    prediction: np.ndarray
+    mean_iou: float | None = None
 
 
 def css_color(rgb: Iterable[int]) -> str:
@@ -118,7 +146,7 @@ class Panels:
             classes.append(("not labeled", VOID_COLOR))
         mistakes = [("wrong pixels", _WRONG)]
         if self.groups is not None:
-            mistakes = [(text.heading, text.color) for text in GROUP_TEXTS.values()]
+            mistakes = list(GROUP_STYLES.values())
         return {
             lead: [(name, css_color(rgb)) for name, rgb in entries]
             for lead, entries in (("Classes:", classes), ("Mistakes:", mistakes))
@@ -151,7 +179,7 @@ class Panels:
             colors[0] = _WRONG
             return np.where(wrong, 0, _CORRECT).astype(np.uint8), colors
         mistakes = self.groups.map(example.truth, example.prediction)
-        colors[: len(GROUPS)] = [GROUP_TEXTS[name].color for name in GROUPS]
+        colors[: len(GROUPS)] = [GROUP_STYLES[name][1] for name in GROUPS]
         if group is not None:
             mistakes = np.where(mistakes == GROUPS.index(group), mistakes, _CORRECT)
         return mistakes.astype(np.uint8), colors

@@ -12,8 +12,7 @@ from keras_psp.evaluation.errors import ErrorGroups
 from keras_psp.evaluation.figures import percent
 from keras_psp.evaluation.measures import Measures
 from keras_psp.evaluation.report import sections
-from keras_psp.evaluation.report.example import Example
-from keras_psp.evaluation.report.images import Panels
+from keras_psp.evaluation.report.images import Example, Panels
 from keras_psp.files import written_aside
 from keras_psp.metrics.confusion import confusion_matrix, mean_of_present, per_class_iou
 from keras_psp.palette import checked_palette, default_palette

@@ -9,12 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from keras_psp.evaluation.errors import GROUPS, SIZE_EDGES, ErrorGroups, Errors
+from keras_psp.evaluation.errors import GROUPS, SIZE_EDGES, ErrorGroups
 from keras_psp.evaluation.measures import Measures
 from keras_psp.evaluation.report.charts import Curve, LineChart, heat_map
-from keras_psp.evaluation.report.example import Example
-from keras_psp.evaluation.report.groups import GROUP_TEXTS
-from keras_psp.evaluation.report.images import Panels, css_color
+from keras_psp.evaluation.report.images import GROUP_STYLES, Example, Panels, css_color
 from keras_psp.metrics.confusion import ratio
 from keras_psp.visual.curve import smoothed
 
@@ -69,15 +67,15 @@ def mistakes(
         "inconspicuous": errors.inconspicuous / errors.wrong if errors.wrong else math.nan,
         "groups": [
             {
-                "heading": text.heading,
-                "color": css_color(text.color),
-                "explanation": text.explanation,
+                "name": name,
+                "heading": heading,
+                "color": css_color(rgb),
                 "share": errors.shares[name],
                 "pixels": errors.pixels[name],
                 "details": _details(errors, name, names),
                 "example": panels.example(chosen[name], name) if name in chosen else None,
             }
-            for name, text in GROUP_TEXTS.items()
+            for name, (heading, rgb) in GROUP_STYLES.items()
         ],
         "sizes": _sizes(errors),
     }
@@ -95,7 +93,7 @@ def _group_examples(groups, examples):
     return {name: example for name, (_, example) in most.items()}
 
 
-def _details(errors: Errors, group, names):
+def _details(errors, group, names):
     """The pairs of classes in a group, or the classes that lose most pixels: title, entries."""
     if group == "mismatched":
         return "truth \N{RIGHTWARDS ARROW} prediction, pixels", [

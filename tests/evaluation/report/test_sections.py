@@ -15,7 +15,7 @@ from report_pages import (
 
 from keras_psp.evaluation import ErrorGroups
 from keras_psp.evaluation.errors import GROUPS
-from keras_psp.evaluation.report.groups import GROUP_TEXTS
+from keras_psp.evaluation.report.images import GROUP_STYLES
 
 
 def test_measures_match_values_computed_by_hand(tmp_path):
@@ -88,7 +88,7 @@ def test_error_groups_show_figures_and_an_example(tmp_path):
 
 
 def test_every_error_group_has_a_text():
-    assert sorted(GROUP_TEXTS) == sorted(GROUPS)
+    assert sorted(GROUP_STYLES) == sorted(GROUPS)
 
 
 def test_settings_are_shown_without_brackets(tmp_path):
