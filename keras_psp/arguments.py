@@ -1,10 +1,15 @@
-"""Checks of arguments that the data sources share."""
+"""Checks of arguments."""
 
 import operator
+from typing import Any
 
 
-def checked_integer(name, value, *, least):
-    """The value as an int, or a ValueError that names it."""
+def checked_integer(name: str, value: Any, *, least: int) -> int:
+    """Returns the value as an int.
+
+    Raises:
+        ValueError: If it isn't an integer or is less than `least`.
+    """
     try:
         checked = operator.index(value)
     except TypeError:

@@ -1,4 +1,4 @@
-"""Files that are whole or absent."""
+"""Files that are complete or absent, locks, and temporary folders."""
 
 import contextlib
 import os
@@ -22,24 +22,24 @@ _DRAFT = re.compile(rf"\.(.{{1,{DRAFT_NAME}}})-\w{{8}}", re.DOTALL)
 UNREADABLE_NPZ = (
     EOFError,
     KeyError,
-    RuntimeError,  # a bit that says "encrypted", or another version of zip
+    RuntimeError,  # marked as encrypted, or another version of zip
     ValueError,
     zipfile.BadZipFile,
     zlib.error,
 )
-"""What NumPy raises for a damaged .npz file, or one that lacks an array."""
+"""Exceptions that NumPy raises for an .npz file that is damaged or lacks an array."""
 
 
 @contextlib.contextmanager
 def written_aside(path: str | os.PathLike) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place once the block has succeeded.
+    """Yields a temporary path that replaces `path` once the block has succeeded.
 
-    Readers see the old file or folder or the new one, never half of one, even after a
-    kill or a full disk. The temporary path has the same suffix.
+    Readers see the complete old or new file or folder, even after a kill or on a full disk. The
+    temporary path is in the same folder and has the same suffix.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # A name as long as the file system takes leaves no room for more.
+    # The name may be the longest that the file system allows.
     beside = Path(tempfile.mkdtemp(prefix=f".{path.name[:DRAFT_NAME]}-", dir=path.parent))
     old = beside / "old"
     try:
@@ -47,11 +47,11 @@ def written_aside(path: str | os.PathLike) -> Iterator[Path]:
         yield aside
         if path.is_dir() and aside.is_file():
             raise IsADirectoryError(
-                f"{path} is a folder; no file takes its place. Give another name."
+                f"{path} is a folder and is not replaced by a file; choose another name."
             )
         try:
             if path.is_dir():
-                # A folder cannot replace a full folder in one step.
+                # A folder can't replace a folder that is not empty.
                 os.replace(path, old)
             put_in_place(aside, path)
         except BaseException:
@@ -63,50 +63,46 @@ def written_aside(path: str | os.PathLike) -> Iterator[Path]:
 
 
 def put_in_place(draft: Path, path: Path) -> None:
-    """Let a finished draft take the place of `path`, on the same file system, in one step."""
+    """Replaces `path` atomically by a finished draft on the same file system."""
     to_disk(draft)
     os.replace(draft, path)
 
 
-# Of TensorFlow's errors; its others are about what it computes.
-_OF_FILES = (
-    "FailedPreconditionError",
-    "NotFoundError",
-    "PermissionDeniedError",
-    "ResourceExhaustedError",
-    "UnavailableError",
-    "UnknownError",
+# Errors of TensorFlow's file system.
+_FILE_ERRORS = (
+    *("FailedPreconditionError", "NotFoundError", "PermissionDeniedError"),
+    *("ResourceExhaustedError", "UnavailableError", "UnknownError"),
 )
 
 
 @contextlib.contextmanager
 def writing(path: str | os.PathLike) -> Iterator[None]:
-    """Turn what a full or read-only disk brings about into one sentence with a remedy."""
+    """Turns errors of a full or read-only disk into an OSError with a remedy."""
     try:
         yield
     except Exception as error:
-        # TensorFlow's file system has errors of its own.
-        theirs = type(error).__module__.startswith("tensorflow")
-        if not isinstance(error, OSError) and not (theirs and type(error).__name__ in _OF_FILES):
+        kind = type(error)
+        tensorflow = kind.__module__.startswith("tensorflow") and kind.__name__ in _FILE_ERRORS
+        if not isinstance(error, OSError) and not tensorflow:
             raise
         reason = getattr(error, "strerror", None) or str(error).split("\n")[0]
         raise OSError(
-            f"{path} can't be written ({reason}); what was written before is whole. Make "
-            "room or give write access, and start the same command again to go on."
+            f"{path} can't be written ({reason}); earlier results are complete. Free some space "
+            "or grant write access, and run the same command again to resume."
         ) from error
 
 
 def to_disk(path: str | os.PathLike) -> None:
-    """After a power cut the name of a file, or folder with all in it, must not stand for less."""
+    """Flushes a file, or a folder and its files, to disk, so that it survives a power cut."""
     if os.path.isdir(path):
-        if os.name == "nt":  # which has no handles of folders
+        if os.name == "nt":  # Windows can't open folders
             return
         for entry in Path(path).iterdir():
             to_disk(entry)
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
-    except OSError:  # file systems that can't
+    except OSError:  # some file systems can't
         pass
     finally:
         os.close(handle)
@@ -142,8 +138,7 @@ def locked(path: str | os.PathLike) -> Iterator[bool | None]:
 def workspace(folder: str | os.PathLike, prefix: str) -> Iterator[Path]:
     """Creates a temporary folder for files in progress, and removes it after the block.
 
-    It is locked, so that `remove_abandoned` can tell the workspace of a killed process from one
-    in use. Abandoned ones are removed first.
+    Workspaces of killed processes, which are no longer locked, are removed first.
 
     Args:
         folder: Existing folder for the workspace.
@@ -163,22 +158,16 @@ def workspace(folder: str | os.PathLike, prefix: str) -> Iterator[Path]:
 
 
 def remove_abandoned(folder: str | os.PathLike, prefix: str) -> None:
-    """Removes the workspaces of killed processes.
-
-    Without locks, only those older than `ABANDONED` seconds are removed.
-    """
+    """Removes the workspaces of killed processes; without locks, those older than `ABANDONED`."""
     for work in Path(folder).glob(f"{prefix}*"):
         with contextlib.suppress(OSError):  # removed by another process
             old = time.time() - work.stat().st_mtime > ABANDONED
-            if not (work / "lock").exists():  # perhaps just being created
-                abandoned = old
-            else:
-                with locked(work / "lock") as has_lock:
-                    abandoned = old if has_lock is None else has_lock
-                    if abandoned:
-                        shutil.rmtree(work, ignore_errors=True)
-            if abandoned:  # Windows keeps open files
-                shutil.rmtree(work, ignore_errors=True)
+            with locked(work / "lock") as has_lock:
+                abandoned = has_lock or (has_lock is None and old)
+                if abandoned:
+                    shutil.rmtree(work, ignore_errors=True)
+            if abandoned:  # Windows can't remove the lock while it is open
+                work.rmdir()
 
 
 def remove_drafts(
@@ -192,7 +181,7 @@ def remove_drafts(
             `DRAFT_NAME` characters.
         recursive: Whether to look in subfolders as well.
     """
-    for parent, names, _ in os.walk(os.fspath(folder)):  # tolerates folders that vanish, unlike rglob
+    for parent, names, _ in os.walk(os.fspath(folder)):  # unlike rglob, if a folder vanishes
         for name in names:
             match = _DRAFT.fullmatch(name)
             if match and is_ours(match[1]):

@@ -9,7 +9,7 @@ from keras_psp import files
 from keras_psp.files import put_in_place, written_aside
 
 
-def test_the_file_appears_whole_and_with_the_usual_permissions(tmp_path):
+def test_a_file_appears_complete_and_with_the_usual_permissions(tmp_path):
     path = tmp_path / "folder" / "model.bin"
     with written_aside(path) as aside:
         assert aside.suffix == ".bin"
@@ -21,7 +21,7 @@ def test_the_file_appears_whole_and_with_the_usual_permissions(tmp_path):
     assert path.stat().st_mode == usual.stat().st_mode
 
 
-def test_the_longest_names_and_drafts_that_begin_with_the_name(tmp_path):
+def test_drafts_of_the_longest_names(tmp_path):
     longest = tmp_path / ("ä" * 125 + ".json")  # 255 bytes
     with written_aside(longest) as aside:
         assert aside.parent.name.startswith("." + "ä" * 40 + "-")
@@ -32,7 +32,7 @@ def test_the_longest_names_and_drafts_that_begin_with_the_name(tmp_path):
         aside.touch()
 
 
-def test_a_failed_block_leaves_the_old_file(tmp_path):
+def test_a_failed_block_keeps_the_old_file(tmp_path):
     path = tmp_path / "model.bin"
     path.write_bytes(b"old")
 
@@ -47,7 +47,7 @@ def test_a_failed_block_leaves_the_old_file(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_failed_replacement_brings_the_old_folder_back(tmp_path, monkeypatch):
+def test_a_failed_replacement_restores_the_old_folder(tmp_path, monkeypatch):
     path = tmp_path / "saved"
     path.mkdir()
     (path / "saved_model.pb").write_bytes(b"old")
@@ -64,7 +64,7 @@ def test_a_failed_replacement_brings_the_old_folder_back(tmp_path, monkeypatch):
     assert (path / "saved_model.pb").read_bytes() == b"old"
 
 
-def test_a_file_is_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatch):
+def test_a_file_is_flushed_to_disk_before_it_is_renamed(tmp_path, monkeypatch):
     path, draft = tmp_path / "model.bin", tmp_path / "draft"
     path.write_bytes(b"old")
     draft.write_bytes(b"new")
@@ -80,11 +80,11 @@ def test_a_file_is_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatch):
     assert path.read_bytes() == b"new" and not draft.exists()
 
 
-def test_no_file_takes_the_place_of_a_folder(tmp_path):
+def test_a_file_does_not_replace_a_folder(tmp_path):
     kept = tmp_path / "a.png" / "b.png"
     kept.parent.mkdir()
     kept.write_text("mine")
-    refused = pytest.raises(IsADirectoryError, match="is a folder; no file takes its place")
+    refused = pytest.raises(IsADirectoryError, match="is a folder and is not replaced by a file")
     with refused, written_aside(tmp_path / "a.png") as draft:
         draft.write_text("new")
     assert kept.read_text() == "mine"
@@ -105,11 +105,8 @@ def test_without_locks_only_old_workspaces_are_removed(tmp_path, monkeypatch):
     (tmp_path / "other").mkdir()
     with files.workspace(tmp_path, ".draft-") as mine:
         assert mine.exists()
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        ".draft-unlocked",
-        ".draft-young",
-        "other",
-    ]
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == [".draft-unlocked", ".draft-young", "other"]
 
 
 def test_workspaces_in_use_are_kept_and_abandoned_ones_removed(tmp_path):

@@ -1,7 +1,7 @@
-"""Whole trainings: recipes, and the one call that carries one out."""
+"""Training by recipes."""
 
 import importlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from keras_psp.training.recipes import RECIPES, Recipe, recipe
 
@@ -18,7 +18,7 @@ _HOMES = {
 __all__ = ["RECIPES", "Recipe", "Run", "augmented_samples", "recipe", "train"]
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(_HOMES[name]), name)

@@ -37,7 +37,6 @@ class StopOnNonFiniteLoss(keras.callbacks.Callback):
         self._last_checkpoint = last_checkpoint
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Checks the loss of a step."""
         progress = self._progress
         if math.isfinite(progress.loss):
             return
@@ -121,14 +120,12 @@ class CheckpointCallback(keras.callbacks.Callback):
         self._saved_step = progress.step
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Restores the metrics, which Keras has just reset."""
-        if self._resumed:
+        if self._resumed:  # Keras has just reset the metrics
             self._resumed = False
             _ = self.model  # on JAX, updates the variables
             self._checkpoints.restore_metrics()
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Writes a checkpoint within an epoch if one is due."""
         progress = self._progress
         if progress.step_in_epoch == progress.steps_per_epoch:
             return  # on_epoch_end follows
@@ -139,7 +136,7 @@ class CheckpointCallback(keras.callbacks.Callback):
             raise Stopped(f"stopped after step {progress.step}; the same command resumes there")
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Writes a checkpoint before the validation, but not after each of many short epochs."""
+        # Before the validation, which may be long, but not after each of many short epochs.
         stopping = self._is_stopping
         last = epoch + 1 == self._progress.epochs
         late = self._progress.step - self._saved_step >= self._every

@@ -217,8 +217,8 @@ def find_devices(strategy: Any = None) -> Devices:
 def _tensorflow(strategy):
     import tensorflow as tf
 
-    workers = _workers_of_tf_config()
-    if strategy is None and len(workers) > 1:
+    machines, machine = _machines_of_tf_config()
+    if strategy is None and machines > 1:
         strategy = _strategy("MultiWorkerMirroredStrategy")
     gpus = tf.config.list_logical_devices("GPU")
     if strategy is None and len(gpus) > 1:
@@ -226,13 +226,10 @@ def _tensorflow(strategy):
     names = [device.name for device in gpus or tf.config.list_logical_devices("CPU")]
     if strategy is None:
         return Devices("one device", names=names[:1])
+    if machines < 2 or not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        machines, machine = 1, 0
     replicas = strategy.num_replicas_in_sync
-    machines, machine = 1, 0
-    if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy) and len(workers) > 1:
-        machines = len(workers)
-        machine = _machine_index()
-    kind = type(strategy).__name__
-    return Devices(kind, machines, machine, replicas, strategy, names)
+    return Devices(type(strategy).__name__, machines, machine, replicas, strategy, names)
 
 
 @functools.cache
@@ -243,28 +240,20 @@ def _strategy(name):
     return getattr(tf.distribute, name)()
 
 
-def _machine_index():
-    """Returns this machine's index in TF_CONFIG, where the chief is before the workers."""
-    config = json.loads(os.environ["TF_CONFIG"])
-    task = config["task"]
-    before = len(config["cluster"].get("chief", [])) if task["type"] == "worker" else 0
-    return before + int(task["index"])
-
-
-def _workers_of_tf_config():
-    """Returns the addresses of the machines in TF_CONFIG."""
-    text = os.environ.get("TF_CONFIG", "")
-    if not text:
-        return []
+def _machines_of_tf_config():
+    """Returns the number of machines in TF_CONFIG and the index of this one, chief first."""
+    text = os.environ.get("TF_CONFIG") or "{}"
     try:
-        cluster = json.loads(text).get("cluster", {})
-        workers = [*cluster.get("chief", []), *cluster.get("worker", [])]
+        config = json.loads(text)
+        cluster, task = config.get("cluster", {}), config.get("task", {})
+        chiefs, workers = cluster.get("chief", []), cluster.get("worker", [])
+        index = int(task.get("index", 0)) + (len(chiefs) if task.get("type") == "worker" else 0)
+        return len([*chiefs, *workers]), index
     except (ValueError, AttributeError, TypeError):
         raise ValueError(
             f'TF_CONFIG={text!r} is not {{"cluster": {{"worker": ["host:port", ...]}}, "task": '
             '{"type": "worker", "index": 0}}; set it on every machine, or unset it.'
         ) from None
-    return workers
 
 
 def _leave_gpus():

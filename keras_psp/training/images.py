@@ -1,6 +1,5 @@
 """The images of a run: samples of its input, predictions, and its curves."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +62,7 @@ def draw_predictions(
     return path
 
 
-def _validation_examples(source, recipe) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _validation_examples(source, recipe):
     """Yields a few examples spread over the split, their images at the recipe's size."""
     from keras_psp.data import evaluation_batches
 

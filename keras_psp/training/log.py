@@ -116,7 +116,6 @@ class StepLog(keras.callbacks.Callback):
         self._board = board
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Writes the row of a step."""
         progress = self._progress
         row = {
             "epoch": progress.epoch + 1,

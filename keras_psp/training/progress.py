@@ -1,4 +1,4 @@
-"""How far a training is."""
+"""The progress of a training, and its progress bar."""
 
 import math
 import time
@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 
+from keras_psp.progress import Bar
 from keras_psp.schedules import PolyLearningRate
 
 
@@ -79,14 +80,12 @@ class TrainingProgress(keras.callbacks.Callback):
         self._resumed = True
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Starts counting the steps of the epoch."""
         if not self._resumed:
             self.epoch, self.step_in_epoch, self._loss_sum = epoch, 0, 0.0
         self._resumed = False
         self._last_time = time.perf_counter()
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Counts a step, and computes its loss and the speed."""
         logs = logs or {}
         self.step_in_epoch += 1
         # Keras reports the mean of the epoch so far.
@@ -98,3 +97,59 @@ class TrainingProgress(keras.callbacks.Callback):
         if batch > 0:  # the first step is mostly compilation
             mean = self.seconds_per_step
             self.seconds_per_step = seconds if math.isnan(mean) else 0.9 * mean + 0.1 * seconds
+
+
+class ProgressBar(keras.callbacks.Callback):
+    """Shows loss, mean IoU, learning rate, speed and time left on stderr.
+
+    It is a context manager, so that one bar serves several calls of `fit`. A log gets a line
+    every 30 seconds and after each epoch.
+
+    Args:
+        progress: The training's progress.
+        shown: False prints nothing.
+    """
+
+    def __init__(self, progress: TrainingProgress, *, shown: bool = True):
+        super().__init__()
+        self._progress = progress
+        steps = progress.epochs * progress.steps_per_epoch
+        self._bar = Bar("starting", steps, completed=progress.step, shown=shown)
+
+    def __enter__(self) -> "ProgressBar":
+        self._bar.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.__exit__(*error)
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        progress = self._progress
+        note = (
+            f"loss {progress.loss:.4f}, mean IoU {progress.mean_iou:.2%}, "
+            f"rate {progress.learning_rate(progress.step):.2e}"
+        )
+        if not math.isnan(progress.seconds_per_step):
+            note += f", {progress.images_per_second:.1f} images/s"
+        self._bar.update(progress.step, note, title=self._epoch(progress.epoch + 1))
+
+    def print_epoch(self, epochs: int, row: dict[str, Any]) -> None:
+        """Prints the metrics after a number of epochs.
+
+        Args:
+            epochs: Number of finished epochs.
+            row: Row of log.csv.
+        """
+        parts = [self._epoch(epochs)]
+        for name, title, format in (
+            ("loss", "loss", "{:.4f}"),
+            ("mean_iou", "mean IoU", "{:.2%}"),
+            ("val_mean_iou", "validation: mean IoU", "{:.2%}"),
+            ("val_pixel_accuracy", "pixel accuracy", "{:.2%}"),
+        ):
+            if row.get(name) is not None:
+                parts.append(f"{title} {format.format(row[name])}")
+        self._bar.print(", ".join(parts))
+
+    def _epoch(self, number):
+        return f"epoch {number}/{self._progress.epochs}"

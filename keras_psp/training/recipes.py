@@ -26,7 +26,7 @@ _CHOICES = {
 }
 
 
-def _field(default: Any, help: str) -> Any:
+def _help(default: Any, help: str) -> Any:
     return dataclasses.field(default=default, metadata={"help": help})
 
 
@@ -45,84 +45,54 @@ class Recipe:
         ValueError: If the type or value of a field is invalid.
     """
 
-    name: str = _field("custom", "name in `RECIPES`")
-    origin: str = _field("", "where the values were published")
-    dataset: str = _field("folder", "name for `keras_psp.data.load`")
-    train_split: str = _field("train", "split for training")
-    val_split: str = _field("val", "split for validation")
-    backbone: str = _field("resnet50", "resnet18 to resnet269")
-    output_stride: int = _field(8, "8 or 16")
-    stem_filters: tuple[int, ...] | None = _field(
-        None,
-        "channels of the stem's convolutions: 64 64 128 in semseg, 64 for one of 7x7; none leaves "
-        "them to the weights, or without weights uses semseg's",
+    name: str = _help("custom", "name in `RECIPES`")
+    origin: str = _help("", "where the values were published")
+    dataset: str = _help("folder", "name for `keras_psp.data.load`")
+    train_split: str = _help("train", "split for training")
+    val_split: str = _help("val", "split for validation")
+    backbone: str = _help("resnet50", "resnet18 to resnet269")
+    output_stride: int = _help(8, "8 or 16")
+    stem_filters: tuple[int, ...] | None = _help(
+        None, "channels of the stem: 64 64 128 in semseg, 64 for one 7x7; none: the weights' own"
     )
-    num_stages: int = _field(
-        4, "residual stages, 2 to 4 (the whole network); fewer see less of the scene"
+    num_stages: int = _help(4, "residual stages, 2 to 4; fewer see less of the scene")
+    weights: str | None = _help("imagenet", "see `PSPNet(weights=...)`; none for random weights")
+    aux_weight: float = _help(0.4, "weight of the auxiliary loss")
+    dropout: float = _help(0.1, "share of channels dropped before the classifiers")
+    bin_sizes: tuple[int, ...] = _help((1, 2, 3, 6), "pyramid bins; no value: the dilated FCN")
+    pooling: str = _help("average", "average or max")
+    reduction: int | str | None = _help(
+        "auto", "channels per pyramid level, auto, or none for all; see `PyramidPoolingModule`"
     )
-    weights: str | None = _field(
-        "imagenet",
-        "initial weights of the backbone or the whole network, see `PSPNet(weights=...)`; none "
-        "for random weights",
+    epochs: int = _help(100, "passes over the training split")
+    batch_size: int = _help(16, "examples per step, on all devices of all machines together")
+    crop_size: int | tuple[int, int] = _help(473, "pixels: height and width, or one number")
+    image_size: tuple[int, int] | None = _help(None, "height and width to resize images to first")
+    scale: tuple[float, float] = _help((0.5, 2.0), "smallest and largest random scale")
+    rotate: float = _help(10.0, "largest random rotation in degrees")
+    mirror: bool = _help(True, "mirror half of the crops")
+    blur: bool = _help(True, "blur half of the crops")
+    fill: tuple[float, float, float] = _help(IMAGENET_MEAN, "RGB outside the image")
+    learning_rate: float = _help(0.01, "initial learning rate of the poly schedule")
+    power: float = _help(0.9, "power of the poly schedule")
+    warmup_steps: int = _help(0, "warmup steps of the poly schedule; the paper has none")
+    momentum: float = _help(0.9, "momentum of `SGD`")
+    weight_decay: float = _help(1e-4, "weight decay of `SGD`")
+    head_multiplier: float = _help(10.0, "factor of the learning rate outside the backbone")
+    class_weights: tuple[float, ...] | str | None = _help(
+        None, "one factor per class, or median_frequency of the labels (Eigen and Fergus 2015)"
     )
-    aux_weight: float = _field(0.4, "weight of the auxiliary loss")
-    dropout: float = _field(0.1, "share of channels dropped before the classifiers")
-    bin_sizes: tuple[int, ...] = _field(
-        (1, 2, 3, 6), "bins of the pyramid; no value makes it the dilated FCN"
-    )
-    pooling: str = _field("average", "average or max")
-    reduction: int | str | None = _field(
-        "auto",
-        "channels of each pyramid level: a number, auto, or none for all; see "
-        "`PyramidPoolingModule`",
-    )
-    epochs: int = _field(100, "passes over the training split")
-    batch_size: int = _field(16, "examples per step, on all devices of all machines together")
-    crop_size: int | tuple[int, int] = _field(473, "pixels: height and width, or one number")
-    image_size: tuple[int, int] | None = _field(
-        None, "height and width to which all images are resized first, or none"
-    )
-    scale: tuple[float, float] = _field((0.5, 2.0), "smallest and largest random scale")
-    rotate: float = _field(10.0, "largest random rotation in degrees")
-    mirror: bool = _field(True, "mirror half of the crops")
-    blur: bool = _field(True, "blur half of the crops")
-    fill: tuple[float, float, float] = _field(IMAGENET_MEAN, "RGB outside the image")
-    learning_rate: float = _field(0.01, "initial learning rate")
-    power: float = _field(0.9, "power of the poly schedule")
-    warmup_steps: int = _field(0, "warmup steps of the poly schedule; the paper has none")
-    momentum: float = _field(0.9, "momentum of `SGD`")
-    weight_decay: float = _field(1e-4, "weight decay of `SGD`")
-    head_multiplier: float = _field(10.0, "factor of the learning rate outside the backbone")
-    class_weights: tuple[float, ...] | str | None = _field(
-        None,
-        "none, one factor per class, or median_frequency of the training split's labels (Eigen "
-        "and Fergus 2015)",
-    )
-    hard_pixels: int | None = _field(
-        None, "online hard example mining, see `UpsampledCrossentropy`"
-    )
-    hard_threshold: float | None = _field(
-        None, "online hard example mining, see `UpsampledCrossentropy`"
-    )
-    ema: float | None = _field(
-        None, "momentum of a moving average of the weights to evaluate and save; none for none"
-    )
-    gradient_accumulation_steps: int = _field(
-        1, "parts in which a batch is computed, see `PSPNet.compile`"
-    )
-    synchronized_batch_norm: bool | str = _field(
-        "auto", "synchronize BatchNorm over all devices; auto if there are several"
-    )
-    frozen_batch_norm: bool = _field(
-        False, "keep the backbone's BatchNorm statistics, scales and shifts as loaded"
-    )
-    dtype: str = _field("float32", "float32, mixed_bfloat16 or mixed_float16")
-    jit_compile: bool | str = _field("auto", "true, false, or auto as in Keras")
-    seed: int = _field(0, "seed of weights, order, augmentation and dropout")
-    validation_epochs: int = _field(1, "epochs between validations; 0 for none")
-    checkpoint_steps: int = _field(
-        500, "steps between checkpoints within an epoch; each epoch ends with one"
-    )
+    hard_pixels: int | None = _help(None, "see `UpsampledCrossentropy`")
+    hard_threshold: float | None = _help(None, "see `UpsampledCrossentropy`")
+    ema: float | None = _help(None, "momentum of averaged weights, which are evaluated and saved")
+    gradient_accumulation_steps: int = _help(1, "parts of a batch, see `PSPNet.compile`")
+    synchronized_batch_norm: bool | str = _help("auto", "over all devices; auto if several")
+    frozen_batch_norm: bool = _help(False, "keep the backbone's BatchNorm as loaded")
+    dtype: str = _help("float32", "float32, mixed_bfloat16 or mixed_float16")
+    jit_compile: bool | str = _help("auto", "true, false, or auto as in Keras")
+    seed: int = _help(0, "seed of weights, order, augmentation and dropout")
+    validation_epochs: int = _help(1, "epochs between validations; 0 for none")
+    checkpoint_steps: int = _help(500, "steps between checkpoints, besides each epoch's end")
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
@@ -203,9 +173,6 @@ def _parse_word(word):
     return value if value is None or isinstance(value, int | float) else word
 
 
-_DEPTHS = (50, 101, 152, 269)
-
-
 def _published():
     """Returns the recipes by name: each published setting at each depth, and our own."""
     semseg = "github.com/hszhao/semseg, config/{0}/{0}_pspnet50.yaml"
@@ -225,32 +192,27 @@ def _published():
     }
     recipes = {}
     for name, recipe in settings.items():
-        recipes[name] = dataclasses.replace(recipe, name=name)
-        for depth in _DEPTHS:
-            deep = f"{name}_resnet{depth}"
+        recipes[name] = recipe
+        for depth in (50, 101, 152, 269):
             origin = recipe.origin.replace("pspnet50", f"pspnet{depth}" if depth < 152 else "*")
-            recipes[deep] = dataclasses.replace(
-                recipe, name=deep, backbone=f"resnet{depth}", origin=origin
+            recipes[f"{name}_resnet{depth}"] = dataclasses.replace(
+                recipe, backbone=f"resnet{depth}", origin=origin
             )
     # The images of SegNet's copy are 360x480. These settings are not published elsewhere.
     recipes["camvid"] = Recipe(
-        name="camvid",
-        origin="keras_psp",
         dataset="camvid",
+        origin="keras_psp",
         crop_size=(353, 473),
         epochs=200,
         checkpoint_steps=100,
         validation_epochs=5,
     )
     # For folders of your own data.
-    recipes["folder"] = Recipe(
-        name="folder", origin="keras_psp", dataset="folder", epochs=100, checkpoint_steps=100
-    )
+    recipes["folder"] = Recipe(origin="keras_psp", checkpoint_steps=100)
     # Takes minutes on two CPU cores and downloads nothing.
     recipes["scenes"] = Recipe(
-        name="scenes",
-        origin="keras_psp",
         dataset="scenes",
+        origin="keras_psp",
         backbone="resnet18",
         weights=None,
         output_stride=16,
@@ -268,7 +230,6 @@ def _published():
     # For the bundled network; takes less than an hour on two CPU cores.
     recipes["bundled"] = dataclasses.replace(
         recipes["scenes"],
-        name="bundled",
         output_stride=8,
         crop_size=128,
         scale=(0.5, 2.0),
@@ -276,7 +237,7 @@ def _published():
         warmup_steps=100,
         validation_epochs=2,
     )
-    return recipes
+    return {name: dataclasses.replace(recipe, name=name) for name, recipe in recipes.items()}
 
 
 RECIPES: dict[str, Recipe] = _published()

@@ -12,7 +12,6 @@ import numpy as np
 
 from keras_psp.models import PSPNet
 from keras_psp.progress import in_threads
-from keras_psp.training.bar import ProgressBar
 from keras_psp.training.callbacks import CheckpointCallback, Signals, StopOnNonFiniteLoss, Stopped
 from keras_psp.training.checkpoints import Checkpoints
 from keras_psp.training.devices import Devices, find_devices
@@ -20,7 +19,7 @@ from keras_psp.training.folder import RunFolder
 from keras_psp.training.images import draw_curve, draw_input, draw_predictions
 from keras_psp.training.log import EPOCH_COLUMNS, STEP_COLUMNS, StepLog, Table, TensorBoard
 from keras_psp.training.network import build, check_weights, schedule
-from keras_psp.training.progress import TrainingProgress
+from keras_psp.training.progress import ProgressBar, TrainingProgress
 from keras_psp.training.recipes import Recipe, with_fields
 from keras_psp.training.recipes import recipe as recipe_by_name
 from keras_psp.training.validation import Validation

@@ -66,7 +66,6 @@ class Validation(keras.callbacks.Callback):
         return epochs in self._log.column("epoch")
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Runs after every epoch."""
         self.run(epoch + 1, logs or {})
 
     def run(self, epochs: int, logs: dict[str, Any]) -> None:

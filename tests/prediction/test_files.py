@@ -238,7 +238,7 @@ def test_a_stop_keeps_what_is_done_and_half_a_row_is_ignored(photos, model, quic
 
     monkeypatch.setattr(Prediction, "save", save)
     with pytest.raises(
-        OSError, match=r"out can't be written \(No space left on device\); .*Make room"
+        OSError, match=r"out can't be written \(No space left on device\); .*Free some space"
     ):
         predict_files("in", "out", model, progress=False)
     assert [row["name"] for row in table()] == ["a", "b"]

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from keras_psp import DilatedResNet, MeanIoU, PSPNet
 from keras_psp.training import recipe
-from keras_psp.training.devices import Devices, _machine_index, find_devices
+from keras_psp.training.devices import Devices, _machines_of_tf_config, find_devices
 
 
 class Images:
@@ -123,7 +123,7 @@ def test_the_chief_comes_before_the_workers(monkeypatch):
     for kind, index in (("chief", 0), ("worker", 0), ("worker", 1)):
         config = {"cluster": cluster, "task": {"type": kind, "index": index}}
         monkeypatch.setenv("TF_CONFIG", json.dumps(config))
-        indices.append(_machine_index())
+        indices.append(_machines_of_tf_config()[1])
     assert indices == [0, 1, 2]
 
 

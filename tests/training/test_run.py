@@ -221,7 +221,7 @@ def test_an_output_that_cannot_be_written_is_reported(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoints.np, "savez", full)
     with pytest.raises(OSError, match=r"step-0+2.npz can't be written \(No space left") as raised:
         train("scenes", data=scenes(), output=tmp_path / "run", progress=False, **SMALL)
-    assert "start the same command again" in str(raised.value)
+    assert "run the same command again" in str(raised.value)
 
 
 @pytest.mark.parametrize(
