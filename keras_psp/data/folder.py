@@ -41,13 +41,6 @@ class ImageFolder(NamedByFiles):
         class_names: names in index order.
         palette: (num_classes, 3), RGB 0 to 255.
 
-    Attributes:
-        class_names: tuple of str.
-        palette: (num_classes, 3) uint8.
-        num_classes: number of classes.
-        ignore_class: as given.
-        splits: names that `split` arguments can take.
-
     Example:
         ```python
         source = keras_psp.data.ImageFolder("aerial", class_names=("road", "roof", "tree"))

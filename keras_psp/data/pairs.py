@@ -38,13 +38,8 @@ class ImagePairs:
         title: what messages call the source.
 
     Attributes:
-        class_names: tuple of str.
-        palette: (num_classes, 3) uint8.
-        num_classes: number of classes.
         ignore_class: as given.
         splits: names that `split` arguments can take.
-        label_values: the (smallest) value of each class in the files. Results for a
-            benchmark's server are written with these values.
         skipped: (image path, reason) of the examples that `check` left out.
 
     Example:
@@ -109,7 +104,7 @@ class ImagePairs:
 
     @property
     def label_values(self) -> tuple[int, ...]:
-        """The smallest value of each class in the files."""
+        """The (smallest) value of each class in the files, with which results are written."""
         if self._lookup is None:
             return tuple(range(self.num_classes))
         return tuple(int(np.argmax(self._lookup == index)) for index in range(self.num_classes))

