@@ -4,13 +4,13 @@ import os
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from keras_psp.palette import VOID_COLOR
-from keras_psp.visual.legend import BACKGROUND, Legend, legend_entries
-from keras_psp.visual.overlays import overlay, save_image
+from keras_psp.visual.legend import legend_entries
+from keras_psp.visual.overlays import image_table, overlay, save_image
 
-_SIDE, _GAP, _FONT_SIZE = 280, 8, 16  # pixels; the first is a sample's longer side
+_SIDE = 280  # pixels of a crop's longer side
 
 
 def augmented_samples(
@@ -59,7 +59,9 @@ def augmented_samples(
         occurring.update(np.unique(masks).tolist())
         cells.append(_cell(images[0], masks[0], source, alpha))
     names, palette, void = source.class_names, source.palette, source.ignore_class
-    image = _grid(cells, columns, legend_entries(occurring, names, palette, void))
+    table = [cells[start : start + columns] for start in range(0, len(cells), columns)]
+    entries = legend_entries(occurring, names, palette, void)
+    image = image_table(table, [""] * columns, entries)
     if path is not None:
         save_image(image, path)
     return image
@@ -82,19 +84,3 @@ def _cell(image, mask, source, alpha):
     hatched = (mask == source.ignore_class) & ((x + y) % 8 < 2)
     tinted[hatched] = VOID_COLOR
     return Image.fromarray(tinted)
-
-
-def _grid(cells, columns, entries):
-    """Returns the cells in rows above the legend."""
-    legend = Legend(entries, ImageFont.load_default(_FONT_SIZE), _GAP)
-    wide, high = cells[0].size
-    width = max(_GAP + columns * (wide + _GAP), legend.step + _GAP)
-    per_line = legend.per_line(width)
-    lines = -(-len(entries) // per_line)
-    top = _GAP + -(-len(cells) // columns) * (high + _GAP)
-    image = Image.new("RGB", (width, top + lines * legend.line + _GAP), BACKGROUND)
-    for index, cell in enumerate(cells):
-        row, column = divmod(index, columns)
-        image.paste(cell, (_GAP + column * (wide + _GAP), _GAP + row * (high + _GAP)))
-    legend.draw(ImageDraw.Draw(image), top, per_line)
-    return image

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from keras_psp.files import written_aside
 from keras_psp.palette import VOID_COLOR, checked_palette
-from keras_psp.visual.legend import BACKGROUND, TEXT, Legend, legend_entries, share_entries
+from keras_psp.visual.legend import BACKGROUND, TEXT, Entry, Legend, legend_entries, share_entries
 
 _COLUMN = 240  # pixels; narrower images are enlarged
 _GAP = 10
@@ -171,7 +171,7 @@ def comparison(
         rows.append(row)
 
     entries = legend_entries(occurring, class_names, palette, ignore_class)
-    return _saved(_table(rows, titles, entries), path)
+    return _saved(image_table(rows, titles, entries), path)
 
 
 def overlay_with_legend(
@@ -246,8 +246,10 @@ def _above_legend(image, entries):
     return page
 
 
-def _table(rows, titles, entries):
-    """Rows of images below their titles, with the legend at the bottom."""
+def image_table(
+    rows: Sequence[Sequence[Image.Image]], titles: Sequence[str], entries: Sequence[Entry]
+) -> Image.Image:
+    """Draws rows of images below the titles of their columns, above a legend."""
     column = max(row[0].width for row in rows)
     # Wide images are viewed at a reduced size, so their text grows with them.
     font = ImageFont.load_default(max(_FONT_SIZE, column // 24))
@@ -259,7 +261,7 @@ def _table(rows, titles, entries):
     legend_lines = -(-len(entries) // legend.per_line(width))
     per_line = -(-len(entries) // max(1, legend_lines))  # lines of similar length
 
-    top = _GAP + legend.line
+    top = _GAP + (legend.line if any(titles) else 0)
     height = top + sum(row[0].height + _GAP for row in rows) + legend_lines * legend.line + _GAP
     page = Image.new("RGB", (width, height), BACKGROUND)
     draw = ImageDraw.Draw(page)

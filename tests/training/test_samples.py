@@ -34,12 +34,12 @@ def test_samples_are_the_first_training_crops_tinted_with_their_labels():
     source = Plain()
     image = np.asarray(augmented_samples(source, seed=3, alpha=0.5, **ARGUMENTS))
     order = [*epoch_order(3, seed=3, epoch=0), epoch_order(3, seed=3, epoch=1)[0]]
-    # Crops of 280 x 187 pixels, 8 apart.
+    # Crops of 280 x 187 pixels, 10 apart.
     for cell, index in enumerate(order):
-        y, x = 8 + cell // 2 * 195 + 90, 8 + cell % 2 * 288 + 140
+        y, x = 10 + cell // 2 * 197 + 90, 10 + cell % 2 * 290 + 140
         np.testing.assert_array_equal(image[y, x], 50 + source.palette[index] / 2)
     for color in source.palette[np.unique(order)]:  # the legend
-        assert (image[2 * 195 :] == color).all(-1).any()
+        assert (image[2 * 197 :] == color).all(-1).any()
 
 
 def test_only_the_samples_are_read():
@@ -56,7 +56,7 @@ def test_ignored_pixels_are_hatched_and_in_the_legend():
     padded = np.asarray(augmented_samples(Plain(), **arguments))
     void = np.array(VOID_COLOR)
     assert not (inside[:390] == void).all(-1).any()
-    corner = (padded[8:48, 8:288] == void).all(-1)
+    corner = (padded[10:50, 10:290] == void).all(-1)
     assert 0.2 < corner.mean() < 0.3  # two of eight diagonals
 
 
