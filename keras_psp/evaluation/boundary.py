@@ -144,14 +144,15 @@ def _inside(classes, reach):
     """
     padded = np.pad(classes, reach, constant_values=-1)
     side = 2 * reach + 1
-    across = _window_sums(padded[:, 1:] != padded[:, :-1], side, side - 1)
-    down = _window_sums(padded[1:] != padded[:-1], side - 1, side)
+    across = window_sums(padded[:, 1:] != padded[:, :-1], side, side - 1)
+    down = window_sums(padded[1:] != padded[:-1], side - 1, side)
     return (across == 0) & (down == 0)
 
 
-def _window_sums(values, height, width):
+def window_sums(values: np.ndarray, height: int, width: int) -> np.ndarray:
     """Sums over all windows of a size, by an integral image."""
-    sums = np.pad(values.astype(np.int32).cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
+    sums = np.pad(values, ((1, 0), (1, 0))).cumsum(axis=0, dtype=np.int32)
+    sums = sums.cumsum(axis=1, dtype=np.int32)
     return (
         sums[height:, width:]
         - sums[:-height, width:]

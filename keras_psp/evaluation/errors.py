@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from keras_psp.evaluation.boundary import window_sums
 from keras_psp.evaluation.checks import check_same_arguments, checked_masks
 from keras_psp.metrics.confusion import confusion_matrix, ratio
 
@@ -444,7 +445,5 @@ def connected_components(mask: np.ndarray) -> np.ndarray:
 
 def _dilated(mask, reach):
     """Whether a pixel of the mask is within `reach` rows and columns, (height, width) bool."""
-    for _ in range(2):
-        count = np.cumsum(np.pad(mask, ((reach + 1, reach), (0, 0))), axis=0, dtype=np.int32)
-        mask = (count[2 * reach + 1 :] > count[: -(2 * reach + 1)]).T
-    return mask
+    side = 2 * reach + 1
+    return window_sums(np.pad(mask, reach), side, side) > 0

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from keras_psp.evaluation.errors import GROUPS, ErrorGroups
+from keras_psp.evaluation.errors import GROUPS, NO_ERROR, ErrorGroups
 from keras_psp.palette import VOID_COLOR
 
 GROUP_STYLES = {
@@ -24,7 +24,6 @@ GROUP_STYLES = {
 """Group to heading and RGB color, in the order of the page; report.html explains each group."""
 
 _LONGEST = 480  # pixels of an embedded image's longer side
-_CORRECT = 255  # value in a mask of mistakes
 _WRONG = (224, 49, 49)  # color of wrong pixels without error groups
 
 
@@ -49,8 +48,7 @@ class Example:
 
 def css_color(rgb: Iterable[int]) -> str:
     """An RGB color in CSS."""
-    red, green, blue = (int(value) for value in rgb)
-    return f"#{red:02x}{green:02x}{blue:02x}"
+    return "#" + bytes(int(value) for value in rgb).hex()
 
 
 def data_uri(image: Image.Image, form: str, **options: Any) -> str:
@@ -128,7 +126,7 @@ class Panels:
             "image": None,
             "truth": mask_png(_reduced(self._classes(example.truth)), self._colors),
             "prediction": mask_png(_reduced(self._classes(example.prediction)), self._colors),
-            "mistakes": mask_png(_reduced(mistakes), colors, transparent=_CORRECT),
+            "mistakes": mask_png(_reduced(mistakes), colors, transparent=NO_ERROR),
         }
         return {
             "name": example.name,
@@ -170,18 +168,18 @@ class Panels:
         return np.where(void, len(self.palette), mask).astype(np.int32)
 
     def _mistakes(self, example, group):
-        """Wrong pixels by group, `_CORRECT` elsewhere, and the groups' colors."""
+        """Wrong pixels by group, `NO_ERROR` elsewhere, and the groups' colors."""
         colors = np.zeros((256, 3), np.uint8)
         if self.groups is None:
             wrong = example.truth != example.prediction
             if self.ignore_class is not None:
                 wrong &= example.truth != self.ignore_class
             colors[0] = _WRONG
-            return np.where(wrong, 0, _CORRECT).astype(np.uint8), colors
+            return np.where(wrong, 0, NO_ERROR).astype(np.uint8), colors
         mistakes = self.groups.map(example.truth, example.prediction)
         colors[: len(GROUPS)] = [GROUP_STYLES[name][1] for name in GROUPS]
         if group is not None:
-            mistakes = np.where(mistakes == GROUPS.index(group), mistakes, _CORRECT)
+            mistakes = np.where(mistakes == GROUPS.index(group), mistakes, NO_ERROR)
         return mistakes.astype(np.uint8), colors
 
 
