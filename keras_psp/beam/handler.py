@@ -17,9 +17,12 @@ from apache_beam.io.filesystems import FileSystems
 from apache_beam.ml.inference.base import ModelHandler, PredictionResult
 
 from keras_psp.beam.storage import absolute, read_bytes
+from keras_psp.labels import labels
 from keras_psp.models import PSPNet
 from keras_psp.prediction.protocol import Protocol
 from keras_psp.prediction.segmenter import Segmenter
+from keras_psp.weights import convert, opening
+from keras_psp.weights.presets import find_preset, preset_names
 
 
 class Failure(NamedTuple):
@@ -51,7 +54,12 @@ class SegmentationHandler(ModelHandler[np.ndarray, PredictionResult, Segmenter])
     """
 
     def __init__(
-        self, model: str | os.PathLike, *, share_model: bool = False, batch_size: int = 4, **options
+        self,
+        model: str | os.PathLike,
+        *,
+        share_model: bool = False,
+        batch_size: int = 4,
+        **options: Any,
     ):
         super().__init__(max_batch_size=batch_size, large_model=share_model)
         self.model = os.fspath(model)
@@ -114,9 +122,6 @@ def model_facts(model: str | os.PathLike) -> ModelFacts:
     Raises:
         ValueError: if it is none of them.
     """
-    from keras_psp.labels import labels
-    from keras_psp.weights.presets import find_preset, preset_names
-
     name = os.fspath(model)
     if name in preset_names():
         class_names = labels(find_preset(name).labels).class_names
@@ -149,8 +154,6 @@ def _keras_file(name):
             f"model={name!r}: neither a .keras file nor a folder with best.keras or last.keras; "
             "convert checkpoints of other projects with `keras-psp convert`."
         )
-    from keras_psp.weights.presets import find_preset
-
     try:
         find_preset(name)
     except ValueError as error:
@@ -159,16 +162,10 @@ def _keras_file(name):
 
 
 def open_model(model: str) -> PSPNet:
-    """Opens a preset, or a `.keras` file on any of Beam's file systems."""
-    from keras_psp.weights import convert
-    from keras_psp.weights.presets import open_preset, preset_names
-
-    if model in preset_names():
-        return open_preset(model)
-    path = _keras_file(model)
-    if FileSystems.get_scheme(path) is None:
-        return convert(path, verbose=False)
+    """Opens a preset, or a network on any of Beam's file systems."""
+    if FileSystems.get_scheme(model) is None:
+        return opening.open_model(model)
     with tempfile.TemporaryDirectory() as folder:
         local = Path(folder) / "network.keras"
-        local.write_bytes(read_bytes(path))
+        local.write_bytes(read_bytes(_keras_file(model)))
         return convert(local, verbose=False)

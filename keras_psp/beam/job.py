@@ -7,7 +7,7 @@ import json
 import os
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import apache_beam as beam
@@ -174,7 +174,6 @@ def predict_many(
             format=format,
             shards=shards,
             values=values,
-            batch_size=batch_size,
             progress=ticks,
         )
         finished = _run(pipeline, folder)
@@ -249,7 +248,7 @@ def _cause(error):
 
 
 @contextlib.contextmanager
-def _watched(folder, format, total, *, shown) -> Iterator[str | None]:
+def _watched(folder, format, total, *, shown):
     """Creates a file to which workers append one byte per image, and shows its size as a bar."""
     if not shown:
         yield None

@@ -4,7 +4,7 @@ import io
 import json
 import os
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import apache_beam as beam
@@ -16,7 +16,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from keras_psp.beam import records, results, sources
 from keras_psp.beam.handler import Failure, ModelFacts, SegmentationHandler
-from keras_psp.beam.sources import Failed, Item
+from keras_psp.beam.sources import Failed
 from keras_psp.beam.storage import matches, write_bytes
 from keras_psp.data.pairs import ImagePairs
 from keras_psp.metrics.confusion import (
@@ -42,7 +42,6 @@ def build(
     format: str,
     shards: int,
     values: ImagePairs | None,
-    batch_size: int,
     progress: str | None,
 ) -> None:
     """Adds all steps of a job to an empty pipeline.
@@ -56,7 +55,6 @@ def build(
         format: one of `results.FORMATS`.
         shards: number of final TFRecord files.
         values: maps the values in label files to classes; None without labels.
-        batch_size: images per batch.
         progress: a local file that grows by one byte per image, or None.
     """
     store = results.store(format, output)
@@ -86,7 +84,7 @@ def build(
     )
     predicted = (
         loaded["images"]
-        | "OneSize" >> beam.ParDo(_OneSize(batch_size))
+        | "OneSize" >> beam.ParDo(_OneSize(handler.protocol.batch_size))
         | "Predict" >> RunInference(KeyedModelHandler(handler).with_no_batching())
     )
     new = predicted | "Write" >> beam.ParDo(
@@ -125,7 +123,7 @@ def build(
     )
 
 
-def _unique(pair) -> Iterable[Item | Failed]:
+def _unique(pair):
     """Yields the item of a name, or a failure for each of several different items."""
     _, group = pair
     items = sorted(set(group))
@@ -160,7 +158,7 @@ def _failed(item, reason):
 class _Pending(beam.DoFn):
     """Selects the images that no earlier run has predicted."""
 
-    def process(self, item, done, shared):
+    def process(self, item: Any, done: Any, shared: Any) -> Iterator[Any]:
         origins = set() if isinstance(item, Failed) else set(done[item.name])
         if isinstance(item, Failed):
             failed = item
@@ -190,7 +188,7 @@ class _Load(beam.DoFn):
         self.values = values
         self.progress = progress
 
-    def process(self, item):
+    def process(self, item: Any) -> Iterator[Any]:
         try:
             image, label = sources.load(item, self.values)
         except ValueError as error:
@@ -207,10 +205,10 @@ class _OneSize(beam.DoFn):
     def __init__(self, batch_size):
         self.batch_size = batch_size
 
-    def start_bundle(self):
+    def start_bundle(self) -> None:
         self.waiting: dict[Any, list] = {}
 
-    def process(self, element):
+    def process(self, element: Any) -> Iterator[Any]:
         shape = element[1].shape
         batch = self.waiting.setdefault(shape, [])
         batch.append(element)
@@ -220,7 +218,7 @@ class _OneSize(beam.DoFn):
             largest = max(self.waiting, key=lambda key: len(self.waiting[key]))
             yield self.waiting.pop(largest)
 
-    def finish_bundle(self):
+    def finish_bundle(self) -> Iterator[Any]:
         for batch in self.waiting.values():
             yield _at_the_end(batch)
         self.waiting = {}
@@ -236,10 +234,10 @@ class _Write(beam.DoFn):
         self.ignore_class = ignore_class
         self.progress = progress
 
-    def setup(self):
+    def setup(self) -> None:
         self.store = results.store(self.format, self.output)
 
-    def process(self, element):
+    def process(self, element: Any) -> Iterator[Any]:
         (name, origin, label), prediction = element
         classes = prediction.inference
         tick(self.progress)
@@ -257,7 +255,7 @@ class _Write(beam.DoFn):
         except results.BadName as error:
             yield beam.pvalue.TaggedOutput("failed", Failed(name, origin, str(error)))
 
-    def finish_bundle(self):
+    def finish_bundle(self) -> Iterator[Any]:
         for record in self.store.flush():
             yield _at_the_end(record)
 
@@ -281,17 +279,17 @@ class _Sum(beam.CombineFn):
     def __init__(self, num_classes):
         self.num_classes = num_classes
 
-    def create_accumulator(self):
+    def create_accumulator(self) -> np.ndarray:
         return np.zeros((self.num_classes, self.num_classes), np.int64)
 
-    def add_input(self, accumulator, record):
+    def add_input(self, accumulator: np.ndarray, record: Any) -> np.ndarray:
         add_cells(accumulator, record.cells)
         return accumulator
 
-    def merge_accumulators(self, accumulators):
-        return np.sum(list(accumulators), axis=0, dtype=np.int64)
+    def merge_accumulators(self, accumulators: Iterable[np.ndarray]) -> np.ndarray:
+        return sum(accumulators, self.create_accumulator())
 
-    def extract_output(self, accumulator):
+    def extract_output(self, accumulator: np.ndarray) -> np.ndarray:
         return accumulator
 
 
