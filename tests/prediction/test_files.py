@@ -403,5 +403,7 @@ def test_an_unwritable_folder_is_reported(photos, model, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(record, "written_aside", fail)
-    with pytest.raises(OSError, match=r"out can't be written \(Permission denied\); .*Make"):
+    with pytest.raises(
+        OSError, match=r"out can't be written \(Permission denied\); .*Free some space"
+    ):
         predict_files("in", "out", model, progress=False)

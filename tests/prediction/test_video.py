@@ -182,7 +182,9 @@ def test_an_unwritable_output_does_not_blame_the_video(error, network, tmp_path,
         raise error
 
     monkeypatch.setattr(files, "predict_video", fake)
-    with pytest.raises(OSError, match=r"b_overlay.mp4 can't be written \(No space left\); .*Make"):
+    with pytest.raises(
+        OSError, match=r"b_overlay.mp4 can't be written \(No space left\); .*Free some"
+    ):
         predict_files("b.mp4", "out", network, progress=False)
 
 
