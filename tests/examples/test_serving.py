@@ -96,9 +96,9 @@ def test_rest_client_writes_a_class_map_in_color(folder, tmp_path, monkeypatch, 
         monkeypatch.setattr(sys, "argv", ["client", *files, "--url", url, "--about", str(about)])
         assert module.main() == 1
     assert "b.png: " in capsys.readouterr().err
-    image = Image.open(tmp_path / "a.png.classes.png")
+    class_map = Image.open(tmp_path / "a.png.classes.png")
     expected = model.predict_classes(image[None], verbose=0)[0]
-    assert image.mode == "P" and np.mean(np.array(image) == expected) > 0.999
+    assert class_map.mode == "P" and np.mean(np.array(class_map) == expected) > 0.999
     assert not (tmp_path / "b.png.classes.png").exists()
 
 

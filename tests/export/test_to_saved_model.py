@@ -90,7 +90,7 @@ def test_saved_models_replace_only_saved_models(model, tmp_path):
         export.saved_model(model, tmp_path / "notes.txt")
     with pytest.raises(ValueError, match="max_pixels is 0; it must be an integer >= 1"):
         export.saved_model(model, tmp_path / "a", max_pixels=0)
-    with pytest.raises(ValueError, match="use images of at least 41 pixels a side"):
+    with pytest.raises(ValueError, match="use images of at least 41 pixels per side"):
         export.saved_model(model, tmp_path / "a", image_size=(40, 41))
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
