@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_psp.layers.resnet import DilatedResNet
 from keras_psp.losses import UpsampledCrossentropy
@@ -58,9 +59,7 @@ def build(
         for layer in model.backbone._flatten_layers():
             if isinstance(layer, keras.layers.BatchNormalization):
                 layer.trainable = False
-    average: dict[str, Any] = {}
-    if recipe.ema is not None:
-        average = {"use_ema": True, "ema_momentum": recipe.ema}
+    average: dict[str, Any] = {"use_ema": True, "ema_momentum": recipe.ema} if recipe.ema else {}
     optimizer = SGD(
         schedule(recipe, steps_per_epoch),
         momentum=recipe.momentum,
@@ -91,13 +90,10 @@ def _network(recipe, source):
     dtype = None if recipe.dtype == "float32" else recipe.dtype
     arguments: dict[str, Any] = {
         "num_classes": source.num_classes,
-        "bin_sizes": recipe.bin_sizes,
-        "pooling": recipe.pooling,
-        "dropout": recipe.dropout,
-        "aux_weight": recipe.aux_weight,
         "class_names": list(source.class_names),
-        "palette": [[int(value) for value in colour] for colour in source.palette],
+        "palette": np.asarray(source.palette).tolist(),
         "dtype": dtype,
+        **{n: getattr(recipe, n) for n in ("bin_sizes", "pooling", "dropout", "aux_weight")},
     }
     if recipe.reduction != "auto":
         arguments["reduction"] = recipe.reduction
