@@ -19,14 +19,8 @@ ABANDONED = 7 * 24 * 3600
 
 _DRAFT = re.compile(rf"\.(.{{1,{DRAFT_NAME}}})-\w{{8}}", re.DOTALL)
 
-UNREADABLE_NPZ = (
-    EOFError,
-    KeyError,
-    RuntimeError,  # marked as encrypted, or another version of zip
-    ValueError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
+# RuntimeError: marked as encrypted, or another version of zip.
+UNREADABLE_NPZ = (EOFError, KeyError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error)
 """Exceptions that NumPy raises for an .npz file that is damaged or lacks an array."""
 
 

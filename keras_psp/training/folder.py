@@ -143,11 +143,7 @@ class RunFolder:
         )
 
     def record_start(self, devices: list[str]) -> None:
-        """Adds this start to starts.json.
-
-        Args:
-            devices: Names of the devices.
-        """
+        """Adds this start, with the names of its devices, to starts.json."""
         if not self.writes:
             return
         path = self / "starts.json"

@@ -101,13 +101,7 @@ class TensorBoard:
 
 
 class StepLog(keras.callbacks.Callback):
-    """Writes one row per step to steps.csv, and the same numbers for TensorBoard.
-
-    Args:
-        progress: The training's progress.
-        table: Table of steps.csv.
-        board: Writer for TensorBoard, or None.
-    """
+    """Writes one row per step to the table of steps.csv, and the same numbers for TensorBoard."""
 
     def __init__(self, progress: TrainingProgress, table: Table, board: TensorBoard | None):
         super().__init__()

@@ -104,10 +104,6 @@ class ProgressBar(keras.callbacks.Callback):
 
     It is a context manager, so that one bar serves several calls of `fit`. A log gets a line
     every 30 seconds and after each epoch.
-
-    Args:
-        progress: The training's progress.
-        shown: False prints nothing.
     """
 
     def __init__(self, progress: TrainingProgress, *, shown: bool = True):
@@ -134,12 +130,7 @@ class ProgressBar(keras.callbacks.Callback):
         self._bar.update(progress.step, note, title=self._epoch(progress.epoch + 1))
 
     def print_epoch(self, epochs: int, row: dict[str, Any]) -> None:
-        """Prints the metrics after a number of epochs.
-
-        Args:
-            epochs: Number of finished epochs.
-            row: Row of log.csv.
-        """
+        """Prints the metrics after a number of epochs, given their row of log.csv."""
         parts = [self._epoch(epochs)]
         for name, title, format in (
             ("loss", "loss", "{:.4f}"),

@@ -69,12 +69,7 @@ class Validation(keras.callbacks.Callback):
         self.run(epoch + 1, logs or {})
 
     def run(self, epochs: int, logs: dict[str, Any]) -> None:
-        """Evaluates, saves and logs after a number of epochs.
-
-        Args:
-            epochs: Number of finished epochs.
-            logs: The loss and mean IoU of the last one.
-        """
+        """Evaluates, saves and logs after a number of epochs, given the last one's metrics."""
         row: dict[str, Any] = {
             **self._progress.row(),
             "epoch": epochs,
