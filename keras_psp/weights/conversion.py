@@ -146,7 +146,7 @@ def _with_other_half(path):
     return halves
 
 
-def _recognize(checkpoint) -> Family:
+def _recognize(checkpoint: Checkpoint) -> Family:
     family = recognized(checkpoint.tensors)
     if family is not None:
         return family
