@@ -151,16 +151,12 @@ def test_invalid_arguments_raise():
         DilatedBackbone(model, feature_layers=("block_5_add",))
     with pytest.raises(ValueError, match="output_stride=4; choose 8, 16 or 32"):
         DilatedBackbone(model, output_stride=4)
-    with pytest.raises(
-        ValueError, match="has 64x64 features .* not 8 as output_stride=32"
-    ):
+    with pytest.raises(ValueError, match=r"has 64x64 features .* not 8 as output_stride=32"):
         # This layer comes before the stride that would become dilation.
         DilatedBackbone(model, feature_layers=("block_1_project", "block_2_add"), output_stride=32)
     with pytest.raises(ValueError, match=r"must be a functional keras.Model"):
         DilatedBackbone(keras.layers.Dense(3))
-    with pytest.raises(
-        ValueError, match=r"has input shape \(None, None, None, 4\); a backbone"
-    ):
+    with pytest.raises(ValueError, match=r"has input shape \(None, None, None, 4\); a backbone"):
         DilatedBackbone(functional(keras.layers.Conv2D(8, 3), channels=4))
     inputs = keras.Input((None, None, 3))
     nested = keras.Model(inputs, model(inputs), name="outer")
