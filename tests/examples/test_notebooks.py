@@ -108,6 +108,7 @@ def test_installs_only_in_colab_and_keeps_its_tensorflow(name):
     assert "--upgrade" not in installs[0] and " -U" not in installs[0]
 
 
+@pytest.mark.slow
 def test_quickstart_trains_evaluates_and_draws(tmp_path, monkeypatch):
     notebook = executed("quickstart", tmp_path, monkeypatch)
     text = printed(notebook)
@@ -119,6 +120,7 @@ def test_quickstart_trains_evaluates_and_draws(tmp_path, monkeypatch):
     assert (tmp_path / "pspnet.keras").stat().st_size > 1e6
 
 
+@pytest.mark.slow
 def test_finetune_creates_a_folder_and_trains_on_it(tmp_path, monkeypatch):
     notebook = executed("finetune", tmp_path, monkeypatch)
     text = printed(notebook)
@@ -131,6 +133,7 @@ def test_finetune_creates_a_folder_and_trains_on_it(tmp_path, monkeypatch):
     assert len(list((tmp_path / "generated_images" / "labels").iterdir())) == 20
 
 
+@pytest.mark.slow
 def test_exports_agree_with_the_model(tmp_path, monkeypatch):
     notebook = executed("export", tmp_path, monkeypatch)
     shares = dict(

@@ -28,6 +28,7 @@ def quickstart(tmp_path, *arguments):
     return run.stdout
 
 
+@pytest.mark.slow
 def test_a_folder_without_a_test_split_is_evaluated_on_val(tmp_path):
     for split in ("train", "val"):
         for kind in ("images", "labels"):
@@ -41,6 +42,7 @@ def test_a_folder_without_a_test_split_is_evaluated_on_val(tmp_path):
     assert "val split, 2 images" in printed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("extra", [(), ("--baseline",)])
 def test_trains_evaluates_draws_and_exports(tmp_path, extra):
     rng = np.random.default_rng(0)
