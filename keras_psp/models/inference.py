@@ -136,6 +136,7 @@ class InferenceMixin(_Model):
         filepath: Any,
         format: str = "tf_saved_model",
         verbose: bool | str | None = None,
+        input_signature: Any = None,
         **options: Any,
     ) -> None:
         """Writes the model for use without Keras, as `keras_psp.export` does.
@@ -143,8 +144,9 @@ class InferenceMixin(_Model):
         Args:
             filepath: where to write.
             format: "tf_saved_model", "onnx", "openvino" or "litert".
-            verbose: whether to print the path.
-            options: of `keras_psp.export.saved_model`, `onnx`, `openvino` or `tflite`, for
+            verbose: whether to report progress on stderr.
+            input_signature: refused; give image_size=(height, width) and batch_size=.
+            options: those of `keras_psp.export.saved_model`, `onnx`, `openvino` or `tflite`, for
                 instance output="logits".
 
         Raises:
@@ -153,4 +155,6 @@ class InferenceMixin(_Model):
         # The only import from `models` of a room above it, besides that of weights.
         from keras_psp.export.by_format import export_model
 
+        if input_signature is not None:
+            options["input_signature"] = input_signature
         export_model(self, filepath, format=format, verbose=verbose, **options)

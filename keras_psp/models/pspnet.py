@@ -9,6 +9,7 @@ from keras import ops
 
 from keras_psp.layers.auxiliary import AuxiliaryHead, classifier
 from keras_psp.layers.backbone import DilatedBackbone
+from keras_psp.layers.convolution import norm_options
 from keras_psp.layers.normalization import ImageNormalization, full_precision
 from keras_psp.layers.pyramid import PyramidPoolingModule
 from keras_psp.layers.resampling import BilinearResize
@@ -114,7 +115,7 @@ class PSPNet(TrainingMixin, InferenceMixin, keras.Model):
 
         # Layers.
         encoder = backbone_layer(backbone, policy)
-        norm = {key: getattr(encoder, key) for key in ("epsilon", "momentum", "synchronized")}
+        norm = norm_options(encoder)
         normalization = normalization_arguments(encoder, mean, std, channel_order)
         images = keras.Input(tuple(input_shape), name="image")
         x = ImageNormalization(**normalization, dtype=policy, name="normalization")(images)
