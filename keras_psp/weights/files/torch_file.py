@@ -97,87 +97,51 @@ class TorchTensor(_Fixed):
 
 
 class _Storage(_Fixed):
-    __slots__ = ("_dtype", "_key", "_path", "_size", "_start", "tensors")
+    __slots__ = ("_dtype", "_start", "bytes", "key", "path", "size", "tensors")
 
     def __init__(self, kind, key, size):
-        self._dtype, self._key, self._size = kind.dtype, str(key), int(size)
-        self._path = self._start = None
+        self._dtype, self.key, self.size = kind.dtype, str(key), int(size)
+        self.bytes = self.size * (2 if kind.dtype == "bfloat16" else np.dtype(kind.dtype).itemsize)
+        self.path = None
         self.tensors = []
-
-    @property
-    def key(self) -> str:
-        return self._key
-
-    @property
-    def attached(self) -> bool:
-        return self._path is not None
-
-    @property
-    def size(self) -> int:
-        return self._size
-
-    @property
-    def bytes(self) -> int:
-        return self._size * (2 if self._dtype == "bfloat16" else np.dtype(self._dtype).itemsize)
 
     def attach(self, path: Path, start: int) -> None:
         """Sets where the numbers are, after the caller has checked that all are present."""
-        self._path, self._start = path, start
+        self.path, self._start = path, start
         for tensor in self.tensors:
             tensor.check()
 
     def numbers(self) -> np.ndarray:
-        if self.bytes == 0:  # an empty file can't be mapped
-            raw = np.zeros(0, "u1")
-        else:
-            mapped = np.memmap(self._path, "u1", "r", offset=self._start, shape=(self.bytes,))
-            raw = np.asarray(mapped)
+        raw = np.zeros(0, "u1")
+        if self.bytes > 0:  # an empty file can't be mapped
+            raw = np.memmap(self.path, "u1", "r", offset=self._start, shape=(self.bytes,))
+            raw = np.asarray(raw)
         if self._dtype == "bfloat16":  # the upper half of a float32
             return (raw.view("<u2").astype("<u4") << 16).view("<f4")
         return raw.view(self._dtype)
 
 
-class _Callable:
+class _Callable(_Fixed):
     """Replaces a name in a pickle, which can call it but not change it."""
 
     __slots__ = ("_function", "dtype")
 
     def __init__(self, function=None, dtype=None):
-        object.__setattr__(self, "_function", function)
-        object.__setattr__(self, "dtype", dtype)
-
-    def __setattr__(self, name, value):
-        raise WeightsFileError("it tries to change the reader's internals.")
+        self._function, self.dtype = function, dtype
 
     def __call__(self, *args):
         return self._function(*args)
 
 
-def _inert():
-    """A new class for objects in a weights file that aren't used."""
+class _Unused(_Fixed):
+    """An object whose contents aren't used; what a pickle does to it has no effect."""
 
-    class Inert:
-        def __new__(cls, *args, **kwargs):
-            return object.__new__(cls)
+    __slots__ = ()
 
-        def __init__(self, *args, **kwargs):
-            del args, kwargs
+    def _ignore(self, *args, **kwargs):
+        pass
 
-        def __setstate__(self, state):
-            del state
-
-        def __setitem__(self, key, value):
-            del key, value
-
-        def append(self, value: Any) -> None:
-            del value
-
-        def extend(self, values: Any) -> None:
-            del values
-
-        add = append
-
-    return Inert
+    __init__ = __setstate__ = __setitem__ = append = extend = add = _ignore
 
 
 def _rebuild_tensor(storage, offset, shape, strides, *rest):
@@ -210,7 +174,7 @@ class _Unpickler(pickle.Unpickler):
         if known is not None:
             return known
         if name in _HARMLESS.get(module, ()) or module.startswith(_HARMLESS_PACKAGES):
-            return _inert()
+            return _Unused
         shown = printable(f"{module}.{name}")
         if module.startswith(("torch.nn.", "model", "segmentation_models", "gluoncv")):
             raise WeightsFileError(
@@ -263,40 +227,19 @@ def _scan(file):
         elif name == "DUP":
             stack.append(stack[-1])
         else:
-            taken = _taken(operation, stack, marks)
+            before = [kind.name for kind in operation.stack_before]
+            count = len(before)
+            if "mark" in before:
+                count = before.index("mark") + len(stack) - marks.pop()
+            taken = [stack.pop() for _ in range(count)]
             if operation.stack_after:
                 stack.append(max(taken, default=-1) + 1)
                 if stack[-1] > _DEEPEST:
                     raise WeightsFileError("its values are nested too deeply.")
 
 
-def _taken(operation, stack, marks):
-    """Removes an instruction's arguments from the stack; returns their nesting depths."""
-    before = operation.stack_before
-    if any(kind.name == "mark" for kind in before):
-        start = marks.pop() - sum(
-            kind.name not in ("mark", "stackslice") for kind in _until_mark(before)
-        )
-        taken = stack[start:]
-        del stack[start:]
-    else:
-        taken = [stack.pop() for _ in before]
-    return taken
-
-
-def _until_mark(kinds):
-    for kind in kinds:
-        if kind.name == "mark":
-            return
-        yield kind
-
-
 def read_torch(path: str | Path) -> Any:
-    """Reads the object in a .pth file, with a `TorchTensor` for each tensor.
-
-    Raises:
-        WeightsFileError: if the file would run code. A damaged file can raise anything else.
-    """
+    """Reads the object in a .pth file, with a `TorchTensor` for each tensor."""
     path = Path(path)
     return _read_zip(path) if zipfile.is_zipfile(path) else _read_legacy(path)
 
@@ -368,6 +311,6 @@ def _read_legacy(path):
             if position > end:
                 raise WeightsFileError("numbers are missing; it is truncated, download it again.")
             storage.attach(path, start)
-        if not all(storage.attached for storage in storages.values()):
+        if any(storage.path is None for storage in storages.values()):
             raise WeightsFileError("numbers are missing; it is damaged, download it again.")
     return content
