@@ -13,13 +13,7 @@ def accumulated_step(model: Any, arguments: tuple, parts: int) -> Any:
     equal share of every part. BatchNorm sees one part at a time, and its moving statistics are
     updated with each.
 
-    Args:
-        model: a compiled `PSPNet`.
-        arguments: those of `train_step`: (data,), or (state, data) on JAX.
-        parts: number of parts; the batch of each device must be divisible by it.
-
-    Returns:
-        What the backend's own `train_step` returns.
+    Takes and returns what the backend's own `train_step` does: (data,), on JAX (state, data).
     """
     backend = keras.backend.backend()
     step: Any = {"tensorflow": _tensorflow_step, "jax": _jax_step, "torch": _torch_step}[backend]

@@ -10,14 +10,9 @@ from keras_psp.layers.resnet import BLOCKS, DilatedResNet
 
 
 def backbone_layer(backbone: Any, policy: keras.DTypePolicy) -> DilatedResNet | DilatedBackbone:
-    """The backbone as a layer named "backbone", the name that optimizers know it by.
+    """The `backbone` of `PSPNet` as a layer named "backbone", the name optimizers know it by.
 
-    Args:
-        backbone: see `PSPNet`.
-        policy: precision it must compute in.
-
-    Raises:
-        ValueError: if it is unknown, or has weights under another name or precision.
+    Raises ValueError if it is unknown, or has weights under another name or precision.
     """
     names = [f"resnet{depth}" for depth in BLOCKS]
     if isinstance(backbone, str) and backbone in names:
@@ -47,18 +42,12 @@ def backbone_layer(backbone: Any, policy: keras.DTypePolicy) -> DilatedResNet | 
 def normalization_arguments(
     backbone: DilatedResNet | DilatedBackbone, mean: Any, std: Any, channel_order: Any
 ) -> dict[str, Any]:
-    """Arguments of `ImageNormalization`; those given as "auto" are the backbone's own.
-
-    Raises:
-        ValueError: if the backbone's normalization is unknown and not given.
-    """
-    defaults: dict[str, Any] = {
-        "mean": IMAGENET_MEAN,
-        "std": IMAGENET_STD,
-        "channel_order": "rgb",
-    }
+    """Arguments of `ImageNormalization`; those given as "auto" are the backbone's own."""
+    defaults: dict[str, Any] = {"channel_order": "rgb"}
     if isinstance(backbone, DilatedBackbone):
-        defaults = backbone.normalization or {"channel_order": "rgb"}
+        defaults = backbone.normalization or defaults
+    else:
+        defaults |= {"mean": IMAGENET_MEAN, "std": IMAGENET_STD}
     given = {"mean": mean, "std": std, "channel_order": channel_order}
     arguments = {
         key: defaults.get(key) if isinstance(value, str) and value == "auto" else value

@@ -18,11 +18,7 @@ def check_arguments(
     class_names: Sequence[str] | None,
     palette: Sequence[Sequence[int]] | None,
 ) -> None:
-    """Refuses arguments of `PSPNet` that no layer checks.
-
-    Raises:
-        ValueError: if one of them is invalid.
-    """
+    """Raises ValueError for invalid arguments of `PSPNet` that no layer checks."""
     if not isinstance(num_classes, int | np.integer) or num_classes < 2:
         raise ValueError(
             f"num_classes={num_classes!r}; a mask needs an integer of at least 2 classes."
@@ -53,15 +49,7 @@ def smallest_side(model: Any) -> int:
 
 
 def check_images(model: Any, images: Any) -> None:
-    """Refuses images that are not RGB batches, or too small for the largest bin.
-
-    Args:
-        model: a `PSPNet`.
-        images: an array, a tensor or a list.
-
-    Raises:
-        ValueError: with the shape and what to do about it.
-    """
+    """Raises ValueError for images that are not RGB batches, or too small for the largest bin."""
     if not hasattr(images, "shape") and not isinstance(images, list):
         raise ValueError(
             f"images are a {type(images).__name__}; PSPNet takes one array or tensor, "
@@ -83,16 +71,9 @@ def check_images(model: Any, images: Any) -> None:
 
 
 def check_arrays(model: Any, images: Any, masks: Any, *, same_size: bool = False) -> None:
-    """Refuses arrays of images and masks that don't fit; other sources check their own examples.
+    """Raises ValueError for arrays of images and masks that don't fit each other or the model.
 
-    Args:
-        model: a `PSPNet`.
-        images, masks: arrays; anything else is not looked at.
-        same_size: whether masks must have their images' size.
-
-    Raises:
-        ValueError: if images are not RGB, counts or sizes differ, or a mask holds a label that
-            is neither a class nor the loss' `ignore_class`.
+    Counts, labels and, for training, sizes. Sources other than arrays check their own examples.
     """
     if not (hasattr(images, "shape") and hasattr(masks, "shape")):
         return
@@ -119,7 +100,7 @@ def check_arrays(model: Any, images: Any, masks: Any, *, same_size: bool = False
 
 
 def check_same_size(images: Any, masks: Any) -> None:
-    """Refuses training masks whose size differs from their images', also while tracing."""
+    """Raises for training masks whose size differs from their images', also while tracing."""
     size, mask_size = tuple(images.shape[1:3]), tuple(masks.shape[1:3])
     known = all(n is not None for n in (*size, *mask_size))
     if known and size != mask_size:

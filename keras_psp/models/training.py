@@ -145,12 +145,7 @@ class TrainingMixin(_Model):
     ) -> Any:
         """Loss of the logits plus `aux_weight` times that of the auxiliary head.
 
-        Args:
-            x: images.
-            y: masks, of the images' size in training, of any size otherwise.
-            y_pred: what the call returned: a dict of both heads' logits, or logits.
-            sample_weight: see `UpsampledCrossentropy`.
-            training: whether it is a training step.
+        `x` are images, `y` masks (of the images' size in training), `y_pred` what a call returns.
         """
         logits, auxiliary = y_pred, None
         if isinstance(y_pred, dict):
@@ -308,11 +303,7 @@ def _checked_loss(loss, model):
 
 
 class StopOnNonFiniteLoss(keras.callbacks.Callback):
-    """Raises FloatingPointError if the loss is NaN or infinite, with the likely causes.
-
-    Args:
-        network: the `PSPNet` that is trained.
-    """
+    """Raises FloatingPointError if a PSPNet's loss is NaN or infinite, with the likely causes."""
 
     # Reading the loss waits for the step, so it is read at every tenth step only.
     EVERY = 10
