@@ -63,7 +63,7 @@ def test_the_wheel_has_every_module_and_file_of_the_package_and_nothing_else(whe
         for path in package.rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
-    for name in ("py.typed", "labels.json", "weights/presets.json"):
+    for name in ("py.typed", "labels.json", "data/sets/sets.json", "weights/presets.json"):
         assert f"keras_psp/{name}" in expected
     found = {name for name in wheel.namelist() if ".dist-info/" not in name}
     assert found == expected

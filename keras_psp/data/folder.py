@@ -118,7 +118,7 @@ def _pairs_in(folder):
         paths,
         by_stem(labels, (".png",)),
         image_folder=images,
-        label_path=lambda stem: labels / f"{stem}.png",
+        label_at=(labels, ".png"),
     )
 
 

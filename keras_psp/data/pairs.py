@@ -333,24 +333,19 @@ def matched(
     labels: Mapping[str, Path],
     *,
     image_folder: Path,
-    label_path: Callable[[str], Path],
+    label_at: tuple[Path, str],
     complete: bool = True,
 ) -> list[Pair]:
-    """Matches images and labels of the same name.
+    """Pairs images and labels of the same name, sorted by name.
 
-    Args:
-        images, labels: paths by name.
-        image_folder: the folder of the images.
-        label_path: returns where the label of a name belongs.
-        complete: whether one without the other is an error, or is left out.
-
-    Returns:
-        Pairs, sorted by name.
+    One without the other is an error, or left out if not `complete`. For the message,
+    `image_folder` and `label_at`, a folder and an ending, tell where files belong.
     """
     for name in sorted(images.keys() ^ labels.keys()) if complete else ():
         if name in images:
+            label = f"{label_at[0] / name}{label_at[1]}"
             raise ValueError(
-                f"{images[name]}: image has no label; add {label_path(name)} or remove the image."
+                f"{images[name]}: image has no label; add {label} or remove the image."
             )
         raise ValueError(
             f"{labels[name]}: label has no image; add {name} to {image_folder} or remove the label."

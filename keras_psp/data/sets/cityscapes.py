@@ -1,5 +1,7 @@
 """Cityscapes, with fine and coarse labels."""
 
+from pathlib import Path
+
 import numpy as np
 from PIL import Image
 
@@ -49,10 +51,10 @@ class Cityscapes(PublishedSet):
         return values.astype(np.int32)
 
 
-def _cityscapes(entry, root, *, complete):
+def open_cityscapes(entry: DataSet, root: Path, *, complete: bool) -> PublishedSet:
     home = find_home(entry, root, "leftImg8bit", "cityscapes")
     pairs: dict[str, list[Pair]] = {}
-    lacking = {}
+    lacking: dict[str, int] = {}
     for split in ("train", "val", "test", "train_extra"):
         folder = home / "leftImg8bit" / split
         if not folder.is_dir():
@@ -78,7 +80,7 @@ def _cityscapes(entry, root, *, complete):
             images,
             labels,
             image_folder=folder,
-            label_path=_in_folder(annotations, f"_{kind}_labelIds.png"),
+            label_at=(annotations, f"_{kind}_labelIds.png"),
             complete=complete,
         )
     return Cityscapes(
@@ -90,10 +92,6 @@ def _cityscapes(entry, root, *, complete):
         read_label=_read_cityscapes,
         lacking=lacking,
     )
-
-
-def _in_folder(folder, ending):
-    return lambda name: folder / f"{name}{ending}"
 
 
 def _by_city(folder, ending):
@@ -117,22 +115,3 @@ def _read_cityscapes(path):
             "again with csCreateTrainIdLabelImgs, or remove it if _labelIds.png exists."
         )
     return cityscapes_labels.label_ids(values)
-
-
-CITYSCAPES = DataSet(
-    key="cityscapes",
-    title="Cityscapes",
-    summary="19 classes of street scenes, 2048x1024; coarse labels in train_extra",
-    opener=_cityscapes,
-    counts={"train": 2_975, "val": 500, "test": 1_525, "train_extra": 19_998},
-    optional=("test", "train_extra"),
-    where=(
-        "https://www.cityscapes-dataset.com/downloads/ (leftImg8bit_trainvaltest.zip, "
-        "gtFine_trainvaltest.zip; for train_extra leftImg8bit_trainextra.zip, gtCoarse.zip)"
-    ),
-    layout="""
-leftImg8bit/{train,val,test,train_extra}/CITY/CITY_000000_000019_leftImg8bit.png
-gtFine/{train,val}/CITY/CITY_000000_000019_gtFine_labelIds.png (and _instanceIds.png)
-gtCoarse/train_extra/CITY/CITY_000000_000019_gtCoarse_labelIds.png
-""",
-)

@@ -34,7 +34,7 @@ COCO_CATEGORIES = (
 _VOC_IN_COCO = (5, 2, 16, 9, 44, 6, 3, 17, 62, 21, 67, 18, 19, 4, 1, 64, 20, 63, 7, 72)
 
 
-def _coco_stuff(entry, root, *, complete):
+def open_coco_stuff(entry: DataSet, root: Path, *, complete: bool) -> PublishedSet:
     home = root / "coco_stuff164k" if (root / "coco_stuff164k").is_dir() else root
     label_home = first_existing(home / "stuffthingmaps", home / "annotations")
     if label_home is None:
@@ -49,7 +49,7 @@ def _coco_stuff(entry, root, *, complete):
     return PublishedSet(entry, home, pairs, complete=complete, lookup=lookup)
 
 
-def _coco(entry, root, *, complete, classes="coco"):
+def open_coco(entry: DataSet, root: Path, *, complete: bool, classes: str = "coco") -> PublishedSet:
     if classes not in ("coco", "voc2012"):
         raise ValueError(
             f"classes is {classes!r}; it must be 'coco' (133 classes) or 'voc2012' (its 20, "
@@ -131,40 +131,3 @@ class _Panoptic:
 def _segments(infos):
     pairs = [(0, 0), *((info["id"], info["category_id"]) for info in infos)]
     return np.array(sorted(pairs), np.int32).T
-
-
-COCO = DataSet(
-    key="coco",
-    title="COCO panoptic",
-    summary="133 classes, 80 of things and 53 of stuff; or VOC's 20 (classes='voc2012')",
-    opener=_coco,
-    counts={"train": 118_287, "val": 5_000},
-    optional=("train",),
-    where=(
-        "https://cocodataset.org/#download (train2017.zip, val2017.zip, "
-        "panoptic_annotations_trainval2017.zip and the two archives inside it)"
-    ),
-    layout="""
-train2017/000000000009.jpg ...                       val2017/ ...  (or under images/)
-annotations/panoptic_train2017.json                  annotations/panoptic_val2017.json
-annotations/panoptic_train2017/000000000009.png ...  annotations/panoptic_val2017/ ...
-""",
-    options=("classes",),
-)
-
-COCO_STUFF = DataSet(
-    key="coco_stuff",
-    title="COCO-Stuff",
-    summary="171 classes, 80 of things and 91 of stuff (164k version)",
-    opener=_coco_stuff,
-    counts={"train": 118_287, "val": 5_000},
-    optional=("train",),
-    where=(
-        "https://github.com/nightrome/cocostuff (train2017.zip, val2017.zip, "
-        "stuffthingmaps_trainval2017.zip)"
-    ),
-    layout="""
-train2017/000000000009.jpg ...                 val2017/ ...  (or under images/)
-stuffthingmaps/train2017/000000000009.png ...  stuffthingmaps/val2017/ ...  (or annotations/)
-""",
-)

@@ -1,6 +1,6 @@
 """Data sets whose files and numbers of examples are published."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,8 +37,8 @@ class DataSet:
     counts: Mapping[str, int]
     where: str
     layout: str
-    optional: tuple[str, ...] = ()
-    options: tuple[str, ...] = ()
+    optional: Sequence[str] = ()
+    options: Sequence[str] = ()
 
     def open(self, root: Path, *, complete: bool = True, **options: Any) -> ImagePairs:
         """Opens the data set in a folder; see `keras_psp.data.load`."""
@@ -46,7 +46,7 @@ class DataSet:
 
     def help(self) -> str:
         """Returns where to get the files and how to lay them out."""
-        tree = "\n".join(f"    {line}" for line in self.layout.strip("\n").splitlines())
+        tree = "\n".join(f"    {line}" for line in self.layout.splitlines())
         return f"{self.title} comes from {self.where}. Its folder holds\n{tree}"
 
 
@@ -145,7 +145,7 @@ def folder_pairs(images: Path, labels: Path, *, complete: bool) -> list[Pair]:
         # mmsegmentation's converters write files with this ending next to the originals.
         {stem: path for stem, path in pngs.items() if not stem.endswith("_labelTrainIds")},
         image_folder=images,
-        label_path=lambda stem: labels / f"{stem}.png",
+        label_at=(labels, ".png"),
         complete=complete,
     )
 
@@ -164,7 +164,7 @@ def listed_pairs(
     complete: bool,
     origin: Path,
     image_folder: Path,
-    label_path: Callable[[str], Path],
+    label_at: tuple[Path, str],
 ) -> list[Pair]:
     """Pairs the images and labels whose names are listed, in the list's order.
 
@@ -175,9 +175,9 @@ def listed_pairs(
         if name in images and name in labels:
             pairs.append((images[name], labels[name]))
         elif complete:
-            missing = label_path(name) if name in images else image_folder / f"{name}.jpg"
+            folder, ending = label_at if name in images else (image_folder, ".jpg")
             raise ValueError(
-                f"{missing}: no such file, but {origin} lists {name}; unpack the archives again, "
-                "or pass complete=False to leave out what isn't here."
+                f"{folder / name}{ending}: no such file, but {origin} lists {name}; unpack the "
+                "archives again, or pass complete=False to leave out what isn't here."
             )
     return pairs

@@ -1,17 +1,34 @@
 """The data sets of the PSPNet paper and of its peers, each in the layout of its archives.
 
-Numbers of examples and tables of label values come from the data sets' own scripts or from
-the converters that peers use; a comment at each data set names its source.
+Numbers of examples and label values come from the data sets' own scripts, or from the
+converters that peers use; a comment at each opener names its source.
 """
 
-from keras_psp.data.sets.cityscapes import CITYSCAPES
-from keras_psp.data.sets.coco import COCO, COCO_STUFF
-from keras_psp.data.sets.others import ADE20K, CAMVID, LMO, PASCAL_CONTEXT, PASCAL_CONTEXT_59
-from keras_psp.data.sets.published import DataSet
-from keras_psp.data.sets.voc import VOC2012
+import json
+from collections.abc import Callable
+from functools import partial
+from importlib import resources
 
-_ENTRIES = (
-    *(ADE20K, CAMVID, CITYSCAPES, COCO, COCO_STUFF, LMO),
-    *(PASCAL_CONTEXT, PASCAL_CONTEXT_59, VOC2012),
-)
-SETS: dict[str, DataSet] = {entry.key: entry for entry in _ENTRIES}
+from keras_psp.data.sets import cityscapes, coco, others, voc
+from keras_psp.data.sets.published import DataSet
+
+_OPENERS: dict[str, Callable] = {
+    "ade20k": others.open_ade20k,
+    "camvid": others.open_camvid,
+    "cityscapes": cityscapes.open_cityscapes,
+    "coco": coco.open_coco,
+    "coco_stuff": coco.open_coco_stuff,
+    "lmo": others.open_lmo,
+    "pascal_context": others.open_pascal_context,
+    "pascal_context_59": partial(others.open_pascal_context, background=False),
+    "voc2012": voc.open_voc2012,
+}
+
+
+_TEXT = resources.files("keras_psp.data.sets").joinpath("sets.json").read_text("utf-8")
+SETS: dict[str, DataSet] = {}
+"""Data sets by the names that `keras_psp.data.load` takes."""
+
+for _key, _about in json.loads(_TEXT).items():
+    _layout = "\n".join(_about.pop("layout"))
+    SETS[_key] = DataSet(key=_key, opener=_OPENERS[_key], layout=_layout, **_about)

@@ -1,6 +1,7 @@
 """PASCAL VOC 2012, with the additional labels of SBD."""
 
 import functools
+import os
 from pathlib import Path
 
 from keras_psp.data.label_files import by_stem, read_mask, read_mat
@@ -16,7 +17,9 @@ from keras_psp.data.sets.published import (
 )
 
 
-def _voc2012(entry, root, *, complete, sbd=None):
+def open_voc2012(
+    entry: DataSet, root: Path, *, complete: bool, sbd: str | os.PathLike | None = None
+) -> PublishedSet:
     home = find_home(entry, root, "JPEGImages", "VOC2012", "VOCdevkit/VOC2012")
     lists = home / "ImageSets" / "Segmentation"
     images = by_stem(home / "JPEGImages", (".jpg",))
@@ -40,10 +43,11 @@ def _voc2012(entry, root, *, complete, sbd=None):
                 names[of_list],
                 labels=labels,
                 origin=lists / f"{of_list}.txt",
-                label_path=lambda name: folder / f"{name}.png",
+                label_at=(folder, ".png"),
             )
     # The list may be here without the images of VOC2012test.tar.
-    if test := [(images[name], None) for name in names.get("test", ()) if name in images]:
+    test: list[Pair] = [(images[name], None) for name in names.get("test", ()) if name in images]
+    if test:
         pairs["test"] = test
     return PublishedSet(
         entry,
@@ -79,39 +83,9 @@ def _augmented(entry, home, names, labels, sbd):
         "names": listed_names(listed) if listed else sorted({*train, *extra} - set(val)),
         # VOC's own labels if there are any: they have the void borders that SBD's lack.
         "labels": {**extra, **{name: labels[name] for name in train if name in labels}},
-        "label_path": lambda name: folder / f"{name}{suffix}",
+        "label_at": (folder, suffix),
     }
 
 
 def _read_voc(path):
     return read_mat(path, "GTcls", "Segmentation") if path.suffix == ".mat" else read_mask(path)
-
-
-VOC2012 = DataSet(
-    key="voc2012",
-    title="PASCAL VOC 2012",
-    summary="21 classes, one of them background; train is the augmented one (SBD)",
-    opener=_voc2012,
-    counts={
-        "train": 10_582,
-        "train_voc": 1_464,
-        "val": 1_449,
-        "trainval": 2_913,
-        "test": 1_456,
-    },
-    optional=("train", "trainval", "test"),
-    where=(
-        "http://host.robots.ox.ac.uk/pascal/VOC/voc2012/ (VOCtrainval_11-May-2012.tar; "
-        "VOC2012test.tar after registration) and "
-        "http://www.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/"
-        "semantic_contours/benchmark.tgz (SBD; or SegmentationClassAug made of it)"
-    ),
-    layout="""
-JPEGImages/2007_000032.jpg ...
-SegmentationClass/2007_000032.png ...
-ImageSets/Segmentation/train.txt, val.txt, trainval.txt, test.txt
-SegmentationClassAug/2007_000032.png ... and ImageSets/Segmentation/trainaug.txt,
-or benchmark_RELEASE/dataset/cls/2008_000002.mat ... (here, above, or at sbd=...; extra 'mat')
-""",
-    options=("sbd",),
-)
