@@ -18,19 +18,15 @@ from keras_psp.progress import ahead
 class Examples:
     """Names, images and masks in order, from anything that `evaluate` takes as data.
 
+    Classes, colors and `ignore_class` are those of the source, or else the model's. If the number
+    of examples is unknown, `count` is None and `end` very large. `description` tells one data set
+    from another, as plain data for JSON.
+
     Args:
         dataset: a source, a `Split`, or pairs of an image and a mask; see `evaluate`.
         split: of a source.
         model: the network to evaluate; its classes must be those of the data.
         limit: number of examples to use, the first ones; None for all.
-
-    Attributes:
-        split: name of the split, if the data has one.
-        ignore_class: value of unlabeled pixels.
-        num_classes, class_names, palette: those of the source, or else the model's.
-        count: number of examples, or None if unknown.
-        end: the same, or a very large number if unknown.
-        description: what tells one data set from another, as plain data for JSON.
     """
 
     def __init__(self, dataset: Any, split: str, model: PSPNet, limit: int | None):
@@ -39,34 +35,38 @@ class Examples:
         if hasattr(dataset, "splits"):
             source, self.split = dataset, split
         self._source, self._pairs = source, dataset
-        self.ignore_class = 255 if source is None else source.ignore_class
         self.num_classes = model.num_classes
-        self.class_names, self.palette = class_names_of(model), palette_of(model)
-        self.count = _length(dataset) if source is None else source.count(self.split)
+        if source is None:
+            self.ignore_class = 255
+            self.class_names, self.palette = class_names_of(model), palette_of(model)
+            self.count = _length(dataset)
+        else:
+            self.ignore_class = source.ignore_class
+            self.class_names, self.palette = tuple(source.class_names), np.asarray(source.palette)
+            self.count = source.count(self.split)
+            self._check_source()
         if limit is not None:
             self.count = limit if self.count is None else min(limit, self.count)
         self.end = 2**62 if self.count is None else self.count
-        if source is not None:
-            self._adopt(source)
-        self.description = {
+        self.description: dict[str, Any] = {
             "name": getattr(source, "title", None) or type(source or dataset).__name__,
             "split": self.split,
             "images": self.count,
         }
-        self._names = None
-        if hasattr(source, "paths"):
-            self._names = _names([pair[0] for pair in source.paths(self.split)])
-        # These tell data of the same kind and number apart.
+        # The rest tells data of the same kind and number apart.
         for key in ("root", "image_size", "seed"):
             if hasattr(source, key):
                 self.description[key] = str(getattr(source, key))
-        if self._names is not None:
+        self._names = None
+        if hasattr(source, "paths"):
+            self._names = _names([pair[0] for pair in source.paths(self.split)])
             self.description["names"] = zlib.crc32("\n".join(self._names).encode())
         if self.count and self.in_any_order:
             first = (np.ascontiguousarray(part) for part in self._at(0))
             self.description["first"] = [zlib.crc32(part.data) for part in first]
 
-    def _adopt(self, source):
+    def _check_source(self):
+        source = self._source
         if source.num_classes != self.num_classes:
             raise ValueError(
                 f"the network has {self.num_classes} classes but the data has "
@@ -77,8 +77,6 @@ class Examples:
                 f"split {self.split!r} has no labels; choose another split, or use "
                 "keras_psp.predict."
             )
-        self.class_names = tuple(source.class_names)
-        self.palette = np.asarray(source.palette)
 
     @property
     def in_any_order(self) -> bool:
@@ -95,8 +93,7 @@ class Examples:
     def read(self, indices: Sequence[int]) -> Iterator[tuple[int, str, np.ndarray, np.ndarray]]:
         """Yields (number, name, image, mask); the next ones are decoded in threads.
 
-        Args:
-            indices: in increasing order; a range up to `end` unless `in_any_order`.
+        The indices increase. Unless `in_any_order`, they are a range up to `end`.
         """
         if not indices:
             return
@@ -121,11 +118,10 @@ class Examples:
                 f"{name}: the mask is {mask.shape} but the image is {np.shape(image)[:2]} "
                 "(height, width); they must have the same size."
             )
-        wrong = (mask >= self.num_classes) | (mask < 0)
-        wrong &= mask != self.ignore_class
-        if wrong.any():
+        wrong = mask[((mask < 0) | (mask >= self.num_classes)) & (mask != self.ignore_class)]
+        if wrong.size:
             raise ValueError(
-                f"{name}: the mask has the value {mask[wrong][0]}, but there are "
+                f"{name}: the mask has the value {wrong[0]}, but there are "
                 f"{self.num_classes} classes and ignore_class is {self.ignore_class}."
             )
         return mask

@@ -1,5 +1,6 @@
 """`predict_files`: many images and videos to a folder of results; can be resumed."""
 
+import collections
 import contextlib
 import dataclasses
 import os
@@ -25,11 +26,8 @@ SUFFIXES = (".png", ".jpg", ".webp")
 class Summary:
     """What `predict_files` did; `print` shows it on one line.
 
-    Attributes:
-        folder: of the results.
-        done: number of images and videos whose results were written.
-        skipped: number of those whose results existed already.
-        failures: (source, reason) of those that failed.
+    `done` and `skipped` are the numbers of images and videos whose results were written and
+    existed already; `failures` has (source, reason) of the others.
     """
 
     folder: Path
@@ -99,23 +97,25 @@ def predict_files(
     """
     output = Path(output)
     _check(images, output, suffix, alpha)
-    inputs = _without_repeats(find_inputs(images, without=output))
-    if not inputs:
+    unique: dict[Any, Input] = {}  # files that are named twice are read once
+    for item in find_inputs(images, without=output):
+        unique.setdefault(item.path.resolve() if item.path else id(item), item)
+    if not unique:
         raise ValueError("images is empty; pass at least one.")
     model = chosen_model(model)
     segmenter = open_segmenter(model, Protocol(**protocol))
-    network, checked = segmenter.model, segmenter.protocol
+    network, fields = segmenter.model, segmenter.protocol.settings
     settings = {
         "model": str(getattr(model, "name", model)),
         "weights": digest(network),
-        **checked.settings,
-        "overlap": checked.overlap if checked.crop else None,  # only windows overlap
+        **fields,
+        "overlap": fields["overlap"] if fields["crop"] else None,  # only windows overlap
         "probabilities": probabilities,
         "suffix": suffix,
         "alpha": alpha,
     }
     record = Record(output, class_names_of(network), settings, force=force)
-    inputs = record.named(inputs)
+    inputs = record.named(unique.values())
     todo = [item for item in inputs if force or not record.is_done(item)]
     record.check_files(todo, force=force)
     record.begin(todo)
@@ -123,36 +123,30 @@ def predict_files(
     def save(pair):
         item, outcome = pair
         if isinstance(outcome, Exception):
-            record.add(item, {"failure": str(outcome)}, None)
-            return [(item.origin, str(outcome))]
+            record.add(item, {"failure": str(outcome)})
+            return
         with writing(output):
             outcome.save(output, suffix=suffix, alpha=alpha, force=True)
         height, width = outcome.classes.shape
         # Recorded here, in the thread: if rows were added in the order of the inputs, many
         # results would lack theirs when the process is stopped.
         record.add(item, {"width": width, "height": height}, outcome.class_shares)
-        return []
 
     stills = [item for item in todo if not item.is_video]
+    videos = [item for item in todo if item.is_video]
     outcomes = predict_inputs(stills, segmenter, probabilities=probabilities, max_pixels=max_pixels)
     saved: Any = ahead(save, outcomes, threads=1 if probabilities else None)
     shown = with_bar(saved, "Predicting", len(stills)) if progress and stills else saved
-    failures: list[tuple[str, str]] = []
     try:
         # Closed before the table is finished: its threads add rows until they end.
         with contextlib.closing(saved):
-            for failed in shown:
-                failures += failed
-        for item in todo:
-            if item.is_video:
-                row, shares = _video(item, output, segmenter, alpha, progress)
-                record.add(item, row, shares)
-                if "failure" in row:
-                    failures.append((item.origin, row["failure"]))
+            collections.deque(shown, maxlen=0)
+        for item in videos:
+            record.add(item, *_video(item, output, segmenter, alpha, progress))
     finally:
         record.finish([item.stem for item in inputs])
-    done = len(todo) - len(failures)
-    return Summary(output, done, len(inputs) - len(todo), tuple(failures))
+    failures = record.failures([*stills, *videos])
+    return Summary(output, len(todo) - len(failures), len(inputs) - len(todo), failures)
 
 
 def _video(item, output, segmenter, alpha, progress):
@@ -171,10 +165,8 @@ def _video(item, output, segmenter, alpha, progress):
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-        reason = (
-            f"{item.origin}: not enough memory; set crop=, base_size= or a smaller batch_size=."
-        )
-        return {"failure": reason}, None
+        remedy = "set crop=, base_size= or a smaller batch_size="
+        return {"failure": f"{item.origin}: not enough memory; {remedy}."}, None
     row = {"width": summary.width, "height": summary.height, "frames": summary.frames}
     return row, summary.class_shares
 
@@ -190,11 +182,3 @@ def _check(images, output, suffix, alpha):
     for folder in folders if isinstance(folders, list | tuple) else ():
         if isinstance(folder, str | os.PathLike) and Path(folder).resolve() == output.resolve():
             raise ValueError(f"{output} contains the images; choose another output.")
-
-
-def _without_repeats(inputs):
-    """Drops files that are named twice."""
-    unique: dict[Any, Input] = {}
-    for item in inputs:
-        unique.setdefault(id(item) if item.path is None else item.path.resolve(), item)
-    return list(unique.values())

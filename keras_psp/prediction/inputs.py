@@ -22,11 +22,9 @@ _MAX_STEM = 100  # characters, so that a name with a suffix appended fits every 
 class Input:
     """One image or video that is not read yet.
 
-    Attributes:
-        source: what `read_input_image` takes.
-        origin: its name in messages and tables: the path or address, or "image 3" for the
-            third if it is in memory.
-        stem: what the names of its results start with.
+    `source` is what `read_input_image` takes, and `origin` its name in messages and tables: the
+    path or address, or "image 3" for the third if it is in memory. The names of the results start
+    with `stem`.
     """
 
     source: Any
@@ -61,18 +59,20 @@ def is_single(images: Any) -> bool:
 def find_inputs(images: Any, *, without: Path | None = None) -> Iterator[Input]:
     """Yields every image and video in order; those of a folder sorted by path.
 
-    Args:
-        images: a path, an address, a pattern (`*`, `**`, `?`, `[...]`), a folder (searched with
-            its subfolders), bytes, a PIL image, an array, (height, width[, channels]), an array
-            of several, (n, height, width, channels), or an iterable of any of these, which is
-            consumed lazily.
-        without: a folder to skip.
-
-    Raises:
-        ValueError: if a folder or pattern matches no image.
+    See `keras_psp.predict` for `images`; an iterable is consumed lazily. The folder `without` is
+    skipped. A folder or pattern that matches no image is a ValueError.
     """
     for number, source in enumerate(_flatten(images, without), 1):
-        yield _input(source, number)
+        name, origin = source, f"image {number}"
+        if is_url(source):
+            name, origin = urllib.parse.unquote(urllib.parse.urlparse(source).path), source
+        elif isinstance(source, str | os.PathLike):
+            origin = source_name(source)
+        else:
+            name = getattr(source, "filename", None)  # of a PIL image
+            if not isinstance(name, str) or not name:
+                name = f"photo_{number:04}"
+        yield Input(source, origin, safe_stem(Path(name).stem))
 
 
 def safe_stem(text: str) -> str:
@@ -95,12 +95,19 @@ def _flatten(images, without):
 
 def _files(name, without):
     path = Path(name).expanduser()
+    matches: Iterable[Path]
     if path.is_dir():
-        matches: Iterable[Path] = path.rglob("*")
-        suffixes = ", ".join((*READABLE_SUFFIXES, *VIDEO_SUFFIXES))
+        suffixes = (*READABLE_SUFFIXES, *VIDEO_SUFFIXES)
+        matches = (
+            file
+            for file in path.rglob("*")
+            if file.suffix.lower() in suffixes
+            # macOS hides a file next to every file on foreign disks; our drafts are hidden too.
+            and not any(part.startswith(".") for part in file.relative_to(path).parts)
+        )
         problem = (
             "there are no images in this folder or its subfolders; their names must end in "
-            f"{suffixes}."
+            f"{', '.join(suffixes)}."
         )
     elif _is_pattern(path):
         matches = map(Path, glob.glob(str(path), recursive=True))
@@ -108,34 +115,15 @@ def _files(name, without):
     else:
         yield path
         return
-    folder = path if path.is_dir() else None
-    files = [file for file in sorted(matches) if _is_input(file, folder, without)]
+    files = [
+        file
+        for file in sorted(matches)
+        if file.is_file() and (without is None or without.resolve() not in file.resolve().parents)
+    ]
     if not files:
         raise ValueError(f"{name}: {problem}")
     yield from files
 
 
-def _is_input(file, folder, without):
-    """Whether to read a file found in a folder or by a pattern."""
-    if folder is not None:
-        if file.suffix.lower() not in (*READABLE_SUFFIXES, *VIDEO_SUFFIXES):
-            return False
-        # macOS writes hidden files next to every file on foreign disks; our drafts are hidden too.
-        if any(part.startswith(".") for part in file.relative_to(folder).parts):
-            return False
-    return file.is_file() and (without is None or without.resolve() not in file.resolve().parents)
-
-
 def _is_pattern(path):
     return glob.has_magic(str(path)) and not path.exists()
-
-
-def _input(source, number):
-    if is_url(source):
-        name = Path(urllib.parse.unquote(urllib.parse.urlparse(source).path)).stem
-        return Input(source, source, safe_stem(name))
-    if isinstance(source, str | os.PathLike):
-        return Input(source, source_name(source), safe_stem(Path(source).stem))
-    file = getattr(source, "filename", "")  # of a PIL image
-    stem = safe_stem(Path(file).stem) if isinstance(file, str) and file else f"photo_{number:04}"
-    return Input(source, f"image {number}", stem)

@@ -38,20 +38,17 @@ def run_folder(model: Any) -> Path | None:
 
 
 def choose_base_size(model: Any, base_size: int | Literal["auto"] | None) -> int | None:
-    """The base size; for "auto" that of the training run or the preset named by `model`.
+    """The base size; for "auto" that of the preset or the training run named by `model`, if any.
 
     A run whose recipe has `image_size` saw no larger images, so its network is tested at that
     size.
-
-    Returns:
-        Length of the longer side at scale 1, or None for each image's own.
     """
     if base_size != "auto":
         return base_size
     folder = run_folder(model)
-    if folder is None and isinstance(model, str | os.PathLike):
+    if folder is None:
         return find_preset(str(model)).base_size if str(model) in preset_names() else None
-    if folder is None or not (folder / "recipe.json").is_file():
+    if not (folder / "recipe.json").is_file():
         return None
     size = json.loads((folder / "recipe.json").read_text("utf-8")).get("image_size")
     if not size:

@@ -19,11 +19,7 @@ _DECODERS = 4  # threads; at most twice as many decoded images wait
 
 
 def predict_inputs(
-    inputs: Iterable[Input],
-    segmenter: Segmenter,
-    *,
-    probabilities: bool,
-    max_pixels: int,
+    inputs: Iterable[Input], segmenter: Segmenter, *, probabilities: bool, max_pixels: int
 ) -> Iterator[Outcome]:
     """Yields each input with its prediction, or with the error that explains why it failed.
 
@@ -50,18 +46,13 @@ def predict_inputs(
         images = [image for _, image in group if not isinstance(image, Exception)]
         results = iter(_segment(segmenter, images, probabilities))
         for item, image in group:
-            if isinstance(image, Exception):
-                yield item, image
-                continue
-            result = next(results)
-            if isinstance(result, Exception):
-                yield item, _refusal(item, result, segmenter.protocol.base_size)
-                continue
-            classes, scores = result
-            yield (
-                item,
-                Prediction(image, classes, names, palette, item.stem, item.origin, scores),
-            )
+            result = image if isinstance(image, Exception) else next(results)
+            if isinstance(result, tuple):
+                classes, scores = result
+                result = Prediction(image, classes, names, palette, item.stem, item.origin, scores)
+            elif result is not image:
+                result = _refusal(item, result, segmenter.protocol.base_size)
+            yield item, result
 
 
 def grouped(pairs: Iterable[tuple[Any, Any]], batch_size: int) -> Iterator[list[tuple[Any, Any]]]:
@@ -89,14 +80,11 @@ def _segment(segmenter, images, probabilities):
         dtype = np.uint8 if scores.shape[-1] <= 256 else np.uint16
         return [(scores.argmax(axis=-1).astype(dtype), scores)]
     except Exception as error:
-        if isinstance(error, ValueError):
-            problem = error
-        elif is_out_of_memory(error):
-            problem = ValueError("not enough memory; set crop= or base_size=.")
-        else:
+        if not isinstance(error, ValueError) and not is_out_of_memory(error):
             raise
         if len(images) == 1:
-            return [problem]
+            out_of_memory = ValueError("not enough memory; set crop= or base_size=.")
+            return [error if isinstance(error, ValueError) else out_of_memory]
     # One of them causes the error: run each alone.
     return [result for image in images for result in _segment(segmenter, [image], probabilities)]
 

@@ -2,7 +2,6 @@
 
 import csv
 import dataclasses
-import io
 import itertools
 import json
 import threading
@@ -27,17 +26,11 @@ _BEGUN, _DONE, _FAILED, _OTHER = "begun", "done", "failed", "other settings"
 
 
 class Record:
-    """Keeps the table and the settings of a folder of results.
+    """Keeps the table and the settings of a folder of results, which need not exist.
 
-    Args:
-        folder: of the results; it need not exist.
-        class_names: in index order.
-        settings: everything that changes results, as plain data for JSON.
-        force: accept a folder with other settings.
-
-    Raises:
-        ValueError: if the folder has results with other settings.
-        FileExistsError: if there is a table without settings.
+    The settings are everything that changes results, as plain data for JSON. Without `force`, a
+    folder with results of other settings is a ValueError, a table without settings a
+    FileExistsError.
     """
 
     def __init__(
@@ -59,7 +52,7 @@ class Record:
         if changed and not force:
             check_settings(
                 stored or {},
-                {changed[0]: settings[changed[0]]},
+                {name: settings[name] for name in changed},
                 contents=f"{folder} holds predictions",
                 remedy="choose another output, or force their replacement",
             )
@@ -110,9 +103,8 @@ class Record:
         named = []
         for item in inputs:
             stem = stems.get(_source(item)) if _is_recognizable(item) else None
-            if stem is None:
-                stem = _unused_stem(item, taken)
-                taken.add(stem.casefold())
+            stem = stem or _unused_stem(item, taken)
+            taken.add(stem.casefold())
             named.append(dataclasses.replace(item, stem=stem))
         return named
 
@@ -124,10 +116,8 @@ class Record:
         files = self._files(item)
         if not all(file.exists() for file in files):
             return False
-        if item.path is None or not item.path.exists():
-            return True
-        oldest = min(file.stat().st_mtime_ns for file in files)
-        return item.path.stat().st_mtime_ns <= oldest
+        modified = item.path.stat().st_mtime_ns if item.path and item.path.exists() else 0
+        return all(modified <= file.stat().st_mtime_ns for file in files)
 
     def check_files(self, inputs: Iterable[Input], *, force: bool) -> None:
         """Raises if an input, or a file that isn't a result recorded here, would be replaced."""
@@ -156,22 +146,21 @@ class Record:
 
         One row per input tells the next call which files belong to it if this call is stopped.
         """
-        rows = {item.stem: self._row(item, {"state": _BEGUN}, None) for item in inputs}
         drafts = {file.name[:DRAFT_NAME] for item in inputs for file in self._files(item)}
+        remove_drafts(self._folder, drafts.__contains__)
+        self._rows |= {item.stem: self._row(item, {"state": _BEGUN}) for item in inputs}
         with writing(self._folder):
-            remove_drafts(self._folder, drafts.__contains__)
-            self._rows |= rows
-            # If there is a table, it is written first: rows of other settings must never be next
-            # to the new settings. If there is none, it must not be without settings.
-            writes = [self._write_settings, lambda: self._write_table(self._rows.values())]
-            for write in reversed(writes) if (self._folder / TABLE).exists() else writes:
-                write()
+            # There is never a table without settings, or next to those of a later call.
+            if not (self._folder / TABLE).exists():
+                self._write_settings()
+            self._write_table(self._rows.values())
+            self._write_settings()
 
     def _write_settings(self):
         with written_aside(self._folder / SETTINGS) as draft:
             draft.write_text(json.dumps(self._settings, indent=1) + "\n", "utf-8")
 
-    def add(self, item: Input, row: dict[str, Any], shares: np.ndarray | None) -> None:
+    def add(self, item: Input, row: dict[str, Any], shares: np.ndarray | None = None) -> None:
         """Appends a row to the table: size and class shares, or the reason of the failure."""
         state = _FAILED if "failure" in row else _DONE
         row = self._row(item, {"state": state, **row}, shares)
@@ -181,10 +170,17 @@ class Record:
             with writing(path), path.open("a", newline="", encoding="utf-8") as file:
                 csv.DictWriter(file, self._columns).writerow(row)
 
-    def _row(self, item, row, shares):
-        texts = [""] * len(self._class_columns) if shares is None else [f"{s:.6f}" for s in shares]
-        classes = dict(zip(self._class_columns, texts, strict=True))
-        return {"name": item.stem, "source": _source(item), **row, **classes}
+    def _row(self, item, row, shares=None):
+        row = {"name": item.stem, "source": _source(item), **row}
+        if shares is not None:
+            texts = [f"{share:.6f}" for share in shares]
+            row |= zip(self._class_columns, texts, strict=True)
+        return row
+
+    def failures(self, inputs: Iterable[Input]) -> tuple[tuple[str, str], ...]:
+        """Returns (source, reason) of the inputs that failed."""
+        reasons = ((item.origin, self._rows[item.stem].get("failure")) for item in inputs)
+        return tuple((origin, reason) for origin, reason in reasons if reason is not None)
 
     def finish(self, stems: Sequence[str]) -> None:
         """Writes the table in the order of the stems, below the rows of earlier calls."""
@@ -194,12 +190,11 @@ class Record:
             self._write_table([*rows.values(), *last])
 
     def _write_table(self, rows):
-        text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, self._columns)
-        writer.writeheader()
-        writer.writerows(rows)
-        with written_aside(self._folder / TABLE) as draft:
-            draft.write_text(text.getvalue(), "utf-8", newline="")
+        path = self._folder / TABLE
+        with written_aside(path) as draft, draft.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, self._columns)
+            writer.writeheader()
+            writer.writerows(rows)
 
 
 def _is_recognizable(item):

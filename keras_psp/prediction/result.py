@@ -97,11 +97,11 @@ class Prediction:
         """
         files = result_files(self.name, suffix, probabilities=self.probabilities is not None)
         paths = [Path(folder) / file for file in files]
-        for path in () if force else paths:
-            if path.exists():
-                raise FileExistsError(
-                    f"{path} exists; choose another folder, or force=True to replace it."
-                )
+        existing = [path for path in paths if path.exists()]
+        if existing and not force:
+            raise FileExistsError(
+                f"{existing[0]} exists; choose another folder, or force=True to replace it."
+            )
         save_image(self.overlay(alpha=alpha), paths[0])
         save_image(_index_image(self.classes, self.palette), paths[1])
         if self.probabilities is not None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Unpack
 
@@ -111,7 +112,7 @@ class Segmenter:
         pending: list[tuple[_Window, np.ndarray]] = []
         for image in ahead(self._prepared, images, threads=1):
             waiting.append(image)
-            for window in image.windows(self.protocol.flip):
+            for window in image.windows():
                 pixels = image.cut(window)
                 if pending and pending[0][1].shape != pixels.shape:
                     self._run(pending)
@@ -136,15 +137,9 @@ class Segmenter:
             return
         batch = np.stack([pixels for _, pixels in pending])
         count = len(batch)
-        if (
-            keras.backend.backend() == "jax"
-            and count < self.protocol.batch_size
-            and self.protocol.crop
-        ):
+        if keras.backend.backend() == "jax" and self.protocol.crop:
             # A smaller batch would be compiled for.
-            batch = np.concatenate(
-                [batch, np.zeros_like(batch[:1]).repeat(self.protocol.batch_size - count, 0)]
-            )
+            batch = np.pad(batch, [(0, self.protocol.batch_size - count), *[(0, 0)] * 3])
         logits = self.model.predict_low_resolution(batch)[:count]
         for (window, _), view in zip(pending, logits, strict=True):
             # Mirrored back here, while the map is small.
@@ -258,25 +253,22 @@ class _Image:
     def __init__(self, image, protocol, mean):
         self.height, self.width = image.shape[:2]
         self.scales = [_Scale(image, scale, protocol, mean) for scale in protocol.scales]
-        views = 1 + protocol.flip
-        self.missing = sum(
-            views * len(scale.grid[0].starts) * len(scale.grid[1].starts) for scale in self.scales
-        )
         self.logits = [[None] * len(scale.grid[0].starts) for scale in self.scales]
-        self._views = views
+        self._views = 1 + protocol.flip
+        self.missing = sum(1 for _ in self.windows())
 
     def put(self, rows: np.ndarray, first: int, result: np.ndarray) -> None:
         """Copies rows of a block, cropped to the image, to their place."""
         rows = rows[: self.height - first, : self.width]
         result[first : first + len(rows)] = rows
 
-    def windows(self, flip: bool) -> Iterator[_Window]:
+    def windows(self) -> Iterator[_Window]:
         """Yields all inputs of the network for this image."""
+        views = (False, True)[: self._views]
         for number, scale in enumerate(self.scales):
-            for row in range(len(scale.grid[0].starts)):
-                for column in range(len(scale.grid[1].starts)):
-                    for mirrored in (False, True)[: 1 + flip]:
-                        yield _Window(self, number, row, column, mirrored)
+            rows, columns = (range(len(axis.starts)) for axis in scale.grid)
+            for row, column, mirrored in itertools.product(rows, columns, views):
+                yield _Window(self, number, row, column, mirrored)
 
     def cut(self, window: _Window) -> np.ndarray:
         """Returns the pixels of a window, mirrored if asked for."""

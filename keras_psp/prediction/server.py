@@ -1,13 +1,12 @@
 """`submit`: predicts a test split and packs the files for a benchmark server."""
 
-import collections
+import functools
 import os
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from keras_psp.prediction.opening import open_segmenter
-from keras_psp.prediction.protocol import Protocol
+from keras_psp.prediction.protocol import Protocol, ProtocolFields
 from keras_psp.prediction.submissions import (
     ADE20KSubmission,
     CityscapesSubmission,
@@ -34,12 +33,6 @@ def submit(
     output: str | os.PathLike,
     *,
     split: str = "test",
-    scales: Sequence[float] = (1.0,),
-    flip: bool = False,
-    crop: int | None = None,
-    overlap: float = 1 / 3,
-    base_size: int | Literal["auto"] | None = "auto",
-    batch_size: int = 4,
     archive: str | os.PathLike | None = None,
     progress: bool = True,
     **options: Any,
@@ -54,10 +47,10 @@ def submit(
         server: "ade20k", "cityscapes" or "voc2012".
         output: folder of the files.
         split: of the data; it needs no labels.
-        scales, flip, crop, overlap, base_size, batch_size: see `Protocol`.
         archive: also pack the files for the upload, as .zip or .tgz.
         progress: show progress bars on stderr.
-        options: of the server's class, e.g. competition="comp5".
+        options: fields of `Protocol`: scales, flip, crop, overlap, base_size, batch_size; and
+            those of the server's class, e.g. competition="comp5".
 
     Returns:
         The submission; every file has been read back and checked.
@@ -74,8 +67,8 @@ def submit(
         raise ValueError(f"server={server!r} is unknown; choose {', '.join(sorted(SERVERS))}.")
     if archive is not None:
         checked_archive(archive)
-    protocol = Protocol(scales, flip, crop, overlap, base_size, batch_size)
-    segmenter = open_segmenter(model, protocol)
+    fields = {name: options.pop(name) for name in ProtocolFields.__annotations__ if name in options}
+    segmenter = open_segmenter(model, Protocol(**fields))
     network = segmenter.model
     if network.num_classes != SERVERS[server].num_classes:
         raise ValueError(
@@ -97,16 +90,10 @@ def submit(
     )
     names = list(submission.images)
     missing = [index for index, name in enumerate(names) if not submission.path(name).exists()]
-    waiting: collections.deque = collections.deque()
-
-    def images():
-        for index, image in ahead(lambda index: (index, data.image(split, index)), missing):
-            waiting.append(names[index])
-            yield image
-
-    masks = segmenter.stream(images())
-    for classes in with_bar(masks, "predicting", len(missing)) if progress else masks:
-        submission.write(waiting.popleft(), classes)
+    masks = segmenter.stream(ahead(functools.partial(data.image, split), missing))
+    shown = with_bar(masks, "predicting", len(missing)) if progress else masks
+    for index, classes in zip(missing, shown, strict=True):
+        submission.write(names[index], classes)
     submission.check(progress=progress)
     if archive is not None:
         submission.pack(archive, progress=progress)

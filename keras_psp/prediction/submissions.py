@@ -24,12 +24,7 @@ _MODES = {"L": "gray values that are labels", "P": "a palette whose indices are 
 
 
 def image_sizes(source: Any, split: str) -> dict[str, tuple[int, int]]:
-    """Returns the (height, width) of each image of a split, by file name without suffix.
-
-    Args:
-        source: a `keras_psp.data` source with files, such as `load("voc2012")`.
-        split: one of its splits.
-    """
+    """Returns the (height, width) of each image of a split, by file name without suffix."""
     names = [image.stem for image, _ in source.paths(split)]
     return dict(zip(names, source.sizes(split), strict=True))
 
@@ -96,8 +91,8 @@ class Submission:
                 f"{next(iter(self.images))!r}; pass an image's file name without suffix."
             )
         classes = np.asarray(classes)
-        if classes.shape != tuple(self.images[name]):
-            height, width = self.images[name]
+        height, width = self.images[name]
+        if classes.shape != (height, width):
             raise ValueError(
                 f"{name}: classes have shape {classes.shape} but the image is {width}x{height}; "
                 f"they must have shape ({height}, {width})."
@@ -134,11 +129,9 @@ class Submission:
         checks = in_threads(self._fault, list(self.images), "Checking", progress=progress)
         faults = [fault for fault in checks if fault]
         expected = {self.path(name) for name in self.images}
-        folder = self.path(next(iter(self.images))).parent
         faults += [
             f"{path}: doesn't belong to any image of the submission; remove it."
-            for path in sorted(folder.rglob("*.png"))
-            if path not in expected
+            for path in sorted(set(next(iter(expected)).parent.rglob("*.png")) - expected)
         ]
         if faults:
             others = f" ({len(faults) - 1} more like it.)" if len(faults) > 1 else ""
@@ -157,17 +150,12 @@ class Submission:
         """
         path = checked_archive(path)
         self.check(progress=progress)
-        paths = [self.path(name) for name in self.images]
-        files = {str(path.relative_to(self.folder)): path for path in paths}
-        with written_aside(path) as draft:
-            if path.suffix == ".zip":
-                with zipfile.ZipFile(draft, "w") as archive:
-                    for name, file in files.items():
-                        archive.write(file, name)
-            else:
-                with tarfile.open(draft, "w:gz") as archive:
-                    for name, file in files.items():
-                        archive.add(file, name)
+        zipped = path.suffix == ".zip"
+        opened: Any = zipfile.ZipFile if zipped else tarfile.open
+        with written_aside(path) as draft, opened(draft, "w" if zipped else "w:gz") as archive:
+            add = archive.write if zipped else archive.add
+            for file in map(self.path, self.images):
+                add(file, str(file.relative_to(self.folder)))
         return path
 
     def to_values(self, classes: np.ndarray) -> np.ndarray:

@@ -27,11 +27,8 @@ _LEAST = 0.9  # of the frames that the file announces; edit lists may hide some
 class VideoSummary:
     """What `predict_video` wrote.
 
-    Attributes:
-        path: of the new video.
-        width, height: of the original frames, upright.
-        frames: number of frames.
-        class_shares: (num_classes,) float64, each class' share of the pixels of all frames.
+    `width` and `height` are those of the original frames, upright; `class_shares`, (num_classes,)
+    float64, has each class' share of the pixels of all frames.
     """
 
     path: Path
@@ -172,8 +169,8 @@ class _Writer:
 
     def __init__(self, av, stack, path, source, size, class_names, alpha, palette):
         height, width = size
-        self._av, self._names, self._alpha, self._palette = av, class_names, alpha, palette
-        self._outline = outline_width(height, width)
+        self._av, self._names, self._palette = av, class_names, palette
+        self._style = {"alpha": alpha, "outline": outline_width(height, width)}
         font_size = max(12, width // 45)
         self._font, self._gap = ImageFont.load_default(font_size), max(6, font_size // 2)
         # Room for the longest name, so that entries stay in place.
@@ -181,7 +178,7 @@ class _Writer:
         longest = Legend(entries, self._font, self._gap)
         width = max(width, longest.step + self._gap)
         self._per_line = longest.per_line(width)
-        self._frame_height = height
+        self._legend_top = height + self._gap
         height += 2 * self._gap + _LINES * longest.line
         # H.264 with halved color resolution needs even sides.
         self._size = width + width % 2, height + height % 2
@@ -197,8 +194,7 @@ class _Writer:
 
     def add(self, frame: Any, image: np.ndarray, classes: np.ndarray, shares: np.ndarray) -> None:
         """Encodes a frame, unless its time repeats an earlier one."""
-        options = {"alpha": self._alpha, "outline": self._outline, "ignore_class": -1}
-        tinted = overlay(image, classes, self._palette, **options)
+        tinted = overlay(image, classes, self._palette, ignore_class=-1, **self._style)
         page = Image.new("RGB", self._size, BACKGROUND)
         page.paste(Image.fromarray(tinted), ((self._size[0] - tinted.shape[1]) // 2, 0))
         # In the order of the classes: the order by size would change from frame to frame.
@@ -206,7 +202,7 @@ class _Writer:
         shown = {int(index): shares[index] for index in largest if shares[index]}
         entries = share_entries(shown, self._names, self._palette, -1)
         legend = Legend(entries, self._font, self._gap)
-        legend.draw(ImageDraw.Draw(page), self._frame_height + self._gap, self._per_line)
+        legend.draw(ImageDraw.Draw(page), self._legend_top, self._per_line)
         encoded = self._av.VideoFrame.from_ndarray(np.asarray(page), format="rgb24")
         # Times must increase, but damaged files lack or repeat some.
         if frame.pts is not None and (self._last is None or frame.pts > self._last):

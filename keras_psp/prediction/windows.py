@@ -9,10 +9,7 @@ import numpy as np
 def scaled_size(height: int, width: int, scale: float, base_size: int | None) -> tuple[int, int]:
     """Returns the size of an image at a scale, with its proportions kept to the nearest pixel.
 
-    Args:
-        height, width: size of the image.
-        scale: factor.
-        base_size: length of the longer side at scale 1; None for the image's own.
+    `base_size` is the length of the longer side at scale 1; None for the image's own.
     """
     longer = max(1, round(scale * (base_size or max(height, width))))
     if height > width:
@@ -22,17 +19,10 @@ def scaled_size(height: int, width: int, scale: float, base_size: int | None) ->
 
 @dataclass
 class Axis:
-    """Windows along the height or the width of a scaled image.
+    """Windows of `crop` pixels along the height or the width of a scaled image.
 
-    Args:
-        length: pixels of the scaled image.
-        crop: pixels of a window; a shorter image is padded to this length on both sides.
-        overlap: share of a window that the next one covers again.
-
-    Attributes:
-        before: pixels of padding before the image.
-        padded: length including the padding.
-        starts: first pixel of each window in the padded image.
+    An image shorter than `crop` is padded on both sides: by `before` pixels before it, to the
+    length `padded`. `starts` are the first pixels of the windows in the padded image.
     """
 
     length: int
@@ -56,14 +46,10 @@ class Axis:
         return 1 / counts
 
     def windows_of(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Finds the windows that contain pixels of the scaled image.
+        """Finds the windows that contain pixels of the scaled image, at (n,) positions.
 
-        Args:
-            positions: (n,) pixels of the scaled image.
-
-        Returns:
-            (k, n) window, (k, n) pixel in the window and (k, n) share; the share is 0 where
-            fewer than k windows contain a pixel.
+        Returns (k, n) window, (k, n) pixel in the window and (k, n) share; the share is 0 where
+        fewer than k windows contain a pixel.
         """
         position = np.asarray(positions) + self.before
         starts = np.asarray(self.starts)[:, None]
@@ -78,9 +64,8 @@ class Axis:
 def resize_taps(size: int, target: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Bilinear resizing along one axis as OpenCV's INTER_LINEAR (pixel centers, no antialiasing).
 
-    Returns:
-        (target,) indices of the two pixels next to each target pixel, and the share of the
-        second one.
+    Returns (target,) indices of the two pixels next to each target pixel, and the share of the
+    second one.
     """
     position = (np.arange(target) + 0.5) * size / target - 0.5
     position = np.clip(position, 0, size - 1)

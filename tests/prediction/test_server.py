@@ -25,6 +25,8 @@ def test_submission_has_the_predictions_and_checks_its_arguments(tmp_path):
         submit(source, model, "voc2012", output, flip=True, competition="comp5")
     with pytest.raises(ValueError, match=r"results.rar: the archive must end in"):
         submit(source, model, "voc2012", output, archive="results.rar")
+    with pytest.raises(TypeError, match="unexpected keyword argument 'scale'"):
+        submit(source, model, "voc2012", output, scale=2)
     with pytest.raises(ValueError, match="server='camvid' is unknown; choose ade20k, cityscapes"):
         submit(source, model, "camvid", output)
     with pytest.raises(
