@@ -189,8 +189,10 @@ class ErrorGroups:
         truth, prediction = self._checked(truth, prediction)
         n = self.num_classes
         self._confusion += confusion_matrix(truth, prediction, n)
-        group, things = self._groups_in_image(truth, prediction)
-        self._count_things(*things, area=truth.size)
+        group, (label, size, hits) = self._groups_in_image(truth, prediction)
+        step = np.searchsorted(np.array(SIZE_EDGES) * truth.size, size, side="right")
+        for row, counts in enumerate((1, 2 * hits >= size, size, hits)):
+            np.add.at(self._sizes[row], (label, step), counts)
         wrong = (truth >= 0) & (truth != prediction)
         cells = (truth[wrong] * (n + 1) + prediction[wrong]) * len(GROUPS) + group[wrong]
         cells, pixels = np.unique(cells, return_counts=True)
@@ -208,6 +210,7 @@ class ErrorGroups:
         group = self._groups_in_data(
             truth, prediction, group, self._present[image], apart=apart, confused=confused
         )
+        matrix = self._confusion[:, :-1]
         by_class = np.zeros((len(GROUPS), self.num_classes), np.int64)
         np.add.at(by_class, (group, truth), pixels)
         mismatched = np.zeros_like(self._confusion)
@@ -219,11 +222,11 @@ class ErrorGroups:
             wrong=int(by_class.sum()),
             pixels=dict(zip(GROUPS, by_class.sum(axis=1).tolist(), strict=True)),
             by_class=by_class,
-            pairs=self._pairs(confused),
-            mismatches=[
-                Mismatch(first, second, int(mismatched[first, second]))
-                for first, second in _most(mismatched)
+            pairs=[
+                Pair(a, b, int(matrix[a, b]), int(matrix[b, a]), bool(confused[a, b]))
+                for a, b in _most(np.triu(matrix + matrix.T, 1))
             ],
+            mismatches=[Mismatch(a, b, int(mismatched[a, b])) for a, b in _most(mismatched)],
             apart=apart,
             sizes=self._sizes.copy(),
         )
@@ -332,11 +335,10 @@ class ErrorGroups:
         return truth, np.where(no_class, self.num_classes, prediction)
 
     def _groups_in_image(self, truth, prediction):
-        """What one image tells: the group of each pixel if it were wrong, and the things.
+        """The group each pixel would have if it were wrong, as far as the image alone decides.
 
-        Returns:
-            (height, width) int64 groups: missed, border, broken or other; and the class, the
-            pixels and the correct pixels of each thing.
+        Returns (height, width) int64 groups: missed, border, broken or other; and the class, the
+        pixels and the correct pixels of each thing.
         """
         thing = connected_components(truth)
         correct = truth == prediction
@@ -356,11 +358,6 @@ class ErrorGroups:
         group[missed[thing]] = _MISSED
         labeled = label >= 0
         return group, (label[labeled], size[labeled], hits[labeled])
-
-    def _count_things(self, label, size, hits, *, area):
-        step = np.searchsorted(np.array(SIZE_EDGES) * area, size, side="right")
-        for row, counts in enumerate((1, 2 * hits >= size, size, hits)):
-            np.add.at(self._sizes[row], (label, step), counts)
 
     def _relations(self):
         """Which classes are kept apart and which are confused with each other, (n, n) bool."""
@@ -382,11 +379,8 @@ class ErrorGroups:
     def _groups_in_data(self, truth, prediction, group, present, *, apart, confused):
         """The final groups, given the relations between classes in all images.
 
-        Args:
-            truth, prediction: (m,) classes.
-            group: (m,) as from `_groups_in_image`.
-            present: (m, num_classes) bool, the classes in the labels of the image.
-            apart, confused: as from `_relations`.
+        All arguments are per pixel, (m,); `present` is (m, num_classes) bool, the classes in the
+        labels of the pixel's image.
         """
         known = prediction < self.num_classes
         other = np.where(known, prediction, 0)
@@ -395,14 +389,6 @@ class ErrorGroups:
         late = (group == _BROKEN) | (group == _OTHER)
         group = np.where(late & known & confused[truth, other], _CONFUSED, group)
         return np.where(known & absent & (strangers > 0), _MISMATCHED, group)
-
-    def _pairs(self, confused):
-        matrix = self._confusion[:, :-1]
-        both = np.triu(matrix + matrix.T, 1)
-        return [
-            Pair(a, b, int(matrix[a, b]), int(matrix[b, a]), bool(confused[a, b]))
-            for a, b in _most(both)
-        ]
 
 
 def _most(counts):

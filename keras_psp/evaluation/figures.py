@@ -22,13 +22,7 @@ def percent(value: float, digits: int = 1, *, undefined: str = "-") -> str:
 def percent_table(
     title: str, columns: Sequence[str], *sections: Iterable[Sequence]
 ) -> rich.table.Table:
-    """A table of names and percentages.
-
-    Args:
-        title: above the table.
-        columns: headings of the name and of each percentage.
-        sections: rows of a name and fractions from 0 to 1, or NaN; separated by lines.
-    """
+    """A table of sections whose rows are a name and fractions from 0 to 1, or NaN."""
     table = rich.table.Table(title=title, title_justify="left")
     table.add_column(columns[0])
     for column in columns[1:]:

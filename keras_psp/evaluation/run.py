@@ -1,21 +1,21 @@
 """Evaluation of a model on a labeled data set."""
 
-import collections
+import itertools
 import os
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Unpack
 
 from PIL import Image
 
 from keras_psp.arguments import checked_integer
 from keras_psp.evaluation.result import Evaluation
 from keras_psp.evaluation.tally import Tally
-from keras_psp.files import writing, written_aside
+from keras_psp.files import writing
 from keras_psp.prediction.examples import Examples
 from keras_psp.prediction.opening import open_segmenter, run_folder
-from keras_psp.prediction.protocol import Protocol
+from keras_psp.prediction.protocol import Protocol, ProtocolFields
 from keras_psp.progress import Bar
+from keras_psp.visual.overlays import save_image
 from keras_psp.weights.opening import digest
 
 
@@ -24,12 +24,6 @@ def evaluate(
     model: Any = None,
     *,
     split: str = "val",
-    scales: Sequence[float] = (1.0,),
-    flip: bool = False,
-    crop: int | None = None,
-    overlap: float = 1 / 3,
-    base_size: int | Literal["auto"] | None = "auto",
-    batch_size: int = 4,
     output: str | os.PathLike | None = None,
     save_predictions: bool = False,
     boundary: bool = False,
@@ -37,6 +31,7 @@ def evaluate(
     report: bool = True,
     limit: int | None = None,
     progress: bool = True,
+    **protocol: Unpack[ProtocolFields],
 ) -> Evaluation:
     """Evaluates a model as in the paper: sliding windows, several scales and flip.
 
@@ -49,8 +44,6 @@ def evaluate(
         model: a `keras_psp.PSPNet`, or anything that `keras_psp.predict` takes: the name of a
             preset, a file, the folder of a training. None for the bundled network.
         split: name of the split, if `data` is a source.
-        scales, flip, crop, overlap, base_size, batch_size: see `Protocol`. The default is one view
-            of the whole image.
         output: folder for the results and, every 20 seconds, for the state from which the same
             call resumes. By default nothing is written.
         save_predictions: also write a PNG of class indices per image into output/predictions.
@@ -59,6 +52,8 @@ def evaluate(
         report: if there is an `output`, also write output/report.html, all results on one page.
         limit: number of images to use, the first ones; None for all.
         progress: show a progress bar with the mean IoU so far on stderr.
+        protocol: fields of `Protocol`: scales, flip, crop, overlap, base_size, batch_size. The
+            default is one view of the whole image.
 
     Raises:
         ValueError: if an argument is invalid, a mask has another size than its image or a class
@@ -70,7 +65,7 @@ def evaluate(
         evaluation.print()
     """
     folder = run_folder(model)
-    segmenter = open_segmenter(model, Protocol(scales, flip, crop, overlap, base_size, batch_size))
+    segmenter = open_segmenter(model, Protocol(**protocol))
     if save_predictions and output is None:
         raise ValueError("save_predictions=True needs an output folder.")
     if limit is not None:
@@ -87,12 +82,18 @@ def evaluate(
     tally = Tally(examples, settings, None if output is None else Path(output))
     tally.resume()
     bar = Bar("evaluating", examples.count, completed=tally.done, shown=progress)
-    with bar, tally.saved_at_exit():
-        for index, name, image, mask, classes in _predictions(segmenter, examples, tally.done):
-            if save_predictions and output is not None:
-                _save_prediction(Path(output) / "predictions", name, classes)
-            tally.add(name, image, mask, classes, examples.instances(index))
-            bar.update(tally.done, f"mean IoU {tally.mean_iou:.2%}")
+    predictions = _predictions(segmenter, examples, tally.done)
+    try:
+        with bar:
+            for (index, name, image, mask), classes in predictions:
+                if save_predictions and output is not None:
+                    path = Path(output) / "predictions" / f"{name}.png"
+                    with writing(path):
+                        save_image(Image.fromarray(classes), path)
+                tally.add(name, image, mask, classes, examples.instances(index))
+                bar.update(tally.done, f"mean IoU {tally.mean_iou:.2%}")
+    finally:
+        tally.save()
     evaluation = tally.evaluation()
     if output is not None:
         evaluation.save(output)
@@ -108,19 +109,6 @@ def evaluate(
 
 
 def _predictions(segmenter, examples, start):
-    """Yields the examples from a number on with their predicted classes."""
-    waiting = collections.deque()
-
-    def images():
-        for example in examples.read(range(start, examples.end)):
-            waiting.append(example)
-            yield example[2]
-
-    for classes in segmenter.stream(images()):
-        yield *waiting.popleft(), classes
-
-
-def _save_prediction(folder, name, classes):
-    path = folder / f"{name}.png"
-    with writing(path), written_aside(path) as draft:
-        Image.fromarray(classes).save(draft)
+    """Yields the examples from a number on, each with its predicted classes."""
+    kept, read = itertools.tee(examples.read(range(start, examples.end)))
+    return zip(kept, segmenter.stream(image for _, _, image, _ in read), strict=True)

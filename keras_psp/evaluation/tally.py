@@ -1,10 +1,9 @@
 """Running counts of an evaluation, in memory and in its output folder."""
 
-import contextlib
 import datetime
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +27,10 @@ _WORST, _BEST = 6, 3  # images in the report
 
 
 class Tally:
-    """Counts of the images evaluated so far.
+    """Counts of the images evaluated so far, and a state from which `resume` restores them.
 
-    Args:
-        examples: the data set.
-        settings: everything that changes the results; `resume` accepts only a state with the
-            same settings. "boundary" and "error_groups" choose what is counted.
-        folder: of the state, or None to keep it in memory only.
+    The settings are everything that changes the results; "boundary" and "error_groups" choose
+    what is counted. Without a folder, the state is only in memory.
     """
 
     def __init__(self, examples: Examples, settings: Mapping[str, Any], folder: Path | None):
@@ -118,20 +114,8 @@ class Tally:
                 self._shown[index] = Example(name, image, mask, classes, self._ious[index])
         return list(self._shown.values())
 
-    @contextlib.contextmanager
-    def saved_at_exit(self) -> Iterator[None]:
-        """Saves the state at the end of the block, however it ends."""
-        try:
-            yield
-        finally:
-            self.save()
-
     def resume(self) -> None:
-        """Loads the state that the folder contains, if any.
-
-        Raises:
-            ValueError: if it belongs to an evaluation with other settings.
-        """
+        """Loads the folder's state, if any; one of other settings is a ValueError."""
         path = None if self._folder is None else self._folder / "state.npz"
         if path is None or not path.exists():
             return
@@ -180,11 +164,7 @@ class Tally:
         return self._seconds + time.monotonic() - self._started
 
     def evaluation(self) -> Evaluation:
-        """The result.
-
-        Raises:
-            ValueError: if there are no images.
-        """
+        """The result; a ValueError if there are no images."""
         if not self._names:
             raise ValueError("the data set is empty; there is nothing to evaluate.")
         return Evaluation(

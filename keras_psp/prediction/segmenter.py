@@ -154,20 +154,13 @@ class Segmenter:
         Rows and columns may extend beyond the image. Without `normalize`, the values may be
         other scores in the same order.
         """
-        classes = self.model.num_classes
         parts = [scale.grid for scale in image.scales]
         # The logits of a single window at the image's own size have the same order.
         single = len(parts) == 1 and not self.protocol.flip and image.scales[0].plain
         normalize = normalize or not single
-        most = max(
-            len(columns.starts)
-            * (1 + self.protocol.flip)
-            * columns.crop
-            * classes
-            * rows.length
-            / image.height
-            for rows, columns in parts
-        )
+        views = 1 + self.protocol.flip
+        most = max(len(columns.starts) * columns.crop * rows.length for rows, columns in parts)
+        most = most * views * self.model.num_classes / image.height
         step = int(np.clip(_BLOCK_ELEMENTS // most, 4, max(4, image.height)))
         padded = keras.backend.backend() == "jax"
         width = -(-image.width // _WIDTH_STEP) * _WIDTH_STEP if padded else image.width
@@ -181,7 +174,7 @@ class Segmenter:
             ]
             for grid, maps in zip(parts, logits, strict=True)
         ]
-        share = 1 / (len(parts) * (1 + self.protocol.flip))
+        share = 1 / (len(parts) * views)
         for first in range(0, image.height, step):
             total = 0.0
             for (rows, _), (index, weight), (down, across), maps in zip(
@@ -190,15 +183,10 @@ class Segmenter:
                 target = np.minimum(np.arange(first, first + step), image.height - 1)
                 if not padded:
                     target = target[: image.height - first]
+                combined = self._compiled(_combined, len(index), normalize)
                 for place, upper, lower in _row_parts(rows, image.height, target, padded, step):
-                    total = total + self._compiled(_combined, len(index), normalize)(
-                        maps[place],
-                        down[upper],
-                        across,
-                        (share * lower).astype(np.float32),
-                        index,
-                        weight,
-                    )
+                    lower = (share * lower).astype(np.float32)
+                    total += combined(maps[place], down[upper], across, lower, index, weight)
             yield first, total
 
     def _compiled(self, function, taps=None, normalize=True):
@@ -233,15 +221,13 @@ class _Scale:
     def __init__(self, image, scale, protocol, mean):
         height, width = image.shape[:2]
         size = scaled_size(height, width, scale, protocol.base_size)
-        self.plain = size == (height, width)
         crop = (protocol.crop, protocol.crop) if protocol.crop else size
         self.grid = tuple(
             Axis(length, side, protocol.overlap) for length, side in zip(size, crop, strict=True)
         )
         rows, columns = self.grid
-        self.plain = self.plain and len(rows.starts) == len(columns.starts) == 1
-        self.pixels = np.empty((rows.padded, columns.padded, 3), np.float32)
-        self.pixels[:] = mean
+        self.plain = size == (height, width) and len(rows.starts) == len(columns.starts) == 1
+        self.pixels = np.tile(mean, (rows.padded, columns.padded, 1))
         self.pixels[
             rows.before : rows.before + size[0], columns.before : columns.before + size[1]
         ] = resized(np.asarray(image, np.float32), size)

@@ -85,7 +85,8 @@ def predict_video(
     class_names = class_names_of(segmenter.model) if class_names is None else class_names
     palette = palette_of(segmenter.model) if palette is None else palette
     counts = np.zeros(len(class_names), np.int64)
-    frames, size = 0, (0, 0)
+    frames = 0
+    size: tuple[int, ...] = ()
     with written_aside(Path(output)) as draft, contextlib.ExitStack() as stack:
         with _input_errors(av, path):
             source = stack.enter_context(av.open(os.fspath(path)))
@@ -102,12 +103,7 @@ def predict_video(
         for group in grouped(decoded, segmenter.protocol.batch_size):
             masks = segmenter.classes([image for _, image in group])
             for (frame, image), classes in zip(group, masks, strict=True):
-                if writer is None:
-                    size = image.shape[:2]
-                    with _output_errors(av, output):
-                        writer = _Writer(
-                            av, stack, draft, stream, size, class_names, alpha, palette
-                        )
+                size = size or image.shape[:2]
                 if image.shape[:2] != size:
                     raise ValueError(
                         f"{path}: its frames change from {size[1]}x{size[0]} to "
@@ -115,6 +111,9 @@ def predict_video(
                     )
                 frame_counts = np.bincount(classes.ravel(), minlength=len(counts))
                 with _output_errors(av, output):
+                    writer = writer or _Writer(
+                        av, stack, draft, stream, size, class_names, alpha, palette
+                    )
                     writer.add(frame, image, classes, frame_counts / classes.size)
                 counts += frame_counts
                 frames += 1

@@ -11,11 +11,8 @@ from keras_psp.files import written_aside
 def training_curve(steps: Any, epochs: Any, *, path: str | Path) -> None:
     """Plots loss and mean IoU of training and validation, and the learning rate, by step.
 
-    Args:
-        steps: a table with one row per step; its method `column(name)` returns the columns
-            step, loss and learning_rate.
-        epochs: a table with one row per epoch: step, mean_iou, val_loss, val_mean_iou.
-        path: of the image. An existing file is replaced atomically.
+    The tables' method `column(name)` returns step, loss and learning_rate of each step, and step,
+    mean_iou, val_loss and val_mean_iou of each epoch. An existing file is replaced atomically.
     """
     from matplotlib.figure import Figure
 
@@ -26,9 +23,8 @@ def training_curve(steps: Any, epochs: Any, *, path: str | Path) -> None:
     loss.plot(x, values, color="0.8", linewidth=0.7, label="training, each step")
     loss.plot(x, smoothed(values), color="tab:blue", label="training, smoothed")
     _points(loss, epochs, "val_loss", "tab:orange", "validation")
-    finite = sorted(value for value in values if math.isfinite(value))
-    if finite:  # a first loss much larger than the others would flatten the curve
-        loss.set_ylim(0, max(1.1 * finite[int(0.995 * (len(finite) - 1))], 1e-6))
+    if math.isfinite(highest := highest_loss(values)):
+        loss.set_ylim(0, highest)
     loss.set_ylabel("loss")
     loss.legend()
     rate.plot(x, steps.column("learning_rate"), color="tab:green")
@@ -50,6 +46,12 @@ def _points(axes, table, name, color, label):
     pairs = [(x, y) for x, y in pairs if math.isfinite(y)]
     if pairs:
         axes.plot(*zip(*pairs, strict=True), color=color, marker=".", label=label)
+
+
+def highest_loss(losses: Sequence[float]) -> float:
+    """Returns the end of the axis; a first loss many times the rest would flatten the curve."""
+    finite = sorted(value for value in losses if math.isfinite(value))
+    return max(1.1 * finite[int(0.995 * (len(finite) - 1))], 1e-6) if finite else math.inf
 
 
 def smoothed(values: Sequence[float]) -> list[float]:

@@ -47,14 +47,9 @@ def share_entries(
 class Legend:
     """Draws names next to their colors, in lines.
 
-    Args:
-        entries: names and colors, see `legend_entries`.
-        font: a Pillow font with metrics, for the names.
-        gap: margin on the left and right in pixels; twice as many between two entries.
-
-    Attributes:
-        step: pixels from one entry to the next, the least width for one and its gap.
-        line: pixels from one line to the next.
+    `step` is the number of pixels from one entry to the next, the least width for one and its
+    gap; `line` is that from one line to the next. `gap` pixels are on the left and right, and
+    twice as many between two entries.
     """
 
     def __init__(self, entries: Sequence[Entry], font: Any, gap: int):

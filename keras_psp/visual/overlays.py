@@ -1,5 +1,6 @@
 """Images that show masks: colored, over the input image, and next to other masks."""
 
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -77,19 +78,13 @@ def overlay(
         share = np.where(mask[rows] == ignore_class, 0.0, alpha)[..., None]
         tinted[rows] = np.rint(image[rows] * (1 - share) + colors[rows] * share)
     if outline:
-        border = _borders(mask)
+        border = np.zeros(mask.shape, bool)  # whether the right or lower neighbor differs
+        border[:, :-1] |= mask[:, :-1] != mask[:, 1:]
+        border[:-1] |= mask[:-1] != mask[1:]
         near = _dilated(border, outline)
         tinted[near] = colors[near]
         tinted[_dilated(border, (outline - 1) // 2)] = BACKGROUND
     return tinted
-
-
-def _borders(mask):
-    """Pixels whose right or lower neighbor has another class."""
-    border = np.zeros(mask.shape, bool)
-    border[:, :-1] |= mask[:, :-1] != mask[:, 1:]
-    border[:-1] |= mask[:-1] != mask[1:]
-    return border
 
 
 def _dilated(mask, pixels):
@@ -219,7 +214,7 @@ def outline_width(height: int, width: int) -> int:
 
 def _enlargement(width):
     """An integer factor for narrow images, so that every label pixel gets the same area."""
-    return -(-_COLUMN // width) if width < _COLUMN else 1
+    return math.ceil(_COLUMN / width)
 
 
 def _check_names(palette, class_names):
@@ -236,10 +231,10 @@ def _above_legend(image, entries):
     gap = max(_GAP, size // 2)
     legend = Legend(entries, ImageFont.load_default(size), gap)
     # A small image with many classes gets a wider page, not a very tall one.
-    columns = -(-len(entries) * legend.line // (2 * max(_COLUMN, image.height)))
+    columns = math.ceil(len(entries) * legend.line / (2 * max(_COLUMN, image.height)))
     width = max(image.width, columns * legend.step + gap)
     per_line = legend.per_line(width)
-    lines = -(-len(entries) // per_line)
+    lines = math.ceil(len(entries) / per_line)
     page = Image.new("RGB", (width, image.height + 2 * gap + lines * legend.line), BACKGROUND)
     page.paste(image, ((width - image.width) // 2, 0))
     legend.draw(ImageDraw.Draw(page), image.height + gap, per_line)
@@ -258,8 +253,8 @@ def image_table(
     column = max(column, *(int(font.getlength(title)) + 2 for title in titles))
     width = _GAP + len(titles) * (column + _GAP)
     width = max(width, legend.step + _GAP)
-    legend_lines = -(-len(entries) // legend.per_line(width))
-    per_line = -(-len(entries) // max(1, legend_lines))  # lines of similar length
+    legend_lines = math.ceil(len(entries) / legend.per_line(width))
+    per_line = math.ceil(len(entries) / max(1, legend_lines))  # lines of similar length
 
     top = _GAP + (legend.line if any(titles) else 0)
     height = top + sum(row[0].height + _GAP for row in rows) + legend_lines * legend.line + _GAP

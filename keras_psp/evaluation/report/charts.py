@@ -14,12 +14,7 @@ from keras_psp.evaluation.report.images import data_uri
 
 # Placeholder colors in matplotlib's output and the page's CSS variables, which differ between
 # the light and the dark color scheme.
-_COLORS = {
-    "first": "#010101",
-    "second": "#020202",
-    "soft": "#030303",
-    "edge": "#040404",
-}
+_COLORS = {"first": "#010101", "second": "#020202", "soft": "#030303", "edge": "#040404"}
 _WIDTH, _HEIGHT = 352, 190  # of a chart, in points
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 22, 8, 24  # margins
 
@@ -117,16 +112,10 @@ def _for_page(svg):
 def heat_map(
     shares: np.ndarray, names: Sequence[str], columns: Sequence[str], order: Sequence[int]
 ) -> dict[str, Any]:
-    """Layout of a row-normalized confusion matrix with class names on two sides.
+    """The variables of the template's `heat_map`; its image has one pixel per cell.
 
-    Args:
-        shares: (n, columns) fractions of each row's pixels, NaN in empty rows.
-        names: of the n rows.
-        columns: names of the columns: the same, possibly followed by one more.
-        order: of the classes.
-
-    Returns:
-        The variables of the template's `heat_map`; its image has one pixel per cell.
+    `shares`, (n, columns), are fractions of each row's pixels, NaN in empty rows. `columns` are
+    the names of the rows, possibly followed by one more.
     """
     count, across = shares.shape
     places = [*order, *range(count, across)]

@@ -59,12 +59,9 @@ def data_uri(image: Image.Image, form: str, **options: Any) -> str:
 
 
 def mask_png(mask: np.ndarray, palette: np.ndarray, transparent: int | None = None) -> str:
-    """A mask as a data URI, in the exact colors of its palette.
+    """A mask as a data URI, in the exact colors of its (n, 3) uint8 palette.
 
-    Args:
-        mask: (height, width) integers, indices into the palette.
-        palette: (n, 3) uint8.
-        transparent: value of the transparent pixels, or None.
+    Pixels with the value `transparent` have no color.
     """
     values, index = np.unique(mask, return_inverse=True)
     if len(values) > 256:  # the most that an indexed PNG can have
@@ -80,15 +77,8 @@ def mask_png(mask: np.ndarray, palette: np.ndarray, transparent: int | None = No
 class Panels:
     """Four panels per example: image, truth, prediction and mistakes.
 
-    Args:
-        names: one per class.
-        palette: (num_classes, 3) uint8.
-        ignore_class: label of the pixels that don't count, or None.
-        groups: kinds of the mistakes; None shows wrong pixels in one color.
-
-    Attributes:
-        backgrounds: CSS class to the data URI of an image; each image is embedded once, as
-            the background of its panels.
+    Mistakes are colored by error group; without `groups`, wrong pixels have one color. Each image
+    is embedded once, as the background of its panels: `backgrounds` maps a CSS class to its URI.
     """
 
     def __init__(
@@ -109,7 +99,7 @@ class Panels:
         self, examples: Sequence[Example], worst: int, best: int
     ) -> list[dict[str, Any]]:
         """Headings and panels of the lowest and highest mean IoU; unlabeled images are skipped."""
-        labeled = [example for example in examples if math.isfinite(_mean_iou(example))]
+        labeled = [example for example in examples if np.isfinite(_mean_iou(example))]
         order = sorted(labeled, key=_mean_iou)
         chosen = (("Worst", order[:worst]), ("Best", order[worst:][::-1][:best]))
         return [

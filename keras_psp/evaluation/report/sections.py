@@ -14,7 +14,7 @@ from keras_psp.evaluation.measures import Measures
 from keras_psp.evaluation.report.charts import Curve, LineChart, heat_map
 from keras_psp.evaluation.report.images import GROUP_STYLES, Example, Panels, css_color
 from keras_psp.metrics.confusion import ratio
-from keras_psp.visual.curve import smoothed
+from keras_psp.visual.curve import highest_loss, smoothed
 
 _LISTED = 8  # classes or pairs named per error group
 
@@ -125,11 +125,7 @@ def _sizes(errors):
 
 
 def training_charts(folder: Path) -> list[LineChart]:
-    """Loss, mean IoU and learning rate from the logs of a training.
-
-    Raises:
-        FileNotFoundError: if the folder has no log.csv.
-    """
+    """Loss, mean IoU and learning rate from the logs of a training."""
     from keras_psp.training.log import EPOCH_COLUMNS, STEP_COLUMNS, Table
 
     if not (folder / "log.csv").exists():
@@ -140,9 +136,6 @@ def training_charts(folder: Path) -> list[LineChart]:
     steps = Table(folder / "steps.csv", STEP_COLUMNS, writes=False)
     x, ends = steps.column("step"), epochs.column("step")
     losses = steps.column("loss")
-    finite = sorted(value for value in losses if math.isfinite(value))
-    # As in curve.png: a first loss many times the rest would flatten the curve.
-    most = max(1.1 * finite[int(0.995 * (len(finite) - 1))], 1e-6) if finite else math.inf
 
     def validation(column):
         return Curve("validation", ends, epochs.column(column), "second", dots=True)
@@ -155,7 +148,7 @@ def training_charts(folder: Path) -> list[LineChart]:
                 Curve("training, smoothed", x, smoothed(losses)),
                 validation("val_loss"),
             ],
-            most,
+            highest_loss(losses),
         ),
         LineChart(
             "Mean IoU",
