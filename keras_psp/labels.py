@@ -10,7 +10,7 @@ and Oxford-IIIT Pet the order of its trimaps. The last two have no published col
 import dataclasses
 import functools
 import json
-from importlib import resources
+from pathlib import Path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Labels:
 
 @functools.cache
 def _all():
-    text = resources.files("keras_psp").joinpath("labels.json").read_text("utf-8")
+    text = Path(__file__).with_name("labels.json").read_text("utf-8")
     return {
         key: Labels(
             entry["title"],

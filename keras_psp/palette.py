@@ -5,6 +5,8 @@ from functools import lru_cache
 
 import numpy as np
 
+from keras_psp.arguments import checked_integer
+
 VOID_COLOR = (40, 40, 40)
 """Color of ignored pixels: a dark gray that `default_palette` avoids."""
 
@@ -23,21 +25,12 @@ def default_palette(num_classes: int) -> np.ndarray:
     Returns:
         (num_classes, 3) uint8, RGB.
     """
-    if (
-        isinstance(num_classes, bool)
-        or not isinstance(num_classes, (int, np.integer))
-        or not 1 <= num_classes <= 256
-    ):
-        raise ValueError(f"num_classes is {num_classes!r}; it must be an integer from 1 to 256.")
+    num_classes = checked_integer("num_classes", num_classes, least=1, most=256)
     return _spread_colors()[:num_classes].copy()
 
 
 def checked_palette(palette: Sequence | np.ndarray) -> np.ndarray:
-    """Converts a palette to (n, 3) uint8.
-
-    Raises:
-        ValueError: if it has another shape, or values that are not integers from 0 to 255.
-    """
+    """Converts a palette to (n, 3) uint8, after checking its shape and values."""
     colors = np.asarray(palette)
     if colors.ndim != 2 or colors.shape[1] != 3 or not len(colors):
         raise ValueError(f"palette has shape {colors.shape}; it must be (num_classes, 3), RGB.")

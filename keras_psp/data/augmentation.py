@@ -24,26 +24,17 @@ def augmented(
     fill: np.ndarray,
     ignore_class: int,
 ) -> tuple[Any, Any]:
-    """Returns the crop that eight numbers in [0, 1) determine.
+    """Returns a random crop: image (*crop, 3) float32 and mask (*crop) int32.
 
     Only the pixels of the crop are computed, not the whole scaled image, with one bilinear
     interpolation of the image and one nearest of the mask.
 
     Args:
-        image: (height, width, 3) uint8.
-        mask: (height, width) uint8.
-        draw: (8,) float32, for scale, mirror, row, column, whether to rotate, angle,
+        image, mask: (height, width, 3) and (height, width), uint8.
+        draw: (8,) float32 in [0, 1), for scale, mirror, row, column, whether to rotate, angle,
             whether to blur, and one that isn't used.
-        crop: (height, width) of the result.
-        scale: smallest and largest factor.
-        mirror: whether the image may be mirrored.
-        angles: smallest and largest, in degrees, counterclockwise.
-        blur: whether the image may be blurred.
-        fill: (3,) float32, RGB outside the image.
-        ignore_class: label outside the image.
-
-    Returns:
-        Image (*crop, 3) float32 and mask (*crop) int32.
+        crop, scale, mirror, angles, blur: as `training_batches` checks them.
+        fill, ignore_class: (3,) float32 RGB and label outside the image.
     """
     image, mask, draw = (tf.convert_to_tensor(part) for part in (image, mask, draw))
     size = tf.shape(mask)
@@ -90,14 +81,10 @@ def augmented(
     def padded():
         before, after = first - offset, offset + crop - last
         height = last[0] - first[0]
-        rows = [outside[:height, : before[1]], part, outside[:height, : after[1]]]
-        columns = [
-            outside[: before[0], : crop[1]],
-            tf.concat(rows, 1),
-            outside[: after[0], : crop[1]],
-        ]
+        row = [outside[:height, : before[1]], part, outside[:height, : after[1]]]
+        above, below = outside[: before[0], : crop[1]], outside[: after[0], : crop[1]]
         framed = tf.pad(labels, tf.stack([before, after], 1), constant_values=ignore_class)
-        return tf.concat(columns, 0), framed
+        return tf.concat([above, tf.concat(row, 1), below], 0), framed
 
     part, labels = tf.cond(tf.reduce_any(slack < 0), padded, lambda: (part, labels))
     return tf.ensure_shape(part, (*crop, 3)), tf.ensure_shape(labels, crop)
@@ -151,13 +138,8 @@ class _Rotation:
     """Maps pixels of the scaled, rotated and mirrored image to pixels of the original.
 
     The center of rotation is (width / 2, height / 2), as in semseg's call of
-    cv2.getRotationMatrix2D.
-
-    Args:
-        sides: (height, width) of the scaled image, float32.
-        factor: the scale.
-        angle: in radians, counterclockwise.
-        mirrored: whether the image is mirrored after the rotation.
+    cv2.getRotationMatrix2D. `sides` is (height, width) of the scaled image, `angle` in radians
+    and counterclockwise; mirroring follows the rotation.
     """
 
     def __init__(self, sides: Any, factor: Any, angle: Any, mirrored: Any):

@@ -37,33 +37,29 @@ class NamedByFiles(ImagePairs):
         super().__init__({}, ignore_class=ignore_class, palette=palette, title=root)
         self.root = Path(root)
         self._given_names = class_names
-        self._class_names: tuple[str, ...] | None = None
         self._lock = threading.Lock()
         if not self.root.is_dir():
             raise ValueError(f"{self.root}: no such folder.")
 
     def _set_splits(self, splits):
         self.splits = splits
-        # Report a wrong text file now, not an hour later.
-        if self._names_without_labels() is not None:
+        self._names = tuple(self._names_without_labels() or ())
+        if self._names:  # report a wrong text file now, not an hour later
             _ = self.palette
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """Class names in index order."""
         with self._lock:  # examples are read in threads; the labels are scanned once
-            if self._class_names is None:
-                names = self._names_without_labels()
-                if names is None:
-                    names = [f"class {i}" for i in range(self._largest_label() + 1)]
-                self._class_names = tuple(names)
-            return self._class_names
+            if not self._names:
+                self._names = tuple(f"class {i}" for i in range(self._largest_label() + 1))
+            return self._names
 
     @cached_property
     def palette(self) -> np.ndarray:
         """(num_classes, 3) uint8, RGB."""
         if self._palette is not None or not self._palette_lines:
-            return self._checked_colors()
+            return super().palette
         path = self.root / "palette.txt"
         for index, name in enumerate(self.class_names):
             if index not in self._palette_lines:

@@ -26,14 +26,12 @@ class ImageFolder(NamedByFiles):
     the SHA-256 of "keras_psp/NAME" (without suffix) and cut, so that the same names
     give the same splits everywhere. With 3 examples or more, none of them is empty.
 
-    Images are .jpg, .jpeg, .png, .bmp or .webp. Grayscale, palette and CMYK images become RGB,
-    transparency is dropped, and 16-bit images are refused. Images and labels are read as they
-    are stored: EXIF rotation is ignored because masks seldom carry it.
+    Images are .jpg, .jpeg, .png, .bmp or .webp, of 8 bits. They become RGB without
+    transparency, and EXIF rotation is ignored because masks seldom carry it.
 
     Labels are grayscale or palette PNGs with one number per pixel. The *indices* into the
-    palette are the classes; its colors have no meaning. (TensorFlow's `decode_png` would
-    return the brightness of the colors instead.) 16-bit grayscale is accepted if the values
-    fit 8 bits. See `NamedByFiles` for class names and colors.
+    palette are the classes; its colors have no meaning. 16-bit grayscale is accepted if the
+    values fit 8 bits. See `NamedByFiles` for class names and colors.
 
     Args:
         root: the folder.
@@ -115,10 +113,7 @@ def _pairs_in(folder):
             f"{images}: no images in this folder; files must end in {', '.join(IMAGE_SUFFIXES)}."
         )
     return matched(
-        paths,
-        by_stem(labels, (".png",)),
-        image_folder=images,
-        label_at=(labels, ".png"),
+        paths, by_stem(labels, (".png",)), image_folder=images, label_at=(labels, ".png")
     )
 
 

@@ -43,37 +43,33 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*")
-_WHITE = (255, 255, 255, 255)
 # Black point compensation, so that ink's black is not gray. Pillow names it from 10.3 on
 # (ImageCms.Flags).
 _BLACK_POINT = 0x2000
 
 
 def read_input_image(source: Any, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """Reads an image as a viewer shows it; the format is recognized by the content.
+    """Reads an image as a viewer shows it, as (height, width, 3) uint8 RGB.
 
     Training reads its files with `keras_psp.data.label_files.read_training_image` instead,
     as they are stored, so that they fit their masks.
 
+    - The format is recognized by the content.
     - The image is rotated according to its EXIF orientation.
     - Transparent pixels are blended with white.
     - The first frame of an animation, or page of a file, is read.
-    - CMYK and Lab are converted to sRGB by the file's color profile, or without one by
-      Pillow's formula. RGB is kept as stored, as in training.
+    - CMYK and Lab are converted to sRGB, if possible by the file's color profile. RGB is kept
+      as stored, as in training.
     - 16 bits per channel are scaled to 8 (65535 becomes 255).
-    - Floats from 0 to 1, and floats and 32-bit integers from 0 to 255, are taken to span the
-      full range. Other values are scaled so that the least is black and the greatest white;
-      NaN is black.
+    - Floats from 0 to 1, and other numbers from 0 to 255, are taken to span the full range.
+      Otherwise the least value becomes black and the greatest white; NaN is black.
 
     Args:
         source: a path; an http or https address, from which at most 100 MB are downloaded;
-            the bytes of a file; a PIL image; or an array, (height, width) or (height, width,
-            1, 3 or 4 channels), with uint8, uint16, bool or float values.
-        max_pixels: the most pixels that are read; by default 89,478,485, which is Pillow's
-            limit. Above twice `PIL.Image.MAX_IMAGE_PIXELS`, raise that as well.
-
-    Returns:
-        (height, width, 3) uint8, RGB.
+            the bytes of a file; a PIL image; or an array of numbers, (height, width) or
+            (height, width, 1, 3 or 4 channels).
+        max_pixels: the most pixels that are read; by default Pillow's limit. Above twice
+            `PIL.Image.MAX_IMAGE_PIXELS`, raise that as well.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -123,16 +119,10 @@ def source_name(source: Any) -> str:
 
 
 def download(url: str, *, max_bytes: int = MAX_BYTES, timeout: float = TIMEOUT) -> bytes:
-    """Downloads an http or https address.
+    """Downloads an http or https address, in which spaces and non-ASCII letters are encoded.
 
-    Args:
-        url: the address; spaces and non-ASCII letters are encoded.
-        max_bytes: the most bytes that are downloaded.
-        timeout: seconds to wait for a silent server.
-
-    Raises:
-        ConnectionError: if the download fails, with the address.
-        ValueError: if it is larger than max_bytes.
+    A failed download raises a ConnectionError, also after `timeout` seconds of silence; one
+    larger than `max_bytes` a ValueError.
     """
     encoded = urllib.parse.quote(url, safe="%/:=&?~#+!$,;'@()*[]")
     request = urllib.request.Request(encoded, headers={"User-Agent": "keras_psp"})
@@ -244,33 +234,28 @@ def _orientation(image):
 
 def _rgb(image):
     """Converts any of Pillow's modes to RGB."""
-    if image.mode.startswith("I;16"):
-        return _gray(_to_8_bits(np.asarray(image).astype(np.uint16)))
-    if image.mode in ("I", "F"):
-        return _gray(_to_8_bits(np.asarray(image)))
+    if image.mode.startswith(("I", "F")):
+        values = np.asarray(image)
+        if image.mode.startswith("I;16"):
+            values = values.astype(np.uint16)  # in the machine's byte order
+        return Image.fromarray(_to_8_bits(values)).convert("RGB")
     if image.mode in ("CMYK", "LAB"):
         return _by_profile(image)
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         if image.mode == "La":
             image = image.convert("LA")
         image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, _WHITE)
-        image = Image.alpha_composite(white, image)
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image.convert("RGB")
-
-
-def _gray(values):
-    return Image.fromarray(values).convert("RGB")
 
 
 def _by_profile(image):
     """Converts CMYK or Lab to sRGB."""
-    profile = image.info.get("icc_profile")
     srgb = ImageCms.createProfile("sRGB")
     if image.mode == "LAB":
         lab = ImageCms.createProfile("LAB")
         return ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB")
-    if profile:
+    if profile := image.info.get("icc_profile"):
         try:
             return ImageCms.profileToProfile(
                 image,
@@ -307,7 +292,6 @@ def _to_8_bits(values):
 
 
 def _from_array(array, max_pixels):
-    name = "the array"
     channels = array.shape[2] if array.ndim == 3 else 1
     if array.ndim not in (2, 3) or channels not in (1, 3, 4):
         raise ValueError(
@@ -318,7 +302,7 @@ def _from_array(array, max_pixels):
         raise ValueError(
             f"the array has dtype {array.dtype}; it must hold numbers, preferably uint8."
         )
-    _check_size(name, array.shape[1], array.shape[0], max_pixels)
+    _check_size("the array", array.shape[1], array.shape[0], max_pixels)
     try:
         values = np.ascontiguousarray(_to_8_bits(array))
     except ValueError as error:

@@ -1,7 +1,8 @@
 """Readers of training images, masks and text files on disk."""
 
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,14 +21,11 @@ def read_training_image(path: str | os.PathLike) -> np.ndarray:
     and images with more than 8 bits per channel are refused. `predict` reads its images
     with `keras_psp.data.images.read_input_image`, which shows them as a viewer does.
     """
-    try:
-        with Image.open(path) as image:
-            # Pillow silently keeps the high byte of 16-bit RGB.
-            if not (image.mode.startswith(("I", "F")) or _raw_mode(image).endswith("16B")):
-                return np.asarray(image.convert("RGB"))
-            mode = image.mode
-    except Exception as error:  # Pillow raises a dozen types for broken files
-        raise unreadable(path, error) from error
+    with opened(path) as image:
+        # Pillow silently keeps the high byte of 16-bit RGB.
+        if not (image.mode.startswith(("I", "F")) or _raw_mode(image).endswith("16B")):
+            return np.asarray(image.convert("RGB"))
+        mode = image.mode
     raise ValueError(
         f"{path}: image has mode {mode} (more than 8 bits per channel); save it with 8 bits."
     )
@@ -35,14 +33,11 @@ def read_training_image(path: str | os.PathLike) -> np.ndarray:
 
 def read_mask(path: str | os.PathLike) -> np.ndarray:
     """Reads a PNG mask as (height, width) uint8: its numbers, not its colors."""
-    try:
-        with Image.open(path) as image:
-            mode = image.mode
-            # Pillow stretches 2- and 4-bit gray to 0..255: times 85 and times 17.
-            stretch = {"L;2": 85, "L;4": 17}.get(_raw_mode(image), 1)
-            values = np.asarray(image)
-    except Exception as error:  # Pillow raises a dozen types for broken files
-        raise unreadable(path, error) from error
+    with opened(path) as image:
+        mode = image.mode
+        # Pillow stretches 2- and 4-bit gray to 0..255: times 85 and times 17.
+        stretch = {"L;2": 85, "L;4": 17}.get(_raw_mode(image), 1)
+        values = np.asarray(image)
     if mode not in ("L", "P", "1", "I", "I;16", "I;16B"):
         raise ValueError(
             f"{path}: label has mode {mode}, colors instead of one class number per pixel; "
@@ -59,11 +54,9 @@ def read_mask(path: str | os.PathLike) -> np.ndarray:
 
 
 def read_mat(path: str | os.PathLike, *fields: str) -> np.ndarray:
-    """Reads a matrix of labels in a MATLAB file as (height, width) uint8.
+    """Reads a matrix of labels in a MATLAB file (version 4 to 7.2) as (height, width) uint8.
 
-    Args:
-        path: a .mat file of version 4 to 7.2; needs the extra `mat`.
-        fields: the variable, then the nested struct fields that lead to the matrix.
+    The fields are the variable, then the nested struct fields that lead to the matrix.
     """
     try:
         from scipy.io import loadmat
@@ -76,7 +69,7 @@ def read_mat(path: str | os.PathLike, *fields: str) -> np.ndarray:
         for field in fields[1:]:
             values = values[field][0, 0]
     except Exception as error:  # SciPy's own types, and KeyError for a missing variable
-        raise unreadable(path, error) from error
+        raise _unreadable(path, error) from error
     if values.ndim != 2 or np.any((values < 0) | (values > 255) | (values != np.floor(values))):
         raise ValueError(
             f"{path}: {'.'.join(fields)} isn't a matrix of whole numbers from 0 to 255; "
@@ -93,13 +86,20 @@ def read_text(path: Path) -> str:
         raise ValueError(f"{path}: isn't UTF-8 text; save it as UTF-8.") from None
 
 
-def stored_size(path: str | os.PathLike) -> tuple[int, int]:
-    """Returns (height, width) from an image file's header."""
+@contextlib.contextmanager
+def opened(path: str | os.PathLike) -> Iterator[Image.Image]:
+    """Opens an image; any error in the block becomes a ValueError that names the file."""
     try:
         with Image.open(path) as image:
-            return image.height, image.width
-    except Exception as error:
-        raise unreadable(path, error) from error
+            yield image
+    except Exception as error:  # Pillow raises a dozen types for broken files
+        raise _unreadable(path, error) from error
+
+
+def stored_size(path: str | os.PathLike) -> tuple[int, int]:
+    """Returns (height, width) from an image file's header."""
+    with opened(path) as image:
+        return image.height, image.width
 
 
 def by_stem(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
@@ -124,8 +124,7 @@ def by_stem(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
     return paths
 
 
-def unreadable(path: str | os.PathLike, error: Exception) -> ValueError:
-    """Returns the error for a file that a library can't read."""
+def _unreadable(path, error):
     return ValueError(
         f"{path}: can't be read ({error_reason(path, error)}); replace the file, or remove it "
         "and the image or label that belongs to it."

@@ -65,18 +65,10 @@ class FileList(NamedByFiles):
 
 
 def parse_list(text: str, path: str | os.PathLike) -> list[tuple[int, str, str | None]]:
-    """Parses a list of `image label` or `image` lines.
+    """Returns (line number, image, label) for each line of a list that isn't empty.
 
-    Args:
-        text: the list.
-        path: its file, for messages.
-
-    Returns:
-        For each line that isn't empty its number, the image and the label, or None in a list
-        without labels; both paths without leading slash.
-
-    Raises:
-        ValueError: if a line has too many paths, only some have a label, or there are none.
+    Paths have no leading slash; labels are None in a list without them. `path` is the list's
+    file, for messages.
     """
     rows: list[tuple[int, str, str | None]] = []
     for number, line in enumerate(text.splitlines(), start=1):

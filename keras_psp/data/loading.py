@@ -81,19 +81,13 @@ def _opened(name, root, complete, options):
             f"{name} takes no argument {option!r}; "
             + (f"it takes {', '.join(entry.options)}." if entry.options else "it takes none.")
         )
-    return entry.open(_folder(name, root), complete=complete, **options)
-
-
-def _folder(name, root):
-    if root is None:
-        shared = os.environ.get("KERAS_PSP_DATA")
-        if not shared:
-            raise ValueError(
-                f"{name}: no folder is given; pass root=..., or set KERAS_PSP_DATA to a folder "
-                f"that contains {name}/.\n{SETS[name].help()}"
-            )
-        root = Path(shared) / name
-    root = Path(root)
-    if not root.is_dir():
-        raise ValueError(f"{root}: no such folder.\n{SETS[name].help()}")
-    return root
+    shared = os.environ.get("KERAS_PSP_DATA")
+    if root is None and not shared:
+        raise ValueError(
+            f"{name}: no folder is given; pass root=..., or set KERAS_PSP_DATA to a folder "
+            f"that contains {name}/.\n{entry.help()}"
+        )
+    folder = Path(shared, name) if root is None else Path(root)
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: no such folder.\n{entry.help()}")
+    return entry.open(folder, complete=complete, **options)

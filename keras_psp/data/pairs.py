@@ -60,19 +60,19 @@ class ImagePairs:
         read_label: Callable[[Path], np.ndarray] | None = None,
         title: str | os.PathLike = "the source",
     ):
-        integer = isinstance(ignore_class, (int, np.integer)) and not isinstance(ignore_class, bool)
-        if not integer or not 0 <= ignore_class <= 255:
-            raise ValueError(
-                f"ignore_class is {ignore_class!r}; it must be an integer from 0 to 255."
-            )
-        self.ignore_class = int(ignore_class)
+        self.ignore_class = checked_integer("ignore_class", ignore_class, least=0, most=255)
         self.splits: tuple[str, ...] = tuple(pairs)
         self.skipped: list[tuple[Path, str]] = []
         self._pairs: dict[str, list[Pair]] = {split: list(part) for split, part in pairs.items()}
         self._sizes: dict[str, list[tuple[int, int]]] = {}
         self._names = tuple(class_names)
         self._palette = palette
-        self._lookup = None if lookup is None else _lookup_table(lookup)
+        self._lookup: np.ndarray | None = None
+        if lookup is not None:
+            # The class of each value, and -1 for values that don't occur.
+            self._lookup = np.full(256, -1, np.int16)
+            for value, index in lookup.items():
+                self._lookup[checked_integer("label value", value, least=0)] = index
         self._read_label = read_label or read_mask
         self._title = str(title)
 
@@ -89,9 +89,6 @@ class ImagePairs:
     @cached_property
     def palette(self) -> np.ndarray:
         """(num_classes, 3) uint8, RGB."""
-        return self._checked_colors()
-
-    def _checked_colors(self):
         if self._palette is None:
             return default_palette(self.num_classes)
         palette = checked_palette(self._palette)
@@ -149,9 +146,6 @@ class ImagePairs:
         Returns:
             The image, (height, width, 3) uint8 RGB, and the mask, (height, width)
             uint8 with class indices or `ignore_class`.
-
-        Raises:
-            ValueError: if a file has a fault, or the split has no labels.
         """
         image, label = self.paths(split)[index]
         if label is None:
@@ -268,17 +262,9 @@ class ImagePairs:
         return image, self.to_classes(values, label_path)
 
     def to_classes(self, values: np.ndarray, origin: str | os.PathLike) -> np.ndarray:
-        """Converts the values in a file to class indices.
+        """Converts (height, width) uint8 values in a file to class indices or `ignore_class`.
 
-        Args:
-            values: (height, width) uint8, as in the file.
-            origin: the file, for messages.
-
-        Returns:
-            (height, width) uint8, class indices or `ignore_class`.
-
-        Raises:
-            ValueError: if a value is unknown.
+        Unknown values raise a ValueError that names their `origin`.
         """
         if self._lookup is not None:
             mask = self._lookup[values]
@@ -357,11 +343,3 @@ def ranges(values: np.ndarray) -> str:
     """Formats sorted integers as `0 to 10, 12, 14 to 20`."""
     parts = np.split(values, np.flatnonzero(np.diff(values) > 1) + 1)
     return ", ".join(f"{p[0]} to {p[-1]}" if len(p) > 1 else str(p[0]) for p in parts)
-
-
-def _lookup_table(lookup):
-    """Returns the class of each value, (256,) int16, with -1 for values that don't occur."""
-    table = np.full(256, -1, np.int16)
-    for value, index in lookup.items():
-        table[checked_integer("label value", value, least=0)] = index
-    return table

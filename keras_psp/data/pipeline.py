@@ -7,6 +7,7 @@ A source has `class_names`, `palette`, `ignore_class`, `num_classes`, `splits`,
 `sizes(split)` images of the same size can be batched for evaluation.
 """
 
+import functools
 import itertools
 import math
 import operator
@@ -54,10 +55,10 @@ def training_batches(
     OpenCV in semseg, it skips pixels at scales below about 0.5; to train at a much smaller
     size, use `image_size`, which averages.
 
-    The order, scales and positions of an epoch depend only on `seed` and its number, so that
-    `first_epoch=7, first_step=30` resumes exactly there, without reading what comes before. By
-    default each pass over the dataset (`fit` makes one per epoch) is the next epoch. With
-    `epochs` a pass contains all of them, from the first step to the last, each time.
+    An epoch depends only on `seed` and its number, so that `first_epoch=7, first_step=30`
+    resumes exactly there, without reading what comes before. By default each pass over the
+    dataset (`fit` makes one per epoch) is the next epoch. With `epochs` a pass contains all of
+    them, from the first step to the last, each time.
 
     To resume within an epoch, call `fit` once for the rest of that epoch and once for the
     others, with `epochs` each time: Keras assumes that every pass is as long as the first, and
@@ -71,31 +72,25 @@ def training_batches(
     Args:
         source: see the module.
         split: one of `source.splits`.
-        batch_size: examples per batch of all workers together; the remainder of an epoch is
-            dropped.
+        batch_size: examples per batch of all workers together; an epoch's remainder is dropped.
         crop_size: (height, width) in pixels, or one number for both.
         scale: smallest and largest factor.
-        mirror: mirror left to right with a probability of one half.
+        mirror: whether to mirror half of the examples left to right.
         rotate: largest angle in degrees to either side, or (smallest, largest),
             counterclockwise; 10 in the paper, 0 for no rotation.
-        blur: Gaussian blur of 5x5 pixels (deviation 1.1) with a probability of one half, as in
-            the paper.
+        blur: whether to blur half of the examples, as in the paper (Gaussian, 5x5 pixels,
+            deviation 1.1).
         seed: any integer >= 0.
-        image_size: (height, width) to which every example is resized first: images averaged,
-            labels nearest.
-        cache: keep decoded examples in memory (after `image_size`, images rounded to
-            8 bits): 0.7 MB for 480x360. "auto" keeps the first ones until they fill a
-            quarter of the memory that is free at the start, and reads the others in each
-            epoch. A source without `example` is kept as a whole, and refused with `False`.
-        fill: RGB of pixels outside the image, 0 to 255; by default the mean, as in
-            semseg/tool/train.py.
+        image_size: (height, width) to which examples are resized first, labels nearest.
+        cache: whether to keep decoded examples in memory, after `image_size`; 0.7 MB each for
+            480x360. "auto" keeps the first ones, up to a quarter of the memory that is free at
+            the start. A source without `example` is kept as a whole, and refused with `False`.
+        fill: RGB of pixels outside the image, 0 to 255; by default semseg's, the mean.
         first_epoch: number of the first epoch.
         first_step: number of the first batch in the first epoch; later epochs are whole.
-        epochs: number of the epoch to stop before, as in `fit`, for one pass over all that
-            is left; None for one epoch per pass.
-        shard: (index, count) of this worker. Each of `count` workers gets
-            `batch_size // count` examples of every batch, in order, so that all of them
-            together get what one worker would. It reads only these.
+        epochs: number of the epoch to stop before, as in `fit`; None for one epoch per pass.
+        shard: (index, count) of this worker, which reads and gets `batch_size // count`
+            examples of every batch, so that all workers together get what one would.
 
     Returns:
         A dataset of images (batch_size // workers, height, width, 3) float32, 0 to 255, and
@@ -115,8 +110,7 @@ def training_batches(
     crop = _checked_size("crop_size", crop_size, square=True)
     if image_size is not None:
         image_size = _checked_size("image_size", image_size)
-    low, high = _checked_scale(scale)
-    angles = _checked_angles(rotate)
+    scale, angles = _checked_scale(scale), _checked_angles(rotate)
     filling = np.asarray(fill, np.float32)
     if filling.shape != (3,) or not np.all((filling >= 0) & (filling <= 255)):
         raise ValueError(f"fill is {fill!r}; it must be three numbers from 0 to 255.")
@@ -129,11 +123,8 @@ def training_batches(
     def plans():
         for epoch in [next(passes)] if epochs is None else range(first_epoch, epochs):
             order, draws = _plan(count, batch_size, seed=seed, epoch=epoch)
-            steps_left = slice(first_step if epoch == first_epoch else 0, None)
-            yield (
-                order[steps_left, part].reshape(-1),
-                draws[steps_left, part].reshape(-1, draws.shape[-1]),
-            )
+            start = first_step if epoch == first_epoch else 0
+            yield order[start:, part].reshape(-1), draws[start:, part].reshape(-1, 8)
 
     call = until_exit(lambda index: read(int(index)))
 
@@ -146,7 +137,7 @@ def training_batches(
             mask,
             draw,
             crop=crop,
-            scale=(low, high),
+            scale=scale,
             mirror=mirror,
             angles=angles,
             blur=blur,
@@ -156,11 +147,8 @@ def training_batches(
 
     signature = tf.TensorSpec((None,), tf.int64), tf.TensorSpec((None, 8), tf.float32)
     plan = tf.data.Dataset.from_generator(plans, output_signature=signature)
-    batches = (
-        plan.unbatch()
-        .map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-        .batch(part.stop - part.start, drop_remainder=True)
-    )
+    examples = plan.unbatch().map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    batches = examples.batch(part.stop - part.start, drop_remainder=True)
     length = steps if epochs is None else (epochs - first_epoch) * steps - first_step
     if epochs is not None or not first_step:  # otherwise the first pass is shorter than others
         batches = batches.apply(tf.data.experimental.assert_cardinality(length))
@@ -197,10 +185,7 @@ def batch_examples(
     If the source has files, `source.paths(split)[index]` returns their paths.
 
     Args:
-        source: see the module.
-        split: one of `source.splits`.
-        batch_size: as for `training_batches`.
-        seed: as for `training_batches`.
+        source, split, batch_size, seed: as for `training_batches`.
         epoch: number of the epoch, from 0.
         step: number of the batch in the epoch, from 0.
         shard: (index, count) of a worker; by default the whole batch.
@@ -217,8 +202,8 @@ def batch_examples(
 def _shuffled(count, seed, epoch):
     """Returns the order of an epoch, and the generator for everything else.
 
-    NumPy's generator instead of tf.random gives the same numbers on every device, drawn before
-    the parallel map, whose threads have no order.
+    NumPy's numbers are the same on every device, and drawn before the parallel map, whose
+    threads have no order.
     """
     random = np.random.default_rng([seed, epoch])
     return random.permutation(count), random
@@ -252,9 +237,8 @@ def evaluation_batches(
         split: one of `source.splits`.
         batch_size: examples per batch; the last batch may be smaller.
         image_size: (height, width) to which the images are resized, averaged.
-        shard: (index, count) of this worker. The split is cut into `count` parts of about
-            equal size, so that all workers together see every example once. A worker gets
-            none if there are fewer examples than workers.
+        shard: (index, count) of this worker, which gets one of `count` parts of about equal
+            size; none if there are fewer examples than workers.
 
     Returns:
         A dataset of images (batch, height, width, 3) float32, 0 to 255, and masks (batch,
@@ -300,10 +284,7 @@ def _reader(source, split, *, image_size, cache):
     import tensorflow as tf
 
     if hasattr(source, "example"):
-
-        def decoded(index):
-            return source.example(split, index)
-
+        decoded = functools.partial(source.example, split)
     elif cache:
         everything: list = []
         lock = threading.Lock()
@@ -381,15 +362,6 @@ def _checked_step(name, step, steps):
     return step
 
 
-def _checked_shard(shard):
-    index, count = _numbers(shard, operator.index, default=(0, 0))
-    if not 0 <= index < count:
-        raise ValueError(
-            f"shard is {shard!r}; it must be (index, count) of this worker, 0 <= index < count."
-        )
-    return index, count
-
-
 def _part_of_batch(batch_size, shard):
     """Returns the slice of every batch that belongs to this worker."""
     index, count = _checked_shard(shard)
@@ -402,44 +374,36 @@ def _part_of_batch(batch_size, shard):
     return slice(index * share, (index + 1) * share)
 
 
+def _checked_shard(shard):
+    needed = "(index, count) of this worker, 0 <= index < count"
+    return _checked_pair("shard", shard, shard, operator.index, lambda i, n: 0 <= i < n, needed)
+
+
 def _checked_size(name, size, *, square=False):
     sides = (size, size) if square and not np.iterable(size) else size
-    height, width = _numbers(sides, operator.index, default=(0, 0))
-    if height < 1 or width < 1:
-        also = ", or one for both" if square else ""
-        raise ValueError(
-            f"{name} is {size!r}; it must be two positive integers, (height, width){also}."
-        )
-    return height, width
+    needed = "two positive integers, (height, width)" + (", or one for both" if square else "")
+    return _checked_pair(name, size, sides, operator.index, lambda h, w: min(h, w) > 0, needed)
 
 
 def _checked_scale(scale):
-    low, high = _numbers(scale, float, default=(0.0, 0.0))
-    if not 0 < low <= high < float("inf"):
-        raise ValueError(
-            f"scale is {scale!r}; it must be (smallest, largest) with 0 < smallest <= largest."
-        )
-    return low, high
+    needed = "(smallest, largest) with 0 < smallest <= largest"
+    return _checked_pair("scale", scale, scale, float, lambda a, b: 0 < a <= b < math.inf, needed)
 
 
 def _checked_angles(rotate):
-    try:
-        angles = rotate if np.iterable(rotate) else (-rotate, rotate)
-    except TypeError:
-        angles = None
-    low, high = _numbers(angles, float, default=(1.0, 0.0))
-    if not -180 <= low <= high <= 180:
-        raise ValueError(
-            f"rotate is {rotate!r}; it must be an angle from 0 to 180 degrees, or (smallest, "
-            "largest) from -180 to 180."
-        )
-    return low, high
+    needed = "an angle from 0 to 180 degrees, or (smallest, largest) from -180 to 180"
+    angles = rotate if np.iterable(rotate) else (sign * rotate for sign in (-1, 1))
+    return _checked_pair(
+        "rotate", rotate, angles, float, lambda a, b: -180 <= a <= b <= 180, needed
+    )
 
 
-def _numbers(pair, convert, *, default):
-    """Returns the two numbers of a pair, or the default if it isn't one."""
+def _checked_pair(name, given, pair, convert, valid, needed):
+    """Returns the two converted numbers of a pair; errors show the argument as it was given."""
     try:
         first, second = map(convert, pair)
+        if valid(first, second):
+            return first, second
     except (TypeError, ValueError):
-        return default
-    return first, second
+        pass
+    raise ValueError(f"{name} is {given!r}; it must be {needed}.")

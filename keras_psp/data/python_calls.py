@@ -24,13 +24,9 @@ _started = 0
 def map_python(
     dataset: "tf.data.Dataset", function: Callable, *shapes: Sequence[int | None]
 ) -> "tf.data.Dataset":
-    """Maps a Python function over a dataset, in parallel and in order.
+    """Maps a Python function over a dataset of scalars or tuples, in parallel and in order.
 
-    Args:
-        dataset: its elements are scalars or tuples.
-        function: takes NumPy values and returns a uint8 array for each shape; a single array
-            for a single shape.
-        shapes: shapes of the results.
+    It takes NumPy values and returns a uint8 array of each shape, or the only one.
     """
     import tensorflow as tf
 
@@ -82,9 +78,7 @@ def _register_exit_handler():
 def _wait_for_calls():
     _exiting.set()
     # The traceback of the error that ended the program refers to the pipelines in its frames.
-    sys.last_value = sys.last_traceback = None
-    if hasattr(sys, "last_exc"):
-        sys.last_exc = None
+    sys.last_value = sys.last_traceback = sys.last_exc = None
     gc.collect()
     end = time.monotonic() + _PATIENCE
     seen = -1

@@ -1,7 +1,8 @@
 """Data sets of tensorflow-datasets as sources of examples."""
 
+import functools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -29,8 +30,8 @@ _LOOKUPS = {
 class TFDSSource:
     """A data set of tensorflow-datasets with images and masks; needs the extra `tfds`.
 
-    If the data set was prepared as `array_record`, examples can be read in any order
-    (`example`), and training needs no cache. Otherwise they are only read in order (`examples`).
+    Prepared as `array_record`, it has `example`, which reads in any order, and training needs
+    no cache. Otherwise there is only `examples`, in order.
 
     Args:
         name: the builder's name, `name/config:version`.
@@ -74,9 +75,8 @@ class TFDSSource:
             raise ImportError(
                 f'tensorflow-datasets can\'t be imported ({error}); pip install "keras-psp[tfds]".'
             ) from error
-        folder = None if data_dir is None else os.fspath(data_dir)
         try:
-            self._builder = tfds.builder(name, data_dir=folder)
+            self._builder = tfds.builder(name, data_dir=data_dir and os.fspath(data_dir))
         except (tfds.core.DatasetNotFoundError, ValueError) as error:
             raise ValueError(
                 f"tensorflow-datasets has no data set {name!r} (version {tfds.__version__}); "
@@ -88,8 +88,7 @@ class TFDSSource:
                     f"{name} isn't prepared in {self._builder.data_path}; pass download=True, or "
                     f"run `tfds build {name} --file_format=array_record`."
                 )
-            options = tfds.download.DownloadConfig()
-            self._builder.download_and_prepare(file_format="array_record", download_config=options)
+            self._builder.download_and_prepare(file_format="array_record")
         key = self._builder.name
         self.name = name
         self.splits: tuple[str, ...] = tuple(self._builder.info.splits)
@@ -143,19 +142,16 @@ class TFDSSource:
         """
         import tensorflow as tf
 
-        def read(index):  # tf.data can't read array_record files
-            return self._example(split, int(index))
-
-        def checked(index, image, mask):
-            return self._checked(split, int(index), image, mask)
-
-        count, shapes = self.count(split), ((None, None, 3), (None, None))
-        if hasattr(self, "example"):
-            examples = map_python(tf.data.Dataset.range(count), read, *shapes)
+        if hasattr(self, "example"):  # tf.data can't read array_record files
+            elements = tf.data.Dataset.range(self.count(split))
+            read: Callable = self._example
         else:
+            self.count(split)
             stored = self._builder.as_dataset(split=split, shuffle_files=False).enumerate()
-            pairs = stored.map(lambda i, parts: (i, parts[self._image], parts[self._mask]))
-            examples = map_python(pairs, checked, *shapes)
+            elements = stored.map(lambda i, parts: (i, parts[self._image], parts[self._mask]))
+            read = self._checked
+        shapes = (None, None, 3), (None, None)
+        examples = map_python(elements, functools.partial(read, split), *shapes)
         return examples.prefetch(tf.data.AUTOTUNE)
 
     def _example(self, split: str, index: int) -> tuple[np.ndarray, np.ndarray]:
@@ -167,7 +163,7 @@ class TFDSSource:
         return self._checked(split, index, example[self._image], example[self._mask])
 
     def _checked(self, split, index, image, mask):
-        origin = f"{self.name}, example {index} of {split!r}"
+        origin = f"{self.name}, example {int(index)} of {split!r}"
         if mask.shape[:2] != image.shape[:2]:
             raise ValueError(
                 f"{origin}: mask is {mask.shape[1]}x{mask.shape[0]} but its image is "

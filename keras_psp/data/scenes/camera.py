@@ -31,11 +31,7 @@ def with_void(rng: np.random.Generator, canvas: Canvas) -> np.ndarray:
 
 
 def camera_image(rng: np.random.Generator, canvas: Canvas) -> np.ndarray:
-    """Adds exposure, color temperature, vignetting, blur and noise.
-
-    Returns:
-        (height, width, 3) uint8 RGB.
-    """
+    """Adds exposure, color temperature, vignetting, blur and noise; (height, width, 3) uint8."""
     image = canvas.image
     height, width = canvas.mask.shape
     warm = rng.uniform(-0.08, 0.08)

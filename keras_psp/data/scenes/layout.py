@@ -1,6 +1,6 @@
 """Decides where things are in a generated scene, before their kinds are known."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -35,12 +35,8 @@ class Thing:
     def overlaps(self, box: Box, *, margin: float = 0.0) -> bool:
         """Whether a box is less than `margin` away from it."""
         left, top, right, bottom = self.box
-        return (
-            left - margin < box[2]
-            and right + margin > box[0]
-            and top - margin < box[3]
-            and bottom + margin > box[1]
-        )
+        gaps = left - box[2], box[0] - right, top - box[3], box[1] - bottom
+        return max(gaps) < margin
 
 
 @dataclass(frozen=True)
@@ -233,10 +229,7 @@ def _place_towers(rng, height, width, horizon):
     if min(stop, width) - start < 0.27 * width:
         return (), None
     if rng.random() < 0.5:
-        towers = [
-            Thing("tower", width - tower.x, tower.foot, tower.width, tower.height)
-            for tower in towers
-        ]
+        towers = [replace(tower, x=width - tower.x) for tower in towers]
         start, stop = width - stop, width - start
     return tuple(towers), (max(0, round(start)), min(width, round(stop)))
 

@@ -13,10 +13,7 @@ _STREAMS = ("kinds", "plan", "paint", "surface", "skyline", "camera", "wants")
 
 
 def random_stream(seed: int, step: str, attempt: int = 0) -> np.random.Generator:
-    """Returns an independent generator for one step.
-
-    What one step draws can't change what another step draws.
-    """
+    """Returns a generator for one step, so that its draws don't change those of others."""
     return np.random.default_rng([1 + _STREAMS.index(step), attempt, int(seed)])
 
 

@@ -104,7 +104,7 @@ def paint_scene(seed: int, layout: Layout, *, surface: str, skyline: str) -> Can
     labels = {"hull": SURFACES[surface][1], "tower": SKYLINES[skyline]}
     for thing in things:
         haze = canvas.light.haze * (1 - (thing.foot - layout.horizon) / plane.reach) ** 2
-        _PAINTERS[thing.kind](rng, canvas, thing, haze, labels.get(thing.kind))
+        _KINDS[thing.kind][0](rng, canvas, thing, haze, labels.get(thing.kind))
     return canvas
 
 
@@ -256,13 +256,10 @@ def _paint_surface(rng, canvas, plane, area, kind):
     canvas.paint(plane.window, area.inside, color, SURFACES[kind][0])
 
 
-_SHADOWS = {"hull": 0.62, "tower": 0.9, "tree": 0.5, "person": 0.5, "pole": 0.3}
-
-
 def _paint_shadow(canvas, layout, thing):
     """Darkens the ground next to a thing, away from the sun."""
     light = canvas.light
-    half = thing.width * _SHADOWS[thing.kind]
+    half = thing.width * _KINDS[thing.kind][1]
     x = thing.x - light.side * thing.width * 0.35
     flat = max(1.0, 0.16 * min(thing.width * 1.6, thing.height))
     window, rows, columns = canvas.window(
@@ -296,9 +293,7 @@ def _paint_hull(rng, canvas, thing, haze, label):
     paint = 0.15 + 0.75 * (hue - hue.min()) / (np.ptp(hue) + 0.1) * rng.uniform(0.4, 1)
     if rng.random() < 0.3:
         paint = np.full(3, rng.uniform(0.75, 0.95), np.float32)
-    second = paint
-    if rng.random() < 0.5:
-        second = np.full(3, rng.uniform(0.7, 0.95), np.float32)
+    second = np.full(3, rng.uniform(0.7, 0.95), np.float32) if rng.random() < 0.5 else paint
     round_side = 1.12 - 0.5 * low - 0.1 * ahead * np.sign(canvas.light.side)
     round_side = round_side * (1 + 0.03 * canvas.grain(SAND, rng, rows, columns))
     color = np.where(cabin[..., None], second * np.float32(0.98), paint * round_side[..., None])
@@ -406,10 +401,11 @@ def _paint_pole(rng, canvas, thing, haze, label):
     canvas.paint(window, shaft | head, canvas.hazed(color.astype(np.float32), haze), classes.POLE)
 
 
-_PAINTERS = {
-    "hull": _paint_hull,
-    "tower": _paint_tower,
-    "tree": _paint_tree,
-    "person": _paint_person,
-    "pole": _paint_pole,
+# Painters, and half the widths of shadows as shares of the things' widths.
+_KINDS = {
+    "hull": (_paint_hull, 0.62),
+    "tower": (_paint_tower, 0.9),
+    "tree": (_paint_tree, 0.5),
+    "person": (_paint_person, 0.5),
+    "pole": (_paint_pole, 0.3),
 }

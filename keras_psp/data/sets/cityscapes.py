@@ -3,9 +3,8 @@
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from keras_psp.data.label_files import read_mask, unreadable
+from keras_psp.data.label_files import opened, read_mask
 from keras_psp.data.pairs import Pair, matched
 from keras_psp.data.sets import cityscapes_labels
 from keras_psp.data.sets.published import VOID, DataSet, PublishedSet, find_home
@@ -41,11 +40,8 @@ class Cityscapes(PublishedSet):
                 f"{path}: no such file; unpack gtFine_trainvaltest.zip (gtCoarse.zip for "
                 "train_extra) again."
             )
-        try:
-            with Image.open(path) as image:
-                values = np.asarray(image)
-        except Exception as error:  # Pillow raises a dozen types for broken files
-            raise unreadable(path, error) from error
+        with opened(path) as image:
+            values = np.asarray(image)
         if values.ndim != 2:
             raise ValueError(f"{path}: has colors instead of instance ids; unpack it again.")
         return values.astype(np.int32)

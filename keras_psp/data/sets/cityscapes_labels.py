@@ -5,7 +5,7 @@ in no label file and isn't listed.
 """
 
 import json
-from importlib import resources
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -29,7 +29,7 @@ class Label(NamedTuple):
     has_instances: bool
 
 
-_TEXT = resources.files("keras_psp.data.sets").joinpath("cityscapes_labels.json").read_text("utf-8")
+_TEXT = Path(__file__).with_name("cityscapes_labels.json").read_text("utf-8")
 LABELS = tuple(Label(*row) for row in json.loads(_TEXT))
 """All labels; a label's position is its id."""
 

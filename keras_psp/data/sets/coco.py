@@ -114,8 +114,7 @@ class _Panoptic:
             if name not in self._tables:
                 path = self._folder / f"{name}.json"
                 try:
-                    with path.open(encoding="utf-8") as file:
-                        annotations = json.load(file)["annotations"]
+                    annotations = json.loads(path.read_text("utf-8"))["annotations"]
                     self._tables[name] = {
                         entry["file_name"]: _segments(entry["segments_info"])
                         for entry in annotations

@@ -70,11 +70,7 @@ def open_lmo(entry: DataSet, root: Path, *, complete: bool) -> PublishedSet:
     unlabeled = [name for name in _LMO_UNLABELED if name not in labels]
     images = {name: path for name, path in images.items() if name not in unlabeled}
     pairs = matched(
-        images,
-        labels,
-        image_folder=image_home,
-        label_at=(label_home, ".mat"),
-        complete=complete,
+        images, labels, image_folder=image_home, label_at=(label_home, ".mat"), complete=complete
     )
     test = set(listed_names(listed))
     return PublishedSet(

@@ -166,10 +166,7 @@ def listed_pairs(
     image_folder: Path,
     label_at: tuple[Path, str],
 ) -> list[Pair]:
-    """Pairs the images and labels whose names are listed, in the list's order.
-
-    The other arguments are those of `matched`; `origin` is the list, for messages.
-    """
+    """Pairs images and labels as `matched`, but those of a list, `origin`, in its order."""
     pairs: list[Pair] = []
     for name in names:
         if name in images and name in labels:

@@ -7,7 +7,7 @@ converters that peers use; a comment at each opener names its source.
 import json
 from collections.abc import Callable
 from functools import partial
-from importlib import resources
+from pathlib import Path
 
 from keras_psp.data.sets import cityscapes, coco, others, voc
 from keras_psp.data.sets.published import DataSet
@@ -25,7 +25,7 @@ _OPENERS: dict[str, Callable] = {
 }
 
 
-_TEXT = resources.files("keras_psp.data.sets").joinpath("sets.json").read_text("utf-8")
+_TEXT = Path(__file__).with_name("sets.json").read_text("utf-8")
 SETS: dict[str, DataSet] = {}
 """Data sets by the names that `keras_psp.data.load` takes."""
 
