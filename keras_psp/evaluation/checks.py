@@ -8,11 +8,7 @@ from numpy.typing import ArrayLike
 
 
 def checked_masks(**masks: ArrayLike) -> list[np.ndarray]:
-    """The masks as arrays, in the order of the arguments.
-
-    Raises:
-        ValueError: if one is not (height, width) integers, or their shapes differ.
-    """
+    """The masks as arrays; a ValueError if they aren't (height, width) integers of one shape."""
     arrays = {name: np.asarray(mask) for name, mask in masks.items()}
     first, *_ = arrays
     for name, mask in arrays.items():

@@ -397,29 +397,26 @@ def _most(counts):
 
 
 def connected_components(mask: np.ndarray) -> np.ndarray:
-    """Labels connected parts of equal values, with 8 neighbors.
+    """Labels the connected parts of equal values in a mask, with 8 neighbors.
 
-    Args:
-        mask: (height, width) integers.
-
-    Returns:
-        (height, width) int64 numbers of the parts, from 0, in no particular order.
+    Returns (height, width) int64 numbers of the parts, from 0, in no particular order.
     """
     # Runs of equal pixels within a row are joined to those they touch in the next row.
     starts = np.ones(mask.shape, bool)
     starts[:, 1:] = mask[:, 1:] != mask[:, :-1]
     run = np.cumsum(starts).reshape(mask.shape) - 1
     width = mask.shape[1]
+    count = int(run[-1, -1]) + 1
     touching = []
     for shift in (-1, 0, 1):
         above = (slice(None, -1), slice(max(0, -shift), width - max(0, shift)))
         below = (slice(1, None), slice(max(0, shift), width - max(0, -shift)))
         same = mask[above] == mask[below]
-        touching.append(run[above][same] * (int(run[-1, -1]) + 1) + run[below][same])
+        touching.append(run[above][same] * count + run[below][same])
     # Neighbors along a row repeat each other.
     edges = np.unique(np.concatenate(touching))
-    first, second = np.divmod(edges, int(run[-1, -1]) + 1)
-    root = np.arange(int(run[-1, -1]) + 1)
+    first, second = np.divmod(edges, count)
+    root = np.arange(count)
     while len(first):
         np.minimum.at(root, np.maximum(first, second), np.minimum(first, second))
         while (root[root] != root).any():

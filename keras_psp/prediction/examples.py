@@ -20,13 +20,7 @@ class Examples:
 
     Classes, colors and `ignore_class` are those of the source, or else the model's. If the number
     of examples is unknown, `count` is None and `end` very large. `description` tells one data set
-    from another, as plain data for JSON.
-
-    Args:
-        dataset: a source, a `Split`, or pairs of an image and a mask; see `evaluate`.
-        split: of a source.
-        model: the network to evaluate; its classes must be those of the data.
-        limit: number of examples to use, the first ones; None for all.
+    from another, as plain data for JSON. With `limit`, only the first examples are used.
     """
 
     def __init__(self, dataset: Any, split: str, model: PSPNet, limit: int | None):

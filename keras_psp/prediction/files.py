@@ -178,7 +178,6 @@ def _check(images, output, suffix, alpha):
         raise ValueError(f"alpha is {alpha!r}; it must be from 0 to 1.")
     if output.exists() and not output.is_dir():
         raise ValueError(f"{output} is a file; the output must be a folder.")
-    folders = [images] if isinstance(images, str | os.PathLike) else images
-    for folder in folders if isinstance(folders, list | tuple) else ():
+    for folder in images if isinstance(images, list | tuple) else [images]:
         if isinstance(folder, str | os.PathLike) and Path(folder).resolve() == output.resolve():
             raise ValueError(f"{output} contains the images; choose another output.")

@@ -1,5 +1,6 @@
 """predictions.csv and predictions.json: which inputs are done, and with which settings."""
 
+import contextlib
 import csv
 import dataclasses
 import itertools
@@ -40,8 +41,12 @@ class Record:
         self._settings = settings
         self._class_columns = _class_columns(class_names)
         self._columns = (*_COLUMNS, *self._class_columns)
-        stored = self._stored_settings()
-        if stored is None and (folder / TABLE).exists() and not force:
+        stored = None
+        if (folder / SETTINGS).exists():
+            stored = {}
+            with contextlib.suppress(ValueError, TypeError):  # damaged
+                stored = dict(json.loads((folder / SETTINGS).read_text("utf-8")))
+        elif (folder / TABLE).exists() and not force:
             raise FileExistsError(
                 f"{folder / TABLE} exists without its {SETTINGS}; choose another output, or force "
                 "its replacement."
@@ -58,15 +63,6 @@ class Record:
             )
         self._rows = self._read(same_settings=stored is not None and not changed)
         self._lock = threading.Lock()
-
-    def _stored_settings(self):
-        path = self._folder / SETTINGS
-        if not path.exists():
-            return None
-        try:
-            return dict(json.loads(path.read_text("utf-8")))
-        except (ValueError, TypeError):
-            return {}
 
     def _read(self, *, same_settings):
         path = self._folder / TABLE

@@ -307,8 +307,7 @@ def _row_parts(rows, height, target, padded, step):
 def _column_taps(columns, target, width):
     """Which columns of a row of windows each of `width` target columns is made of.
 
-    Returns:
-        Indices and weights, each a tuple of (width,) arrays.
+    Returns indices and weights, each a tuple of (width,) arrays.
     """
     first, second, share = resize_taps(columns.length, target)
     index, weight = [], []
@@ -328,16 +327,10 @@ def _column_taps(columns, target, width):
 def _combined(logits, down, across, lower, index, weight, *, normalize):
     """Computes what a row of windows contributes to the probabilities of some image rows.
 
-    Args:
-        logits: (windows, views, h, w, classes).
-        down: (rows, h), interpolation to the rows needed.
-        across: (crop, w), interpolation to all columns of a window.
-        lower: (target rows, rows), resizing and averaging.
-        index, weight: the same along the columns of all windows, see `_column_taps`.
-        normalize: whether to take the softmax.
-
-    Returns:
-        (target rows, target width, classes).
+    `down` (rows, h) and `across` (crop, w) interpolate the logits, (windows, views, h, w,
+    classes), to the rows needed and to all columns of a window. `lower` (target rows, rows)
+    resizes and averages along the rows; `index` and `weight` along the columns of all windows,
+    see `_column_taps`. Returns (target rows, target width, classes).
     """
     windows, views, high, wide, classes = ops.shape(logits)
     rows, crop = ops.shape(down)[0], ops.shape(across)[0]

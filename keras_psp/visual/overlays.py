@@ -152,17 +152,15 @@ def comparison(
 
     rows: list[list[Image.Image]] = []
     occurring: set[int] = set()
-    for index in range(len(images)):
-        image = checked_image(images[index])
-        masks = [_checked_mask(m[index], len(palette), ignore_class) for m in columns]
-        occurring.update(*(np.unique(mask).tolist() for mask in masks))
-        height, width = image.shape[:2]
-        factor = _enlargement(width)
-        size = (width * factor, height * factor)
-        row = [Image.fromarray(image).resize(size, Image.Resampling.BICUBIC)]
+    for pixels, *masks in zip(images, *columns, strict=True):
+        image = Image.fromarray(checked_image(pixels))
+        factor = _enlargement(image.width)
+        size = (factor * image.width, factor * image.height)
+        row = [image.resize(size, Image.Resampling.BICUBIC)]
         for mask in masks:
             colors = Image.fromarray(colorize(mask, palette, ignore_class=ignore_class))
             row.append(colors.resize(size, Image.Resampling.NEAREST))
+            occurring.update(np.unique(mask).tolist())
         rows.append(row)
 
     entries = legend_entries(occurring, class_names, palette, ignore_class)

@@ -129,6 +129,11 @@ def test_invalid_data_and_arguments_raise(model, pairs, arguments, message):
         keras_psp.evaluate(pairs, model, progress=False, **arguments)
 
 
+def test_unknown_arguments_are_named(model):
+    with pytest.raises(TypeError, match="unexpected keyword argument 'scale'"):
+        keras_psp.evaluate([], model, scale=2)
+
+
 def test_data_with_other_classes_or_without_labels_raises(model, tmp_path):
     source = data.GeneratedScenes(image_size=(48, 64), counts={"train": 1, "val": 1})
     with pytest.raises(

@@ -12,6 +12,7 @@ from PIL import Image
 
 from keras_psp.evaluation.errors import GROUPS, NO_ERROR, ErrorGroups
 from keras_psp.palette import VOID_COLOR
+from keras_psp.visual.legend import legend_entries
 
 GROUP_STYLES = {
     "mismatched": ("Mismatched relationship", (224, 49, 49)),
@@ -129,12 +130,8 @@ class Panels:
 
     def legend(self) -> dict[str, list[tuple[str, str]]]:
         """Names and colors: the classes in the panels made so far, and the kinds of mistakes."""
-        classes = [(self.names[i], self.palette[i]) for i in sorted(self._occurring - {-1})]
-        if -1 in self._occurring:
-            classes.append(("not labeled", VOID_COLOR))
-        mistakes = [("wrong pixels", _WRONG)]
-        if self.groups is not None:
-            mistakes = list(GROUP_STYLES.values())
+        classes = legend_entries(self._occurring, self.names, self.palette, -1)
+        mistakes = GROUP_STYLES.values() if self.groups else [("wrong pixels", _WRONG)]
         return {
             lead: [(name, css_color(rgb)) for name, rgb in entries]
             for lead, entries in (("Classes:", classes), ("Mistakes:", mistakes))
@@ -142,13 +139,12 @@ class Panels:
 
     def _background(self, example):
         """The CSS class with the image as its background."""
-        key = id(example)
-        if key not in self._css_classes:
-            self._css_classes[key] = f"p{len(self._css_classes)}"
+        css_class = self._css_classes.setdefault(id(example), f"p{len(self._css_classes)}")
+        if css_class not in self.backgrounds:
             image = Image.fromarray(example.image)
             image.thumbnail((_LONGEST, _LONGEST), Image.Resampling.LANCZOS)
-            self.backgrounds[self._css_classes[key]] = data_uri(image, "jpeg", quality=82)
-        return self._css_classes[key]
+            self.backgrounds[css_class] = data_uri(image, "jpeg", quality=82)
+        return css_class
 
     def _classes(self, mask):
         void = (mask < 0) | (mask >= len(self.palette))
