@@ -26,6 +26,7 @@ from keras_psp.weights.files import Checkpoint, WeightsFileError
 from keras_psp.weights.files.errors import printable
 
 DEFAULT_BINS = (1, 2, 3, 6)
+_MOST_BLOCKS = [max(counts) for counts in zip(*BLOCKS.values(), strict=True)]  # of each stage
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,8 +100,7 @@ class Family:
 
     def matches(self, names: Iterable[str]) -> bool:
         """Returns whether tensors of these names belong to this family."""
-        names = set(names)
-        return all(sign in names for sign in self.signs)
+        return set(self.signs).issubset(names)
 
     def pair(self, part: str, **fields: Any) -> tuple[str, str | None]:
         """Returns the names of one part's convolution and BatchNorm, or None without BatchNorm."""
@@ -121,10 +121,7 @@ class Family:
         return self.pair(part, **fields)[0] + self.suffixes.kernel
 
     def architecture(self, tensors: Mapping[str, Any]) -> dict[str, Any]:
-        """Derives the arguments of `PSPNet` from the tensors' shapes.
-
-        Returns:
-            {"backbone": arguments of `DilatedResNet`, ...}.
+        """Derives the arguments of `PSPNet`, and of its `DilatedResNet`, from the tensors' shapes.
 
         Raises:
             WeightsFileError: if the tensors aren't those of a ResNet.
@@ -181,10 +178,9 @@ class Family:
 
     def _blocks(self, tensors, stage):
         """Number of blocks of a stage; any of its convolutions shows that a block exists."""
-        largest = max(blocks[stage - 1] for blocks in BLOCKS.values())
         counts = [
             block + 1
-            for block in range(largest)
+            for block in range(_MOST_BLOCKS[stage - 1])
             for conv in (1, 2, 3)
             if self.kernel("block", stage=stage, block=block, conv=conv) in tensors
         ]
@@ -214,7 +210,7 @@ class Family:
         beyond = {
             name
             for stage in range(stages + 1, 5)
-            for block in range(max(blocks[stage - 1] for blocks in BLOCKS.values()))
+            for block in range(_MOST_BLOCKS[stage - 1])
             for conv in (1, 2, 3)
             for part in ("block", "shortcut")
             for name in self.pair(part, stage=stage, block=block, conv=conv)
@@ -225,93 +221,74 @@ class Family:
     def load(self, model: Any, tensors: Mapping[str, Any], *, stages: int = 4) -> None:
         """Loads the tensors into all weights of a PSPNet, or of a built backbone.
 
-        Args:
-            model: as for `parts_of`.
-            tensors: by this family's names.
-            stages: number of residual stages in the tensors; later ones are unchanged.
+        `stages` is the number of residual stages in the tensors; later ones are unchanged.
 
         Raises:
             WeightsFileError: naming the tensors that are missing, unexpected or of another
                 shape. The model is then unchanged.
         """
-        plan = []
+        # (variable, name, name of a bias to subtract or None)
+        plan: list[tuple[Any, str, str | None]] = []
         for part, fields, conv, norm in parts_of(model):
             if fields.get("stage", 0) > stages:
                 continue
             conv_name, norm_name = self.pair(part, **fields)
-            plan += self._convolution(conv, conv_name, tensors, part)
+            bias = conv_name + self.suffixes.bias
+            plan.append((conv.kernel, conv_name + self.suffixes.kernel, None))
+            biased = getattr(conv, "bias", None) is not None
+            if biased:
+                plan.append((conv.bias, bias, None))
             if norm is not None:
                 for variable in ("gamma", "beta", "moving_mean", "moving_variance"):
+                    # A bias before BatchNorm only shifts the mean: exact.
+                    folds = variable == "moving_mean" and bias in tensors and not biased
                     name = norm_name + getattr(self.suffixes, variable)
-                    folded = None
-                    bias = conv_name + self.suffixes.bias
-                    if variable == "moving_mean" and bias in tensors and not _bias(conv):
-                        # A bias before BatchNorm only shifts the mean: exact.
-                        folded = bias
-                    plan.append((getattr(norm, variable), name, None, folded))
+                    plan.append((getattr(norm, variable), name, bias if folds else None))
         self._check(plan, tensors)
-        for variable, name, arrange, folded in plan:
+        for variable, name, folded in plan:
             value = np.asarray(tensors[name])
-            if arrange is not None:
-                value = arrange(value)
+            if value.ndim == len(variable.shape) == 4:
+                value = self._arranged(value, name, tensors)
             value = value.reshape(variable.shape)
             if folded is not None:
                 value = value - np.asarray(tensors[folded]).reshape(variable.shape)
             variable.assign(np.ascontiguousarray(value, variable.dtype))
 
-    def _convolution(self, conv, conv_name, tensors, part):
-        order = None
-        if part == "fusion" and self.concatenation is not None:
-            order = self._channels(conv.kernel.shape[2], tensors)
-
-        def arrange(value):
-            value = value.transpose(self.suffixes.axes)
-            return value if order is None else value[:, :, order]
-
-        plan = [(conv.kernel, conv_name + self.suffixes.kernel, arrange, None)]
-        if _bias(conv):
-            plan.append((conv.bias, conv_name + self.suffixes.bias, None, None))
-        return plan
-
-    def _channels(self, channels, tensors):
-        """Indices of our fusion kernel's input channels in theirs."""
+    def _arranged(self, kernel, name, tensors):
+        """A kernel in Keras' axis order and, for the fusion, our order of input channels."""
+        kernel = kernel.transpose(self.suffixes.axes)
+        if self.concatenation is None or name != self.kernel("fusion"):
+            return kernel
         levels = len(self.concatenation) - 1
         width = self._shape(tensors, self.kernel("level", level=0, bins=1))[3]
-        sizes = {"features": channels - levels * width} | dict.fromkeys(range(levels), width)
-        indices, start = {}, 0
-        for part in self.concatenation:
-            indices[part] = np.arange(start, start + sizes[part])
-            start += sizes[part]
-        return np.concatenate([indices["features"], *(indices[level] for level in range(levels))])
+        features = kernel.shape[2] - levels * width
+        sizes = [features if part == "features" else width for part in self.concatenation]
+        pieces = np.split(kernel, np.cumsum(sizes)[:-1], axis=2)
+        by_part = dict(zip(self.concatenation, pieces, strict=True))
+        return np.concatenate([by_part[part] for part in ("features", *range(levels))], axis=2)
 
     def _check(self, plan, tensors):
-        used = {name for _, name, _, folded in plan for name in (name, folded) if name}
-        missing = sorted(name for name in used if name not in tensors)
-        unexpected = sorted(
-            name for name in tensors if name not in used and not self._ignores(name)
-        )
+        used = {name for _, *names in plan for name in names if name}
+        unused = sorted(tensors.keys() - used)
         wrong = []
-        for variable, name, arrange, _ in plan:
+        for variable, name, _ in plan:
             if name not in tensors:
                 continue
-            shape = tuple(tensors[name].shape)
-            if arrange is not None and len(shape) == 4:
-                fits = tuple(shape[axis] for axis in self.suffixes.axes) == tuple(variable.shape)
-            else:
-                # Caffe stores vectors as (1, n, 1, 1).
-                fits = arrange is None and tuple(n for n in shape if n > 1) == tuple(
-                    n for n in variable.shape if n > 1
-                )
+            shape, wanted = tuple(tensors[name].shape), tuple(variable.shape)
+            if len(wanted) == 4:
+                kind = "a kernel (height, width, input, output)"
+                fits = len(shape) == 4 and tuple(shape[n] for n in self.suffixes.axes) == wanted
+            else:  # Caffe stores vectors as (1, n, 1, 1)
+                kind = "a vector"
+                fits = [n for n in shape if n > 1] == [n for n in wanted if n > 1]
             if not fits:
-                wrong.append(
-                    f"{printable(name)} {shape}, which should be {_wanted(variable, arrange)}"
-                )
+                wrong.append(f"{printable(name)} {shape}, which should be {kind} {wanted}")
         problems = [
             f"{title} {_listed(names)}"
             for title, names in (
-                ("lacks", missing),
+                ("lacks", sorted(used - tensors.keys())),
                 ("has in the wrong shape", wrong),
-                ("has unexpected", unexpected),
+                ("has unexpected", [printable(n) for n in unused if not self._ignores(n)]),
             )
             if names
         ]
@@ -327,8 +304,7 @@ class Family:
 def parts_of(model: Any) -> Iterator[tuple[str, dict[str, int], Any, Any]]:
     """Yields (part, fields, convolution, BatchNorm or None) of every trained layer.
 
-    Args:
-        model: a `PSPNet` on a `DilatedResNet`, or a built `DilatedResNet` alone.
+    The model is a `PSPNet` on a `DilatedResNet`, or a built `DilatedResNet` alone.
     """
     alone = isinstance(model, DilatedResNet)
     backbone = model if alone else model.backbone
@@ -355,15 +331,6 @@ def parts_of(model: Any) -> Iterator[tuple[str, dict[str, int], Any, Any]]:
         yield "auxiliary_classifier", {}, head.classifier, None
 
 
-def _bias(conv):
-    return getattr(conv, "bias", None) is not None
-
-
-def _wanted(variable, arrange):
-    kind = "a kernel (height, width, input, output)" if arrange else "a vector"
-    return f"{kind} {tuple(variable.shape)}"
-
-
 def _listed(names):
-    shown = ", ".join(name if "(" in name else printable(name) for name in names[:5])
+    shown = ", ".join(names[:5])
     return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"

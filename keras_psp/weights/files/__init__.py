@@ -3,7 +3,7 @@
 import dataclasses
 import struct
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,21 +39,15 @@ class Checkpoint:
 
 
 def file_format(path: str | Path) -> str:
-    """Returns the format of a weights file, determined from its contents.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        WeightsFileError: if it isn't a weights file; the message states what it is.
-    """
+    """Returns the format of a weights file: one of `Checkpoint.format`, or "keras"."""
     path = Path(path)
     if path.is_dir():
         raise WeightsFileError(f"{path} is a folder; pass the weights file in it.")
     if not path.exists():
         raise FileNotFoundError(f"{path} doesn't exist; pass the path of a weights file.")
-    size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(512)
-    if size == 0:
+    if not head:
         raise WeightsFileError(f"{path} is empty; download it again.")
     if head.lstrip()[:5].lower().startswith((b"<!", b"<?", b"<html", b"<head", b"<body")):
         raise WeightsFileError(
@@ -72,7 +66,7 @@ def file_format(path: str | Path) -> str:
         number = struct.unpack("<Q", head[:8])[0]
         if number == MXNET_MAGIC:
             return "mxnet"
-        if head[8:9] == b"{" and 0 < number <= size - 8:
+        if head[8:9] == b"{" and 0 < number <= path.stat().st_size - 8:
             return "safetensors"
     if head[:1] == b"\x80":
         return "torch"
@@ -110,10 +104,9 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     kind = file_format(path)
     meta: Mapping[str, Any] = {}
     with naming(path):
+        tensors = _READERS[kind](path)
         if kind == "torch":
-            tensors, meta = _state_dict(read_torch(path))
-        else:
-            tensors = _READERS[kind](path)
+            tensors, meta = _state_dict(tensors)
     if not tensors:
         raise WeightsFileError(f"{path} contains no tensors.")
     return Checkpoint(path, kind, tensors, meta)
@@ -152,10 +145,11 @@ def _read_safetensors(path):
     return load_file(path)
 
 
-_READERS: Mapping[str, Callable[[Path], Mapping[str, Any]]] = {
+_READERS = {
     "caffe": read_caffe,
     "h5": read_h5,
     "mxnet": read_mxnet,
     "npz": read_npz,
     "safetensors": _read_safetensors,
+    "torch": read_torch,
 }

@@ -22,7 +22,7 @@ def read_caffe(path: str | Path) -> dict[str, np.ndarray]:
     """Reads blobs by "layer/index"; those stored contiguously are mapped from the file."""
     buffer = np.memmap(path, "u1", "r")
     view = memoryview(buffer)  # type: ignore[arg-type]
-    blobs = {}
+    blobs: dict[str, np.ndarray] = {}
     for field, kind, layer in _fields(view):
         if field not in _LAYER_FIELDS or kind != _BYTES:
             continue
@@ -30,8 +30,7 @@ def read_caffe(path: str | Path) -> dict[str, np.ndarray]:
         parts = list(_fields(layer))
         name = next((bytes(v).decode() for f, k, v in parts if f == name_field), "")
         content = [v for f, k, v in parts if f == blob_field and k == _BYTES]
-        for index, blob in enumerate(content):
-            blobs[f"{name}/{index}"] = _blob(blob, name)
+        blobs |= {f"{name}/{index}": _blob(blob, name) for index, blob in enumerate(content)}
     return blobs
 
 
@@ -44,8 +43,8 @@ def _fields(view):
         if kind == _VARINT:
             value, position = _varint(view, position)
         elif kind in (_EIGHT_BYTES, _FOUR_BYTES, _BYTES):
-            size = {_EIGHT_BYTES: 8, _FOUR_BYTES: 4}.get(kind)
-            if size is None:
+            size = 8 if kind == _EIGHT_BYTES else 4
+            if kind == _BYTES:
                 size, position = _varint(view, position)
             if position + size > len(view):
                 raise WeightsFileError("a message extends past the end: it is truncated.")

@@ -16,20 +16,13 @@ _DTYPES = {7: "?", 0: "<f4", 1: "<f8", 2: "<f2", 3: "<u1", 4: "<i4", 5: "<i1", 6
 
 def read_mxnet(path: str | Path) -> dict[str, np.ndarray]:
     """Reads arrays by name, mapped from the file."""
-    path = Path(path)
-    buffer = np.memmap(path, "u1", "r")
-    reader = _Reader(buffer)
-    magic, _, count = reader.take("<QQQ")
-    if magic != MAGIC:
-        raise WeightsFileError("it doesn't begin like a .params file of MXNet.")
+    reader = _Reader(np.memmap(path, "u1", "r"))
+    _magic, _reserved, count = reader.take("<QQQ")
     arrays = [reader.array() for _ in range(count)]
     (named,) = reader.take("<Q")
     if named != count:
         raise WeightsFileError(f"it has {count} arrays but {named} names; all arrays need names.")
-    names = []
-    for _ in range(named):
-        (length,) = reader.take("<Q")
-        names.append(bytes(reader.bytes(length)).decode())
+    names = [bytes(reader.bytes(*reader.take("<Q"))).decode() for _ in range(named)]
     # HybridBlock.export prefixes parameters with "arg:" and statistics with "aux:".
     # Gluon numbers the networks of a process: pspnet0_, pspnet1_ ...
     names = [re.sub(r"^(arg:|aux:)?(pspnet\d+_)?", "", name) for name in names]
