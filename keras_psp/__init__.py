@@ -9,7 +9,7 @@ from keras_psp.metrics import MeanIoU
 from keras_psp.models import PSPNet
 from keras_psp.optimizers import SGD
 from keras_psp.schedules import PolyLearningRate
-from keras_psp.version import __version__
+from keras_psp.version import __version__ as __version__
 
 __all__ = [
     "SGD",
@@ -21,7 +21,6 @@ __all__ = [
     "PolyLearningRate",
     "PyramidPoolingModule",
     "UpsampledCrossentropy",
-    "__version__",
     "evaluate",
     "list_presets",
     "predict",
