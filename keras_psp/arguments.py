@@ -1,6 +1,7 @@
 """Checks of arguments."""
 
 import operator
+from collections.abc import Callable
 from typing import Any
 
 
@@ -18,3 +19,20 @@ def checked_integer(name: str, value: Any, *, least: int, most: int | None = Non
         allowed = f">= {least}" if most is None else f"from {least} to {most}"
         raise ValueError(f"{name} is {value!r}; it must be an integer {allowed}.")
     return checked
+
+
+def checked_pair(
+    name: str, given: Any, pair: Any, convert: Callable, valid: Callable[..., bool], needed: str
+) -> tuple:
+    """Returns the two converted numbers of a pair.
+
+    Raises:
+        ValueError: If they aren't `valid`; it shows the argument as it was given.
+    """
+    try:
+        first, second = map(convert, pair)
+        if valid(first, second):
+            return first, second
+    except (TypeError, ValueError):
+        pass
+    raise ValueError(f"{name} is {given!r}; it must be {needed}.")

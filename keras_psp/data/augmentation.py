@@ -60,13 +60,12 @@ def augmented(
     def turned():
         angle = (angles[0] + (angles[1] - angles[0]) * draw[5]) * (np.pi / 180)
         warp = _Rotation(tf.cast(scaled, tf.float32), factor, angle, mirrored)
-        steepest, most = np.deg2rad(max(np.abs(angles))), [side + 2 * _MARGIN for side in crop]
-        if steepest > np.pi / 4 or scale[0] < 0.25:
-            part = warp.image(image, start, stop, outside)
-        else:
+        steepest, (rows, columns) = np.deg2rad(max(np.abs(angles))), outside.shape[:2]
+        most_lines = None
+        if steepest <= np.pi / 4 and scale[0] >= 0.25:
             # Columns of the image that the crop can reach, and rows of the crop.
-            most = int((most[1] + most[0] * np.sin(steepest)) / scale[0]) + 8, most[0]
-            part = warp.image(image, start, stop, outside, most_lines=most)
+            most_lines = int((columns + rows * np.sin(steepest)) / scale[0]) + 8, rows
+        part = warp.image(image, start, stop, outside, most_lines)
         return part, warp.mask(mask, first, last, ignore_class)
 
     if angles == (0.0, 0.0):
@@ -147,9 +146,7 @@ class _Rotation:
         self.cosine, self.sine = tf.cos(angle), tf.sin(angle)
         self.mirrored, self.sign = mirrored, tf.where(mirrored, -1.0, 1.0)
 
-    def image(
-        self, image: Any, start: Any, stop: Any, filling: Any, *, most_lines: Any = None
-    ) -> Any:
+    def image(self, image: Any, start: Any, stop: Any, filling: Any, most_lines: Any) -> Any:
         """Returns rows and columns [start, stop), float32, with `filling` outside the image."""
         shape = stop - start
         if most_lines is None:

@@ -66,28 +66,19 @@ class ImageFolder(NamedByFiles):
             )
         self._set_splits(("all", *SPLITS) if self._flat else divided)
 
-    def check(self, split: str | None = None, *, progress: bool = True, skip: bool = False) -> int:
-        """Reads every file now, as `ImagePairs.check`, and looks for at least two classes.
-
-        Raises:
-            ValueError: if fewer than two classes occur in all splits together.
-        """
-        count, classes = self._check(split, progress, skip)
-        if split is None and len(classes) < 2:
+    def _check_classes(self, values):
+        classes = values - {self.ignore_class}
+        if len(classes) < 2:
             raise ValueError(
                 f"{self.root}: the labels contain fewer than two classes: {sorted(classes)} and "
                 f"the ignored {self.ignore_class}; number the classes 0, 1 and so on, or set "
                 "ignore_class to another value."
             )
-        return count
 
     def _pairs_of(self, split):
         if split not in self._pairs:
-            if not self._flat:
-                self._pairs[split] = _pairs_in(self.root / split)
-            else:
-                pairs = _pairs_in(self.root)
-                self._pairs = {"all": pairs, **_divided(pairs)}
+            pairs = _pairs_in(self.root if self._flat else self.root / split)
+            self._pairs |= {"all": pairs, **_divided(pairs)} if self._flat else {split: pairs}
         return self._pairs[split]
 
     def _whole(self):
@@ -124,5 +115,5 @@ def _divided(pairs):
     )
     tenth = max(1, round(len(pairs) / 10)) if len(pairs) >= 3 else 0
     cut = len(pairs) - 2 * tenth
-    parts = order[:cut], order[cut : cut + tenth], order[cut + tenth :]
-    return {name: sorted(part) for name, part in zip(SPLITS, parts, strict=True)}
+    train, val, test = order[:cut], order[cut : cut + tenth], order[cut + tenth :]
+    return {"train": sorted(train), "val": sorted(val), "test": sorted(test)}

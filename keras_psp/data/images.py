@@ -54,10 +54,9 @@ def read_input_image(source: Any, *, max_pixels: int = MAX_PIXELS) -> np.ndarray
     Training reads its files with `keras_psp.data.label_files.read_training_image` instead,
     as they are stored, so that they fit their masks.
 
-    - The format is recognized by the content.
-    - The image is rotated according to its EXIF orientation.
-    - Transparent pixels are blended with white.
-    - The first frame of an animation, or page of a file, is read.
+    - The format is recognized by the content; the first frame or page is read.
+    - The image is rotated according to its EXIF orientation, and transparent pixels are blended
+      with white.
     - CMYK and Lab are converted to sRGB, if possible by the file's color profile. RGB is kept
       as stored, as in training.
     - 16 bits per channel are scaled to 8 (65535 becomes 255).
@@ -179,8 +178,7 @@ def _from_file(file, name, max_pixels):
 
 def _unknown(beginning, error):
     """Returns why nothing can open a file, from its first bytes."""
-    text = beginning.lstrip(b"\xef\xbb\xbf \r\n\t")
-    if text.startswith(b"<"):
+    if beginning.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"<"):
         return "is a web page or an SVG drawing; save the image itself."
     if beginning[4:8] == b"ftyp" and beginning[8:11] in (b"hei", b"hev", b"mif", b"msf"):
         return (
@@ -193,8 +191,7 @@ def _unknown(beginning, error):
     if beginning.startswith(_MAGIC) and isinstance(error, Image.UnidentifiedImageError):
         return "is broken, or of a kind that Pillow can't read; save it again as JPEG or PNG."
     if not isinstance(error, Image.UnidentifiedImageError):
-        reason = error_reason("", error)
-        return f"is broken ({reason}); copy or download it again."
+        return f"is broken ({error_reason('', error)}); copy or download it again."
     return (
         f"isn't an image that can be read (it begins with the bytes {beginning[:8].hex(' ')}); "
         "save it as JPEG or PNG."

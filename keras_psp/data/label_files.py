@@ -17,9 +17,7 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 def read_training_image(path: str | os.PathLike) -> np.ndarray:
     """Reads an image file as it is stored, as (height, width, 3) uint8 RGB.
 
-    A mask fits the stored pixels, so that an EXIF rotation is ignored, transparency is dropped,
-    and images with more than 8 bits per channel are refused. `predict` reads its images
-    with `keras_psp.data.images.read_input_image`, which shows them as a viewer does.
+    EXIF rotation and transparency are ignored, because a mask fits the stored pixels.
     """
     with opened(path) as image:
         # Pillow silently keeps the high byte of 16-bit RGB.

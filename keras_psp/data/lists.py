@@ -16,16 +16,13 @@ class FileList(NamedByFiles):
 
     Paths are relative to `root`. A leading slash is ignored, as DeepLab's and SegNet's lists
     need it; with `root="/"` paths are absolute. They are separated by white space, or by a
-    tab if they contain spaces. The lines of a list without labels have an image only.
-    Images and labels are read as in `ImageFolder`; see `NamedByFiles` for class names and
-    colors.
+    tab if they contain spaces. The lines of a list without labels have an image only. Files
+    are read as in `ImageFolder`; see `NamedByFiles` for class names and colors.
 
     Args:
         root: the folder that paths are relative to.
         lists: a text file for each split, also relative to `root`.
-        ignore_class: label value of pixels that don't count, 0 to 255.
-        class_names: names in index order.
-        palette: (num_classes, 3), RGB 0 to 255.
+        ignore_class, class_names, palette: as for `ImageFolder`.
 
     Example:
         ```python

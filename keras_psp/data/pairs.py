@@ -206,12 +206,9 @@ class ImagePairs:
             The number of examples without a fault.
 
         Raises:
-            ValueError: without `skip`, about the first faulty file, with the number of others.
+            ValueError: without `skip`, about the first faulty file, with the number of others;
+                and if all splits of an `ImageFolder` contain fewer than two classes.
         """
-        return self._check(split, progress, skip)[0]
-
-    def _check(self, split, progress, skip):
-        """Returns the number of examples without fault, and the set of classes that occur."""
         splits = self._whole() if split is None else (split,)
         pairs = list(dict.fromkeys(pair for name in splits for pair in self.paths(name)))
         _ = self.num_classes  # may read the labels: once, not in each thread
@@ -221,10 +218,9 @@ class ImagePairs:
                 if pair[1] is None:
                     read_training_image(pair[0])
                     return None, ()
-                _, mask = self._read(*pair)
+                return None, np.flatnonzero(np.bincount(self._read(*pair)[1].ravel())).tolist()
             except ValueError as error:
                 return str(error), ()
-            return None, np.flatnonzero(np.bincount(mask.ravel())).tolist()
 
         results = list(in_threads(examined, pairs, "Checking", progress=progress))
         faults = {
@@ -235,8 +231,12 @@ class ImagePairs:
             raise ValueError(next(iter(faults.values())) + others)
         if faults:
             self._leave_out(faults, len(pairs))
-        classes = {value for _, values in results for value in values} - {self.ignore_class}
-        return len(pairs) - len(faults), classes
+        if split is None:
+            self._check_classes({value for _, values in results for value in values})
+        return len(pairs) - len(faults)
+
+    def _check_classes(self, values):
+        """Raises an error if these values of all labels aren't enough classes."""
 
     def _leave_out(self, faults, total):
         for split, pairs in self._pairs.items():

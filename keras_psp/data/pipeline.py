@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from keras_psp.arguments import checked_integer
+from keras_psp.arguments import checked_integer, checked_pair
 from keras_psp.data.memory import free_memory
 from keras_psp.data.python_calls import map_python, until_exit
 from keras_psp.imagenet import IMAGENET_MEAN
@@ -164,8 +164,7 @@ def epoch_order(count: int, *, seed: int, epoch: int) -> np.ndarray:
         epoch: number of the epoch, from 0.
 
     Returns:
-        (count,) int64 indices, each once. Batch `step` contains those from
-        `step * batch_size` to `(step + 1) * batch_size`; the remainder isn't used.
+        (count,) int64 indices, each once, which batches take in turn.
     """
     return _shuffled(count, seed, epoch)[0]
 
@@ -200,11 +199,8 @@ def batch_examples(
 
 
 def _shuffled(count, seed, epoch):
-    """Returns the order of an epoch, and the generator for everything else.
-
-    NumPy's numbers are the same on every device, and drawn before the parallel map, whose
-    threads have no order.
-    """
+    """Returns the order of an epoch, and the generator for everything else."""
+    # The same numbers on every device, drawn before the map, whose threads have no order.
     random = np.random.default_rng([seed, epoch])
     return random.permutation(count), random
 
@@ -213,8 +209,7 @@ def _plan(count, batch_size, *, seed, epoch):
     """Draws an epoch: indices (steps, batch_size) and (steps, batch_size, 8) in [0, 1)."""
     order, random = _shuffled(count, seed, epoch)
     order = order[: len(order) - len(order) % batch_size].reshape(-1, batch_size)
-    shape = (order.size, 4)
-    draws = [random.random(shape, dtype=np.float32) for _ in range(2)]
+    draws = [random.random((order.size, 4), dtype=np.float32) for _ in range(2)]
     return order, np.concatenate(draws, 1).reshape(*order.shape, 8)
 
 
@@ -272,11 +267,8 @@ def evaluation_batches(
             image = tf.image.resize(image, image_size, antialias=True)
         return image, mask
 
-    return (
-        examples.map(prepared, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-        .batch(batch_size if size else 1)
-        .prefetch(tf.data.AUTOTUNE)
-    )
+    examples = examples.map(prepared, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    return examples.batch(batch_size if size else 1).prefetch(tf.data.AUTOTUNE)
 
 
 def _reader(source, split, *, image_size, cache):
@@ -376,34 +368,21 @@ def _part_of_batch(batch_size, shard):
 
 def _checked_shard(shard):
     needed = "(index, count) of this worker, 0 <= index < count"
-    return _checked_pair("shard", shard, shard, operator.index, lambda i, n: 0 <= i < n, needed)
+    return checked_pair("shard", shard, shard, operator.index, lambda i, n: 0 <= i < n, needed)
 
 
 def _checked_size(name, size, *, square=False):
     sides = (size, size) if square and not np.iterable(size) else size
     needed = "two positive integers, (height, width)" + (", or one for both" if square else "")
-    return _checked_pair(name, size, sides, operator.index, lambda h, w: min(h, w) > 0, needed)
+    return checked_pair(name, size, sides, operator.index, lambda h, w: min(h, w) > 0, needed)
 
 
 def _checked_scale(scale):
     needed = "(smallest, largest) with 0 < smallest <= largest"
-    return _checked_pair("scale", scale, scale, float, lambda a, b: 0 < a <= b < math.inf, needed)
+    return checked_pair("scale", scale, scale, float, lambda a, b: 0 < a <= b < math.inf, needed)
 
 
 def _checked_angles(rotate):
     needed = "an angle from 0 to 180 degrees, or (smallest, largest) from -180 to 180"
     angles = rotate if np.iterable(rotate) else (sign * rotate for sign in (-1, 1))
-    return _checked_pair(
-        "rotate", rotate, angles, float, lambda a, b: -180 <= a <= b <= 180, needed
-    )
-
-
-def _checked_pair(name, given, pair, convert, valid, needed):
-    """Returns the two converted numbers of a pair; errors show the argument as it was given."""
-    try:
-        first, second = map(convert, pair)
-        if valid(first, second):
-            return first, second
-    except (TypeError, ValueError):
-        pass
-    raise ValueError(f"{name} is {given!r}; it must be {needed}.")
+    return checked_pair("rotate", rotate, angles, float, lambda a, b: -180 <= a <= b <= 180, needed)

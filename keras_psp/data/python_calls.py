@@ -45,10 +45,9 @@ def map_python(
 def until_exit(function: Callable) -> Callable:
     """Wraps a function for `tf.numpy_function` or `tf.py_function` so that the process can exit.
 
-    A pipeline reads ahead in its own threads. If one is still alive when the interpreter
-    exits, for example after an error or a Ctrl-C in `fit`, TensorFlow waits for its Python
-    calls, which can't run anymore: the process hangs forever. Therefore an exit handler waits
-    for the calls in progress, and later calls raise immediately.
+    If a pipeline is still alive when the interpreter exits, for example after a Ctrl-C in
+    `fit`, TensorFlow waits forever for its Python calls, which can't run anymore. Therefore an
+    exit handler waits for the calls in progress, and later calls raise immediately.
     """
     _register_exit_handler()
 

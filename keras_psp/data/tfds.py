@@ -43,8 +43,7 @@ class TFDSSource:
             oxford_iiit_pet (1 to 3) and cityscapes (label ids), by default values are class
             indices.
         class_names: in index order; known for these two, and if the feature has names.
-        palette: (num_classes, 3), RGB 0 to 255.
-        ignore_class: label of pixels that don't count, 0 to 255.
+        palette, ignore_class: as for `ImagePairs`.
 
     Attributes:
         class_names, palette, num_classes, ignore_class: as in `ImagePairs`.

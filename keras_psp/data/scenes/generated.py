@@ -1,10 +1,9 @@
 """Generated scenes: small outdoor images with per-pixel labels, made on the fly.
 
-They are the package's default data set. There is nothing to download, no license to read,
-and a seed always gives the same pixels. They show what the pyramid pooling module is for.
-Section 3.1 of the PSPNet paper lists the mistakes of a network that lacks context: mismatched
-relationships (a boat on a river called a car), confusion categories (building, skyscraper)
-and inconspicuous classes. Each is built in:
+There is nothing to download, and a seed always gives the same pixels. They show what the
+pyramid pooling module is for. Section 3.1 of the PSPNet paper lists the mistakes of a network
+that lacks context: mismatched relationships (a boat on a river called a car), confusion
+categories (building, skyscraper) and inconspicuous classes. Each is built in:
 
 * The same hull is a `boat` in an image with water and a `car` in an image with a road. It is
   on bare ground that extends about the hull's size beyond it, so that only the rest of the
@@ -28,7 +27,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from keras_psp.arguments import checked_integer
+from keras_psp.arguments import checked_integer, checked_pair
 from keras_psp.data.scenes.camera import camera_image, with_void
 from keras_psp.data.scenes.classes import CLASS_NAMES, IGNORE_CLASS, PALETTE
 from keras_psp.data.scenes.layout import ATTEMPTS, LEAST_SURFACE_SHARE, draw_layout
@@ -46,13 +45,8 @@ _LONG_WORK = 8e6  # pixels, which take a few seconds
 def scene(seed: int, *, image_size: tuple[int, int] = (128, 128)) -> tuple[np.ndarray, np.ndarray]:
     """Generates an image and its labels; the same arguments always give the same pixels.
 
-    Args:
-        seed: any integer >= 0.
-        image_size: (height, width) in pixels, each from 48 to 512.
-
-    Returns:
-        The image, (height, width, 3) uint8 RGB, and the mask, (height, width)
-        uint8 with indices into `CLASS_NAMES` or `IGNORE_CLASS`.
+    The image is (height, width, 3) uint8 RGB, and the mask (height, width) uint8 with indices
+    into `CLASS_NAMES` or `IGNORE_CLASS`.
     """
     seed = checked_integer("seed", seed, least=0)
     coin = random_stream(seed, "kinds")
@@ -122,11 +116,7 @@ class GeneratedScenes:
             split: checked_integer(f"counts[{split!r}]", count, least=1)
             for split, count in counts.items()
         }
-
-    @property
-    def splits(self) -> tuple[str, ...]:
-        """Names of the splits."""
-        return tuple(self.counts)
+        self.splits: tuple[str, ...] = tuple(counts)
 
     def count(self, split: str) -> int:
         """Returns the number of images in the split."""
@@ -137,11 +127,7 @@ class GeneratedScenes:
         return self.counts[split]
 
     def scene_seed(self, split: str, index: int) -> int:
-        """Returns the seed from which `scene` makes an image of the split.
-
-        It is a text read as a number, so that no two images of any splits or sources have
-        the same seed.
-        """
+        """Returns the seed from which `scene` makes an image, different for all images."""
         return int.from_bytes(f"{self.seed}/{split}/{index}".encode(), "big")
 
     def arrays(self, split: str, *, progress: bool = True) -> tuple[np.ndarray, np.ndarray]:
@@ -182,12 +168,10 @@ class GeneratedScenes:
 
 def _checked_size(image_size):
     """Returns (height, width) as Python integers, or raises a ValueError."""
-    try:
-        height, width = (operator.index(side) for side in image_size)
-    except (TypeError, ValueError):
-        raise ValueError(
-            f"image_size is {image_size!r}; it must be two integers, (height, width)."
-        ) from None
+    needed = "two integers, (height, width)"
+    height, width = checked_pair(
+        "image_size", image_size, image_size, operator.index, lambda *sides: True, needed
+    )
     if not all(SMALLEST_SIDE <= side <= LARGEST_SIDE for side in (height, width)):
         raise ValueError(
             f"image_size is {height}x{width} (height x width); both must be from "

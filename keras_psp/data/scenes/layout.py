@@ -64,23 +64,16 @@ class Layout:
 
 
 class GroundPlane:
-    """The ground below the horizon, seen in perspective.
-
-    Attributes:
-        reach: number of its rows.
-        window: slices of its pixels in the image.
-        texel: texels per pixel at the image's lower edge.
-        nearness: (rows, 1), from about 0 at the horizon to 1 at the image's lower edge.
-        columns: (1, width), numbers of the columns.
-        x, z: texel coordinates on the ground, (rows, width) and (rows, 1).
-    """
+    """The ground below the horizon, seen in perspective."""
 
     def __init__(self, height: int, width: int, horizon: int):
-        self.reach = height - horizon
-        self.window = (slice(horizon, None), slice(None))
-        self.texel = 256 / min(height, width)
+        self.reach = height - horizon  # number of rows
+        self.window = (slice(horizon, None), slice(None))  # its pixels in the image
+        self.texel = 256 / min(height, width)  # texels per pixel at the image's lower edge
+        # (rows, 1), from about 0 at the horizon to 1 at the image's lower edge.
         self.nearness = (np.arange(self.reach, dtype=np.float32)[:, None] + 0.7) / self.reach
         self.columns = np.arange(width, dtype=np.float32)[None]
+        # Texel coordinates on the ground, (rows, width) and (rows, 1).
         self.x = (self.columns - width / 2) * (self.texel / self.nearness)
         self.z = 2 * self.texel * self.reach / self.nearness
 
@@ -114,8 +107,7 @@ def draw_layout(seed: int, *, height: int, width: int, attempt: int) -> Layout |
         apron |= _apron(rng, plane, _with_margin(hull, unit), horizon)
         # Around it is the image's usual ground, so that the surface is even farther away.
         more = rng.uniform(0, 0.2) * (1 - attempt / ATTEMPTS) * unit
-        box = _with_margin(hull, unit, more=more)
-        dry |= _apron(rng, plane, box, horizon)
+        dry |= _apron(rng, plane, _with_margin(hull, unit, more=more), horizon)
     for tower in towers:
         left, _, right, foot = tower.box
         plinth = (left, foot - 0.05 * unit, right, foot + 0.05 * unit)
@@ -124,9 +116,7 @@ def draw_layout(seed: int, *, height: int, width: int, attempt: int) -> Layout |
     number = 1 if hulls else rng.choice(3, p=(0.25, 0.5, 0.25))
     for _ in range(8):
         surfaces = tuple(_place_surface(rng, plane, width, dry=dry) for _ in range(number))
-        taken = np.zeros((plane.reach, width), bool)
-        for surface in surfaces:
-            taken |= surface.inside & ~apron
+        taken = np.any([surface.inside for surface in surfaces], axis=0) & ~apron
         # Trees and borders will cover some of it.
         if not hulls or taken.mean() * plane.reach / height > least:
             break

@@ -39,8 +39,7 @@ def noise_at(
 def _noise_tile(exponent):
     """Makes tileable fractal noise, (512, 512) float32, with mean 0 and deviation 1.
 
-    Its amplitude falls with the frequency to the power of -exponent. Scenes look up parts
-    of one tile because making noise is slow.
+    Its amplitude falls with the frequency to the power of -exponent.
     """
     rng = np.random.default_rng(int(exponent * 10))
     frequency = np.fft.fftfreq(_TILE_SIDE, 1 / _TILE_SIDE)

@@ -23,20 +23,13 @@ class Light:
 
 
 class Canvas:
-    """An image that is painted from far to near.
-
-    Attributes:
-        image: (height, width, 3) float32, where 1 is white.
-        mask: (height, width) uint8 class indices.
-        layer: (height, width) uint8, the number of a pixel's coat of paint. Of two things the
-            farther one has the border, so that a thin pole keeps its label.
-        light: the scene's light.
-        unit: the shorter side in pixels.
-    """
+    """An image that is painted from far to near."""
 
     def __init__(self, height: int, width: int, light: Light):
-        self.image = np.zeros((height, width, 3), np.float32)
-        self.mask = np.zeros((height, width), np.uint8)
+        self.image = np.zeros((height, width, 3), np.float32)  # 1 is white
+        self.mask = np.zeros((height, width), np.uint8)  # class indices
+        # Numbers of the pixels' coats of paint. Of two things the farther one has the border,
+        # so that a thin pole keeps its label.
         self.layer = np.zeros((height, width), np.uint8)
         self.light = light
         self.unit = min(height, width)
@@ -45,10 +38,7 @@ class Canvas:
     def window(
         self, left: float, top: float, right: float, bottom: float
     ) -> tuple[tuple[slice, slice], np.ndarray, np.ndarray]:
-        """Returns the slices of a box, cut to the image, and the centers of its pixels.
-
-        Centers are float32 coordinates: rows (n, 1) and columns (1, m).
-        """
+        """Returns the slices of a box in the image, and its pixels' centers, (n, 1) and (1, m)."""
         spans, centers = [], []
         for low, high, length in zip((top, left), (bottom, right), self.mask.shape, strict=True):
             first, last = max(0, int(np.floor(low))), max(0, min(length, int(np.ceil(high))))

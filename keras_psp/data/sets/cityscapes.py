@@ -7,11 +7,9 @@ import numpy as np
 from keras_psp.data.label_files import opened, read_mask
 from keras_psp.data.pairs import Pair, matched
 from keras_psp.data.sets import cityscapes_labels
-from keras_psp.data.sets.published import VOID, DataSet, PublishedSet, find_home
+from keras_psp.data.sets.published import VOID, DataSet, PublishedSet
 
 CITYSCAPES_IDS = tuple(label.id for label in cityscapes_labels.CLASSES)
-"""The label id of each class."""
-
 CITYSCAPES_LOOKUP = {
     **dict.fromkeys(range(len(cityscapes_labels.LABELS)), VOID),
     **{value: index for index, value in enumerate(CITYSCAPES_IDS)},
@@ -48,7 +46,7 @@ class Cityscapes(PublishedSet):
 
 
 def open_cityscapes(entry: DataSet, root: Path, *, complete: bool) -> PublishedSet:
-    home = find_home(entry, root, "leftImg8bit", "cityscapes")
+    home = entry.find_home(root, "leftImg8bit", "cityscapes")
     pairs: dict[str, list[Pair]] = {}
     lacking: dict[str, int] = {}
     for split in ("train", "val", "test", "train_extra"):

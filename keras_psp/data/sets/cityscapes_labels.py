@@ -12,21 +12,13 @@ import numpy as np
 
 
 class Label(NamedTuple):
-    """A label of the `*_labelIds.png` files.
+    """A label of the `*_labelIds.png` files."""
 
-    Attributes:
-        id: its value in the files.
-        name: what it means.
-        category: name of its group.
-        train_id: class index, or None for a label that evaluation ignores.
-        has_instances: whether its objects are numbered in `*_instanceIds.png`.
-    """
-
-    id: int
+    id: int  # its value in the files
     name: str
     category: str
-    train_id: int | None
-    has_instances: bool
+    train_id: int | None  # class index, or None for a label that evaluation ignores
+    has_instances: bool  # whether its objects are numbered in `*_instanceIds.png`
 
 
 _TEXT = Path(__file__).with_name("cityscapes_labels.json").read_text("utf-8")

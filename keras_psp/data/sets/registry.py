@@ -6,11 +6,10 @@ converters that peers use; a comment at each opener names its source.
 
 import json
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 from keras_psp.data.sets import cityscapes, coco, others, voc
-from keras_psp.data.sets.published import DataSet
+from keras_psp.data.sets.published import VOID, DataSet
 
 _OPENERS: dict[str, Callable] = {
     "ade20k": others.open_ade20k,
@@ -20,15 +19,23 @@ _OPENERS: dict[str, Callable] = {
     "coco_stuff": coco.open_coco_stuff,
     "lmo": others.open_lmo,
     "pascal_context": others.open_pascal_context,
-    "pascal_context_59": partial(others.open_pascal_context, background=False),
+    "pascal_context_59": others.open_pascal_context,
     "voc2012": voc.open_voc2012,
 }
 
 
-_TEXT = Path(__file__).with_name("sets.json").read_text("utf-8")
-SETS: dict[str, DataSet] = {}
-"""Data sets by the names that `keras_psp.data.load` takes."""
+def _entry(key, *, layout, values=(), void=(), **about):
+    """Returns the entry of a data set; label values are listed as [first, last]."""
+    known = [value for first, last in values for value in range(first, last + 1)]
+    return DataSet(
+        key=key,
+        opener=_OPENERS[key],
+        layout="\n".join(layout),
+        lookup={**dict.fromkeys(void, VOID), **{value: i for i, value in enumerate(known)}},
+        **about,
+    )
 
-for _key, _about in json.loads(_TEXT).items():
-    _layout = "\n".join(_about.pop("layout"))
-    SETS[_key] = DataSet(key=_key, opener=_OPENERS[_key], layout=_layout, **_about)
+
+_TEXT = Path(__file__).with_name("sets.json").read_text("utf-8")
+SETS = {key: _entry(key, **about) for key, about in json.loads(_TEXT).items()}
+"""Data sets by the names that `keras_psp.data.load` takes."""

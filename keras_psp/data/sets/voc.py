@@ -7,10 +7,8 @@ from pathlib import Path
 from keras_psp.data.label_files import by_stem, read_mask, read_mat
 from keras_psp.data.pairs import Pair
 from keras_psp.data.sets.published import (
-    VOID,
     DataSet,
     PublishedSet,
-    find_home,
     first_existing,
     listed_names,
     listed_pairs,
@@ -20,7 +18,7 @@ from keras_psp.data.sets.published import (
 def open_voc2012(
     entry: DataSet, root: Path, *, complete: bool, sbd: str | os.PathLike | None = None
 ) -> PublishedSet:
-    home = find_home(entry, root, "JPEGImages", "VOC2012", "VOCdevkit/VOC2012")
+    home = entry.find_home(root, "JPEGImages", "VOC2012", "VOCdevkit/VOC2012")
     lists = home / "ImageSets" / "Segmentation"
     images = by_stem(home / "JPEGImages", (".jpg",))
     folder = home / "SegmentationClass"
@@ -49,14 +47,7 @@ def open_voc2012(
     test: list[Pair] = [(images[name], None) for name in names.get("test", ()) if name in images]
     if test:
         pairs["test"] = test
-    return PublishedSet(
-        entry,
-        home,
-        pairs,
-        complete=complete,
-        lookup={**{value: value for value in range(21)}, 255: VOID},
-        read_label=_read_voc,
-    )
+    return PublishedSet(entry, home, pairs, complete=complete, read_label=_read_voc)
 
 
 def _augmented(entry, home, names, labels, sbd):
@@ -65,7 +56,7 @@ def _augmented(entry, home, names, labels, sbd):
     lists = home / "ImageSets" / "Segmentation"
     release = None
     if sbd is not None:
-        release = find_home(entry, Path(sbd), "dataset/cls", "benchmark_RELEASE")
+        release = entry.find_home(Path(sbd), "dataset/cls", "benchmark_RELEASE")
     elif ready is None:
         release = first_existing(
             *(folder / "benchmark_RELEASE" for folder in (home, *list(home.parents)[:2])),

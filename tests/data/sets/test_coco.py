@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from keras_psp.data import load
-from keras_psp.data.sets.coco import COCO_CATEGORIES
+from keras_psp.data.sets.registry import SETS
 from keras_psp.labels import labels
 
 SIZE = (datasets.HEIGHT, datasets.WIDTH)
@@ -30,7 +30,8 @@ def test_coco_with_the_classes_of_voc(make):
 
 def test_coco_categories_have_the_names_of_coco_stuff():
     # Categories 1 to 182 number things and stuff in both; later ones are merged.
-    coco = dict(zip(COCO_CATEGORIES, labels("coco").class_names, strict=True))
+    categories = [value for value in SETS["coco"].lookup if value]
+    coco = dict(zip(categories, labels("coco").class_names, strict=True))
     unmerged = {category: name for category, name in coco.items() if category < 183}
     assert len(unmerged) == 116
     used = [c for c in range(1, 183) if c not in (12, 26, 29, 30, 45, 66, 68, 69, 71, 83, 91)]
