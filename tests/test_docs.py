@@ -15,7 +15,7 @@ import keras_psp
 ROOT = Path(__file__).parents[1]
 DOCS = sorted((ROOT / "docs").rglob("*.md"))
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS]
-# Their names are documented as those of keras_psp and keras_psp.weights.
+# Their names are documented as those of keras_psp, keras_psp.data and keras_psp.weights.
 ELSEWHERE = {"keras_psp.data.scenes", "keras_psp.models", "keras_psp.weights.files"}
 
 
