@@ -22,7 +22,7 @@ from keras_psp.models import PSPNet
 from keras_psp.prediction.protocol import Protocol
 from keras_psp.prediction.segmenter import Segmenter
 from keras_psp.weights import convert, opening
-from keras_psp.weights.presets import find_preset, preset_names
+from keras_psp.weights.presets import all_presets, find_preset
 
 
 class Failure(NamedTuple):
@@ -123,7 +123,7 @@ def model_facts(model: str | os.PathLike) -> ModelFacts:
         ValueError: if it is none of them.
     """
     name = os.fspath(model)
-    if name in preset_names():
+    if name in all_presets():
         class_names = labels(find_preset(name).labels).class_names
         return ModelFacts(name, name, len(class_names), tuple(class_names))
     path = _keras_file(name)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from keras_psp.prediction.protocol import Protocol
 from keras_psp.prediction.segmenter import Segmenter
 from keras_psp.weights.opening import chosen_model, open_model
-from keras_psp.weights.presets import find_preset, preset_names
+from keras_psp.weights.presets import all_presets, find_preset
 
 
 def open_segmenter(model: Any, protocol: Protocol) -> Segmenter:
@@ -47,7 +47,7 @@ def choose_base_size(model: Any, base_size: int | Literal["auto"] | None) -> int
         return base_size
     folder = run_folder(model)
     if folder is None:
-        return find_preset(str(model)).base_size if str(model) in preset_names() else None
+        return find_preset(str(model)).base_size if str(model) in all_presets() else None
     if not (folder / "recipe.json").is_file():
         return None
     size = json.loads((folder / "recipe.json").read_text("utf-8")).get("image_size")

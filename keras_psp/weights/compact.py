@@ -16,13 +16,10 @@ _FORMAT = 1
 
 
 def save_compact(model: PSPNet, path: str | os.PathLike) -> None:
-    """Saves a network with its kernels in 8 bits, one scale per filter; the rest is unchanged.
+    """Saves a network to an .npz with its kernels in 8 bits; the rest is unchanged.
 
-    The file is written aside and replaces `path` once it is complete.
-
-    Args:
-        model: a `PSPNet`. It can be trained further, starting from the rounded kernels.
-        path: of the .npz file.
+    Each filter is an integer from -127 to 127 times its scale. The network can be trained
+    further, starting from the rounded kernels.
     """
     config = json.dumps({**model.get_config(), "frozen": []}).encode()
     arrays: dict[str, Any] = {
@@ -32,26 +29,17 @@ def save_compact(model: PSPNet, path: str | os.PathLike) -> None:
     for index, weight in enumerate(model.weights):
         values = keras.ops.convert_to_numpy(weight)
         if values.ndim == 4:
-            values, arrays[f"scale{index}"] = _in_8_bits(np.float32(values))
+            kernel = np.float32(values)
+            scale = np.abs(kernel).max(axis=(0, 1, 2)) / 127
+            scale[scale == 0] = 1.0
+            values, arrays[f"scale{index}"] = np.rint(kernel / scale).astype(np.int8), scale
         arrays[f"weight{index}"] = values
     with written_aside(path) as draft, draft.open("wb") as file:
         np.savez_compressed(file, **arrays)
 
 
-def _in_8_bits(kernel):
-    """Integers from -127 to 127 and one scale per filter, whose product approximates the kernel."""
-    scale = np.abs(kernel).max(axis=(0, 1, 2)) / 127
-    scale[scale == 0] = 1.0
-    return np.rint(kernel / scale).astype(np.int8), scale
-
-
 def open_compact(path: str | os.PathLike) -> PSPNet:
-    """Opens a file of `save_compact`.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        WeightsFileError: if the file wasn't written by `save_compact`, or by a later version.
-    """
+    """Opens a file of `save_compact`."""
     path = Path(path)
     try:
         with np.load(path, allow_pickle=False) as file:

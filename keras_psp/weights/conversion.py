@@ -69,7 +69,7 @@ def convert_checkpoint(checkpoint: Checkpoint, *, verbose: bool = True, **option
         arguments = family.architecture(checkpoint.tensors)
         if family.describe is not None:
             arguments |= family.describe(checkpoint, arguments)
-    model = build(arguments, options)
+    model = build(arguments, **options)
     with naming(checkpoint.path):
         family.load(model, checkpoint.tensors)
     if verbose:
@@ -77,16 +77,12 @@ def convert_checkpoint(checkpoint: Checkpoint, *, verbose: bool = True, **option
     return model
 
 
-def build(arguments: dict[str, Any], options: dict[str, Any]) -> PSPNet:
+def build(arguments: dict[str, Any], **options: Any) -> PSPNet:
     """Builds a PSPNet from a family's arguments and the user's, which take precedence."""
-    arguments = dict(arguments)
-    backbone = dict(arguments.pop("backbone"))
-    backbone |= {key: options[key] for key in _BACKBONE_OPTIONS if key in options}
-    options = {key: value for key, value in options.items() if key not in _BACKBONE_OPTIONS}
-    dtype = options.get("dtype")
-    return PSPNet(
-        backbone=DilatedResNet(**backbone, dtype=dtype, name="backbone"), **{**arguments, **options}
-    )
+    chosen = {key: options.pop(key) for key in _BACKBONE_OPTIONS if key in options}
+    backbone = {**arguments["backbone"], **chosen, "dtype": options.get("dtype")}
+    network = DilatedResNet(**backbone, name="backbone")
+    return PSPNet(**{**arguments, **options, "backbone": network})
 
 
 def summary(model: PSPNet) -> str:
@@ -103,12 +99,7 @@ def summary(model: PSPNet) -> str:
 def read_network(*paths: Path) -> Checkpoint:
     """Reads a checkpoint; CSAILVision's encoder and decoder become one.
 
-    Args:
-        paths: one file or both; for CSAILVision, one of the files or their folder will do.
-
-    Raises:
-        FileNotFoundError: if a file, or the other half of a network, doesn't exist.
-        WeightsFileError: if a file can't be read.
+    Of those, one file or their folder is enough.
     """
     if len(paths) == 1:
         paths = _with_other_half(paths[0])

@@ -1,6 +1,8 @@
 """ImageNet weights of ResNets, by name: what `PSPNet(weights="imagenet")` loads."""
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -12,39 +14,16 @@ from keras_psp.weights.families.imagenet import APPLICATIONS
 from keras_psp.weights.files import WeightsFileError, read_checkpoint
 from keras_psp.weights.transfer import BackboneWeights
 
-_TORCHVISION = "https://download.pytorch.org/models/"
-_OPENMMLAB = "https://download.openmmlab.com/pretrain/third_party/"
 # Sources by name and depth: torchvision/models/resnet.py (the second version where there
 # are two) and mmcv/model_zoo/open_mmlab.json.
-IMAGENET = {
-    "imagenet": {
-        18: _TORCHVISION + "resnet18-f37072fd.pth",
-        34: _TORCHVISION + "resnet34-b627a593.pth",
-        50: "keras.applications.ResNet50",
-        101: "keras.applications.ResNet101",
-        152: "keras.applications.ResNet152",
-    },
-    "imagenet_torchvision": {
-        18: _TORCHVISION + "resnet18-f37072fd.pth",
-        34: _TORCHVISION + "resnet34-b627a593.pth",
-        50: _TORCHVISION + "resnet50-11ad3fa6.pth",
-        101: _TORCHVISION + "resnet101-cd907fc2.pth",
-        152: _TORCHVISION + "resnet152-f82ba261.pth",
-    },
-    "imagenet_mmsegmentation": {
-        18: _OPENMMLAB + "resnet18_v1c-b5776b93.pth",
-        50: _OPENMMLAB + "resnet50_v1c-2cccc1ad.pth",
-        101: _OPENMMLAB + "resnet101_v1c-e67eebb6.pth",
-    },
+IMAGENET: dict[str, dict[int, str]] = {
+    name: {int(depth): source for depth, source in sources.items()}
+    for name, sources in json.loads(Path(__file__).with_name("imagenet.json").read_bytes()).items()
 }
 
 
 def imagenet_source(name: str, depth: int) -> str:
-    """Returns the URL or keras.applications model with the weights of one depth.
-
-    Raises:
-        ValueError: if there are no weights of this depth.
-    """
+    """Returns the URL or keras.applications model with the weights of one depth."""
     sources = IMAGENET[name]
     if depth not in sources:
         raise ValueError(
@@ -55,16 +34,7 @@ def imagenet_source(name: str, depth: int) -> str:
 
 
 def imagenet_weights(name: str, given: Mapping[str, Any]) -> BackboneWeights:
-    """Fetches the ImageNet weights for the backbone in a PSPNet's arguments.
-
-    Args:
-        name: a key of `IMAGENET`.
-        given: the arguments that the user passed to `PSPNet`.
-
-    Raises:
-        ValueError: if the backbone isn't a ResNet, or of a depth without weights.
-        ConnectionError: if they can't be fetched.
-    """
+    """Fetches the weights of a key of `IMAGENET` for the backbone in a PSPNet's arguments."""
     backbone = given.get("backbone", "resnet50")
     if isinstance(backbone, DilatedResNet):
         depth = backbone.depth

@@ -17,7 +17,7 @@ from keras_psp.weights.conversion import convert, convert_checkpoint, read_netwo
 from keras_psp.weights.families import BACKBONES, recognized
 from keras_psp.weights.files import file_format
 from keras_psp.weights.imagenet import IMAGENET, imagenet_weights
-from keras_psp.weights.presets import find_preset, open_preset, preset_names
+from keras_psp.weights.presets import all_presets, find_preset, open_preset
 from keras_psp.weights.transfer import BackboneWeights, NetworkWeights
 
 DEFAULT_MODEL = "pspnet_r18-d8_128x128_scenes"
@@ -26,18 +26,9 @@ _EXAMPLE = "pspnet_r50-d8_512x512_160k_ade20k"
 
 
 def open_weights(weights: Any, given: Mapping[str, Any]) -> NetworkWeights | BackboneWeights:
-    """Opens the value of `PSPNet(weights=...)`.
+    """Opens the value of `PSPNet(weights=...)`; `given` are the other arguments that it got.
 
-    Args:
-        weights: a `PSPNet`, a preset, a key of `IMAGENET`, or the path of one or two files.
-        given: the arguments that the user passed to `PSPNet`.
-
-    Returns:
-        An object with `arguments`, those of the new PSPNet, and `load(model)`.
-
-    Raises:
-        ValueError: for an unknown name, or a backbone that the weights don't fit.
-        FileNotFoundError, ConnectionError, WeightsFileError: if the file can't be read.
+    That is a `PSPNet`, a preset, a key of `IMAGENET`, or the path of one or two files.
     """
     if isinstance(weights, PSPNet):
         return NetworkWeights(weights, weights.name, given, weights.get_config()["dtype"])
@@ -46,7 +37,7 @@ def open_weights(weights: Any, given: Mapping[str, Any]) -> NetworkWeights | Bac
     name = str(weights)
     if not name:
         raise ValueError("weights='' is empty; pass None for random weights.")
-    if name in preset_names() or isinstance(weights, PresetName):
+    if name in all_presets() or isinstance(weights, PresetName):
         return NetworkWeights(open_preset(name), name, given)
     if name in IMAGENET:
         return imagenet_weights(name, given)
@@ -98,14 +89,8 @@ def _report_default():
 def open_model(model: Any) -> PSPNet:
     """Opens a trained network.
 
-    Args:
-        model: a `PSPNet`, a preset's name, a file that `convert` opens, the folder of a
-            training run, or None for `DEFAULT_MODEL`.
-
-    Raises:
-        ValueError: for an unknown preset, or a folder without a network.
-        FileNotFoundError: if there is no such file.
-        TypeError: for any other object.
+    That is a `PSPNet`, a preset's name, a file that `convert` opens, the folder of a training
+    run, or None for `DEFAULT_MODEL`.
     """
     if isinstance(model, PSPNet):
         return model
@@ -143,21 +128,14 @@ def digest(model: PSPNet) -> str:
     The model's name and which layers are frozen don't count, since they change no result.
     """
     config = {key: value for key, value in model.get_config().items() if key != "name"}
-    settings = [_without_frozen(config), model.dtype_policy.name]
-    digits = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
+    text = json.dumps([config, model.dtype_policy.name], default=str)
+    settings = json.loads(text, object_hook=_without_frozen)
+    digits = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     for weight in model.weights:
         digits.update(np.ascontiguousarray(np.asarray(weight)).tobytes())
     return digits.hexdigest()[:16]
 
 
 def _without_frozen(config):
-    """A nested configuration without the keys that state which layers are frozen."""
-    if isinstance(config, list | tuple):
-        return [_without_frozen(value) for value in config]
-    if not isinstance(config, dict):
-        return config
-    return {
-        key: _without_frozen(value)
-        for key, value in config.items()
-        if key not in ("frozen", "trainable")
-    }
+    """A configuration without the keys that state which layers are frozen."""
+    return {key: value for key, value in config.items() if key not in ("frozen", "trainable")}

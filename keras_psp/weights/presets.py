@@ -6,7 +6,6 @@ import functools
 import io
 import json
 import sys
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +108,7 @@ class Preset:
             "palette": label_set.palette,
             "backbone": backbone,
         }
-        return build(arguments, options)
+        return build(arguments, **options)
 
 
 class PresetTable(tuple[Preset, ...]):
@@ -149,8 +148,7 @@ class PresetTable(tuple[Preset, ...]):
 @functools.cache
 def all_presets() -> dict[str, Preset]:
     """Returns every preset by name."""
-    text = resources.files("keras_psp.weights").joinpath("presets.json").read_text("utf-8")
-    rows = json.loads(text)
+    rows = json.loads(Path(__file__).with_name("presets.json").read_text("utf-8"))
     return {row["name"]: Preset(**{**row, "crop": tuple(row["crop"])}) for row in rows}
 
 
@@ -178,17 +176,8 @@ def _plain(name):
     return name.casefold().translate(str.maketrans("", "", "_ -"))
 
 
-def preset_names() -> list[str]:
-    """Returns the names of all presets."""
-    return list(all_presets())
-
-
 def find_preset(name: str) -> Preset:
-    """Returns the preset of a name.
-
-    Raises:
-        ValueError: if there is none; the message suggests similar names.
-    """
+    """Returns the preset of a name; if there is none, the error suggests similar ones."""
     presets = all_presets()
     if name in presets:
         return presets[name]
@@ -212,8 +201,12 @@ def open_preset(name: str) -> PSPNet:
         except Exception as error:  # a damaged file raises errors of many types
             print(f"{kept} can't be opened ({error}); converting again", file=sys.stderr)
     path = store.fetch(preset.url)
+    checkpoint = read_checkpoint(path)
+    print(f"converting {path.name}", file=sys.stderr)
     # In full precision, whatever the precision of this process.
-    model = converted(preset, path, dtype="float32")
+    model = preset.build(dtype="float32")
+    with naming(path):
+        preset.family.load(model, checkpoint.tensors)
     try:
         with store.workspace() as work:
             draft = work / kept.name
@@ -224,14 +217,4 @@ def open_preset(name: str) -> PSPNet:
             f"{kept} can't be saved ({error}); the checkpoint is converted at every use",
             file=sys.stderr,
         )
-    return model
-
-
-def converted(preset: Preset, path: Path, **options: Any) -> PSPNet:
-    """Converts a preset's checkpoint."""
-    checkpoint = read_checkpoint(path)
-    print(f"converting {path.name}", file=sys.stderr)
-    model = preset.build(**options)
-    with naming(path):
-        preset.family.load(model, checkpoint.tensors)
     return model

@@ -27,32 +27,29 @@ def fetch(url: str) -> Path:
 
     The name of a published file ends in the first eight digits of its SHA-256, which are
     verified. KERAS_PSP_MIRROR names a server to use instead of the URL's own.
-
-    Raises:
-        ConnectionError: if it can't be fetched; the message states which file to put where.
-        WeightsFileError: if its contents don't match the digits in its name.
     """
-    target = folder() / Path(urllib.parse.urlparse(url).path).name
+    path = urllib.parse.urlparse(url).path
+    target = folder() / Path(path).name
     if target.exists():
         _verify(target, url)
         return target
+    mirror = os.environ.get("KERAS_PSP_MIRROR", "")
+    source = mirror.rstrip("/") + path if mirror else url
     with workspace() as work:
         try:
-            draft = Path(
-                keras.utils.get_file(
-                    target.name, _mirrored(url), cache_dir=str(work), cache_subdir="download"
-                )
+            draft = keras.utils.get_file(
+                target.name, source, cache_dir=str(work), cache_subdir="download"
             )
         except Exception as error:  # Keras raises a bare Exception
             raise ConnectionError(
-                f"can't fetch {_mirrored(url)} ({reason(error)}); download it elsewhere and put "
+                f"can't fetch {source} ({reason(error)}); download it elsewhere and put "
                 f"it at {target}."
             ) from error
         try:
-            _verify(draft, url)
+            _verify(Path(draft), url)
         except WeightsFileError as error:  # the draft is deleted
-            raise WeightsFileError(str(error).replace(str(draft), _mirrored(url))) from None
-        files.put_in_place(draft, target)
+            raise WeightsFileError(str(error).replace(draft, source)) from None
+        files.put_in_place(Path(draft), target)
     return target
 
 
@@ -80,13 +77,6 @@ def digest(url: str) -> str:
     """Returns the SHA-256 digits at the end of a published file's name, or ""."""
     match = re.search(r"-([0-9a-f]{8})\.\w+$", url)
     return match[1] if match else ""
-
-
-def _mirrored(url):
-    mirror = os.environ.get("KERAS_PSP_MIRROR")
-    if not mirror:
-        return url
-    return mirror.rstrip("/") + urllib.parse.urlparse(url).path
 
 
 def _verify(path, url):

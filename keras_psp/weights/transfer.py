@@ -17,10 +17,7 @@ from keras_psp.weights.names import Family
 class BackboneWeights:
     """ImageNet weights of a ResNet, for the backbone of a new PSPNet.
 
-    Attributes:
-        family, tensors: the table of names, and the tensors under these names.
-        name: the weights' name in messages.
-        given: the arguments that the user passed to `PSPNet`.
+    `name` is the weights' name in messages, `given` the arguments that the user passed.
     """
 
     family: Family
@@ -72,12 +69,8 @@ class BackboneWeights:
 class NetworkWeights:
     """A trained PSPNet, whose weights are copied to a new one where they fit.
 
-    Attributes:
-        model: the trained network.
-        name: the weights' name in messages.
-        given: the arguments that the user passed to `PSPNet`.
-        dtype: precision of the new network if the user passed none; None for Keras'
-            global policy.
+    The other fields are as in `BackboneWeights`; `dtype` is the new network's precision if the
+    user passed none, where None is Keras' global policy.
     """
 
     model: PSPNet
@@ -89,8 +82,7 @@ class NetworkWeights:
     def arguments(self) -> dict[str, Any]:
         """Arguments of the new PSPNet: the user's, and the trained network's for the rest."""
         config = self.model.get_config()
-        config.pop("frozen")
-        config.pop("name")
+        del config["frozen"], config["name"]
         given = dict(self.given)
         if given.get("num_classes", self.model.num_classes) != self.model.num_classes:
             config |= {"class_names": None, "palette": None}
@@ -104,11 +96,11 @@ class NetworkWeights:
                     f"backbone={backbone!r}, or choose other weights."
                 )
             backbone = None
-        bins = given.get("bin_sizes", self.model.bin_sizes)
-        if tuple(bins) != self.model.bin_sizes:
+        bins = tuple(given.get("bin_sizes", self.model.bin_sizes))
+        if bins != self.model.bin_sizes:
             raise ValueError(
                 f"weights={self.name!r} were trained with bin_sizes={self.model.bin_sizes}, not "
-                f"{tuple(bins)}; leave out bin_sizes."
+                f"{bins}; leave out bin_sizes."
             )
         config["dtype"] = dtype = given.get("dtype") or self.dtype
         if backbone is None:
