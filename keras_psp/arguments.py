@@ -1,16 +1,13 @@
 """Checks of arguments."""
 
+import contextlib
 import operator
 from collections.abc import Callable
 from typing import Any
 
 
 def checked_integer(name: str, value: Any, *, least: int, most: int | None = None) -> int:
-    """Returns the value as an int.
-
-    Raises:
-        ValueError: If it isn't an integer from `least` to `most`.
-    """
+    """Returns the value as an int; raises ValueError unless it is from `least` to `most`."""
     try:
         checked = operator.index(value)
     except TypeError:
@@ -24,15 +21,9 @@ def checked_integer(name: str, value: Any, *, least: int, most: int | None = Non
 def checked_pair(
     name: str, given: Any, pair: Any, convert: Callable, valid: Callable[..., bool], needed: str
 ) -> tuple:
-    """Returns the two converted numbers of a pair.
-
-    Raises:
-        ValueError: If they aren't `valid`; it shows the argument as it was given.
-    """
-    try:
+    """Returns the two converted numbers of a pair; raises ValueError unless they are `valid`."""
+    with contextlib.suppress(TypeError, ValueError):
         first, second = map(convert, pair)
         if valid(first, second):
             return first, second
-    except (TypeError, ValueError):
-        pass
     raise ValueError(f"{name} is {given!r}; it must be {needed}.")

@@ -11,11 +11,10 @@ import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-DRAFT_NAME = 40
-"""Number of characters of a file's name that are part of its draft's name."""
+import filelock
 
-ABANDONED = 7 * 24 * 3600
-"""Age in seconds of an abandoned workspace where the file system has no locks."""
+DRAFT_NAME = 40  # characters of a file's name that are part of its draft's name
+ABANDONED = 7 * 24 * 3600  # age in seconds of an abandoned workspace if there are no locks
 
 _DRAFT = re.compile(rf"\.(.{{1,{DRAFT_NAME}}})-\w{{8}}", re.DOTALL)
 
@@ -95,25 +94,19 @@ def to_disk(path: str | os.PathLike) -> None:
             to_disk(entry)
     handle = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(handle)
-    except OSError:  # some file systems can't
-        pass
+        with contextlib.suppress(OSError):  # some file systems can't
+            os.fsync(handle)
     finally:
         os.close(handle)
 
 
 @contextlib.contextmanager
 def locked(path: str | os.PathLike) -> Iterator[bool | None]:
-    """Locks a file for this process without waiting, and creates it if needed.
+    """Locks a file until the block or the process ends, without waiting.
 
-    The lock is released after the block, or when the process ends or is killed.
-
-    Yields:
-        True if this process has the lock, False if another one has it, None if the file system
-        has no locks.
+    Yields True if this process has the lock, False if another one has it, None if the file
+    system has no locks.
     """
-    import filelock
-
     lock = filelock.FileLock(path, thread_local=False)
     has_lock: bool | None = True
     try:
@@ -132,11 +125,7 @@ def locked(path: str | os.PathLike) -> Iterator[bool | None]:
 def workspace(folder: str | os.PathLike, prefix: str) -> Iterator[Path]:
     """Creates a temporary folder for files in progress, and removes it after the block.
 
-    Workspaces of killed processes, which are no longer locked, are removed first.
-
-    Args:
-        folder: Existing folder for the workspace.
-        prefix: Start of the workspace's name.
+    Workspaces of killed processes with the same prefix are removed first.
     """
     remove_abandoned(folder, prefix)
     while True:
@@ -169,11 +158,8 @@ def remove_drafts(
 ) -> None:
     """Removes what `written_aside` leaves in a folder when its process is killed.
 
-    Args:
-        folder: Folder of the files.
-        is_ours: Whether drafts of the file with this name may be removed. Names are cut to
-            `DRAFT_NAME` characters.
-        recursive: Whether to look in subfolders as well.
+    `is_ours` returns whether drafts of a file may be removed, given its name, which is cut to
+    `DRAFT_NAME` characters.
     """
     for parent, names, _ in os.walk(os.fspath(folder)):  # unlike rglob, if a folder vanishes
         for name in names:

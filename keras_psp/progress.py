@@ -11,21 +11,13 @@ from typing import Any
 
 
 class Bar:
-    """Progress bar on stderr with the number of finished items and the time left.
-
-    Logs, and notebooks without ipywidgets, get a line every 30 seconds and at the end instead.
+    """Progress bar on stderr; logs, and notebooks without ipywidgets, get a line per 30 seconds.
 
     Example:
         with Bar("Reading", total=len(paths)) as bar:
             for number, path in enumerate(paths, 1):
                 read(path)
                 bar.update(number)
-
-    Args:
-        title: Text before the bar.
-        total: Number of items; None if unknown.
-        completed: Number of items that were finished earlier.
-        shown: False prints nothing.
     """
 
     SECONDS_PER_LINE = 30.0
@@ -113,14 +105,7 @@ def ahead(
 ) -> Iterator:
     """Applies a function to every item in threads, and yields the results in order.
 
-    At most two items per thread are in progress or wait, so that any number of items is
-    processed in bounded memory.
-
-    Args:
-        function: Function of one item. Threads help if it releases Python's global lock, as
-            decoding images and large NumPy operations do.
-        items: Items, which are taken in the thread that takes the results.
-        threads: Number of threads; by default two per core, at most 8.
+    At most two items per thread are taken in advance, by the thread that takes the results.
     """
     threads = threads or min(8, 2 * (os.cpu_count() or 1))
     pool = ThreadPoolExecutor(threads)

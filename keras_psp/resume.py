@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from keras_psp.files import writing, written_aside
@@ -11,16 +12,9 @@ from keras_psp.files import writing, written_aside
 def check_settings(
     stored: Mapping[str, Any], settings: Mapping[str, Any], *, contents: str, remedy: str
 ) -> None:
-    """Raises if the settings of a call differ from those stored in its folder.
+    """Raises ValueError if the settings of a call differ from those stored in its folder.
 
-    Args:
-        stored: Settings read from JSON. Any that `settings` lacks are not compared.
-        settings: Settings of this call.
-        contents: Folder and contents, the start of the message: "runs/1 holds a run".
-        remedy: What to do instead, the end of the message.
-
-    Raises:
-        ValueError: "runs/1 holds a run with epochs=3, not 4; choose another output.".
+    Its message is "{contents} with epochs=3, not 4; {remedy}."
     """
     for name in changed_settings(stored, settings):
         value = _as_json(settings[name])
@@ -35,13 +29,11 @@ def changed_settings(stored: Mapping[str, Any], settings: Mapping[str, Any]) -> 
 def store_or_check_settings(
     path: str | os.PathLike, settings: Mapping[str, Any], *, contents: str, remedy: str
 ) -> None:
-    """Writes the settings of a new folder to a JSON file, or checks those of an existing one.
-
-    See `check_settings`.
-    """
-    if os.path.exists(path):
-        with open(path, encoding="utf-8") as file:
-            check_settings(json.load(file), settings, contents=contents, remedy=remedy)
+    """Writes the settings of a new folder to a JSON file, or checks those of an existing one."""
+    path = Path(path)
+    if path.exists():
+        stored = json.loads(path.read_text("utf-8"))
+        check_settings(stored, settings, contents=contents, remedy=remedy)
     else:
         write_json(path, settings)
 
