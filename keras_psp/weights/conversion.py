@@ -78,7 +78,7 @@ def convert_checkpoint(checkpoint: Checkpoint, *, verbose: bool = True, **option
 
 
 def build(arguments: dict[str, Any], **options: Any) -> PSPNet:
-    """Builds a PSPNet from a family's arguments and the user's, which take precedence."""
+    """Builds a PSPNet from a family's arguments and the user's options."""
     chosen = {key: options.pop(key) for key in _BACKBONE_OPTIONS if key in options}
     backbone = {**arguments["backbone"], **chosen, "dtype": options.get("dtype")}
     network = DilatedResNet(**backbone, name="backbone")
@@ -141,16 +141,15 @@ def _recognize(checkpoint: Checkpoint) -> Family:
     family = recognized(checkpoint.tensors)
     if family is not None:
         return family
-    names = list(checkpoint.tensors)
-    first = printable(", ".join(names[:3]))
-    families = {f: f.resemblance(checkpoint.tensors) for f in NETWORKS + BACKBONES}
-    best = max(families, key=lambda f: len(families[f]))
-    if len(families[best]) >= 2:
+    best = max(NETWORKS + BACKBONES, key=lambda f: len(f.resemblance(checkpoint.tensors)))
+    if len(best.resemblance(checkpoint.tensors)) >= 2:
         lacking = [sign for sign in best.signs if sign not in checkpoint.tensors]
         raise WeightsFileError(
             f"{checkpoint.path}: it looks like {best.title} but lacks {', '.join(lacking)}. "
             "Nothing was loaded."
         )
+    names = list(checkpoint.tensors)
+    first = printable(", ".join(names[:3]))
     raise WeightsFileError(
         f"{checkpoint.path}: its {len(names)} tensors ({first} ...) aren't those of a supported "
         "project: " + ", ".join(dict.fromkeys(f.name for f in NETWORKS)) + "."

@@ -105,15 +105,14 @@ class Family:
     def pair(self, part: str, **fields: Any) -> tuple[str, str | None]:
         """Returns the names of one part's convolution and BatchNorm, or None without BatchNorm."""
         entry = self.parts[part]
-        if part in ("stem", "block") and not isinstance(entry, tuple):
+        if isinstance(entry, list):
             entry = entry[fields["conv"] - 1]
-        pair = (entry, None) if isinstance(entry, str) else entry
+        conv, norm = (entry, None) if isinstance(entry, str) else entry
         if "stage" in fields:
             fields |= {"stage2": fields["stage"] + 1, "block1": fields["block"] + 1}
             fields["index"] = 3 * fields["block"] + fields.get("conv", 1) - 1
         if "level" in fields:
             fields["level1"] = fields["level"] + 1
-        conv, norm = pair
         return conv.format(**fields), None if norm is None else norm.format(**fields)
 
     def kernel(self, part: str, **fields: Any) -> str:

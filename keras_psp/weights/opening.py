@@ -22,7 +22,6 @@ from keras_psp.weights.transfer import BackboneWeights, NetworkWeights
 
 DEFAULT_MODEL = "pspnet_r18-d8_128x128_scenes"
 """The preset that comes with the package and needs no download."""
-_EXAMPLE = "pspnet_r50-d8_512x512_160k_ade20k"
 
 
 def open_weights(weights: Any, given: Mapping[str, Any]) -> NetworkWeights | BackboneWeights:
@@ -81,7 +80,7 @@ def chosen_model(model: Any) -> Any:
 def _report_default():
     print(
         f"model: {DEFAULT_MODEL}, which comes with keras_psp and knows generated scenes only; for "
-        f"photos choose a preset that is downloaded once, e.g. {_EXAMPLE}",
+        "photos choose a preset that is downloaded once, e.g. pspnet_r50-d8_512x512_160k_ade20k",
         file=sys.stderr,
     )
 

@@ -93,7 +93,6 @@ class Preset:
 
     def build(self, **options: Any) -> PSPNet:
         """Builds the checkpoint's network with random weights; `options` as in `convert`."""
-        label_set = labels.labels(self.labels)
         # All these networks keep the dilations of output stride 8, whatever their strides.
         backbone = {
             **self.family.backbone,
@@ -101,6 +100,7 @@ class Preset:
             "depth": int(self.backbone.removeprefix("resnet")),
             "stem_filters": (64,) if self.stem == "7x7" else (32, 32, 64),
         }
+        label_set = labels.labels(self.labels)
         arguments = {
             "num_classes": self.num_classes,
             "align_corners": self.align_corners,
@@ -164,8 +164,7 @@ def list_presets(dataset: str | None = None) -> PresetTable:
     presets = all_presets().values()
     if dataset is None:
         return PresetTable(presets)
-    wanted = _plain(dataset)
-    chosen = [p for p in presets if wanted in (_plain(p.labels), _plain(p.dataset))]
+    chosen = [p for p in presets if _plain(dataset) in (_plain(p.labels), _plain(p.dataset))]
     if not chosen:
         known = dict.fromkeys(preset.labels for preset in presets)
         raise ValueError(f"dataset={dataset!r} has no preset; choose one of {', '.join(known)}.")
@@ -181,12 +180,9 @@ def find_preset(name: str) -> Preset:
     presets = all_presets()
     if name in presets:
         return presets[name]
-    near = difflib.get_close_matches(name, presets, n=3, cutoff=0.4)
-    raise ValueError(
-        f"there is no preset {name!r}; the nearest are {', '.join(near)}."
-        if near
-        else f"there is no preset {name!r}; keras_psp.list_presets() shows all."
-    )
+    near = ", ".join(difflib.get_close_matches(name, presets, n=3, cutoff=0.4))
+    remedy = f"the nearest are {near}" if near else "keras_psp.list_presets() shows all"
+    raise ValueError(f"there is no preset {name!r}; {remedy}.")
 
 
 def open_preset(name: str) -> PSPNet:

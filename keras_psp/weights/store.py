@@ -13,8 +13,6 @@ import keras
 from keras_psp import files
 from keras_psp.weights.files import WeightsFileError, file_format
 
-_INCOMPLETE = ".incomplete-"
-
 
 def folder() -> Path:
     """Returns the cache's folder: keras_psp in Keras' own cache (~/.keras, or KERAS_HOME)."""
@@ -60,7 +58,7 @@ def workspace() -> Iterator[Path]:
     with contextlib.ExitStack() as stack:
         try:
             store.mkdir(parents=True, exist_ok=True)
-            work = stack.enter_context(files.workspace(store, _INCOMPLETE))
+            work = stack.enter_context(files.workspace(store, ".incomplete-"))
         except OSError as error:
             raise OSError(
                 f"{store} can't be written ({error.strerror}); set KERAS_HOME to a folder that can."

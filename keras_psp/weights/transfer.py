@@ -37,10 +37,11 @@ class BackboneWeights:
         backbone = self.given.get("backbone")
         if isinstance(backbone, DilatedResNet):
             for key in ("depth", "stem_filters", "stride_in_1x1"):
-                if getattr(backbone, key) != architecture[key]:
+                given, needed = getattr(backbone, key), architecture[key]
+                if given != needed:
                     raise ValueError(
-                        f"weights={self.name!r} need DilatedResNet({key}={architecture[key]!r}), "
-                        f"not {getattr(backbone, key)!r}."
+                        f"weights={self.name!r} need DilatedResNet({key}={needed!r}), not "
+                        f"{given!r}."
                     )
         else:
             if backbone not in (None, f"resnet{architecture['depth']}"):

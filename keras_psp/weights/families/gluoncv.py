@@ -36,28 +36,25 @@ GLUONCV = Family(
     describe=_describe,
 )
 
+
+def _exported(block, index=0):
+    """Names of a convolution and a BatchNorm in a block that numbers its layers."""
+    return (f"{block}_conv{index}", f"{block}_batchnorm{index}")
+
+
 # Files of net.export and collect_params().save, without the prefix "pspnet0_".
 GLUONCV_EXPORTED = Family(
     name="gluon-cv exported",
     title="an exported PSPNet of gluon-cv",
     signs=["_psphead0_conv0_weight", "resnetv1s_conv0_weight"],
     parts={
-        "stem": [(f"resnetv1s_conv{n}", f"resnetv1s_batchnorm{n}") for n in (0, 1, 2)],
-        "block": [
-            ("resnetv1s_layers{stage}_conv{index}", "resnetv1s_layers{stage}_batchnorm{index}")
-        ]
-        * 3,
-        "shortcut": ("resnetv1s_down{stage}_conv0", "resnetv1s_down{stage}_batchnorm0"),
-        "level": (
-            "_pyramidpooling0_hybridsequential{level}_conv0",
-            "_pyramidpooling0_hybridsequential{level}_batchnorm0",
-        ),
-        "fusion": ("_psphead0_conv0", "_psphead0_batchnorm0"),
+        "stem": [_exported("resnetv1s", index) for index in (0, 1, 2)],
+        "block": [_exported("resnetv1s_layers{stage}", "{index}")] * 3,
+        "shortcut": _exported("resnetv1s_down{stage}"),
+        "level": _exported("_pyramidpooling0_hybridsequential{level}"),
+        "fusion": _exported("_psphead0"),
         "classifier": "_psphead0_conv1",
-        "auxiliary": (
-            "_fcnhead0_hybridsequential0_conv0",
-            "_fcnhead0_hybridsequential0_batchnorm0",
-        ),
+        "auxiliary": _exported("_fcnhead0_hybridsequential0"),
         "auxiliary_classifier": "_fcnhead0_hybridsequential0_conv1",
     },
     suffixes=Suffixes("_weight", "_bias", "_gamma", "_beta", "_running_mean", "_running_var"),

@@ -9,15 +9,11 @@ from typing import Any
 from keras_psp.weights.files import WeightsFileError
 from keras_psp.weights.names import Family, torch_residual
 
-# ResNetV1c's three 3x3 convolutions (resnet.py, _make_stem_layer), or the 7x7 of ResNet.
+# ResNetV1c's three 3x3 convolutions (resnet.py, _make_stem_layer).
 _DEEP_STEM = [("stem.0", "stem.1"), ("stem.3", "stem.4"), ("stem.6", "stem.7")]
-_PLAIN_STEM = [("conv1", "bn1")]
+_LEVEL = "decode_head.psp_modules.{level}.1."
 _STRIDES = ((1, 2, 1, 1), (1, 2, 2, 1), (1, 2, 2, 2))
 _BACKBONE = {"contract_dilation": True, "dilate_second": False}
-
-
-def _stem(stem):
-    return [(f"backbone.{conv}", f"backbone.{norm}") for conv, norm in stem]
 
 
 def _describe(checkpoint, arguments):
@@ -46,8 +42,8 @@ def _configured(config, arguments):
     """Arguments in the text of a configuration."""
     backbone = dict(arguments["backbone"])
     strides = _setting(config, "strides")
-    if isinstance(strides, tuple | list):
-        if tuple(strides) not in _STRIDES:
+    if isinstance(strides, tuple):
+        if strides not in _STRIDES:
             raise WeightsFileError(
                 f"its configuration has strides={strides!r}, which don't make an output stride of "
                 "8, 16 or 32."
@@ -65,12 +61,12 @@ def _configured(config, arguments):
     if align is not None:
         described["align_corners"] = bool(align)
     scales = _setting(head, "pool_scales")
-    if isinstance(scales, tuple | list) and all(isinstance(n, int) for n in scales):
-        described["bin_sizes"] = tuple(scales)
+    if isinstance(scales, tuple) and all(isinstance(n, int) for n in scales):
+        described["bin_sizes"] = scales
     for key in ("mean", "std"):
         values = _setting(config, key)
-        if isinstance(values, tuple | list) and len(values) == 3:
-            described[key] = tuple(float(value) for value in values)
+        if isinstance(values, tuple) and len(values) == 3:
+            described[key] = tuple(map(float, values))
     if False in (_setting(config, "to_rgb"), _setting(config, "bgr_to_rgb")):
         described["channel_order"] = "bgr"
     return described
@@ -80,9 +76,10 @@ def _setting(config, key):
     """The first value of a key that is a number, a word or a tuple of numbers, or None."""
     match = re.search(rf"\b{key}=(\([^()]*\)|\[[^\[\]]*\]|'[^']*'|[\w.+-]+)", config)
     try:
-        return ast.literal_eval(match[1]) if match else None
+        value = ast.literal_eval(match[1]) if match else None
     except (ValueError, SyntaxError):
         return None
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _color(values):
@@ -103,34 +100,28 @@ def backbone_options(strides: Sequence[int], dilations: Sequence[int] | None) ->
     return options
 
 
-_HEADS = {
-    "level": ("decode_head.psp_modules.{level}.1.conv", "decode_head.psp_modules.{level}.1.bn"),
-    "fusion": ("decode_head.bottleneck.conv", "decode_head.bottleneck.bn"),
-    "classifier": "decode_head.conv_seg",
-    "auxiliary": ("auxiliary_head.convs.0.conv", "auxiliary_head.convs.0.bn"),
-    "auxiliary_classifier": "auxiliary_head.conv_seg",
-}
-_SIGN = "decode_head.psp_modules.0.1.conv.weight"
+def _family(variant, title, sign, stem):
+    return Family(
+        name=f"mmsegmentation{variant}",
+        title=f"a PSPNet of mmsegmentation ({title})",
+        signs=["decode_head.psp_modules.0.1.conv.weight", f"backbone.{sign}"],
+        parts={
+            "stem": [(f"backbone.{conv}", f"backbone.{norm}") for conv, norm in stem],
+            **torch_residual("backbone."),
+            "level": (_LEVEL + "conv", _LEVEL + "bn"),
+            "fusion": ("decode_head.bottleneck.conv", "decode_head.bottleneck.bn"),
+            "classifier": "decode_head.conv_seg",
+            "auxiliary": ("auxiliary_head.convs.0.conv", "auxiliary_head.convs.0.bn"),
+            "auxiliary_classifier": "auxiliary_head.conv_seg",
+        },
+        backbone=_BACKBONE,
+        network={"align_corners": False},
+        describe=_describe,
+    )
 
-MMSEGMENTATION = Family(
-    name="mmsegmentation",
-    title="a PSPNet of mmsegmentation (ResNetV1c)",
-    signs=[_SIGN, "backbone.stem.0.weight"],
-    parts={"stem": _stem(_DEEP_STEM), **torch_residual("backbone."), **_HEADS},
-    backbone=_BACKBONE,
-    network={"align_corners": False},
-    describe=_describe,
-)
 
-MMSEGMENTATION_PLAIN = Family(
-    name="mmsegmentation b",
-    title="a PSPNet of mmsegmentation (plain ResNet)",
-    signs=[_SIGN, "backbone.conv1.weight"],
-    parts={"stem": _stem(_PLAIN_STEM), **torch_residual("backbone."), **_HEADS},
-    backbone=_BACKBONE,
-    network={"align_corners": False},
-    describe=_describe,
-)
+MMSEGMENTATION = _family("", "ResNetV1c", "stem.0.weight", _DEEP_STEM)
+MMSEGMENTATION_PLAIN = _family(" b", "plain ResNet", "conv1.weight", [("conv1", "bn1")])
 
 # For example resnet50_v1c-2cccc1ad.pth.
 MMSEGMENTATION_IMAGENET = Family(

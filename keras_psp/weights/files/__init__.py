@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from keras_psp.weights.files.caffe_file import looks_like_caffe, read_caffe
+from keras_psp.weights.files.caffe_file import read_caffe
 from keras_psp.weights.files.errors import WeightsFileError, naming
 from keras_psp.weights.files.keras_file import read_h5, read_npz
 from keras_psp.weights.files.mxnet_file import MAGIC as MXNET_MAGIC
@@ -70,7 +70,7 @@ def file_format(path: str | Path) -> str:
             return "safetensors"
     if head[:1] == b"\x80":
         return "torch"
-    if looks_like_caffe(head):
+    if head.startswith((b"\x0a", b"\x12", b"\xa2\x06")):  # a NetParameter's name or first layer
         return "caffe"
     raise WeightsFileError(
         f"{path} isn't a weights file of a supported format: PyTorch, safetensors, MXNet, Caffe, "

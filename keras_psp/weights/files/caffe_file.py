@@ -7,7 +7,6 @@ Only the fields with weights are read, directly from protobuf's wire format
 """
 
 import math
-import struct
 from pathlib import Path
 
 import numpy as np
@@ -101,8 +100,3 @@ def _dimensions(view):
             size, position = _varint(value, position)
             sizes.append(size)
     return sizes
-
-
-def looks_like_caffe(head: bytes) -> bool:
-    """Returns whether the first bytes can be a NetParameter: its name, or its first layer."""
-    return head[:1] == b"\x0a" or head[:2] == struct.pack("<H", 0x06A2) or head[:1] == b"\x12"
