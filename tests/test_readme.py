@@ -6,10 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
 
 
+@pytest.mark.slow  # trains
 def test_the_first_code_block_runs_in_an_empty_script(tmp_path):
     code = re.search(r"```python\n(.*?)```", README, re.DOTALL).group(1)
     (tmp_path / "script.py").write_text(code, "utf-8")

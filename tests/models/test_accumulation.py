@@ -17,7 +17,7 @@ import json, sys
 import keras
 import numpy as np
 
-machine, machines, parts, twins = json.loads(sys.argv[1])
+machine, machines, parts, duplicated = json.loads(sys.argv[1])
 strategy = None
 keras.config.set_floatx("float64")
 if keras.backend.backend() == "tensorflow" and machines > 1:
@@ -38,7 +38,7 @@ with strategy.scope() if strategy else contextlib.nullcontext():
 rng = np.random.default_rng(0)
 images, masks = rng.uniform(0, 255, (4, 4, 17, 25, 3)), rng.integers(0, 3, (4, 4, 17, 25))
 masks[:, :2, :9] = 255  # unequal numbers of ignored pixels
-if twins:  # every second example again: parts with the whole batch's statistics
+if duplicated:  # every second example again: parts with the whole batch's statistics
     images, masks = images.repeat(2, axis=1), masks.repeat(2, axis=1)
 share = images.shape[1] // machines
 mine = slice(machine * share, (machine + 1) * share)
@@ -61,7 +61,7 @@ print(json.dumps([*losses, *value, steps]))
 """
 
 
-def begun(backend, machine=0, machines=1, parts=1, *, twins=False, port=0):
+def started(backend, machine=0, machines=1, parts=1, *, duplicated=False, port=0):
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed")
     environment = {**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
@@ -77,7 +77,7 @@ def begun(backend, machine=0, machines=1, parts=1, *, twins=False, port=0):
         task = {"type": "worker", "index": machine}
         environment["TF_CONFIG"] = json.dumps({"cluster": cluster, "task": task})
     return subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, json.dumps([machine, machines, parts, twins])],
+        [sys.executable, "-c", SCRIPT, json.dumps([machine, machines, parts, duplicated])],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -98,8 +98,8 @@ def found(process):
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
 def test_a_batch_in_parts_is_one_step(backend):
-    whole = begun(backend, twins=True)
-    parts = begun(backend, parts=2, twins=True)
+    whole = started(backend, duplicated=True)
+    parts = started(backend, parts=2, duplicated=True)
     expected, values = found(whole), found(parts)
     assert expected[-1] == values[-1] == 8  # two epochs of four batches
     # The losses only: BatchNorm's moving statistics move with every part.
@@ -113,8 +113,8 @@ def test_two_machines_train_as_one(backend):
     with socket.socket() as first:
         first.bind(("localhost", 0))
         port = first.getsockname()[1]
-    alone = found(begun(backend))
-    pair = [begun(backend, machine, 2, port=port) for machine in range(2)]
+    alone = found(started(backend))
+    pair = [started(backend, machine, 2, port=port) for machine in range(2)]
     for values in [found(process) for process in pair]:
         np.testing.assert_allclose(values[:2], alone[:2], rtol=1e-6)
         # float32 on JAX, and an argmax that flips.

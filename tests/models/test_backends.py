@@ -32,6 +32,7 @@ print(keras.backend.backend())
 """
 
 
+@pytest.mark.slow  # a process per backend
 @pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_other_backends_give_the_same_logits_and_train(backend, tmp_path):
     if importlib.util.find_spec(backend) is None:

@@ -1,5 +1,6 @@
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from keras_psp import SGD, DilatedResNet, MeanIoU, PSPNet
@@ -33,6 +34,7 @@ def run(strategy, weights=None):
     return weights, np.diff(losses, prepend=0), matrix, model.backbone.stem[0].norm.synchronized
 
 
+@pytest.mark.slow  # compiles for two devices
 def test_two_devices_train_as_one():
     weights, expected, matrix, synchronized = run(tf.distribute.get_strategy())
     assert not synchronized

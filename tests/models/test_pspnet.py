@@ -94,27 +94,27 @@ def test_fit_learns_and_evaluate_counts_at_full_size(tmp_path):
     model.compile(metrics=[MeanIoU(2)])
     history = model.fit(images, masks, epochs=6, batch_size=4, verbose=0).history
     assert history["loss"][-1] < 0.6 * history["loss"][0]
-    found = model.evaluate(images, masks, verbose=0, return_dict=True)
+    metrics = model.evaluate(images, masks, verbose=0, return_dict=True)
     metric = MeanIoU(2)
     metric.update_state(masks, model.predict(images, verbose=0))
-    assert found["mean_iou"] == pytest.approx(float(metric.result()), abs=1e-3)
+    assert metrics["mean_iou"] == pytest.approx(float(metric.result()), abs=1e-3)
     stock = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=255)
     expected = stock(masks, model.predict(images, verbose=0))
-    assert found["loss"] == pytest.approx(float(expected), rel=1e-3)
+    assert metrics["loss"] == pytest.approx(float(expected), rel=1e-3)
 
     model.save(tmp_path / "model.keras")
     again = keras.saving.load_model(tmp_path / "model.keras")
     np.testing.assert_array_equal(
         again.predict(images, verbose=0), model.predict(images, verbose=0)
     )
-    assert again.evaluate(images, masks, verbose=0, return_dict=True) == pytest.approx(found)
+    assert again.evaluate(images, masks, verbose=0, return_dict=True) == pytest.approx(metrics)
     assert again.backbone.get_config() == model.backbone.get_config()
     ours, theirs = again.get_config(), model.get_config()
     assert ours.pop("backbone")["class_name"] == theirs.pop("backbone")["class_name"]
     assert ours == theirs
 
 
-def test_masks_may_be_larger_than_images_when_judged(model):
+def test_masks_may_be_larger_than_images_in_evaluation(model):
     images, _ = example()
     masks = np.zeros((4, 98, 132), "uint8")
     model.compile(metrics=[MeanIoU(CLASSES)])
@@ -128,12 +128,12 @@ def test_stock_losses_and_metrics():
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=255)
     model.compile("adam", loss, metrics=["sparse_categorical_accuracy", MeanIoU(CLASSES)])
     history = model.fit(images, masks, batch_size=2, verbose=0).history
-    found = model.evaluate(images, masks, verbose=0, return_dict=True)
-    assert set(found) == set(history) == {"loss", "mean_iou", "sparse_categorical_accuracy"}
+    metrics = model.evaluate(images, masks, verbose=0, return_dict=True)
+    assert set(metrics) == set(history) == {"loss", "mean_iou", "sparse_categorical_accuracy"}
     fused = small()
     fused.set_weights(model.get_weights())
     fused.compile()
-    assert fused.evaluate(images, masks, verbose=0) == pytest.approx(found["loss"], rel=1e-4)
+    assert fused.evaluate(images, masks, verbose=0) == pytest.approx(metrics["loss"], rel=1e-4)
 
 
 def test_datasets_and_sample_weights():
@@ -170,7 +170,7 @@ def test_half_precision(dtype):
     assert scaled == (dtype == "mixed_float16")
 
 
-def test_predictions_after_compiling_anew_are_complete():
+def test_predictions_are_complete_after_compiling_again():
     images, _ = example(8)
     model = small()
     model.compile()
@@ -244,7 +244,7 @@ def test_frozen_layers_stay_frozen_when_saved(tmp_path):
         ({"metrics": [MeanIoU(2)]}, r"MeanIoU\(2\) cannot count a model of 4 classes"),
     ],
 )
-def test_bad_compile_arguments(model, arguments, message):
+def test_invalid_compile_arguments_are_refused(model, arguments, message):
     with pytest.raises(ValueError, match=message):
         model.compile(**arguments)
 
@@ -317,7 +317,7 @@ def test_export_writes_what_keras_psp_export_writes(tmp_path):
         ({"pooling": "sum"}, "pooling='sum' is unknown"),
     ],
 )
-def test_bad_arguments(arguments, message):
+def test_invalid_arguments_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         PSPNet(**arguments)
 
@@ -331,7 +331,7 @@ def test_bad_arguments(arguments, message):
         ((1, 40, 49, 3), r"40x49 give a feature map smaller.*at least 41 pixels per side"),
     ],
 )
-def test_bad_images(model, shape, message):
+def test_invalid_images_are_refused(model, shape, message):
     images = np.zeros(shape, "uint8")
     with pytest.raises(ValueError, match=message):
         model(images)
@@ -339,13 +339,13 @@ def test_bad_images(model, shape, message):
         model.predict(images, verbose=0)
 
 
-def test_bad_images_in_fit(model):
+def test_invalid_images_in_fit_are_refused(model):
     model.compile()
     with pytest.raises(ValueError, match="Drop the alpha channel"):
         model.fit(np.zeros((1, 49, 49, 4)), np.zeros((1, 49, 49), "uint8"))
 
 
-def test_mask_of_another_size(model):
+def test_a_mask_of_another_size_is_refused(model):
     images, masks = example()
     model.compile()
     message = "masks are 48x66 but their images 49x66; resize the masks"
@@ -358,7 +358,7 @@ def test_mask_of_another_size(model):
         model.fit(images, masks[:3])
 
 
-def test_label_that_is_no_class(model):
+def test_an_invalid_label_is_refused(model):
     images, masks = example()
     masks[2, 20, 20] = CLASSES
     model.compile()
@@ -370,7 +370,7 @@ def test_label_that_is_no_class(model):
         model.fit(images, np.where(masks == 4, 0, masks), validation_data=(images, masks))
 
 
-def test_label_that_is_no_class_in_a_dataset_stops_training():
+def test_an_invalid_label_in_a_dataset_stops_training():
     images, masks = example()
     masks[2, 20, 20] = 200
     model = small()
@@ -397,7 +397,7 @@ def test_diverged_training_stops():
         (UpsampledCrossentropy(align_corners=False), "the loss has align_corners=False but the"),
     ],
 )
-def test_losses_that_do_not_fit(model, loss, message):
+def test_invalid_losses_are_refused(model, loss, message):
     with pytest.raises(ValueError, match=message):
         model.compile(loss=loss)
 
@@ -410,7 +410,7 @@ def test_backbone_is_renamed_or_refused():
         small(backbone=built)
 
 
-def test_threads_get_what_each_asked_for():
+def test_threads_get_the_output_they_ask_for():
     model = PSPNet(num_classes=3, backbone="resnet18", bin_sizes=(1,), aux_weight=0)
     images = np.zeros((1, 24, 32, 3), "float32")
 
