@@ -7,9 +7,8 @@ from pathlib import Path
 
 def add(commands: argparse._SubParsersAction) -> None:
     """Adds the command to the parser."""
-    from keras_psp.training.recipes import RECIPES, Recipe
+    from keras_psp.training.recipes import NAMES, Recipe
 
-    short = [name for name in RECIPES if "_resnet" not in name]
     train = commands.add_parser(
         "train",
         help="train a network by a recipe, or resume a training",
@@ -17,10 +16,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         "stopped. Every field of the recipe can be replaced; the defaults in brackets are those "
         "for your own data: semseg's for ADE20K, except for the data set and the weights.",
     )
-    train.add_argument(
-        "recipe",
-        help=f"{', '.join(short)}; or a published one with its depth, e.g. ade20k_resnet101",
-    )
+    train.add_argument("recipe", help=NAMES)
     train.add_argument("--data", type=Path, help="folder of the data set")
     train.add_argument("--output", type=Path, required=True, help="folder of the run")
     train.add_argument(
@@ -48,18 +44,16 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Trains, and prints where the results are."""
-    from keras_psp.training.recipes import Recipe, parse_field, recipe
+    from keras_psp.training import Recipe, recipe, train
+    from keras_psp.training.recipes import parse_field
 
     fields = {
         field.name: parse_field(field.name, words)
         for field in dataclasses.fields(Recipe)
         if (words := getattr(options, f"field_{field.name}", None)) is not None
     }
-    chosen = recipe(options.recipe, **fields)  # reports wrong values before TensorFlow is loaded
-    from keras_psp.training.run import train
-
     finished = train(
-        chosen,
+        recipe(options.recipe, **fields),
         data=options.data,
         output=options.output,
         unreadable=options.unreadable,

@@ -18,11 +18,8 @@ from keras_psp.training.progress import TrainingProgress
 class StopOnNonFiniteLoss(keras.callbacks.Callback):
     """Raises FloatingPointError if a loss is NaN or infinite, with the step and its files.
 
-    Args:
-        progress: The training's progress.
-        files: Function of the epoch and the step in it that returns the names of the batch's
-            examples.
-        last_checkpoint: Function that returns a sentence about the last checkpoint.
+    `files` returns the names of a batch's examples, given its epoch and its step in the epoch;
+    `last_checkpoint` returns a sentence about the last checkpoint.
     """
 
     def __init__(
@@ -54,18 +51,16 @@ class Stopped(KeyboardInterrupt):
 
 
 class Signals:
-    """Records the first Ctrl-C or SIGTERM within the block; the second stops at once.
+    """Records the first Ctrl-C or SIGTERM within the block; the second stops at once."""
 
-    Attributes:
-        received: Whether there was one.
-    """
-
-    def __init__(self) -> None:
+    def __init__(self, *, enabled: bool = True) -> None:
         self.received = False
+        # Only the main thread may set handlers.
+        self._enabled = enabled and threading.current_thread() is threading.main_thread()
         self._handlers: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> "Signals":
-        if threading.current_thread() is threading.main_thread():
+        if self._enabled:
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._handlers[number] = signal.signal(number, self._record)
         return self
@@ -84,18 +79,8 @@ class Signals:
 class CheckpointCallback(keras.callbacks.Callback):
     """Writes checkpoints, and restores the metrics of an epoch that was interrupted.
 
-    Args:
-        progress: The training's progress.
-        checkpoints: Where they are written.
-        every: Steps between two checkpoints within an epoch.
-        is_due: Function of a number of epochs that returns whether a checkpoint after them is
-            required.
-        resumed: Whether this run resumes from a checkpoint.
-        signals: Signals to stop; None if all machines would have to agree.
-
-    Attributes:
-        keeps_arrays: Whether to keep the values of the last checkpoint in memory.
-        arrays: These values.
+    A checkpoint is written every `every` steps, after an epoch if `is_due(epochs)`, and when a
+    signal to stop was received. With `keeps_arrays`, `arrays` are the values of the last one.
     """
 
     def __init__(
@@ -105,8 +90,7 @@ class CheckpointCallback(keras.callbacks.Callback):
         *,
         every: int,
         is_due: Callable[[int], bool],
-        resumed: bool,
-        signals: Signals | None = None,
+        signals: Signals,
     ):
         super().__init__()
         self.keeps_arrays = False
@@ -115,7 +99,7 @@ class CheckpointCallback(keras.callbacks.Callback):
         self._checkpoints = checkpoints
         self._every = every
         self._is_due = is_due
-        self._resumed = resumed
+        self._resumed = progress.step_in_epoch > 0
         self._signals = signals
         self._saved_step = progress.step
 
@@ -129,7 +113,7 @@ class CheckpointCallback(keras.callbacks.Callback):
         progress = self._progress
         if progress.step_in_epoch == progress.steps_per_epoch:
             return  # on_epoch_end follows
-        stopping = self._is_stopping  # read once: it may change during the save
+        stopping = self._signals.received  # read once: it may change during the save
         if stopping or progress.step % self._every == 0:
             self._save(progress.position())
         if stopping:
@@ -137,19 +121,14 @@ class CheckpointCallback(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         # Before the validation, which may be long, but not after each of many short epochs.
-        stopping = self._is_stopping
+        stopping = self._signals.received
         last = epoch + 1 == self._progress.epochs
         late = self._progress.step - self._saved_step >= self._every
         if stopping or last or late or self.keeps_arrays or self._is_due(epoch + 1):
             finished = {name: float(value) for name, value in (logs or {}).items()}
-            position = {"epoch": epoch + 1, "step_in_epoch": 0, "total": 0.0}
-            self._save({**position, "finished": finished})
+            self._save({"epoch": epoch + 1, "step_in_epoch": 0, "total": 0.0, "finished": finished})
         if stopping:
             raise Stopped(f"stopped after epoch {epoch + 1}; the same command resumes there")
-
-    @property
-    def _is_stopping(self):
-        return self._signals is not None and self._signals.received
 
     def _save(self, position):
         step = self._progress.step

@@ -37,11 +37,8 @@ class Checkpoints:
     checkpoint is kept, so that a kill or a full disk at any moment leaves at least one readable
     checkpoint.
 
-    Args:
-        folder: Path of the folder, which is created if needed.
-        model: The compiled model.
-        metrics: Metrics whose counts belong to an epoch, including that of the loss.
-        writes: Whether this process writes; on several machines only one does.
+    The model must be compiled, and `metrics` must include that of the loss. On several machines
+    only one process writes.
     """
 
     def __init__(
@@ -76,16 +73,9 @@ class Checkpoints:
     def save(self, step: int, position: dict[str, Any]) -> list[np.ndarray]:
         """Writes the checkpoint of a step, and removes all but the newest two.
 
-        Args:
-            step: Number of finished steps.
-            position: Any JSON-serializable value for `restore` to return.
-
-        Returns:
-            The values of all variables, for `put_back`.
-
-        Raises:
-            NotFiniteError: If a weight is NaN or infinite; nothing is written.
-            OSError: If the file can't be written; the older checkpoints are kept.
+        `position` is any JSON-serializable value for `restore` to return. Returns the values of
+        all variables, for `put_back`. If a weight is NaN or infinite, it raises NotFiniteError
+        and writes nothing; if the file can't be written, the older checkpoints are kept.
         """
         # All machines must take part in reading the metrics.
         arrays = [keras.ops.convert_to_numpy(variable) for _, variable in self._variables()]
@@ -117,14 +107,9 @@ class Checkpoints:
     def restore(self) -> dict[str, Any] | None:
         """Restores weights and optimizer from the newest readable checkpoint.
 
-        Call `restore_metrics` later for the metrics' counts, which `fit` resets first.
-
-        Returns:
-            The `position` given to `save`; None if there is no checkpoint.
-
-        Raises:
-            CheckpointError: If no checkpoint can be read, or it belongs to another network or
-                optimizer.
+        Call `restore_metrics` later for the metrics' counts, which `fit` resets first. Returns
+        the `position` given to `save`; None if there is no checkpoint. Raises CheckpointError if
+        none can be read, or if it belongs to another network or optimizer.
         """
         faults = []
         for step in self.steps():
@@ -194,13 +179,7 @@ def _read(path):
 
 
 def _assign(variable, array, *, first=True):
-    """Sets a variable on every device.
-
-    Args:
-        variable: A Keras variable.
-        array: Its value.
-        first: Whether this is the first of several machines.
-    """
+    """Sets a variable on every device; `first` is whether this is the first of the machines."""
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 

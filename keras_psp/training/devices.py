@@ -11,28 +11,20 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_psp.data import evaluation_batches
 from keras_psp.training.recipes import Recipe
 
 
 @dataclass
 class Devices:
-    """The devices of a training.
+    """The devices of a training."""
 
-    Attributes:
-        kind: Description for messages.
-        machines: Number of processes.
-        machine: Index of this process.
-        replicas: Number of devices on all machines that share a batch.
-        strategy: A `tf.distribute.Strategy`, or None.
-        names: Names of this machine's devices.
-    """
-
-    kind: str
-    machines: int = 1
-    machine: int = 0
-    replicas: int = 1
-    strategy: Any = None
-    names: list[str] = field(default_factory=list)
+    kind: str  # for messages
+    machines: int = 1  # one process on each
+    machine: int = 0  # index of this one
+    replicas: int = 1  # devices on all machines, which share a batch
+    strategy: Any = None  # a tf.distribute.Strategy
+    names: list[str] = field(default_factory=list)  # of this machine's devices
 
     @property
     def first(self) -> bool:
@@ -49,11 +41,7 @@ class Devices:
         return self.strategy.scope() if self.strategy is not None else contextlib.nullcontext()
 
     def check(self, recipe: Recipe) -> None:
-        """Checks that these devices can train by a recipe.
-
-        Raises:
-            ValueError: If they can't.
-        """
+        """Raises ValueError if these devices can't train by a recipe."""
         if recipe.jit_compile is True and self.strategy is not None:
             raise ValueError(
                 f"jit_compile=True does not work under {self.kind}; leave it at 'auto', or train "
@@ -67,15 +55,7 @@ class Devices:
             )
 
     def check_agreement(self, step: int, facts: str) -> None:
-        """Checks that all machines resume from the same step of the same training.
-
-        Args:
-            step: Step of the checkpoint.
-            facts: Recipe and numbers of examples.
-
-        Raises:
-            ValueError: If they don't.
-        """
+        """Raises ValueError unless all machines resume from the same step, with the same facts."""
         if self.machines == 1:
             return
         mine = zlib.crc32(f"{step} {facts}".encode()) % 2**31
@@ -105,27 +85,15 @@ class Devices:
         image_size: tuple[int, int] | None,
         batch_size: int = 8,
     ) -> tuple[Any, int]:
-        """Returns the validation split for `Model.evaluate`, which evaluates every image once.
+        """Returns the validation split and its steps for `Model.evaluate`, each image once.
 
-        All devices need data at every step, so batches are filled up with images whose pixels
-        are all ignored.
-
-        Args:
-            source: See `keras_psp.data.evaluation_batches`.
-            split: See `keras_psp.data.evaluation_batches`.
-            image_size: See `keras_psp.data.evaluation_batches`.
-            batch_size: Images at a time on each device, if they have the same size.
-
-        Returns:
-            The dataset, and the number of steps. (Under a strategy, Keras would take the number
-            of elements instead, but each device takes one element per step.)
+        `batch_size` is the number of images on each device, if they have the same size. All
+        devices need data at every step, so batches are filled up with images whose pixels are
+        all ignored. Under a strategy, each device takes one element of the dataset per step.
         """
-        from keras_psp.data import evaluation_batches
-
         options: dict[str, Any] = {"split": split, "image_size": image_size}
         whole = evaluation_batches(source, batch_size=batch_size, **options)
-        images, masks = whole.element_spec
-        one_size = images.shape[1:3].is_fully_defined() and masks.shape[1:].is_fully_defined()
+        one_size = whole.element_spec[1].shape[1:].is_fully_defined()
         size = batch_size if one_size else 1
         if self.replicas == 1:
             return whole, -(-source.count(split) // size)
@@ -140,12 +108,9 @@ class Devices:
         # JAX joins the arrays of all processes, so they must have the same shape.
         gathered = self.strategy is None and not one_size
         shard = (0, 1) if gathered else self.shard
-        width = size * (1 if self.strategy is not None else local)
-        batches = evaluation_batches(
-            source, batch_size=width if one_size else 1, shard=shard, **options
-        )
-        if gathered:
-            width = local
+        at_once = 1 if self.strategy is None else local
+        width = size * local // at_once
+        batches = evaluation_batches(source, batch_size=width, shard=shard, **options)
 
         def filled(images, masks):
             missing = width - tf.shape(images)[0]
@@ -162,8 +127,7 @@ class Devices:
             return (batches if self.first else batches.map(void)), source.count(split)
         # All machines need the same number of steps.
         share = -(-source.count(split) // self.machines)
-        at_once = 1 if self.strategy is None else local
-        steps = -(-share // (width * at_once))
+        steps = -(-share // (size * local))
         rest = batches.take(1).map(void).repeat(steps * at_once)
         return self._to_strategy(batches.concatenate(rest).take(steps * at_once)), steps
 
@@ -203,15 +167,24 @@ def find_devices(strategy: Any = None) -> Devices:
     all processes if KERAS_DISTRIBUTION_JOB_ADDRESSES, _NUM_PROCESSES and _PROCESS_ID are set.
     On PyTorch it is one device.
 
-    With several machines it must be called before the first computation.
-
-    Args:
-        strategy: A `tf.distribute.Strategy` to use instead (TensorFlow only).
+    With several machines it must be called before the first computation. On TensorFlow, a
+    `tf.distribute.Strategy` may be given instead.
     """
     backend = keras.backend.backend()
     if strategy is not None and backend != "tensorflow":
         raise ValueError(f"strategy={strategy!r} needs the TensorFlow backend, not {backend}.")
-    return {"tensorflow": _tensorflow, "jax": _jax, "torch": _torch}[backend](strategy)
+    if backend == "tensorflow":
+        return _tensorflow(strategy)
+    # TensorFlow only reads images here, but would take the memory of the GPUs.
+    with contextlib.suppress(ImportError, RuntimeError):  # not installed, or already initialized
+        import tensorflow as tf
+
+        tf.config.set_visible_devices([], "GPU")
+    if backend == "jax":
+        return _jax()
+    import torch
+
+    return Devices("one device", names=["cuda:0" if torch.cuda.is_available() else "cpu"])
 
 
 def _tensorflow(strategy):
@@ -219,10 +192,10 @@ def _tensorflow(strategy):
 
     machines, machine = _machines_of_tf_config()
     if strategy is None and machines > 1:
-        strategy = _strategy("MultiWorkerMirroredStrategy")
+        strategy = _single(tf.distribute.MultiWorkerMirroredStrategy)
     gpus = tf.config.list_logical_devices("GPU")
     if strategy is None and len(gpus) > 1:
-        strategy = _strategy("MirroredStrategy")
+        strategy = _single(tf.distribute.MirroredStrategy)
     names = [device.name for device in gpus or tf.config.list_logical_devices("CPU")]
     if strategy is None:
         return Devices("one device", names=names[:1])
@@ -233,11 +206,9 @@ def _tensorflow(strategy):
 
 
 @functools.cache
-def _strategy(name):
+def _single(strategy_class):
     """Returns the only one per process: a second one can't communicate (TensorFlow #62790)."""
-    import tensorflow as tf
-
-    return getattr(tf.distribute, name)()
+    return strategy_class()
 
 
 def _machines_of_tf_config():
@@ -256,20 +227,9 @@ def _machines_of_tf_config():
         ) from None
 
 
-def _leave_gpus():
-    """Hides the GPUs from TensorFlow, which only reads images here but would take their memory."""
-    try:
-        import tensorflow as tf
-
-        tf.config.set_visible_devices([], "GPU")
-    except (ImportError, RuntimeError):  # not installed, or already initialized
-        pass
-
-
-def _jax(strategy):
+def _jax():
     import jax
 
-    _leave_gpus()
     several = os.environ.get("KERAS_DISTRIBUTION_NUM_PROCESSES")
     if several and not jax.distributed.is_initialized():
         keras.distribution.initialize()
@@ -282,10 +242,3 @@ def _jax(strategy):
         )
     kind = "one device" if len(devices) == 1 else "JAX DataParallel"
     return Devices(kind, jax.process_count(), jax.process_index(), len(devices), None, names)
-
-
-def _torch(strategy):
-    import torch
-
-    _leave_gpus()
-    return Devices("one device", names=["cuda:0" if torch.cuda.is_available() else "cpu"])

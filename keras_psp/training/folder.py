@@ -176,15 +176,12 @@ def _git_state():
     here = Path(__file__).resolve().parent
 
     def git(*arguments):
-        return subprocess.run(
-            ["git", "-C", str(here), *arguments], capture_output=True, text=True, timeout=20
-        )
+        command = ["git", "-C", str(here), *arguments]
+        output = subprocess.check_output(command, stderr=subprocess.DEVNULL, text=True, timeout=20)
+        return output.strip()
 
     try:
-        commit = git("rev-parse", "HEAD")
-        if commit.returncode:
-            return None
-        changed = git("status", "--porcelain", "--", str(here.parent)).stdout.strip()
-        return {"commit": commit.stdout.strip(), "changed": bool(changed)}
+        changed = git("status", "--porcelain", "--", str(here.parent))
+        return {"commit": git("rev-parse", "HEAD"), "changed": bool(changed)}
     except (OSError, subprocess.SubprocessError):
         return None

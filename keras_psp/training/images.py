@@ -10,14 +10,15 @@ from keras_psp.files import writing
 from keras_psp.training.folder import RunFolder
 from keras_psp.training.log import Table
 from keras_psp.training.recipes import Recipe
+from keras_psp.training.samples import augmented_samples
+from keras_psp.visual import comparison
+from keras_psp.visual.curve import training_curve
 
 _NUM_PREDICTIONS = 6
 
 
 def draw_input(folder: RunFolder, source: Any, augmentation: dict[str, Any]) -> None:
     """Draws augmented.png, which shows wrong labels or colors before training starts."""
-    from keras_psp.training.samples import augmented_samples
-
     path = folder / "augmented.png"
     if folder.writes and not path.exists():
         with writing(path):
@@ -26,8 +27,6 @@ def draw_input(folder: RunFolder, source: Any, augmentation: dict[str, Any]) -> 
 
 def draw_curve(folder: RunFolder, steps: Table, epochs: Table) -> None:
     """Draws curve.png from steps.csv and log.csv."""
-    from keras_psp.visual.curve import training_curve
-
     path = folder / "curve.png"
     if folder.writes:
         with writing(path):
@@ -38,8 +37,6 @@ def draw_predictions(
     folder: RunFolder, model: keras.Model, source: Any, recipe: Recipe, epochs: int
 ) -> Path:
     """Draws predictions for a few validation images next to their labels; returns the path."""
-    from keras_psp import visual
-
     images, labels, predictions = [], [], []
     for image, mask in _validation_examples(source, recipe):
         # Not `predict`, in which all machines would have to take part.
@@ -50,7 +47,7 @@ def draw_predictions(
     path = folder / "pictures" / f"epoch-{epochs:04d}.png"
     if folder.writes:
         with writing(path):
-            visual.comparison(
+            comparison(
                 images,
                 labels,
                 predictions,
@@ -64,22 +61,18 @@ def draw_predictions(
 
 def _validation_examples(source, recipe):
     """Yields a few examples spread over the split, their images at the recipe's size."""
-    from keras_psp.data import evaluation_batches
+    import tensorflow as tf
 
     split, size = recipe.val_split, recipe.image_size
     every = max(1, source.count(split) // _NUM_PREDICTIONS)
-    if not hasattr(source, "example"):
-        batches = evaluation_batches(source, split=split, batch_size=1, image_size=size)
-        batches = batches.shard(every, 0).take(_NUM_PREDICTIONS)
-        for images, masks in batches.as_numpy_iterator():
-            yield images[0], masks[0]
-        return
-    import tensorflow as tf
-
-    for index in range(0, source.count(split), every)[:_NUM_PREDICTIONS]:
-        image, mask = source.example(split, index)
+    if hasattr(source, "example"):
+        indices = range(0, source.count(split), every)[:_NUM_PREDICTIONS]
+        examples = (source.example(split, index) for index in indices)
+    else:
+        examples = source.examples(split).shard(every, 0).take(_NUM_PREDICTIONS)
+    for image, mask in examples:
         if size is not None:
-            image = tf.image.resize(image, size, antialias=True).numpy()
+            image = tf.image.resize(image, size, antialias=True)
         yield np.asarray(image, "float32"), np.asarray(mask)
 
 

@@ -21,24 +21,20 @@ EPOCH_COLUMNS = (
 class Table:
     """A CSV file that grows by rows and can be cut back to an earlier step.
 
-    Args:
-        path: Path of the file.
-        columns: Names in order, "step" among them.
-        writes: Whether this process writes the file.
+    One of the columns is "step". With `writes=False` the file is only read.
     """
 
     def __init__(self, path: Path, columns: tuple[str, ...], *, writes: bool = True):
         self.path = path
         self.columns = columns
         self.writes = writes
-        self.rows = self._read()
-
-    def _read(self):
-        if not self.path.exists():
-            return []
-        with open(self.path, newline="", encoding="utf-8") as file:
-            # A killed process may have left an incomplete row.
-            return [row for row in csv.DictReader(file) if row.get(self.columns[-1]) is not None]
+        self.rows: list[dict[str, str]] = []
+        if path.exists():
+            with open(path, newline="", encoding="utf-8") as file:
+                # A killed process may have left an incomplete row.
+                self.rows = [
+                    row for row in csv.DictReader(file) if row.get(columns[-1]) is not None
+                ]
 
     def cut(self, step: int) -> None:
         """Removes the rows of later steps, which will be repeated."""
@@ -111,13 +107,7 @@ class StepLog(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         progress = self._progress
-        row = {
-            "epoch": progress.epoch + 1,
-            "loss": progress.loss,
-            "mean_iou": progress.mean_iou,
-            **progress.row(),
-        }
-        self._table.add(row)
+        row = {"loss": progress.loss, "mean_iou": progress.mean_iou, **progress.row()}
+        self._table.add({"epoch": progress.epoch + 1, **row})
         if self._board is not None:
-            scalars = {name: row[name] for name in STEP_COLUMNS[2:] if name in row}
-            self._board.write_scalars(progress.step, "train", scalars)
+            self._board.write_scalars(int(row.pop("step")), "train", row)

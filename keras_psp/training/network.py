@@ -13,6 +13,8 @@ from keras_psp.models import PSPNet
 from keras_psp.optimizers import SGD
 from keras_psp.schedules import PolyLearningRate
 from keras_psp.training.recipes import Recipe
+from keras_psp.weights.imagenet import IMAGENET, imagenet_source
+from keras_psp.weights.opening import open_weights
 
 
 def schedule(recipe: Recipe, steps_per_epoch: int) -> PolyLearningRate:
@@ -26,13 +28,7 @@ def schedule(recipe: Recipe, steps_per_epoch: int) -> PolyLearningRate:
 
 
 def check_weights(recipe: Recipe) -> None:
-    """Checks that there are ImageNet weights for the recipe's depth, before any file is read.
-
-    Raises:
-        ValueError: If there are none.
-    """
-    from keras_psp.weights.imagenet import IMAGENET, imagenet_source
-
+    """Raises ValueError if there are no ImageNet weights for the recipe's depth."""
     if recipe.weights in IMAGENET:
         imagenet_source(recipe.weights, int(recipe.backbone.removeprefix("resnet")))
 
@@ -43,17 +39,7 @@ def build(
     steps_per_epoch: int,
     class_weights: Sequence[float] | None = None,
 ) -> tuple[PSPNet, MeanIoU]:
-    """Builds and compiles the model of a recipe.
-
-    Args:
-        recipe: The recipe.
-        source: Source of the class names, colors and the ignored class.
-        steps_per_epoch: Steps per epoch, for the learning-rate schedule.
-        class_weights: One factor per class, or None.
-
-    Returns:
-        The model and its `MeanIoU` metric.
-    """
+    """Builds and compiles the model of a recipe, and returns it with its `MeanIoU` metric."""
     model = _network(recipe, source)
     if recipe.frozen_batch_norm:
         for layer in model.backbone._flatten_layers():
@@ -109,8 +95,6 @@ def _network(recipe, source):
         depth = int(recipe.backbone.removeprefix("resnet"))
         backbone = DilatedResNet(depth, **options, dtype=dtype, name="backbone")
         return PSPNet(**arguments, backbone=backbone)
-    from keras_psp.weights.opening import open_weights
-
     # The weights decide what kind of ResNet it is.
     initial = open_weights(recipe.weights, {**arguments, "backbone": recipe.backbone})
     arguments = initial.arguments

@@ -13,20 +13,10 @@ from keras_psp.schedules import PolyLearningRate
 class TrainingProgress(keras.callbacks.Callback):
     """Counts epochs and steps, and measures the loss of each step and the speed.
 
-    It must be the first callback, since the others read its attributes.
-
-    Args:
-        steps_per_epoch: Steps per epoch.
-        epochs: Epochs of the whole training.
-        batch_size: Images per step.
-        learning_rate: Learning-rate schedule.
-
-    Attributes:
-        epoch: Index of the current epoch, from 0.
-        step_in_epoch: Number of finished steps of this epoch.
-        loss: Loss of the last step.
-        mean_iou: Mean IoU over the steps of this epoch so far.
-        seconds_per_step: Moving average, including the wait for data; NaN at first.
+    It must be the first callback, since the others read its attributes: the index of the
+    current `epoch`, the number of finished steps `step_in_epoch`, the `loss` of the last step,
+    the `mean_iou` over the steps of this epoch so far, and the moving average of
+    `seconds_per_step`, including the wait for data (NaN at first).
     """
 
     def __init__(
@@ -53,11 +43,6 @@ class TrainingProgress(keras.callbacks.Callback):
         """Number of finished steps of the whole training."""
         return self.epoch * self.steps_per_epoch + self.step_in_epoch
 
-    @property
-    def images_per_second(self) -> float:
-        """Speed of the last steps."""
-        return self._batch_size / self.seconds_per_step
-
     def learning_rate(self, step: int) -> float:
         """Returns the learning rate of a step, counted from 1."""
         return float(keras.ops.convert_to_numpy(self._schedule(max(step - 1, 0))))
@@ -66,7 +51,7 @@ class TrainingProgress(keras.callbacks.Callback):
         """Returns the columns on the last step for log.csv and steps.csv."""
         row = {"step": self.step, "learning_rate": self.learning_rate(self.step)}
         if math.isfinite(self.seconds_per_step):
-            row["images_per_second"] = round(self.images_per_second, 3)
+            row["images_per_second"] = round(self._batch_size / self.seconds_per_step, 3)
         return row
 
     def position(self) -> dict[str, Any]:
@@ -120,13 +105,11 @@ class ProgressBar(keras.callbacks.Callback):
         self._bar.__exit__(*error)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        progress = self._progress
-        note = (
-            f"loss {progress.loss:.4f}, mean IoU {progress.mean_iou:.2%}, "
-            f"rate {progress.learning_rate(progress.step):.2e}"
-        )
-        if not math.isnan(progress.seconds_per_step):
-            note += f", {progress.images_per_second:.1f} images/s"
+        progress, row = self._progress, self._progress.row()
+        note = f"loss {progress.loss:.4f}, mean IoU {progress.mean_iou:.2%}"
+        note += f", rate {row['learning_rate']:.2e}"
+        if "images_per_second" in row:
+            note += f", {row['images_per_second']:.1f} images/s"
         self._bar.update(progress.step, note, title=self._epoch(progress.epoch + 1))
 
     def print_epoch(self, epochs: int, row: dict[str, Any]) -> None:

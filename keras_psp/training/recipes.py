@@ -61,9 +61,7 @@ class Recipe:
     dropout: float = _help(0.1, "share of channels dropped before the classifiers")
     bin_sizes: tuple[int, ...] = _help((1, 2, 3, 6), "pyramid bins; no value: the dilated FCN")
     pooling: str = _help("average", "average or max")
-    reduction: int | str | None = _help(
-        "auto", "channels per pyramid level, auto, or none for all; see `PyramidPoolingModule`"
-    )
+    reduction: int | str | None = _help("auto", "channels per level, auto, or none for all")
     epochs: int = _help(100, "passes over the training split")
     batch_size: int = _help(16, "examples per step, on all devices of all machines together")
     crop_size: int | tuple[int, int] = _help(473, "pixels: height and width, or one number")
@@ -80,7 +78,7 @@ class Recipe:
     weight_decay: float = _help(1e-4, "weight decay of `SGD`")
     head_multiplier: float = _help(10.0, "factor of the learning rate outside the backbone")
     class_weights: tuple[float, ...] | str | None = _help(
-        None, "one factor per class, or median_frequency of the labels (Eigen and Fergus 2015)"
+        None, "one per class, or median_frequency"
     )
     hard_pixels: int | None = _help(None, "see `UpsampledCrossentropy`")
     hard_threshold: float | None = _help(None, "see `UpsampledCrossentropy`")
@@ -102,7 +100,8 @@ class Recipe:
             if isinstance(value, list):  # from JSON
                 object.__setattr__(self, field.name, value := tuple(value))
             if not fits(value, field.type):
-                raise ValueError(f"{field.name}={value!r} must be {_type_name(field.type)}.")
+                kind = field.type.__name__ if isinstance(field.type, type) else str(field.type)
+                raise ValueError(f"{field.name}={value!r} must be {kind.replace('|', 'or')}.")
         for name in _POSITIVE:
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}={getattr(self, name)!r} must be greater than 0.")
@@ -147,17 +146,10 @@ def fits(value: Any, kind: Any) -> bool:
     return isinstance(value, int | float if kind is float else kind)
 
 
-def _type_name(kind):
-    name = kind.__name__ if isinstance(kind, type) and not typing.get_args(kind) else str(kind)
-    return name.replace("|", "or")
-
-
 def parse_field(name: str, words: Sequence[str]) -> Any:
     """Parses the value of a field from the command line; `Recipe` checks its type.
 
-    Args:
-        name: Name of the field.
-        words: "none", "true", "false", numbers or other text; several are a tuple.
+    Words are "none", "true", "false", numbers or other text; several are a tuple.
     """
     kinds = {field.name: field.type for field in dataclasses.fields(Recipe)}
     values = tuple(_parse_word(word) for word in words)
@@ -190,9 +182,8 @@ def _published():
         "voc2012_paper": Recipe(dataset="voc2012", origin=paper, epochs=46),
         "cityscapes_paper": Recipe(dataset="cityscapes", origin=paper, epochs=485, crop_size=713),
     }
-    recipes = {}
+    recipes = dict(settings)
     for name, recipe in settings.items():
-        recipes[name] = recipe
         for depth in (50, 101, 152, 269):
             origin = recipe.origin.replace("pspnet50", f"pspnet{depth}" if depth < 152 else "*")
             recipes[f"{name}_resnet{depth}"] = dataclasses.replace(
@@ -243,6 +234,9 @@ def _published():
 RECIPES: dict[str, Recipe] = _published()
 """Recipes by name: "ade20k", "voc2012_resnet101", "camvid" etc."""
 
+NAMES = ", ".join(name for name in RECIPES if "_resnet" not in name)
+NAMES += ", or a published one with its depth, e.g. ade20k_resnet101"
+
 
 def recipe(name: str, **fields: Any) -> Recipe:
     """Returns a recipe by name, with some fields replaced.
@@ -258,20 +252,12 @@ def recipe(name: str, **fields: Any) -> Recipe:
         ValueError: If the name, a field or a value is invalid.
     """
     if name not in RECIPES:
-        short = [n for n in RECIPES if "_resnet" not in n]
-        raise ValueError(
-            f"recipe {name!r} is unknown; choose one of {', '.join(short)}, or a published one "
-            "with its depth, e.g. ade20k_resnet101."
-        )
+        raise ValueError(f"recipe {name!r} is unknown; choose one of {NAMES}.")
     return with_fields(RECIPES[name], fields)
 
 
 def with_fields(recipe: Recipe, fields: dict[str, Any]) -> Recipe:
-    """Returns a recipe with some fields replaced.
-
-    Raises:
-        ValueError: If there is no such field.
-    """
+    """Returns a recipe with some fields replaced; raises ValueError if there is no such field."""
     known = {field.name for field in dataclasses.fields(Recipe)}
     wrong = sorted(set(fields) - known)
     if wrong:

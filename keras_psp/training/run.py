@@ -1,6 +1,5 @@
 """A training from its recipe to its trained network, started or resumed."""
 
-import contextlib
 import dataclasses
 import os
 import sys
@@ -10,8 +9,10 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_psp.data import GeneratedScenes, batch_examples, load, training_batches
+from keras_psp.losses import median_frequency_weights
 from keras_psp.models import PSPNet
-from keras_psp.progress import in_threads
+from keras_psp.progress import with_bar
 from keras_psp.training.callbacks import CheckpointCallback, Signals, StopOnNonFiniteLoss, Stopped
 from keras_psp.training.checkpoints import Checkpoints
 from keras_psp.training.devices import Devices, find_devices
@@ -100,55 +101,48 @@ def train(
     source, description = _open_source(chosen, data, complete)
     _check_splits(source, chosen)
     folder = RunFolder(output, writes=devices.first)
+    shown = progress and devices.first
     with folder.locked():
         folder.begin(chosen, description)
         folder.record_start(devices.names)
         if unreadable != "trust" and hasattr(source, "check"):
             for split in _splits(chosen):
-                shown = progress and devices.first
                 source.check(split, progress=shown, skip=unreadable == "skip")
         # With other examples their order would differ, and a resumed training as well.
         folder.store_or_check("examples", source.count(chosen.train_split))
-        return _Training(chosen, source, folder, devices, progress and devices.first).run()
+        return _Training(chosen, source, folder, devices, shown).run()
 
 
+@dataclasses.dataclass
 class _Training:
     """The parts of a training, in the order of their use."""
 
-    def __init__(
-        self, recipe: Recipe, source: Any, folder: RunFolder, devices: Devices, shown: bool
-    ):
-        self.recipe = recipe
-        self.source = source
-        self.folder = folder
-        self.devices = devices
-        self.shown = shown
-        examples = source.count(recipe.train_split)
-        self.steps_per_epoch = examples // recipe.batch_size
+    recipe: Recipe
+    source: Any
+    folder: RunFolder
+    devices: Devices
+    shown: bool
+
+    def __post_init__(self):
+        split, batch_size = self.recipe.train_split, self.recipe.batch_size
+        examples = self.source.count(split)
+        self.steps_per_epoch = examples // batch_size
         if not self.steps_per_epoch:
             raise ValueError(
-                f"split {recipe.train_split!r} has {examples} examples, fewer than "
-                f"batch_size={recipe.batch_size}; choose a smaller one."
+                f"split {split!r} has {examples} examples, fewer than batch_size={batch_size}; "
+                "choose a smaller one."
             )
 
     def run(self) -> Run:
         self._build_model()
-        position, step = self._restore()
-        self._open_logs(step)
+        position = self._restore()
+        self._open_logs()
         draw_input(self.folder, self.source, self._augmentation())
-        self.progress = TrainingProgress(
-            steps_per_epoch=self.steps_per_epoch,
-            epochs=self.recipe.epochs,
-            batch_size=self.recipe.batch_size,
-            learning_rate=schedule(self.recipe, self.steps_per_epoch),
-        )
-        self.progress.resume(position)
         with ProgressBar(self.progress, shown=self.shown) as self.bar:
             validation = self._validation()
-            epochs = position["epoch"]
-            if step and not position["step_in_epoch"] and not validation.is_logged(epochs):
+            if "finished" in position and not validation.is_logged(position["epoch"]):
                 # It was stopped between the epoch's checkpoint and its validation.
-                validation.run(epochs, position["finished"])
+                validation.on_epoch_end(position["epoch"] - 1, position["finished"])
             self._fit(position, validation)
             draw_curve(self.folder, self.steps, self.log)
         return Run(self.folder.path, self.model, validation.best_mean_iou)
@@ -162,40 +156,42 @@ class _Training:
     def _class_weights(self):
         if self.recipe.class_weights != "median_frequency":
             return self.recipe.class_weights
-        from keras_psp.losses import median_frequency_weights
-
         split, classes = self.recipe.train_split, self.source.num_classes
-
-        def count_labels(index):
-            _, mask = self.source.example(split, index)
-            return np.bincount(np.asarray(mask).ravel(), minlength=256)[:classes]
-
-        indices = range(self.source.count(split))
-        counts = in_threads(count_labels, indices, "Counting labels", progress=self.shown)
-        return median_frequency_weights(list(counts))
+        examples = self.source.examples(split)
+        if self.shown:
+            examples = with_bar(examples, "Counting labels", self.source.count(split))
+        counts = [np.bincount(np.ravel(mask), minlength=256)[:classes] for _, mask in examples]
+        return median_frequency_weights(counts)
 
     def _restore(self):
-        """Restores the newest checkpoint; returns its position and step."""
+        """Restores the newest checkpoint and returns its position."""
+        self.progress = TrainingProgress(
+            steps_per_epoch=self.steps_per_epoch,
+            epochs=self.recipe.epochs,
+            batch_size=self.recipe.batch_size,
+            learning_rate=schedule(self.recipe, self.steps_per_epoch),
+        )
         self.checkpoints = Checkpoints(
             self.folder / "checkpoints",
             self.model,
             [self.model.metrics[0], self.metric],  # the first is that of the loss
             writes=self.devices.first,
         )
-        position = self.checkpoints.restore() or {"epoch": 0, "step_in_epoch": 0, "total": 0.0}
-        step = position["epoch"] * self.steps_per_epoch + position["step_in_epoch"]
+        position = self.checkpoints.restore() or self.progress.position()
+        self.progress.resume(position)
+        step = self.progress.step
         counts = [self.source.count(split) for split in _splits(self.recipe)]
         self.devices.check_agreement(step, f"{self.recipe}, {counts} examples")
         if step and self.shown:
             print(f"{self.folder.path}: resuming after step {step}", file=sys.stderr)
-        return position, step
+        return position
 
-    def _open_logs(self, step):
+    def _open_logs(self):
         first = self.devices.first
         self.log = Table(self.folder / "log.csv", EPOCH_COLUMNS, writes=first)
         self.steps = Table(self.folder / "steps.csv", STEP_COLUMNS, writes=first)
-        self.log.cut(step)
-        self.steps.cut(step)
+        self.log.cut(self.progress.step)
+        self.steps.cut(self.progress.step)
         self.board = TensorBoard.create(self.folder / "tensorboard") if first else None
 
     def _validation(self):
@@ -237,13 +233,12 @@ class _Training:
         recipe, model = self.recipe, self.model
         epoch, step = position["epoch"], position["step_in_epoch"]
         # Several machines would have to stop at the same step.
-        signals = Signals() if self.devices.machines == 1 else None
+        signals = Signals(enabled=self.devices.machines == 1)
         checkpoint = CheckpointCallback(
             self.progress,
             self.checkpoints,
             every=recipe.checkpoint_steps,
             is_due=validation.is_due,
-            resumed=step > 0,
             signals=signals,
         )
         callbacks = [
@@ -254,7 +249,7 @@ class _Training:
             checkpoint,
             validation,
         ]
-        with signals or contextlib.nullcontext():
+        with signals:
             if step:
                 # Keras takes the length of the first epoch for that of all, so the rest of an
                 # interrupted epoch needs a `fit` of its own.
@@ -268,12 +263,10 @@ class _Training:
                 model.optimizer.finalize_variable_values(model.trainable_variables)
             if epoch < recipe.epochs:
                 self._fit_epochs(epoch, recipe.epochs, 0, callbacks)
-        if signals is not None and signals.received:  # during the last validation
+        if signals.received:  # during the last validation
             raise Stopped("stopped after the last step; the training is finished")
 
     def _fit_epochs(self, first, end, first_step, callbacks):
-        from keras_psp.data import training_batches
-
         batches = training_batches(
             self.source,
             batch_size=self.recipe.batch_size,
@@ -301,20 +294,12 @@ class _Training:
 
     def _files(self, epoch, step):
         """Returns the names of the examples in a batch."""
-        from keras_psp.data import batch_examples
-
-        recipe = self.recipe
-        indices = batch_examples(
-            self.source,
-            split=recipe.train_split,
-            batch_size=recipe.batch_size,
-            seed=recipe.seed,
-            epoch=epoch,
-            step=step,
-        )
+        split = self.recipe.train_split
+        shared = {name: getattr(self.recipe, name) for name in ("batch_size", "seed")}
+        indices = batch_examples(self.source, split=split, epoch=epoch, step=step, **shared)
         if not hasattr(self.source, "paths"):
             return [f"example {index}" for index in indices]
-        paths = self.source.paths(recipe.train_split)
+        paths = self.source.paths(split)
         return [str(paths[index][0]) for index in indices]
 
     def _last_checkpoint(self):
@@ -337,11 +322,7 @@ def _open_source(recipe, data, complete):
     if recipe.dataset == "scenes":
         if data is not None:
             raise ValueError(f"data={data!r}: generated scenes are not read from files; omit data.")
-        from keras_psp.data import GeneratedScenes
-
         return GeneratedScenes(seed=recipe.seed), "generated"
-    from keras_psp.data import load
-
     options = {} if complete else {"complete": False}
     source = load(recipe.dataset, root=data, **options)
     return source, str(Path(data).resolve()) if data else ""

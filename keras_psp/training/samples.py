@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from keras_psp.data import training_batches
 from keras_psp.palette import VOID_COLOR
 from keras_psp.visual.legend import legend_entries
 from keras_psp.visual.overlays import image_table, overlay, save_image
@@ -47,8 +48,6 @@ def augmented_samples(
     Returns:
         The image, RGB. Ignored pixels are hatched in dark gray.
     """
-    from keras_psp.data.pipeline import training_batches
-
     arguments = {"epochs": 2**31, "cache": False, **arguments, "batch_size": 1}
     if not hasattr(source, "example"):
         arguments["cache"] = True
@@ -58,10 +57,9 @@ def augmented_samples(
     for images, masks in batches.take(rows * columns).as_numpy_iterator():
         occurring.update(np.unique(masks).tolist())
         cells.append(_cell(images[0], masks[0], source, alpha))
-    names, palette, void = source.class_names, source.palette, source.ignore_class
     table = [cells[start : start + columns] for start in range(0, len(cells), columns)]
-    entries = legend_entries(occurring, names, palette, void)
-    image = image_table(table, [""] * columns, entries)
+    legend = legend_entries(occurring, source.class_names, source.palette, source.ignore_class)
+    image = image_table(table, [""] * columns, legend)
     if path is not None:
         save_image(image, path)
     return image
@@ -72,15 +70,11 @@ def _cell(image, mask, source, alpha):
     height, width = mask.shape
     factor = _SIDE / max(height, width)
     size = max(1, round(width * factor)), max(1, round(height * factor))
-    image = np.asarray(
-        Image.fromarray(np.rint(np.clip(image, 0, 255)).astype(np.uint8)).resize(
-            size, Image.Resampling.BICUBIC if factor > 1 else Image.Resampling.BOX
-        )
-    )
+    image = Image.fromarray(np.rint(np.clip(image, 0, 255)).astype(np.uint8))
+    image = image.resize(size, Image.Resampling.BICUBIC if factor > 1 else Image.Resampling.BOX)
     mask = Image.fromarray(mask.astype(np.int32)).resize(size, Image.Resampling.NEAREST)
-    mask = np.asarray(mask)
+    image, mask = np.asarray(image), np.asarray(mask)
     tinted = overlay(image, mask, source.palette, alpha=alpha, ignore_class=source.ignore_class)
-    y, x = np.mgrid[: size[1], : size[0]]
-    hatched = (mask == source.ignore_class) & ((x + y) % 8 < 2)
-    tinted[hatched] = VOID_COLOR
+    y, x = np.indices(mask.shape)
+    tinted[(mask == source.ignore_class) & ((x + y) % 8 < 2)] = VOID_COLOR
     return Image.fromarray(tinted)

@@ -20,15 +20,9 @@ from keras_psp.training.progress import TrainingProgress
 class Validation(keras.callbacks.Callback):
     """Evaluates the validation split, and saves the best and the last network.
 
-    Args:
-        folder: Folder of the run.
-        log: Table of log.csv.
-        metric: Mean IoU metric of the model.
-        data: Dataset of images and masks and its number of steps; None for no validation.
-        progress: The training's progress.
-        every: Epochs between two validations. Unless it is 0, the last epoch always has one.
-        on_logged: Function of the number of epochs and their row of log.csv, called once the
-            row is written.
+    `data` is a dataset and its number of steps; None for no validation. Otherwise there is one
+    after every `every` epochs and after the last. `on_logged` is called with the number of
+    epochs and their row of log.csv once the row is written.
     """
 
     def __init__(
@@ -66,10 +60,7 @@ class Validation(keras.callbacks.Callback):
         return epochs in self._log.column("epoch")
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        self.run(epoch + 1, logs or {})
-
-    def run(self, epochs: int, logs: dict[str, Any]) -> None:
-        """Evaluates, saves and logs after a number of epochs, given the last one's metrics."""
+        epochs, logs = epoch + 1, logs or {}
         row: dict[str, Any] = {
             **self._progress.row(),
             "epoch": epochs,

@@ -11,7 +11,8 @@ import keras
 import numpy as np
 import pytest
 
-from keras_psp import data, train
+from keras_psp import data, train, training
+from keras_psp.losses import median_frequency_weights
 from keras_psp.training import callbacks, checkpoints
 from keras_psp.training.log import EPOCH_COLUMNS, STEP_COLUMNS, Table
 
@@ -83,6 +84,15 @@ def test_data_is_a_path_a_string_or_a_source(tmp_path):
             train("camvid", data=folder, output=tmp_path / "run")
     with pytest.raises(TypeError, match="data is an object of type list; it must be a folder"):
         train("camvid", data=["CamVid"], output=tmp_path / "run")
+
+
+def test_class_weights_are_counted_from_the_labels():
+    source = scenes()
+    recipe = training.recipe("scenes", class_weights="median_frequency", batch_size=4)
+    weights = training.run._Training(recipe, source, None, None, shown=False)._class_weights()
+    _, masks = source.arrays("train")
+    counts = [np.bincount(mask.ravel(), minlength=256)[: source.num_classes] for mask in masks]
+    np.testing.assert_array_equal(weights, median_frequency_weights(counts))
 
 
 SCRIPT = """
