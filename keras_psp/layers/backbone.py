@@ -176,11 +176,7 @@ class _Plan:
     def _visit(self, layer, stride, dilation, before, entry=None):
         """Records the changes of a layer and returns the (stride, dilation) after it.
 
-        Args:
-            layer: the layer.
-            stride, dilation: those of its input.
-            before: the layer before it.
-            entry: the layer before the Sequential that contains it.
+        `before` is the layer before it, `entry` the one before the Sequential that contains it.
         """
         if isinstance(layer, keras.Sequential):  # ConvNeXt's stem and downsampling
             for inner in layer.layers:

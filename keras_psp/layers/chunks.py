@@ -26,15 +26,13 @@ CHUNK_ELEMENTS = 2**20
 class RowChunks:
     """Bilinearly upsamples one image's logits in blocks of rows.
 
+    There are `count` blocks of `rows` rows; the last one extends past the end of the image.
+
     Args:
         source: (height, width, channels) of the logits, ints or integer scalar tensors.
         size: (height, width) to upsample to, of the same types.
-        align_corners: see `keras_psp.layers.resampling.source_position`.
+        align_corners: see `source_position`.
         elements: maximum number of class scores in a block, which has at least one row.
-
-    Attributes:
-        count: number of blocks.
-        rows: rows per block; the last block extends past the end of the image.
     """
 
     def __init__(
@@ -65,10 +63,9 @@ class RowChunks:
         )
 
     def block(self, logits: Any, index: Any) -> tuple[Any, Any]:
-        """Upsamples block `index` of logits (height, width, channels).
+        """Upsamples a block of logits (height, width, channels).
 
-        Returns:
-            Scores (rows, target width, channels), and the block's position for `transpose`.
+        Returns the scores (rows, target width, channels) and the position for `transpose`.
         """
         first = ops.cast(index, "int32") * self.rows
         numerator, denominator = source_position(
@@ -85,6 +82,10 @@ class RowChunks:
         rows = interpolation_weights(numerator, denominator, near)
         scores = apply_rows(rows, apply_columns(self.columns, window)[None])[0]
         return scores, (start, rows)
+
+    def rows_of(self, values: Any, index: Any) -> Any:
+        """The rows of a block in a map of pixels, (rows, target width)."""
+        return ops.slice(values, row_index(index * self.rows, 2), (self.rows, self.target_width))
 
     def transpose(self, upstream: Any, position: Any, total: Any) -> Any:
         """`total`, the gradient of the logits, plus the gradient through one block's scores."""
@@ -114,18 +115,10 @@ def map_images(function: Callable, inputs: Any, *, dtypes: Any) -> Any:
 def upsampled_classes(
     logits: Any, size: Sequence[Any], *, align_corners: bool, elements: int = CHUNK_ELEMENTS
 ) -> Any:
-    """Upsamples logits bilinearly and takes each pixel's best class.
+    """Upsamples logits (batch, h, w, classes) bilinearly and takes each pixel's best class.
 
-    The full-size scores are never in memory all at once.
-
-    Args:
-        logits: (batch, h, w, classes).
-        size: (height, width) of the result, ints or integer scalar tensors.
-        align_corners: see `keras_psp.layers.resampling.source_position`.
-        elements: class scores in memory at a time.
-
-    Returns:
-        (batch, height, width) int32 class ids.
+    Returns int32 class ids (batch, *size) without all scores in memory at once; the size may
+    be ints or integer scalar tensors.
     """
     logits = ops.cast(logits, "float32")
     chunks = RowChunks(ops.shape(logits)[1:], size, align_corners=align_corners, elements=elements)

@@ -35,15 +35,15 @@ def convolution(
     x: Any, kernel: Any, *, strides: Sequence[int] = (1, 1), dilation_rate: Sequence[int] = (1, 1)
 ) -> Any:
     """Convolution with symmetric padding, without bias."""
-    padding = [
-        dilation * (size - 1) // 2
-        for dilation, size in zip(dilation_rate, kernel.shape[:2], strict=True)
-    ]
-    if keras.backend.backend() == "tensorflow":
-        return _tensorflow_convolution(x, kernel, strides, dilation_rate, padding)
+    # At stride 1 "same" is symmetric, and every kernel supports it.
     same = max(strides) == 1
-    if not same and max(padding) > 0:
-        x = ops.pad(x, [[0, 0], [padding[0]] * 2, [padding[1]] * 2, [0, 0]])
+    sides = [d * (n - 1) // 2 for d, n in zip(dilation_rate, kernel.shape[:2], strict=True)]
+    padding = [[0, 0], [sides[0]] * 2, [sides[1]] * 2, [0, 0]]
+    if keras.backend.backend() == "tensorflow":
+        pads = "SAME" if same else padding
+        return _tensorflow_convolution(x, kernel, strides, dilation_rate, pads)
+    if not same and max(sides) > 0:
+        x = ops.pad(x, padding)
     return ops.conv(
         x,
         kernel,
@@ -54,7 +54,7 @@ def convolution(
     )
 
 
-def _tensorflow_convolution(x, kernel, strides, dilation_rate, padding):
+def _tensorflow_convolution(x, kernel, strides, dilation_rate, pads):
     """One native TensorFlow op, also with dilation.
 
     `keras.ops.conv` turns a dilated convolution into some sixty ops around SpaceToBatchND
@@ -65,8 +65,6 @@ def _tensorflow_convolution(x, kernel, strides, dilation_rate, padding):
 
     # A variable becomes a plain tensor, as custom_gradient requires.
     kernel = tf.convert_to_tensor(kernel)
-    # At stride 1 "SAME" is symmetric, and every kernel supports it.
-    pads = "SAME" if max(strides) == 1 else [[0, 0], [padding[0]] * 2, [padding[1]] * 2, [0, 0]]
     if (
         max(dilation_rate) == 1
         or tf.config.list_physical_devices("GPU")
@@ -183,13 +181,10 @@ def norm_options(layer: keras.layers.Layer) -> dict[str, Any]:
 def batch_normalization(
     *, epsilon: float, momentum: float, synchronized: bool | str, dtype: Any, name: str
 ) -> keras.layers.BatchNormalization:
-    """BatchNormalization that shares its statistics among all replicas.
+    """BatchNormalization that can share its statistics among all replicas.
 
-    Args:
-        epsilon, momentum, dtype, name: as in `keras.layers.BatchNormalization`.
-        synchronized: True, False, or "auto": True if the layer is created under a
-            `tf.distribute` strategy with several replicas. (JAX always computes the statistics
-            of the whole global batch.)
+    `synchronized` "auto" is True if the layer is created under a `tf.distribute` strategy with
+    several replicas. (JAX always computes the statistics of the whole global batch.)
     """
     if synchronized == "auto":
         synchronized = False

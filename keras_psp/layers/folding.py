@@ -22,15 +22,9 @@ _TENSORS: contextvars.ContextVar[Mapping[int, Any] | None] = contextvars.Context
 def fold(
     kernel: Any, bias: Any | None, norm: keras.layers.BatchNormalization | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Kernel and bias of the convolution equal to a convolution followed by a BatchNorm.
+    """Kernel (..., filters) and bias (filters,) of a convolution and BatchNorm in one.
 
-    Args:
-        kernel: (..., filters).
-        bias: (filters,), or None.
-        norm: a built layer, or None.
-
-    Returns:
-        Kernel of the same shape and bias (filters,), float32 computed in float64.
+    They are float32, computed in float64.
     """
     kernel = np.asarray(ops.convert_to_numpy(kernel), "float64")
     bias = np.zeros(kernel.shape[-1]) if bias is None else _numbers(bias)

@@ -55,14 +55,11 @@ def source_position(index: Any, size: Any, target: Any, align_corners: bool) -> 
 def interpolation_weights(numerator: Any, denominator: Any, columns: Any) -> Any:
     """Bilinear weights of input positions `columns` for outputs at numerator / denominator.
 
-    Returns:
-        (len(numerator), len(columns)): max(0, 1 - distance), float64 for NumPy arrays and
-        float32 for tensors.
+    (len(numerator), len(columns)): float64 for NumPy arrays and float32 for tensors.
     """
-    if isinstance(numerator, np.ndarray) and isinstance(columns, np.ndarray):
-        distance = np.abs(numerator[:, None] - columns[None, :] * denominator)
+    distance = abs(numerator[:, None] - columns[None, :] * denominator)
+    if isinstance(distance, np.ndarray):
         return np.maximum(denominator - distance, 0) / denominator
-    distance = ops.abs(numerator[:, None] - columns[None, :] * denominator)
     near = ops.cast(ops.maximum(denominator - distance, 0), "float32")
     return near / ops.cast(denominator, "float32")
 
@@ -95,17 +92,7 @@ def interpolation_matrix(size: Any, target: Any, *, align_corners: bool, shift: 
 
 
 def tap_matrices(size: Any, target: Any, taps: int, *, align_corners: bool) -> list[Any]:
-    """Matrices that resize a length bilinearly, shifted by each tap of a convolution.
-
-    Args:
-        size: input length, int or integer scalar tensor.
-        target: output length, int or integer scalar tensor.
-        taps: kernel size of the convolution, odd.
-        align_corners: see `source_position`.
-
-    Returns:
-        `interpolation_matrix` for each tap.
-    """
+    """The `interpolation_matrix` shifted by each tap of a convolution with kernel size `taps`."""
     return [
         interpolation_matrix(size, target, align_corners=align_corners, shift=shift)
         for shift in range(-(taps // 2), taps // 2 + 1)

@@ -20,16 +20,11 @@ BLOCKS = {
 FILTERS = (64, 128, 256, 512)
 
 
-def _build_chain(layers: Iterable, shape: tuple) -> tuple:
-    """Builds layers one after another and returns the shape after the last one."""
+def _chain_shape(layers: Iterable, shape: tuple, *, build: bool = False) -> tuple:
+    """The shape after layers that follow one another, which are built if requested."""
     for layer in layers:
-        layer.build(shape)
-        shape = layer.compute_output_shape(shape)
-    return shape
-
-
-def _chain_shape(layers: Iterable, shape: tuple) -> tuple:
-    for layer in layers:
+        if build:
+            layer.build(shape)
         shape = layer.compute_output_shape(shape)
     return shape
 
@@ -43,7 +38,7 @@ class _ResidualBlock(keras.layers.Layer):
         self.convs = convs
 
     def build(self, input_shape: tuple) -> None:
-        _build_chain(self.convs, input_shape)
+        _chain_shape(self.convs, input_shape, build=True)
         if self.shortcut is not None:
             self.shortcut.build(input_shape)
         self.built = True
@@ -60,7 +55,7 @@ class _ResidualBlock(keras.layers.Layer):
         return _chain_shape(self.convs, input_shape)
 
 
-def _basic(filters, strides, dilations, options, *, stride_in_1x1):
+def _basic(filters, strides, dilations, stride_in_1x1, options):
     """Two 3x3 convolutions (depths 18 and 34)."""
     del stride_in_1x1  # there is no 1x1 convolution
     return [
@@ -69,7 +64,7 @@ def _basic(filters, strides, dilations, options, *, stride_in_1x1):
     ]
 
 
-def _bottleneck(filters, strides, dilations, options, *, stride_in_1x1):
+def _bottleneck(filters, strides, dilations, stride_in_1x1, options):
     """1x1, 3x3 and 1x1 convolutions (depths 50 and up)."""
     first, second = (strides, 1) if stride_in_1x1 else (1, strides)
     return [
@@ -197,17 +192,10 @@ class DilatedResNet(keras.layers.Layer):
                 if first and (strides > 1 or channels != expansion * filters):
                     projection = {"strides": strides, "activation": False, "name": "shortcut"}
                     shortcut = ConvNorm(expansion * filters, 1, **projection, **options)
-                dilations = (
-                    dilation // 2 if contracted else dilation,
-                    dilation if self.dilate_second else 1,
-                )
-                convs = make(
-                    filters,
-                    strides if first else 1,
-                    dilations,
-                    options,
-                    stride_in_1x1=self.stride_in_1x1,
-                )
+                step = strides if first else 1
+                inner = dilation // 2 if contracted else dilation
+                dilations = (inner, dilation if self.dilate_second else 1)
+                convs = make(filters, step, dilations, self.stride_in_1x1, options)
                 name = f"stage{stage + 2}_block{block + 1}"
                 blocks.append(_ResidualBlock(convs, shortcut, name=name, dtype=self.dtype_policy))
             channels = expansion * filters
@@ -215,9 +203,7 @@ class DilatedResNet(keras.layers.Layer):
         return stages
 
     def build(self, input_shape: tuple) -> None:
-        shape = pooled_shape(_build_chain(self.stem, input_shape))
-        for blocks in self.stages:
-            shape = _build_chain(blocks, shape)
+        self._stage_shapes(input_shape, build=True)
         self.built = True
 
     def call(self, x: Any, training: bool | None = None) -> Any:
@@ -234,10 +220,14 @@ class DilatedResNet(keras.layers.Layer):
         return maps[-2], maps[-1]
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
-        shapes = [pooled_shape(_chain_shape(self.stem, input_shape))]
+        *_, auxiliary, features = self._stage_shapes(input_shape)
+        return auxiliary, features
+
+    def _stage_shapes(self, input_shape, build=False):
+        shapes = [pooled_shape(_chain_shape(self.stem, input_shape, build=build))]
         for blocks in self.stages:
-            shapes.append(_chain_shape(blocks, shapes[-1]))
-        return shapes[-2], shapes[-1]
+            shapes.append(_chain_shape(blocks, shapes[-1], build=build))
+        return shapes
 
     def get_config(self) -> dict[str, Any]:
         return {

@@ -158,19 +158,16 @@ class UpsampledCrossentropy(keras.losses.Loss):
     def _pixel_losses(self, logits, labels):
         """Cross-entropies, (batch, height, width)."""
         chunks, labels = self._chunks(logits, labels)
-        width = chunks.target_width
 
         def image_losses(inputs):
             image, image_labels = inputs
 
             def step(index, losses):
                 scores, _ = chunks.block(image, index)
-                first = row_index(index * chunks.rows, 2)
-                label = ops.slice(image_labels, first, (chunks.rows, width))
-                block, *_ = _crossentropies(scores, label, chunks.channels)
-                return ops.slice_update(losses, first, block)
+                block, *_ = _crossentropies(scores, chunks.rows_of(image_labels, index))
+                return ops.slice_update(losses, row_index(index * chunks.rows, 2), block)
 
-            losses = ops.zeros((chunks.count * chunks.rows, width), image.dtype)
+            losses = ops.zeros((chunks.count * chunks.rows, chunks.target_width), image.dtype)
             return ops.fori_loop(0, chunks.count, step, losses)
 
         dtype = keras.backend.standardize_dtype(logits.dtype)
@@ -193,46 +190,35 @@ class UpsampledCrossentropy(keras.losses.Loss):
         chunks, labels, weights = self._chunks(logits, labels, weights)
         dtype = keras.backend.standardize_dtype(logits.dtype)
 
-        def image_sum(inputs, with_gradient):
+        def image_sum(inputs):
             image, image_labels, image_weights = inputs
 
             def step(index, carry):
                 scores, position = chunks.block(image, index)
-                first = row_index(index * chunks.rows, 2)
-                block = (chunks.rows, chunks.target_width)
-                label = ops.slice(image_labels, first, block)
-                weight = ops.slice(image_weights, first, block)
+                weight = chunks.rows_of(image_weights, index)
                 losses, exponentials, normalizer, chosen = _crossentropies(
-                    scores, label, chunks.channels
+                    scores, chunks.rows_of(image_labels, index)
                 )
                 loss = ops.sum(weight * losses)
-                if not with_gradient:
+                if not differentiable:
                     return carry + loss
                 scaled = exponentials * (weight[..., None] / normalizer)
                 slope = ops.where(chosen, scaled - weight[..., None], scaled)
                 return carry[0] + loss, chunks.transpose(slope, position, carry[1])
 
             zero = ops.zeros((), image.dtype)
-            start = (zero, ops.zeros_like(image)) if with_gradient else zero
+            start = (zero, ops.zeros_like(image)) if differentiable else zero
             return ops.fori_loop(0, chunks.count, step, start)
 
         if not differentiable:
-            sums = map_images(
-                lambda inputs: image_sum(inputs, False),
-                (logits, labels, weights),
-                dtypes=dtype,
-            )
-            return ops.sum(sums)
+            return ops.sum(map_images(image_sum, (logits, labels, weights), dtypes=dtype))
 
         # The sum's gradient is the upstream scalar times a map that depends only on the logits.
         # The forward pass computes this map and keeps nothing else.
         @ops.custom_gradient
         def weighted_sum(logits):
-            sums, gradients = map_images(
-                lambda inputs: image_sum(inputs, True),
-                (logits, labels, weights),
-                dtypes=(dtype, dtype),
-            )
+            inputs = (logits, labels, weights)
+            sums, gradients = map_images(image_sum, inputs, dtypes=(dtype, dtype))
 
             def gradient(*args, upstream=None):
                 upstream = args[0] if upstream is None else upstream
@@ -272,12 +258,12 @@ def _labels(y_true, y_pred):
     return ops.cast(labels, "int32")
 
 
-def _crossentropies(scores, label, classes):
+def _crossentropies(scores, label):
     """Cross-entropies of a block (rows, width, classes) and the terms of their gradient."""
     scores = scores - ops.max(scores, axis=-1, keepdims=True)
     exponentials = ops.exp(scores)
     normalizer = ops.sum(exponentials, axis=-1, keepdims=True)
-    chosen = label[..., None] == ops.arange(classes, dtype="int32")
+    chosen = label[..., None] == ops.arange(ops.shape(scores)[-1], dtype="int32")
     picked = ops.sum(ops.where(chosen, scores, 0.0), axis=-1)
     return ops.log(normalizer[..., 0]) - picked, exponentials, normalizer, chosen
 

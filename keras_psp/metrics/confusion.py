@@ -17,20 +17,10 @@ def confusion_matrix(
     *,
     ignore_class: int | None = None,
 ) -> np.ndarray:
-    """Counts the pixels of each pair of label and prediction.
+    """Counts the pixels of each pair of label and prediction, integers of one shape.
 
-    Args:
-        labels: integers of any shape; values outside 0..num_classes - 1 are not counted.
-        predictions: integers of the same shape.
-        num_classes: number of classes.
-        ignore_class: a label to leave out as well, or None.
-
-    Returns:
-        (num_classes, num_classes + 1) int64; the last column counts predictions that are
-        not one of the classes.
-
-    Raises:
-        ValueError: if the shapes differ or the values are not integers.
+    Returns int64 (num_classes, num_classes + 1). Labels outside 0..num_classes - 1 and
+    `ignore_class` are not counted.
     """
     labels, predictions = np.asarray(labels), np.asarray(predictions)
     if labels.shape != predictions.shape:
@@ -61,12 +51,7 @@ def nonzero_cells(confusion: np.ndarray) -> np.ndarray:
 
 
 def add_cells(confusion: np.ndarray, cells: Sequence[int] | np.ndarray) -> None:
-    """Adds counts to a matrix in place.
-
-    Args:
-        confusion: integer counts.
-        cells: (n, 3) integers as returned by `nonzero_cells`, or the same values flat.
-    """
+    """Adds cells to a matrix in place: (n, 3) as of `nonzero_cells`, or the same values flat."""
     rows, columns, counts = np.reshape(cells, (-1, 3)).astype(np.int64).T
     np.add.at(confusion, (rows, columns), counts)
 

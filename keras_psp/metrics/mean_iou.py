@@ -93,15 +93,12 @@ class MeanIoU(keras.metrics.Metric):
         self.high.assign(self.high + carry)
 
     def result(self) -> Any:
-        matrix = self._float_matrix()
+        matrix = ops.cast(self.high, "float32") * LIMB + ops.cast(self.low, "float32")
         intersection = ops.diagonal(matrix)
         union = ops.sum(matrix, axis=0)[:-1] + ops.sum(matrix, axis=1) - intersection
         present = ops.cast(union > 0, "float32")
         iou = intersection / ops.maximum(union, 1.0)
         return ops.sum(iou) / ops.maximum(ops.sum(present), 1.0)
-
-    def _float_matrix(self):
-        return ops.cast(self.high, "float32") * LIMB + ops.cast(self.low, "float32")
 
     def confusion_matrix(self, *, others: bool = False) -> np.ndarray:
         """(num_classes, num_classes) int64 counts: rows are labels, columns are predictions.
