@@ -78,9 +78,8 @@ def main():
 
 def synthesized(path):
     """A checkpoint with the names and shapes of mmsegmentation's r101-d8, 150 classes."""
-    sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
-    import checkpoints
-    import writers
+    sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+    from support import checkpoints, writers
 
     writers.write_torch(path, {"meta": {}, "state_dict": checkpoints.mmsegmentation(101, 150)})
     return path

@@ -18,9 +18,8 @@ from pathlib import Path
 
 from measure import environment, progress
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
-import c_session
-import hostile_payloads
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from support import c_session, hostile_payloads
 
 
 def main():

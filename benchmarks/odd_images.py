@@ -14,8 +14,8 @@ from pathlib import Path
 
 from keras_psp.data.images import read_input_image
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
-import odd_images
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from support import odd_images
 
 
 def main():

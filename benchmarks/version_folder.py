@@ -21,7 +21,7 @@ from pathlib import Path
 
 from measure import environment, progress
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 
 def export(folder, in_place, most):
@@ -141,8 +141,7 @@ def measured(folder, generator, options, in_place):
 
 def serving_error(version):
     """The error of the C++ loader when it opens a version and segments an image, or None."""
-    import c_session
-    import hostile_payloads
+    from support import c_session, hostile_payloads
 
     image = hostile_payloads.encoded(hostile_payloads.noise(), "PNG")
     try:

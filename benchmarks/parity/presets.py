@@ -16,12 +16,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "support"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 
-import checkpoints
 import keras
 import numpy as np
-import writers
+from support import checkpoints, writers
 
 import keras_psp
 from keras_psp.weights import WeightsFileError, presets, store

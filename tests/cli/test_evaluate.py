@@ -1,8 +1,9 @@
 import json
 
-import datasets
 import pytest
-from random_networks import random_camvid, random_network
+from support import datasets
+from support.datasets import random_camvid
+from support.networks import random_network
 
 from keras_psp.cli import main
 

@@ -1,6 +1,6 @@
-import datasets
 import keras
 import pytest
+from support import datasets
 
 import keras_psp
 import keras_psp.export

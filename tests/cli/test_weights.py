@@ -1,6 +1,5 @@
-import checkpoints
 import keras
-import writers
+from support import checkpoints, writers
 
 from keras_psp.cli import main
 

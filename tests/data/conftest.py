@@ -1,6 +1,6 @@
-import datasets
 import pytest
 from PIL import Image
+from support import datasets
 
 from keras_psp.data.pairs import ImagePairs
 

@@ -1,8 +1,8 @@
 import re
 
-import datasets
 import numpy as np
 import pytest
+from support import datasets
 
 from keras_psp.data import ImageFolder
 

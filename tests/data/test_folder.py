@@ -1,7 +1,7 @@
-import datasets
 import numpy as np
 import pytest
 from PIL import Image
+from support import datasets
 
 from keras_psp.data import load
 from keras_psp.data.folder import ImageFolder

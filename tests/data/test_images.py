@@ -5,9 +5,9 @@ import threading
 import time
 
 import numpy as np
-import odd_images
 import pytest
 from PIL import Image
+from support import odd_images
 
 from keras_psp.data import images
 from keras_psp.data.images import download, read_input_image

@@ -1,10 +1,10 @@
 import struct
 import zlib
 
-import datasets
 import numpy as np
 import pytest
 from PIL import Image
+from support import datasets
 
 from keras_psp.data.label_files import by_stem, read_mask, read_mat, read_training_image
 

@@ -1,5 +1,5 @@
-import datasets
 import pytest
+from support import datasets
 
 from keras_psp import data
 from keras_psp.data.sets.registry import SETS

@@ -1,8 +1,8 @@
 import sys
 
-import datasets
 import numpy as np
 import pytest
+from support import datasets
 
 from keras_psp import data
 

@@ -3,7 +3,8 @@ import json
 
 import numpy as np
 import pytest
-from random_networks import random_camvid, random_network
+from support.datasets import random_camvid
+from support.networks import random_network
 
 import keras_psp
 

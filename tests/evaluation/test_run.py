@@ -1,8 +1,9 @@
-import datasets
 import numpy as np
 import pytest
 from PIL import Image
-from random_networks import random_camvid, random_network
+from support import datasets
+from support.datasets import random_camvid
+from support.networks import random_network
 
 import keras_psp
 from keras_psp import data

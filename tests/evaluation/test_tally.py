@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from random_networks import random_network
+from support.networks import random_network
 
 import keras_psp
 from keras_psp import data

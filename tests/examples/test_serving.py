@@ -5,11 +5,10 @@ import socket
 import sys
 from pathlib import Path
 
-import hostile_payloads
 import numpy as np
 import pytest
-import serving_stubs
 from PIL import Image
+from support import hostile_payloads, serving_stubs
 
 from keras_psp import DilatedResNet, PSPNet, export
 

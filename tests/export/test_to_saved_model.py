@@ -5,12 +5,10 @@ import sys
 import types
 from pathlib import Path
 
-import c_session
-import hostile_payloads
 import numpy as np
-import odd_images
 import pytest
 from PIL import Image
+from support import c_session, hostile_payloads, odd_images
 
 from keras_psp import DilatedResNet, PSPNet, export
 from keras_psp.data.images import read_input_image

@@ -1,10 +1,9 @@
 import json
 from pathlib import Path
 
-import c_session
-import hostile_payloads
 import numpy as np
 import pytest
+from support import c_session, hostile_payloads
 
 from keras_psp import DilatedResNet, PSPNet, export
 from keras_psp.export import to_tf_serving, warmup

@@ -1,8 +1,8 @@
-import datasets
 import numpy as np
 import pytest
 from PIL import Image
-from random_networks import random_network
+from support import datasets
+from support.networks import random_network
 
 from keras_psp import data
 from keras_psp.prediction import Segmenter, submit

@@ -1,10 +1,10 @@
 import tarfile
 import zipfile
 
-import datasets as miniatures
 import numpy as np
 import pytest
 from PIL import Image
+from support import datasets as miniatures
 
 from keras_psp.data import load
 from keras_psp.labels import labels

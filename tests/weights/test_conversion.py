@@ -1,8 +1,7 @@
-import checkpoints
 import keras
 import numpy as np
 import pytest
-import writers
+from support import checkpoints, writers
 
 from keras_psp import DilatedResNet, PSPNet
 from keras_psp.weights import WeightsFileError, convert

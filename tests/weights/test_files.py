@@ -5,7 +5,7 @@ import zipfile
 import h5py
 import numpy as np
 import pytest
-import writers
+from support import writers
 
 from keras_psp.weights import WeightsFileError, read_checkpoint
 from keras_psp.weights.files import file_format

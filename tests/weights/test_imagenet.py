@@ -1,9 +1,9 @@
 from pathlib import Path
 
-import checkpoints
 import keras
 import numpy as np
 import pytest
+from support import checkpoints
 
 from keras_psp import DilatedResNet, PSPNet
 from keras_psp.weights import read_checkpoint

@@ -1,8 +1,8 @@
 """The families' own tables are tested by test_conversion.py."""
 
-import checkpoints
 import numpy as np
 import pytest
+from support import checkpoints
 
 from keras_psp import DilatedResNet, PSPNet
 from keras_psp.weights import WeightsFileError

@@ -10,11 +10,10 @@ import threading
 import time
 from pathlib import Path
 
-import checkpoints
 import keras
 import numpy as np
 import pytest
-import writers
+from support import checkpoints, writers
 
 import keras_psp
 from keras_psp import PSPNet, data, labels

@@ -1,10 +1,9 @@
 from pathlib import Path
 
-import checkpoints
 import keras
 import numpy as np
 import pytest
-import writers
+from support import checkpoints, writers
 
 from keras_psp import DilatedBackbone, DilatedResNet, PSPNet
 from keras_psp.weights import WeightsFileError, read_checkpoint

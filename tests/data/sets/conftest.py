@@ -1,5 +1,5 @@
-import datasets
 import pytest
+from support import datasets
 
 
 @pytest.fixture

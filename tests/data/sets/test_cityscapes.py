@@ -1,9 +1,9 @@
 import dataclasses
 import shutil
 
-import datasets
 import numpy as np
 import pytest
+from support import datasets
 
 from keras_psp.data import load
 from keras_psp.data.sets.cityscapes import CITYSCAPES_IDS

@@ -1,8 +1,8 @@
 import dataclasses
 
-import datasets
 import numpy as np
 import pytest
+from support import datasets
 
 from keras_psp.data import load
 from keras_psp.data.sets.registry import SETS

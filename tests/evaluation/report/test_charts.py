@@ -4,7 +4,7 @@ import re
 import matplotlib
 import numpy as np
 import pytest
-from report_pages import (
+from support.report_pages import (
     embedded_images,
     measures,
     run_folder,

@@ -1,7 +1,7 @@
 import re
 
 import numpy as np
-from report_pages import (
+from support.report_pages import (
     PALETTE,
     embedded_images,
     example,

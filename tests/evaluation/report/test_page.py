@@ -7,7 +7,7 @@ import xml.etree.ElementTree
 
 import numpy as np
 import pytest
-from report_pages import (
+from support.report_pages import (
     NAMES,
     PALETTE,
     Tags,

@@ -3,7 +3,7 @@ import re
 
 import numpy as np
 import pytest
-from report_pages import (
+from support.report_pages import (
     CONFUSION,
     NAMES,
     embedded_images,

@@ -1,0 +1,1 @@
+"""What several test files and benchmarks share: tiny networks, miniature data sets, odd files."""
