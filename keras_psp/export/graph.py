@@ -71,6 +71,10 @@ class Signature:
         """Shape of the images, (batch, height, width, 3)."""
         return (self.batch_size, *(self.image_size or (None, None)), 3)
 
+    def output_dtype(self, num_classes: int) -> str:
+        """NumPy's name of the output's type."""
+        return class_dtype(num_classes) if self.output == "classes" else "float32"
+
 
 def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
     """Raises a ValueError unless the argument has one of these values."""
@@ -85,12 +89,7 @@ def class_dtype(num_classes: int) -> str:
 
 
 def check_network(model: PSPNet, signature: Signature) -> None:
-    """Refuses a model that can't be exported, before any lengthy work begins.
-
-    Raises:
-        TypeError: if the model isn't a `PSPNet`.
-        ValueError: if the network can't take the size, or has weights that aren't finite.
-    """
+    """Refuses all but a `PSPNet` that can take the size and has finite weights."""
     if not isinstance(model, PSPNet):
         raise TypeError(f"model is a {type(model).__name__}; give a keras_psp.PSPNet.")
     if signature.image_size is not None:
@@ -134,16 +133,11 @@ def inference_function(model: PSPNet, *, in_blocks: bool = True) -> Callable[...
     """The network as a TensorFlow function, optimized for inference.
 
     It has no auxiliary head and no dropout, every BatchNorm of keras_psp's layers is folded into
-    its convolution, and casting and normalization are part of the graph.
+    its convolution, and casting and normalization are part of the graph. `in_blocks` computes
+    class maps from a few rows of scores at a time, which saves memory but needs a loop.
 
-    Args:
-        model: a `PSPNet` on Keras' TensorFlow backend, of any precision.
-        in_blocks: compute class maps from a few rows of scores at a time, which saves memory;
-            False computes them at once, without a loop, which TFLite's delegates require.
-
-    Returns:
-        A function to trace, from images of any size, the output's name and, for class maps in
-        blocks, optionally another size (height, width) of the result, to {name: tensor}.
+    Returns a function from images (batch, height, width, 3), the output's name and, for class
+    maps in blocks, optionally another size (height, width) of the result, to {name: tensor}.
     """
     import tensorflow as tf
 

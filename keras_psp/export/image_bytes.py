@@ -26,19 +26,12 @@ def bytes_function(
     signature: Signature,
     max_pixels: int = MAX_PIXELS,
 ) -> Callable[[Any], dict[str, Any]]:
-    """The network as a TensorFlow function of encoded images.
+    """The network, the result of `inference_function`, as a function of encoded images.
 
-    Args:
-        model: the network, for its number of classes and smallest image.
-        network: the result of `inference_function`.
-        signature: if it has an image_size, images of any proportions are resized to it
-            (antialiased), and their scores to the image's own size.
-        max_pixels: the largest number of pixels of an image.
-
-    Returns:
-        A function to trace, from (batch,) strings, JPEG or PNG of any sizes, to
-        "classes_png_bytes" (batch,): grayscale PNGs of class indices at each image's size, with
-        8 bits, or 16 for more than 256 classes.
+    From (batch,) strings, JPEG or PNG of any sizes, to "classes_png_bytes" (batch,): grayscale
+    PNGs of class indices at each image's size, with 8 bits, or 16 for more than 256 classes. If
+    the signature has an image_size, images of any proportions are resized to it (antialiased),
+    and their scores to the image's own size.
     """
     smallest = 1 if signature.image_size else smallest_side(model)
 
@@ -66,47 +59,39 @@ def bytes_function(
 
 
 def checked_images(images: Any, smallest: int) -> Any:
-    """Adds checks to a traced function: the batch isn't empty and its size is supported.
-
-    Args:
-        images: tensor (batch, height, width, 3) of unknown size.
-        smallest: the shortest side in pixels.
-    """
+    """Adds checks of (batch, height, width, 3) images to a traced function."""
     batch, height, width, _ = tf.unstack(tf.shape(images))
     empty = tf.strings.format("image is {} without any image", tf.shape(images))
-    images = _required(images, batch > 0, empty)
+    images = _required(images, (batch > 0, empty))
     return _size_checked(images, height, width, smallest, None)
 
 
-def _required(value, condition, message):
-    """The tensor, which is an error with the message unless the condition is true."""
-    with tf.control_dependencies([tf.debugging.Assert(condition, [message])]):
+def _required(value, *checks):
+    """The tensor, which is an error with the message of any (condition, message) that is false."""
+    with tf.control_dependencies([tf.debugging.Assert(check, [text]) for check, text in checks]):
         return tf.identity(value)
 
 
 def _size_checked(value, height, width, smallest, max_pixels):
     height, width = tf.cast(height, "int64"), tf.cast(width, "int64")
     size = tf.strings.join(["image is ", tf.as_string(width), "x", tf.as_string(height)])
-
-    def check(condition, remedy):
-        return tf.debugging.Assert(condition, [tf.strings.join([size, remedy])])
-
     shortest, longest = tf.minimum(height, width), tf.maximum(height, width)
     checks = [
-        check(shortest >= smallest, f" pixels; send at least {smallest} per side."),
-        check(longest <= MAX_SIDE, f" pixels; send at most {MAX_SIDE:,} per side."),
+        (shortest >= smallest, size + f" pixels; send at least {smallest} per side."),
+        (longest <= MAX_SIDE, size + f" pixels; send at most {MAX_SIDE:,} per side."),
     ]
     if max_pixels is not None:
-        checks.append(check(height * width <= max_pixels, f"; send at most {max_pixels:,} pixels."))
-    with tf.control_dependencies(checks):
-        return tf.identity(value)
+        checks.append(
+            (height * width <= max_pixels, size + f"; send at most {max_pixels:,} pixels.")
+        )
+    return _required(value, *checks)
 
 
 def _checked(content, smallest, max_pixels):
     """The bytes, once their header promises a JPEG or PNG of a supported size."""
     jpeg, png = _begins(content, _JPEG), _begins(content, _PNG)
     message = "image_bytes is neither JPEG nor PNG by its first bytes; send one of these."
-    content = _required(content, jpeg | png, message)
+    content = _required(content, (jpeg | png, message))
     height, width = tf.cond(jpeg, lambda: _jpeg_size(content), lambda: _png_size(content))
     return _size_checked(content, height, width, smallest, max_pixels)
 
@@ -120,16 +105,16 @@ def _jpeg_size(content):
     # Within a scan 255 is followed by 0; elsewhere the pair is rare.
     scans = tf.math.count_nonzero((raw[:-1] == 0xFF) & (raw[1:] == 0xDA))
     many = f"image_bytes is a JPEG of more than {MAX_SCANS} scans; save it as a baseline JPEG."
-    shape = tf.image.extract_jpeg_shape(_required(content, scans <= MAX_SCANS, many))
+    shape = tf.image.extract_jpeg_shape(_required(content, (scans <= MAX_SCANS, many)))
     return tf.cast(shape[0], "int64"), tf.cast(shape[1], "int64")
 
 
 def _png_size(content):
     """Reads IHDR, which libpng accepts only as the first chunk."""
     message = "image_bytes is a PNG that ends within its header; send all of it."
-    content = _required(content, tf.strings.length(content) >= _END_OF_HEADER, message)
+    content = _required(content, (tf.strings.length(content) >= _END_OF_HEADER, message))
     message = "image_bytes is a PNG without a header (IHDR); save the image again."
-    content = _required(content, tf.equal(tf.strings.substr(content, 12, 4), b"IHDR"), message)
+    content = _required(content, (tf.equal(tf.strings.substr(content, 12, 4), b"IHDR"), message))
     sides = tf.io.decode_raw(tf.strings.substr(content, 16, 8), "int32", little_endian=False)
     sides = tf.bitwise.bitwise_and(tf.cast(sides, "int64"), 2**32 - 1)
     return sides[1], sides[0]

@@ -1,30 +1,48 @@
 """Images brought to the type and batch size of an exported graph."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 
-def as_input(
-    images: Any,
+def graph_function(
+    run: Callable[[np.ndarray], np.ndarray],
+    shape: Sequence[int | None],
     dtype: npt.DTypeLike,
-    size: Sequence[int | None],
     smallest: int = 1,
-) -> np.ndarray:
-    """Checks images and casts them to the type of an exported graph.
+) -> Callable[[Any], np.ndarray]:
+    """A function that checks its images, casts them and runs an exported graph on each batch.
 
     A graph would answer images of another size with wrong classes, or end the process.
 
     Args:
-        images: (batch, height, width, 3), RGB 0..255, of any type; rounded for uint8.
-        dtype: numpy type of the graph's input.
-        size: (height, width) of the graph's input, None where it takes any.
+        run: runs the graph.
+        shape: (batch, height, width, 3) of the graph's input, None where it takes any.
+        dtype: NumPy type of the graph's input; images are rounded for uint8.
         smallest: the shortest side in pixels, where the graph takes any.
     """
-    images = np.asarray(images)
-    shape, size = images.shape, tuple(size)
+    batch_size, *size, _ = shape
+
+    def predict(images: Any) -> np.ndarray:
+        images = np.asarray(images)
+        _check_shape(images.shape, tuple(size), smallest)
+        if np.dtype(dtype) == np.uint8 and images.dtype != np.uint8:
+            images = np.clip(np.rint(images), 0, 255)
+        images = images.astype(dtype, copy=False)
+        count = len(images) if batch_size is None else batch_size
+        if len(images) % count:
+            raise ValueError(
+                f"{len(images)} images but this file was exported for batches of {count}; give a "
+                "multiple, or export with batch_size=None."
+            )
+        return np.concatenate([run(part) for part in np.split(images, len(images) // count)])
+
+    return predict
+
+
+def _check_shape(shape, size, smallest):
     if len(shape) != 4 or shape[-1] != 3 or shape[0] == 0:
         raise ValueError(
             f"images have shape {shape}; give RGB batches (batch, height, width, 3) of at "
@@ -41,18 +59,3 @@ def as_input(
             f"images are {shape[1]}x{shape[2]} but this network needs at least {smallest} pixels "
             "per side; enlarge them."
         )
-    if np.dtype(dtype) == np.uint8 and images.dtype != np.uint8:
-        images = np.clip(np.rint(images), 0, 255)
-    return images.astype(dtype, copy=False)
-
-
-def in_batches(images: np.ndarray, size: int | None) -> list[np.ndarray]:
-    """Splits images into batches of a graph's fixed size; one batch if the size is None."""
-    if size is None:
-        return [images]
-    if len(images) % size:
-        raise ValueError(
-            f"{len(images)} images but this file was exported for batches of {size}; give a "
-            "multiple, or export with batch_size=None."
-        )
-    return np.split(images, len(images) // size)

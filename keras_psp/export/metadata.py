@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from keras_psp.export.graph import Signature, class_dtype
+from keras_psp.export.graph import Signature
 from keras_psp.models.checks import smallest_side
 from keras_psp.models.classes import class_names_of, palette_of
 from keras_psp.models.pspnet import PSPNet
@@ -14,11 +14,7 @@ NAME = "keras_psp.json"
 
 
 def metadata(
-    model: PSPNet,
-    signature: Signature,
-    *,
-    preset: str | None = None,
-    license: str | None = None,
+    model: PSPNet, signature: Signature, *, preset: str | None = None, license: str | None = None
 ) -> dict[str, Any]:
     """All that a program without keras_psp needs to run an export and to show its results.
 
@@ -33,13 +29,12 @@ def metadata(
         "class_names" and "palette" (one entry per class; "class 0" ... and the colors of
         `palette.default_palette` if the network has none), "input" and "output".
     """
-    count = model.num_classes
     return {
         "library": f"keras_psp {__version__}",
         "network": "PSPNet (arXiv 1612.01105)",
         "preset": preset,
         "license": license,
-        "num_classes": count,
+        "num_classes": model.num_classes,
         "class_names": list(class_names_of(model)),
         "palette": palette_of(model).tolist(),
         "input": {
@@ -52,7 +47,7 @@ def metadata(
         },
         "output": {
             "name": signature.output,
-            "dtype": class_dtype(count) if signature.output == "classes" else "float32",
+            "dtype": signature.output_dtype(model.num_classes),
             "meaning": {
                 "classes": "class index of each pixel, (batch, height, width)",
                 "logits": "one score per pixel and class, (batch, height, width, classes)",

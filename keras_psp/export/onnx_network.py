@@ -48,6 +48,10 @@ class Graph:
         """Returns the name of a constant int64 vector."""
         return self.constant(values, "int64")
 
+    def integer(self, value: int) -> str:
+        """Returns the name of a constant int64 number."""
+        return self.constant(value, "int64")
+
     def add(self, operation: str, *inputs: str, name: str | None = None, **attributes: Any) -> str:
         """Appends an operation and returns the name of its only output."""
         from onnx import helper
@@ -66,13 +70,11 @@ def network(
     channels_first: bool = False,
     split_fusion: bool = False,
 ) -> Graph:
-    """The whole network from "image" to the signature's output.
+    """The network, with a `DilatedResNet`, from "image" to the signature's output.
 
     Convolutions have their channels first, as the runtimes prefer, except for Winograd's.
 
     Args:
-        model: a `PSPNet` with a `DilatedResNet`, on any backend.
-        signature: inputs and outputs.
         use_winograd: compute 3x3 convolutions of many channels with fewer multiplications if
             the image's size is known: fastest in float32, but too coarse for bfloat16 and for
             quantization.
@@ -101,8 +103,7 @@ class _Writer:
         if full is None:
             shape = self.graph.add("Shape", "image")
             full = tuple(
-                self.graph.add("Gather", shape, self.graph.constant(axis, "int64"), axis=0)
-                for axis in (1, 2)
+                self.graph.add("Gather", shape, self.graph.integer(axis), axis=0) for axis in (1, 2)
             )
         x = self._normalized("image", model.get_layer("normalization"))
         before = len(self.graph.nodes)
@@ -167,8 +168,7 @@ class _Writer:
     def _winograd(self, x, size, kernel, dilation, term=None):
         """A 3x3 convolution, channels last, one column of the tiles at a time.
 
-        Args:
-            term: (map, matrix of its columns), added in the last matrix product.
+        The term, (map, matrix of its columns), is added in the last matrix product.
         """
         add, constant, integers = self.graph.add, self.graph.constant, self.graph.integers
         channels, filters = kernel.shape[2:]
@@ -201,12 +201,12 @@ class _Writer:
         add, constant = self.graph.add, self.graph.constant
         kernel, bias = layer.folded_weights()
         reductions = [reduction.folded_weights() for reduction in layer.reductions]
-        channels = kernel.shape[2] // (1 + len(layer.bin_sizes))
-        if reductions:
-            channels = kernel.shape[2] - sum(weights.shape[-1] for weights, _ in reductions)
-        own, term = kernel[:, :, :channels], None
-        if layer.bin_sizes:
-            term = self._levels_term(x, size, layer, kernel[:, :, channels:], reductions)
+        levels = len(layer.bin_sizes)
+        widths = [weights.shape[-1] for weights, _ in reductions]
+        widths = widths or [kernel.shape[2] // (1 + levels)] * levels
+        ends = np.cumsum([kernel.shape[2] - sum(widths), *widths])
+        own, *kernels = np.split(kernel, ends[:-1], axis=2)
+        term = self._levels_term(x, size, layer, kernels, reductions) if levels else None
         if self._is_worth_winograd(own, size, 1, 1):
             x = add("Transpose", x, perm=[0, 2, 3, 1])
             if term is not None:
@@ -219,34 +219,27 @@ class _Writer:
             x = add("Add", x, add("MatMul", term[0], columns))
         return add("Relu", x), "first"
 
-    def _levels_term(self, x, size, layer, kernel, reductions):
+    def _levels_term(self, x, size, layer, kernels, reductions):
         """The levels' part of the fusion: see `FactorizedFusion`.
 
-        Returns:
-            (batch, filters, height, columns of all levels), and the matrix (width, columns) that
-            remains to be applied.
+        Returns (batch, filters, height, columns of all levels), and the matrix (width, columns)
+        that remains to be applied.
         """
         add, integers = self.graph.add, self.graph.integers
-        taps, filters = kernel.shape[0], kernel.shape[-1]
-        terms, columns, offset = [], [], 0
-        for index, bins in enumerate(layer.bin_sizes):
+        terms, columns = [], []
+        for index, (bins, kernel) in enumerate(zip(layer.bin_sizes, kernels, strict=True)):
+            taps, _, channels, filters = kernel.shape
             level = self._pooled(x, size, bins, layer.pooling)
             if reductions:
                 level = add("Relu", self._plain(level, *reductions[index]))
-                width = reductions[index][0].shape[-1]
-            else:
-                width = kernel.shape[2] // len(layer.bin_sizes)
-            own = kernel[:, :, offset : offset + width]
-            offset += width
-            # The cells times each tap.
-            own = own.transpose(2, 0, 1, 3).reshape(1, 1, width, taps * taps * filters)
-            products = self._plain(level, own)
+            kernel = kernel.transpose(2, 0, 1, 3).reshape(1, 1, channels, taps * taps * filters)
+            products = self._plain(level, kernel)
             products = add("Reshape", products, integers(-1, taps, taps, filters, bins, bins))
             products = add("Transpose", products, perm=[0, 3, 1, 4, 2, 5])
             products = add("Reshape", products, integers(-1, filters, taps * bins, taps * bins))
             terms.append(add("MatMul", self._name(self._taps(bins, size[0], taps)), products))
             columns.append(self._taps(bins, size[1], taps))
-        return add("Concat", *terms, axis=3), self._joined(columns, 1)
+        return add("Concat", *terms, axis=3), self._joined(columns)
 
     def _pooled(self, x, size, bins, pooling):
         """Adaptive pooling of (batch, channels, height, width) to bins x bins cells."""
@@ -319,13 +312,9 @@ class _Writer:
 
     def _output(self, x, layout, size, full, signature):
         """Upsampling, and the output computed from it."""
-        add, align = self.graph.add, self.model.align_corners
-        classes = self.model.num_classes
+        add, classes = self.graph.add, self.model.num_classes
         kind = TYPES[class_dtype(classes)]
-        rows, columns = (
-            self._interpolation(small, large, align)
-            for small, large in zip(size, full, strict=True)
-        )
+        rows, columns = map(self._interpolation, size, full)
         if signature.output == "classes" and self.channels_first:
             if layout == "last":
                 x = add("Transpose", x, perm=[0, 3, 1, 2])
@@ -333,10 +322,8 @@ class _Writer:
             blocks = [rows]
             if isinstance(rows, np.ndarray):
                 blocks = np.array_split(rows, -(-len(rows) // self.ROWS))
-            best = [
-                add("ArgMax", add("MatMul", self._name(block), x), axis=1, keepdims=0)
-                for block in blocks
-            ]
+            scores = (add("MatMul", self._name(block), x) for block in blocks)
+            best = [add("ArgMax", block, axis=1, keepdims=0) for block in scores]
             x = best[0] if len(best) == 1 else add("Concat", *best, axis=1)
             add("Cast", x, to=kind, name="classes")
             return
@@ -357,10 +344,10 @@ class _Writer:
     def _name(self, matrix):
         return matrix if isinstance(matrix, str) else self.graph.constant(matrix)
 
-    def _joined(self, matrices, axis):
+    def _joined(self, matrices):
         if all(isinstance(matrix, np.ndarray) for matrix in matrices):
-            return np.concatenate(matrices, axis=axis)
-        return self.graph.add("Concat", *(self._name(matrix) for matrix in matrices), axis=axis)
+            return np.concatenate(matrices, axis=1)
+        return self.graph.add("Concat", *map(self._name, matrices), axis=1)
 
     def _transposed(self, matrix):
         if isinstance(matrix, np.ndarray):
@@ -373,57 +360,51 @@ class _Writer:
             return tuple(-(-n // stride) for n in size)
         if stride == 1:
             return size
-        number = self._number
-        return tuple(
-            self.graph.add("Div", self.graph.add("Add", n, number(stride - 1)), number(stride))
-            for n in size
-        )
-
-    def _number(self, value):
-        return self.graph.constant(value, "int64")
+        add, integer = self.graph.add, self.graph.integer
+        return tuple(add("Div", add("Add", n, integer(stride - 1)), integer(stride)) for n in size)
 
     def _taps(self, bins, target, taps):
         """(target, taps * bins): bilinear rows shifted by each tap, zero past the map."""
-        align = self.model.align_corners
         shifts = range(-(taps // 2), taps // 2 + 1)
-        return self._joined([self._interpolation(bins, target, align, n) for n in shifts], 1)
+        return self._joined([self._interpolation(bins, target, shift) for shift in shifts])
 
-    def _interpolation(self, size, target, align_corners, shift=0):
+    def _interpolation(self, size, target, shift=0):
         """`keras_psp.layers.resampling.interpolation_matrix`, in integers until the end."""
+        align_corners = self.model.align_corners
         if isinstance(size, int) and isinstance(target, int):
             return interpolation_matrix(size, target, align_corners=align_corners, shift=shift)
-        add, number = self.graph.add, self._number
-        size, target = (number(n) if isinstance(n, int) else n for n in (size, target))
-        index = add("Add", add("Range", number(0), target, number(1)), number(shift))
-        last = add("Sub", size, number(1))
+        add, integer = self.graph.add, self.graph.integer
+        size, target = (integer(n) if isinstance(n, int) else n for n in (size, target))
+        index = add("Add", add("Range", integer(0), target, integer(1)), integer(shift))
+        last = add("Sub", size, integer(1))
         if align_corners:
-            denominator = add("Max", add("Sub", target, number(1)), number(1))
+            denominator = add("Max", add("Sub", target, integer(1)), integer(1))
             numerator = add("Mul", index, last)
         else:
-            denominator = add("Mul", target, number(2))
-            numerator = add("Add", add("Mul", index, number(2)), number(1))
+            denominator = add("Mul", target, integer(2))
+            numerator = add("Add", add("Mul", index, integer(2)), integer(1))
             numerator = add("Sub", add("Mul", numerator, size), target)
-        numerator = add("Clip", numerator, number(0), add("Mul", last, denominator))
-        sources = add("Mul", add("Range", number(0), size, number(1)), denominator)
+        numerator = add("Clip", numerator, integer(0), add("Mul", last, denominator))
+        sources = add("Mul", add("Range", integer(0), size, integer(1)), denominator)
         numerator = add("Unsqueeze", numerator, self.graph.integers(1))
         distance = add("Abs", add("Sub", numerator, sources))
-        near = add("Max", add("Sub", denominator, distance), number(0))
+        near = add("Max", add("Sub", denominator, distance), integer(0))
         weights = add("Div", self._float(near), self._float(denominator))
         if shift == 0:
             return weights
-        inside = add("Equal", index, add("Clip", index, number(0), add("Sub", target, number(1))))
+        inside = add("Equal", index, add("Clip", index, integer(0), add("Sub", target, integer(1))))
         return add("Mul", weights, add("Unsqueeze", self._float(inside), self.graph.integers(1)))
 
     def _pooling(self, size, bins):
         """`keras_psp.layers.resampling.pooling_matrix`."""
         if isinstance(size, int):
             return pooling_matrix(size, bins)
-        add, number = self.graph.add, self._number
+        add, integer = self.graph.add, self.graph.integer
         index = self.graph.constant(np.arange(bins)[:, None], "int64")
         after = self.graph.constant(np.arange(1, bins + 1)[:, None], "int64")
-        start = add("Div", add("Mul", index, size), number(bins))
-        end = add("Div", add("Add", add("Mul", after, size), number(bins - 1)), number(bins))
-        pixels = add("Range", number(0), size, number(1))
+        start = add("Div", add("Mul", index, size), integer(bins))
+        end = add("Div", add("Add", add("Mul", after, size), integer(bins - 1)), integer(bins))
+        pixels = add("Range", integer(0), size, integer(1))
         inside = add("And", add("GreaterOrEqual", pixels, start), add("Less", pixels, end))
         return add("Div", self._float(inside), self._float(add("Sub", end, start)))
 

@@ -20,10 +20,7 @@ def packed(content: bytes, about: dict[str, Any], *, half_precision: bool = Fals
     - The flatbuffer's metadata entry "keras_psp.json" is the same JSON. It survives tools that
       rewrite the file without the archive.
 
-    Args:
-        content: the converter's flatbuffer.
-        about: see `metadata`.
-        half_precision: mark the file as safe to compute in float16 on hardware that is faster so.
+    `half_precision` marks the file as safe to compute in float16 on hardware that is faster so.
     """
     from tensorflow.lite.python import schema_py_generated as schema
     from tensorflow.lite.tools import flatbuffer_utils
@@ -35,8 +32,7 @@ def packed(content: bytes, about: dict[str, Any], *, half_precision: bool = Fals
     entries = {NAME: metadata_json(about).encode()}
     if half_precision:
         entries["reduced_precision_support"] = b"fp16accfp32"
-    kept = [entry for entry in model.metadata or () if entry.name.decode() not in entries]
-    model.metadata = kept
+    model.metadata = [e for e in model.metadata or () if e.name.decode() not in entries]
     for name, value in entries.items():
         buffer, entry = schema.BufferT(), schema.MetadataT()
         buffer.data = np.frombuffer(value, np.uint8)

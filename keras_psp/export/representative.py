@@ -2,30 +2,28 @@
 
 import itertools
 import os
-from collections.abc import Iterable, Sized
+from collections.abc import Iterable, Sequence, Sized
 from typing import Any
 
 import numpy as np
 
 from keras_psp.data.images import read_input_image
-from keras_psp.export.graph import Signature
+from keras_psp.export.graph import Signature, check_choice
 from keras_psp.prediction.windows import resized
 
 MAX_IMAGES = 100
 """Ranges are measured on at most this many images."""
 
 
-def check_representative(
-    precision: str, signature: Signature, representative: Iterable[Any] | None, other: str
+def check_precision(
+    precision: str,
+    precisions: Sequence[str],
+    signature: Signature,
+    representative: Iterable[Any] | None,
 ) -> None:
-    """Checks, before any lengthy work, that images are given if and only if they are needed.
-
-    Args:
-        precision: "int8" needs images and a fixed size; others take no images.
-        signature: of the export.
-        representative: the caller's images.
-        other: the closest precision that needs no images, for the error message.
-    """
+    """Checks, before any lengthy work, that "int8", the last precision, has images and a size."""
+    check_choice("precision", precision, precisions)
+    other = precisions[-2]  # the closest one that needs no images
     if precision != "int8":
         if representative is not None:
             raise ValueError(
@@ -56,7 +54,7 @@ def representative_images(representative: Any, size: tuple[int, int] | None) -> 
     Returns:
         Arrays (height, width, 3), uint8.
     """
-    assert size is not None  # see check_representative
+    assert size is not None  # see check_precision
     kind = type(representative).__name__
     if isinstance(representative, str | os.PathLike) or getattr(representative, "ndim", 4) != 4:
         raise ValueError(f"representative is one {kind}; give several images, e.g. a list.")

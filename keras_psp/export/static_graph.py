@@ -21,16 +21,10 @@ from keras_psp.models.pspnet import PSPNet
 def static_function(
     model: PSPNet, signature: Signature, *, float_input: bool = False
 ) -> Callable[[Any], dict[str, Any]]:
-    """Like `inference_function`, for one image of the signature's `image_size`.
+    """The network as a TensorFlow function of one image of the signature's `image_size`.
 
-    Args:
-        model: a `PSPNet` on Keras' TensorFlow backend, of any precision.
-        signature: inputs and outputs, with an image_size.
-        float_input: take float32 images whatever the signature says, for a converter that
-            quantizes the input itself.
-
-    Returns:
-        A function to trace, from (1, height, width, 3) to {output's name: tensor}.
+    It returns {output's name: tensor}. `float_input` is for a converter that quantizes the input
+    itself: images are float32 whatever the signature says.
     """
     model = float32_model(model)
     folded = folded_variables(model)
@@ -68,13 +62,11 @@ def _normalized(layer, images):
 
 def _pyramid(layer, features, kernel, bias):
     """`PyramidPoolingModule` of one image, in inference."""
-    _, height, width, channels = features.shape
-    kernel = tf.convert_to_tensor(kernel)
+    kernel, channels = tf.convert_to_tensor(kernel), features.shape[-1]
     x = tf.nn.conv2d(features, kernel[:, :, :channels], 1, "SAME")
     x = tf.nn.bias_add(x, bias)
     if layer.bin_sizes:
-        levels = _pooled(features, layer.bin_sizes)
-        x += _levels_term(layer, levels, kernel[:, :, channels:], height, width)
+        x += _levels_term(layer, features, kernel[:, :, channels:])
     return tf.nn.relu(x)
 
 
@@ -93,15 +85,16 @@ def _pooled(features, bin_sizes):
     return levels
 
 
-def _levels_term(layer, levels, kernel, height, width):
+def _levels_term(layer, features, kernel):
     """As in `FactorizedFusion`: cells times taps, then rows and columns interpolated."""
+    _, height, width, _ = features.shape
     taps, filters = layer.kernel_size, kernel.shape[-1]
 
     def tap_matrix(bins, target):  # (target, taps, bins)
         return np.stack(tap_matrices(bins, target, taps, align_corners=layer.align_corners), 1)
 
     terms, columns, offset = [], [], 0
-    for index, level in enumerate(levels):
+    for index, level in enumerate(_pooled(features, layer.bin_sizes)):
         if layer.reductions:
             level = layer.reductions[index](level, training=False)
         bins, channels = level.shape[1], level.shape[-1]

@@ -14,16 +14,14 @@ from keras_psp.export.graph import (
     InputType,
     Output,
     Signature,
-    check_choice,
     check_network,
-    class_dtype,
     float32_model,
     inference_function,
 )
-from keras_psp.export.inputs import as_input, in_batches
+from keras_psp.export.inputs import graph_function
 from keras_psp.export.metadata import metadata, metadata_json
-from keras_psp.export.onnx_network import IR_VERSION, OPSET, TYPES, Graph, network
-from keras_psp.export.representative import calibration_batches, check_representative
+from keras_psp.export.onnx_network import IR_VERSION, OPSET, TYPES, network
+from keras_psp.export.representative import calibration_batches, check_precision
 from keras_psp.export.writing import (
     checked_export,
     export_target,
@@ -77,69 +75,54 @@ def onnx(
         ValueError: if the arguments are invalid.
         RuntimeError: if the resulting file doesn't run.
     """
-    check_choice("precision", precision, PRECISIONS)
     signature = Signature(image_size, batch_size, input_dtype, output)
-    check_representative(precision, signature, representative, "float32")
+    check_precision(precision, PRECISIONS, signature, representative)
     check_network(model, signature)
     target = export_target(path, suffix=".onnx")
     _runtime()
-    proto, graph = onnx_model(model, signature, winograd=winograd and precision == "float32")
-    about = metadata(model, signature, preset=preset, license=license)
-    proto.metadata_props.add(key="keras_psp", value=metadata_json(about))
+    winograd = winograd and precision == "float32"
+    proto, quantizable = onnx_model(model, signature, use_winograd=winograd)
+    about = metadata_json(metadata(model, signature, preset=preset, license=license))
+    proto.metadata_props.add(key="keras_psp", value=about)
     with checked_export(target, "ONNX file", open_onnx, model, signature, progress) as draft:
         if precision == "float32":
             draft.write_bytes(proto.SerializeToString())
         else:
             batches = calibration_batches(representative, signature)
-            _quantize(proto, graph, draft, batches, progress)
+            _quantize(proto, quantizable, draft, batches, progress)
 
 
 def _runtime():
     return required("onnxruntime", "ONNX files are run by", "onnx")
 
 
-def onnx_model(
-    model: PSPNet,
-    signature: Signature,
-    *,
-    winograd: bool,
-    channels_first: bool = False,
-    split_fusion: bool = False,
-) -> tuple[Any, Graph]:
-    """An `onnx.ModelProto` of the network, and the `Graph` it was made from; see `network`."""
+def onnx_model(model: PSPNet, signature: Signature, **options: bool) -> tuple[Any, list[str]]:
+    """An `onnx.ModelProto`, and the nodes to quantize; the options are those of `network`."""
     required("onnx", "ONNX graphs are written by", "onnx")
     if not isinstance(model.backbone, DilatedResNet):
         return _traced(model, signature)
-    graph = network(
-        float32_model(model),
-        signature,
-        use_winograd=winograd,
-        channels_first=channels_first,
-        split_fusion=split_fusion,
-    )
-    return _model_proto(graph, signature, model.num_classes), graph
-
-
-def _model_proto(graph, signature, num_classes):
     from onnx import helper
 
+    num_classes = model.num_classes
+    graph = network(float32_model(model), signature, **options)
     batch, height, width, _ = signature.shape
     shape = [batch or "batch", height or "height", width or "width"]
     image = helper.make_tensor_value_info("image", TYPES[signature.input_dtype], [*shape, 3])
-    dtype = class_dtype(num_classes)
     if signature.output != "classes":
-        dtype, shape = "float32", [*shape, num_classes]
-    result = helper.make_tensor_value_info(signature.output, TYPES[dtype], shape)
-    return helper.make_model(
+        shape.append(num_classes)
+    dtype = TYPES[signature.output_dtype(num_classes)]
+    result = helper.make_tensor_value_info(signature.output, dtype, shape)
+    proto = helper.make_model(
         helper.make_graph(graph.nodes, "PSPNet", [image], [result], graph.constants),
         opset_imports=[helper.make_opsetid("", OPSET)],
         ir_version=IR_VERSION,
         producer_name="keras_psp",
     )
+    return proto, graph.quantizable
 
 
 def _traced(model, signature):
-    """The graph of a network whose backbone only TensorFlow can trace."""
+    """As `onnx_model`, for a network whose backbone only TensorFlow can trace."""
     name = type(model.backbone).__name__
     require_tensorflow_backend(f"An ONNX file with a {name}")
     tf2onnx = required("tf2onnx", f"ONNX files with a {name} are converted by", "onnx")
@@ -155,12 +138,10 @@ def _traced(model, signature):
     if result.name != signature.output:  # depends on the version of tf2onnx
         proto.graph.node.append(helper.make_node("Identity", [result.name], [signature.output]))
         result.name = signature.output
-    graph = Graph()
-    graph.quantizable += [node.name for node in proto.graph.node if node.op_type == "Conv"]
-    return proto, graph
+    return proto, [node.name for node in proto.graph.node if node.op_type == "Conv"]
 
 
-def _quantize(proto, graph, path, images, progress):
+def _quantize(proto, nodes, path, images, progress):
     """Lets ONNX Runtime quantize the convolutions to 8 bits and write the file."""
     from onnxruntime import quantization
 
@@ -182,7 +163,7 @@ def _quantize(proto, graph, path, images, progress):
                 str(path),
                 Reader(),
                 quant_format=quantization.QuantFormat.QDQ,
-                nodes_to_quantize=graph.quantizable,
+                nodes_to_quantize=nodes,
                 per_channel=True,
                 activation_type=quantization.QuantType.QUInt8,
                 weight_type=quantization.QuantType.QInt8,
@@ -216,12 +197,9 @@ def open_onnx(
         ) from error
     (image,) = session.get_inputs()
     dtype = "uint8" if image.type == "tensor(uint8)" else "float32"
-    batch, *size, _ = (n if isinstance(n, int) else None for n in image.shape)
+    shape = [n if isinstance(n, int) else None for n in image.shape]
     about = json.loads(session.get_modelmeta().custom_metadata_map.get("keras_psp", "{}"))
     smallest = about.get("input", {}).get("smallest_side", 1)
-
-    def predict(images: np.ndarray) -> np.ndarray:
-        batches = in_batches(as_input(images, dtype, size, smallest), batch)
-        return np.concatenate([session.run(None, {image.name: batch})[0] for batch in batches])
-
-    return predict
+    return graph_function(
+        lambda batch: session.run(None, {image.name: batch})[0], shape, dtype, smallest
+    )

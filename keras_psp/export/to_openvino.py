@@ -14,10 +14,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from keras_psp.export.graph import InputType, Output, Signature, check_choice, check_network
-from keras_psp.export.inputs import as_input, in_batches
+from keras_psp.export.graph import InputType, Output, Signature, check_network
+from keras_psp.export.inputs import graph_function
 from keras_psp.export.metadata import metadata, metadata_json
-from keras_psp.export.representative import calibration_batches, check_representative
+from keras_psp.export.representative import calibration_batches, check_precision
 from keras_psp.export.to_onnx import onnx_model
 from keras_psp.export.writing import checked_export, export_target, required
 from keras_psp.models.pspnet import PSPNet
@@ -61,9 +61,8 @@ def openvino(
         ValueError: if the arguments are invalid.
         RuntimeError: if the resulting model doesn't run.
     """
-    check_choice("precision", precision, PRECISIONS)
     signature = Signature(image_size, batch_size, input_dtype, output)
-    check_representative(precision, signature, representative, "bfloat16")
+    check_precision(precision, PRECISIONS, signature, representative)
     check_network(model, signature)
     target = export_target(path, files=FILES)
     runtime = _runtime()
@@ -73,7 +72,7 @@ def openvino(
         model,
         signature,
         # Winograd's sums and differences lose too many of bfloat16's eight bits.
-        winograd=winograd and precision == "float32",
+        use_winograd=winograd and precision == "float32",
         channels_first=True,
         split_fusion=precision == "bfloat16",
     )
@@ -149,13 +148,12 @@ def open_openvino(
     }
     request = core.compile_model(model, "CPU", options).create_infer_request()
     image = model.inputs[0]
-    batch, *size, _ = (n.get_length() if n.is_static else None for n in image.partial_shape)
-    dtype = image.element_type.to_dtype()
+    shape = [n.get_length() if n.is_static else None for n in image.partial_shape]
     lock = threading.Lock()  # of the only request, which has memory for one run
 
-    def predict(images: np.ndarray) -> np.ndarray:
-        images = as_input(images, dtype, size, about["input"]["smallest_side"])
+    def run(batch):
         with lock:
-            return np.concatenate([request.infer([x])[0] for x in in_batches(images, batch)])
+            return request.infer([batch])[0]
 
-    return predict
+    smallest = about["input"]["smallest_side"]
+    return graph_function(run, shape, image.element_type.to_dtype(), smallest)

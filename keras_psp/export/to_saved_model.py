@@ -17,19 +17,13 @@ from keras_psp.export.graph import (
     check_network,
     inference_function,
 )
-from keras_psp.export.inputs import as_input, in_batches
+from keras_psp.export.inputs import graph_function
 from keras_psp.export.metadata import NAME, metadata, metadata_json
 from keras_psp.export.writing import checked_export, export_target, require_tensorflow_backend
 from keras_psp.models.checks import smallest_side
 from keras_psp.models.pspnet import PSPNet
 
-FILES = (
-    "saved_model.pb",
-    "variables",
-    "assets",
-    "assets.extra",
-    "fingerprint.pb",
-)
+FILES = ("saved_model.pb", "variables", "assets", "assets.extra", "fingerprint.pb")
 """What a SavedModel of keras_psp consists of."""
 
 
@@ -117,13 +111,9 @@ def open_saved_model(path: str | os.PathLike) -> Callable[[np.ndarray], np.ndarr
     serve = module.signatures["serving_default"]
     spec = serve.structured_input_signature[1]["image"]
 
-    def predict(images: np.ndarray) -> np.ndarray:
+    def run(batch):
         # Naming the module keeps it alive; its signature alone does not.
         assert module is not None
-        images = as_input(images, spec.dtype.as_numpy_dtype, spec.shape[1:3])
-        batches = in_batches(images, spec.shape[0])
-        return np.concatenate(
-            [next(iter(serve(image=tf.constant(batch)).values())).numpy() for batch in batches]
-        )
+        return next(iter(serve(image=tf.constant(batch)).values())).numpy()
 
-    return predict
+    return graph_function(run, spec.shape.as_list(), spec.dtype.as_numpy_dtype)

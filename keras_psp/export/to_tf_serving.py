@@ -8,13 +8,7 @@ from pathlib import Path
 from keras_psp.export.graph import MAX_PIXELS, MAX_SIDE, InputType, Output, Signature
 from keras_psp.export.to_saved_model import saved_model
 from keras_psp.export.versions import is_model_name, model_folder, publish, versions
-from keras_psp.export.warmup import (
-    FILE,
-    MAX_REQUESTS,
-    Request,
-    warmup_requests,
-    write_warmup,
-)
+from keras_psp.export.warmup import FILE, MAX_REQUESTS, Request, warmup_requests, write_warmup
 from keras_psp.files import written_aside
 from keras_psp.models.checks import smallest_side
 from keras_psp.models.pspnet import PSPNet

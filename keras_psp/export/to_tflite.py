@@ -12,23 +12,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from keras_psp.export.graph import (
-    InputType,
-    Output,
-    Signature,
-    check_choice,
-    check_network,
-    inference_function,
-)
-from keras_psp.export.inputs import as_input
+from keras_psp.export.graph import InputType, Output, Signature, check_network, inference_function
+from keras_psp.export.inputs import graph_function
 from keras_psp.export.metadata import metadata
 from keras_psp.export.packing import packed, tflite_metadata
-from keras_psp.export.representative import check_representative, representative_images
-from keras_psp.export.writing import (
-    checked_export,
-    export_target,
-    require_tensorflow_backend,
-)
+from keras_psp.export.representative import check_precision, representative_images
+from keras_psp.export.writing import checked_export, export_target, require_tensorflow_backend
 from keras_psp.models.pspnet import PSPNet
 from keras_psp.progress import with_bar
 
@@ -73,13 +62,12 @@ def tflite(
     """
     require_tensorflow_backend("A TFLite file")
     signature = Signature(image_size, 1, input_dtype, output)
-    check_choice("precision", precision, PRECISIONS)
     if precision == "int8" and output == "probabilities":
         raise ValueError(
             "output='probabilities' has steps of 1/256 with precision='int8', too coarse to tell "
             "classes apart; use 'logits' or 'classes'."
         )
-    check_representative(precision, signature, representative, "dynamic_int8")
+    check_precision(precision, PRECISIONS, signature, representative)
     check_network(model, signature)
     target = export_target(path, suffix=".tflite")
     images = None
@@ -172,7 +160,7 @@ def open_tflite(
         ) from error
     runner = interpreter.get_signature_runner()
     ((name, image),) = runner.get_input_details().items()
-    size = tuple(int(n) if n > 0 else None for n in image["shape_signature"][1:3])
+    size = [int(n) if n > 0 else None for n in image["shape_signature"][1:3]]
     scale, zero_point = image["quantization"]
     # (1, 0) means the image's own values, and float inputs have (0, 0).
     quantized = scale != 0 and (scale, zero_point) != (1, 0)
@@ -182,15 +170,13 @@ def open_tflite(
         smallest = tflite_metadata(path)["input"]["smallest_side"]
     lock = threading.Lock()  # of the only interpreter, which has memory for one run
 
-    def predict(images: np.ndarray) -> np.ndarray:
-        images = as_input(images, "float32" if quantized else image["dtype"], size, smallest)
+    def run(batch):
         if quantized:
             bounds = np.iinfo(image["dtype"])
-            images = np.clip(np.rint(images / scale) + zero_point, bounds.min, bounds.max)
-            images = images.astype(image["dtype"])
+            batch = np.clip(np.rint(batch / scale) + zero_point, bounds.min, bounds.max)
+            batch = batch.astype(image["dtype"])
         with lock:
-            return np.concatenate(
-                [next(iter(runner(**{name: x[None]}).values())).copy() for x in images]
-            )
+            return next(iter(runner(**{name: batch}).values())).copy()
 
-    return predict
+    dtype = "float32" if quantized else image["dtype"]
+    return graph_function(run, (1, *size, 3), dtype, smallest)

@@ -21,11 +21,7 @@ _NUMBER = re.compile(r"[0-9]{1,18}")
 
 
 def model_folder(path: str | os.PathLike) -> Path:
-    """Checks the folder of a model's versions, whose name is used in URLs and server files.
-
-    Raises:
-        ValueError: if the name isn't valid there, or if the folder can't contain versions.
-    """
+    """Checks the folder of a model's versions, whose name is used in URLs and server files."""
     text = os.fspath(path)
     if "://" in text:
         raise ValueError(
@@ -58,14 +54,9 @@ def versions(folder: str | os.PathLike) -> list[int]:
 
 
 def publish(folder: str | os.PathLike, write: Callable[[Path], None]) -> Path:
-    """Writes the next version; concurrent processes get different numbers.
+    """Writes the next version and returns its path; concurrent processes get other numbers.
 
-    Args:
-        folder: the folder of the versions, created if absent.
-        write: writes a version to a path that doesn't exist yet.
-
-    Returns:
-        The version's path.
+    The folder is created if absent; `write` writes a version to a path that doesn't exist yet.
     """
     folder = model_folder(folder)
     with writing(folder):

@@ -4,9 +4,9 @@ The messages are those of the package tensorflow-serving-api. It would install a
 next to another build, so the few fields are encoded here.
 """
 
-import dataclasses
 import io
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -18,15 +18,8 @@ MAX_REQUESTS = 1000
 """The server accepts no more."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Request:
-    """One call of a signature.
-
-    Attributes:
-        signature: its name.
-        input: the name of its only input.
-        value: the input, a numpy array; if it is of numbers, all of them are equal.
-    """
+class Request(NamedTuple):
+    """One call of a signature with the value of its only input; numbers in it are all equal."""
 
     signature: str
     input: str

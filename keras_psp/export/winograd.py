@@ -33,13 +33,7 @@ def axis_matrices(size: int, dilation: int) -> tuple[np.ndarray, np.ndarray]:
     """Maps along one axis of a zero-padded convolution, over all tiles.
 
     A dilated convolution is an ordinary one over every `dilation`-th pixel, for each offset.
-
-    Args:
-        size: length of the axis in pixels.
-        dilation: of the convolution.
-
-    Returns:
-        input (6, tiles, size) and output (size, 6, tiles), float64.
+    Returns input (6, tiles, size) and output (size, 6, tiles), float64.
     """
     tiles = [
         (phase, start, length)
@@ -60,11 +54,7 @@ def axis_matrices(size: int, dilation: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def kernel_matrix() -> np.ndarray:
-    """Maps a kernel's nine taps to the weights of the 36 multiplications.
-
-    Returns:
-        (6 columns, 6 rows, 9), float64.
-    """
+    """Maps a kernel's nine taps to 36 weights: (6 columns, 6 rows, 9), float64."""
     return np.einsum("ri,cj->crij", WEIGHTS, WEIGHTS).reshape(MULTIPLICATIONS, MULTIPLICATIONS, 9)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_psp.export.graph import Signature, class_dtype
+from keras_psp.export.graph import Signature
 from keras_psp.files import written_aside
 from keras_psp.models.checks import smallest_side
 from keras_psp.models.pspnet import PSPNet
@@ -40,21 +40,17 @@ def require_tensorflow_backend(target: str) -> None:
 def export_target(
     path: str | os.PathLike, *, suffix: str | None = None, files: Sequence[str] = ()
 ) -> Path:
-    """Checks that an export at this path overwrites nothing but another export.
+    """Checks that an export to this path overwrites nothing but another export.
 
-    Args:
-        path: where the export goes.
-        suffix: of an export that is a file, e.g. ".onnx".
-        files: what an export that is a folder consists of.
+    The export is a file with this suffix, or a folder of these files.
     """
     path = Path(path)
     if suffix and path.suffix != suffix:
         raise ValueError(f"{path}: the name must end in {suffix}.")
-    if path.is_dir() and suffix:
-        raise ValueError(f"{path} is a folder; give the name of a file in it.")
     if path.is_dir():
-        others = sorted({entry.name for entry in path.iterdir()} - set(files))
-        if others:
+        if suffix:
+            raise ValueError(f"{path} is a folder; give the name of a file in it.")
+        if others := sorted({entry.name for entry in path.iterdir()} - set(files)):
             raise ValueError(
                 f"{path} contains other files, e.g. {others[0]}; give a new folder, e.g. "
                 f"{path}/pspnet."
@@ -75,36 +71,31 @@ def checked_export(
 ) -> Iterator[Path]:
     """Yields a temporary path; what is written there replaces `target` once it has run.
 
-    Args:
-        target: where the export goes.
-        kind: what it is called in errors, e.g. "ONNX file".
-        opener: opens it, e.g. `open_onnx`.
-        model, signature: what was exported.
-        progress: report the test run on stderr.
+    Errors call the export by its `kind`, e.g. "ONNX file"; `opener` is e.g. `open_onnx`.
     """
     with written_aside(target) as draft:
         yield draft
         if progress:
             print(f"{target.name}: running it once", file=sys.stderr)
-        _check_output(kind, lambda: opener(draft), model, signature)
+        _check_output(draft, kind, opener, model, signature)
 
 
-def _check_output(kind, opened, model, signature):
+def _check_output(draft, kind, opener, model, signature):
     """Refuses an export that doesn't run, or whose output isn't what the signature says."""
     side = smallest_side(model)
     size = signature.image_size or (side + 8, side + 16)
     noise = np.random.default_rng(0).integers(0, 256, (signature.batch_size or 1, *size, 3))
     try:
-        output = opened()(noise.astype(signature.input_dtype))
+        output = opener(draft)(noise.astype(signature.input_dtype))
     except Exception as error:  # each runtime has its own exceptions
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise RuntimeError(
             f"the {kind} was converted but doesn't run ({reason}); nothing was written. Please "
             "report it with the network's arguments."
         ) from error
-    shape, dtype = noise.shape[:3], class_dtype(model.num_classes)
+    shape, dtype = noise.shape[:3], signature.output_dtype(model.num_classes)
     if signature.output != "classes":
-        shape, dtype = (*shape, model.num_classes), "float32"
+        shape += (model.num_classes,)
     if output.shape != shape or output.dtype != dtype or not np.isfinite(output).all():
         raise RuntimeError(
             f"the {kind} returns {output.dtype} {output.shape} instead of finite {dtype} {shape}; "
