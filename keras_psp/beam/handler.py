@@ -101,31 +101,23 @@ def _predict(segmenter, images):
 
 @dataclasses.dataclass(frozen=True)
 class ModelFacts:
-    """What a job needs to know about its network, without loading it.
+    """What a job needs to know about its network, without loading it."""
 
-    Attributes:
-        model: absolute path of the `.keras` file, or the name of a preset.
-        digest: SHA-256 of the file, or the name of the preset.
-        num_classes: number of classes.
-        class_names: names in index order.
-    """
-
-    model: str
-    digest: str
-    num_classes: int
+    model: str  # absolute path of the `.keras` file, or the name of a preset
+    digest: str  # SHA-256 of the file, or the name of the preset
     class_names: tuple[str, ...]
+
+    @property
+    def num_classes(self) -> int:
+        """The number of classes."""
+        return len(self.class_names)
 
 
 def model_facts(model: str | os.PathLike) -> ModelFacts:
-    """Reads the facts of a `.keras` file, the folder of a training run, or a preset.
-
-    Raises:
-        ValueError: if it is none of them.
-    """
+    """Reads the facts of a `.keras` file, the folder of a training run, or a preset."""
     name = os.fspath(model)
     if name in all_presets():
-        class_names = labels(find_preset(name).labels).class_names
-        return ModelFacts(name, name, len(class_names), tuple(class_names))
+        return ModelFacts(name, name, tuple(labels(find_preset(name).labels).class_names))
     path = _keras_file(name)
     data = read_bytes(path)
     try:
@@ -137,8 +129,8 @@ def model_facts(model: str | os.PathLike) -> ModelFacts:
             f"{path}: not a .keras file of a PSPNet ({error!r}); `keras-psp convert` converts "
             "checkpoints of other projects."
         ) from error
-    names = config.get("class_names") or [f"class {i}" for i in range(num_classes)]
-    return ModelFacts(path, hashlib.sha256(data).hexdigest(), num_classes, tuple(names))
+    names = config.get("class_names") or [f"class {index}" for index in range(num_classes)]
+    return ModelFacts(path, hashlib.sha256(data).hexdigest(), tuple(names))
 
 
 def _keras_file(name):
@@ -158,7 +150,6 @@ def _keras_file(name):
         find_preset(name)
     except ValueError as error:
         raise ValueError(f"model={name!r}: there is no such file, and {error}") from None
-    raise AssertionError("the caller handles presets")
 
 
 def open_model(model: str) -> PSPNet:

@@ -8,6 +8,7 @@ import os
 import tempfile
 import threading
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
@@ -126,69 +127,60 @@ def predict_many(
     handler = SegmentationHandler(
         facts.model, share_model=share_model, batch_size=batch_size, **options
     )
-    values = None
-    if source.labeled:
-        for value, index in (label_lookup or {}).items():
-            if index != ignore_class and not 0 <= index < facts.num_classes:
-                raise ValueError(
-                    f"label_lookup maps value {value} to class {index}, but there are "
-                    f"{facts.num_classes} classes; omit the value, or map it to ignore_class."
-                )
-        values = ImagePairs(
-            {},
-            class_names=facts.class_names,
-            ignore_class=ignore_class,
-            lookup=label_lookup,
-            title=f"the {facts.num_classes} classes",
-        )
+    values = _values(facts, label_lookup, ignore_class) if source.labeled else None
     folder = absolute(output).rstrip("/")
     total = source.count(folder)
     if total == 0:
-        patterns = ", ".join(getattr(source, "patterns", [str(getattr(source, "path", ""))]))
+        patterns = ", ".join(getattr(source, "patterns", ()))  # a list is never empty
         raise ValueError(
             f"no image matches {patterns}; use `**` to match in subfolders, which `*` doesn't."
         )
     lookup = None if label_lookup is None else {str(k): v for k, v in label_lookup.items()}
-    _store_or_check(
-        folder,
-        {
-            "network": facts.digest,
-            "source": {"kind": type(source).__name__, **dataclasses.asdict(source)},
-            "format": format,
-            "ignore_class": ignore_class if values else None,
-            "label_lookup": lookup if values else None,
-            # With the defaults, so that omitting them is the same job.
-            "segmenter": handler.protocol.settings,
-        },
-    )
+    settings = {
+        "network": facts.digest,
+        "source": {"kind": type(source).__name__, **dataclasses.asdict(source)},
+        "format": format,
+        "ignore_class": ignore_class if values else None,
+        "label_lookup": lookup if values else None,
+        # With the defaults, so that omitting them is the same job.
+        "segmenter": handler.protocol.settings,
+    }
+    _store_or_check(folder, settings)
     sweep(folder)
     local = pipeline_options.view_as(StandardOptions).runner in _LOCAL_RUNNERS
     pipeline = beam.Pipeline(options=pipeline_options)
     with _watched(folder, format, total, shown=progress and local) as ticks:
-        build(
-            pipeline,
-            source,
-            handler,
-            facts,
-            folder,
-            format=format,
-            shards=shards,
-            values=values,
-            progress=ticks,
-        )
+        store = results.FORMATS[format](folder)
+        build(pipeline, source, handler, facts, store, shards=shards, values=values, progress=ticks)
         finished = _run(pipeline, folder)
-    return outcome(folder, facts.class_names, evaluated=values is not None) if finished else None
+    return _outcome(folder, facts, evaluated=values is not None) if finished else None
 
 
-def outcome(folder: str, class_names: Sequence[str], *, evaluated: bool) -> Outcome:
-    """Reads the outcome of a finished job from its folder."""
+def _values(facts, label_lookup, ignore_class):
+    """Returns what maps the values in label files to the network's classes."""
+    for value, index in (label_lookup or {}).items():
+        if index != ignore_class and not 0 <= index < facts.num_classes:
+            raise ValueError(
+                f"label_lookup maps value {value} to class {index}, but there are "
+                f"{facts.num_classes} classes; omit the value, or map it to ignore_class."
+            )
+    return ImagePairs(
+        {},
+        class_names=facts.class_names,
+        ignore_class=ignore_class,
+        lookup=label_lookup,
+        title=f"the {facts.num_classes} classes",
+    )
+
+
+def _outcome(folder, facts, *, evaluated):
     summary = json.loads(read_bytes(f"{folder}/summary.json"))
     lines = read_bytes(f"{folder}/failed.jsonl").decode().splitlines()
     confusion = None
     if evaluated:
         confusion = np.load(io.BytesIO(read_bytes(f"{folder}/confusion.npy")))
     failures = [json.loads(line) for line in lines]
-    return Outcome(folder, summary["images"], failures, tuple(class_names), confusion)
+    return Outcome(folder, summary["images"], failures, facts.class_names, confusion)
 
 
 def _pipeline_options(flags, workers):
@@ -211,15 +203,15 @@ def _pipeline_options(flags, workers):
 def _store_or_check(folder, settings):
     """Writes the settings of a new job, or checks that they are those of the job in the folder."""
     file = f"{folder}/job.json"
-    if not FileSystems.exists(file):
+    if FileSystems.exists(file):
+        check_settings(
+            json.loads(read_bytes(file)),
+            settings,
+            contents=f"{folder} holds a job",
+            remedy="choose another output, or use the same arguments to resume",
+        )
+    else:
         write_bytes(file, json.dumps(settings, indent=1).encode() + b"\n")
-        return
-    check_settings(
-        json.loads(read_bytes(file)),
-        settings,
-        contents=f"{folder} holds a job",
-        remedy="choose another output, or use the same arguments to resume",
-    )
 
 
 def _run(pipeline, folder):
@@ -227,8 +219,6 @@ def _run(pipeline, folder):
     try:
         result = pipeline.run()
         state = result.wait_until_finish()
-    except KeyboardInterrupt:
-        raise
     except Exception as error:
         raise JobError(
             f"Beam stopped: {_cause(error)}. The results in {folder} are complete; run the same "
@@ -254,17 +244,17 @@ def _watched(folder, format, total, *, shown):
         yield None
         return
     before = len(matches(f"{folder}/{results.PNGs.pattern}")) if format == "png" else 0
-    handle, path = tempfile.mkstemp(prefix="keras-psp-progress-")
-    os.close(handle)
     stopped = threading.Event()
-    view = threading.Thread(target=_view, args=(path, before, total, stopped), daemon=True)
-    view.start()
-    try:
-        yield path
-    finally:
-        stopped.set()
-        view.join()
-        os.unlink(path)
+    with tempfile.TemporaryDirectory(prefix="keras-psp-progress-") as work:
+        path = Path(work) / "images"
+        path.touch()
+        view = threading.Thread(target=_view, args=(path, before, total, stopped), daemon=True)
+        view.start()
+        try:
+            yield str(path)
+        finally:
+            stopped.set()
+            view.join()
 
 
 def _view(path, before, total, stopped):
@@ -273,5 +263,5 @@ def _view(path, before, total, stopped):
         running = True
         while running:
             running = not stopped.wait(0.5)
-            if done := os.path.getsize(path):
+            if done := path.stat().st_size:
                 bar.update(before + done, f"{bar.rate:.1f} images/s")

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import zlib
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -19,12 +20,7 @@ from keras_psp.beam.handler import Failure, ModelFacts, SegmentationHandler
 from keras_psp.beam.sources import Failed
 from keras_psp.beam.storage import matches, write_bytes
 from keras_psp.data.pairs import ImagePairs
-from keras_psp.metrics.confusion import (
-    add_cells,
-    confusion_matrix,
-    nonzero_cells,
-    per_class_iou,
-)
+from keras_psp.metrics.confusion import add_cells, confusion_matrix, nonzero_cells, per_class_iou
 
 # Images of one size wait until their batch is full; in all, at most this many batches wait.
 _WAITING_BATCHES = 8
@@ -37,27 +33,18 @@ def build(
     source: sources.Source,
     handler: SegmentationHandler,
     facts: ModelFacts,
-    output: str,
+    store: results.PNGs | results.TFRecordParts,
     *,
-    format: str,
     shards: int,
     values: ImagePairs | None,
     progress: str | None,
 ) -> None:
     """Adds all steps of a job to an empty pipeline.
 
-    Args:
-        pipeline: the pipeline.
-        source: the images, with absolute paths.
-        handler: predicts the classes.
-        facts: describes the network.
-        output: absolute path of the folder for results.
-        format: one of `results.FORMATS`.
-        shards: number of final TFRecord files.
-        values: maps the values in label files to classes; None without labels.
-        progress: a local file that grows by one byte per image, or None.
+    `values` maps the values in label files to classes, and is None without labels; `progress` is
+    a local file that grows by one byte per image. All paths are absolute.
     """
-    store = results.store(format, output)
+    output = store.output
     written = (
         pipeline
         | "WrittenPattern" >> beam.Create([f"{output}/{store.pattern}"])
@@ -76,10 +63,10 @@ def build(
         # Also distributes the images to the workers.
         items = items | "OneName" >> beam.GroupByKey() | "Unique" >> beam.FlatMap(_unique)
         shared = pipeline | "Shared" >> beam.Create([], reshuffle=False)
-    pending = items | "Pending" >> beam.ParDo(
-        _Pending(), beam.pvalue.AsMultiMap(done), beam.pvalue.AsMultiMap(shared)
+    pending = items | "Pending" >> beam.FlatMap(
+        _pending, beam.pvalue.AsMultiMap(done), beam.pvalue.AsMultiMap(shared)
     ).with_outputs("kept", "failed", main="items")
-    loaded = pending["items"] | "Load" >> beam.ParDo(_Load(values, progress)).with_outputs(
+    loaded = pending["items"] | "Load" >> beam.FlatMap(_load, values, progress).with_outputs(
         "failed", main="images"
     )
     predicted = (
@@ -88,7 +75,7 @@ def build(
         | "Predict" >> RunInference(KeyedModelHandler(handler).with_no_batching())
     )
     new = predicted | "Write" >> beam.ParDo(
-        _Write(format, output, facts.num_classes, values and values.ignore_class, progress)
+        _Write(store, facts.num_classes, values and values.ignore_class, progress)
     ).with_outputs("failed", main="records")
     chosen = (
         {
@@ -104,7 +91,7 @@ def build(
     confusion = chosen | "Confusion" >> beam.CombineGlobally(_Sum(facts.num_classes))
     finished = [beam.pvalue.AsSingleton(count), beam.pvalue.AsSingleton(confusion)]
     finished.append(beam.pvalue.AsIter(failed))
-    if format == "tfrecord":
+    if isinstance(store, results.TFRecordParts):
         made = (
             (
                 chosen | "ToShard" >> beam.Map(_to_shard, shards),
@@ -125,14 +112,10 @@ def build(
 
 def _unique(pair):
     """Yields the item of a name, or a failure for each of several different items."""
-    _, group = pair
-    items = sorted(set(group))
-    if len(items) == 1:
-        yield items[0]
-        return
+    items = sorted(set(pair[1]))
     origins = [item.origin for item in items[:_NAMED_ORIGINS]]
     for item in items:
-        yield _ambiguous(item, origins, len(items))
+        yield item if len(items) == 1 else _ambiguous(item, origins, len(items))
 
 
 def _shared(pair):
@@ -155,48 +138,38 @@ def _failed(item, reason):
     return Failed(item.name, item.origin, f"{item.origin}: {reason}")
 
 
-class _Pending(beam.DoFn):
-    """Selects the images that no earlier run has predicted."""
-
-    def process(self, item: Any, done: Any, shared: Any) -> Iterator[Any]:
-        origins = set() if isinstance(item, Failed) else set(done[item.name])
-        if isinstance(item, Failed):
-            failed = item
-        elif sources.unsafe(item.name):
-            failed = _failed(item, f"{item.name!r} can't be the name of a result; choose another.")
-        elif ambiguous := list(shared[item.name]):
-            failed = _ambiguous(item, *ambiguous[0])
-        elif not origins:
-            yield item
-            return
-        elif item.origin in origins:
-            yield beam.pvalue.TaggedOutput("kept", (item.name, True))
-            return
-        else:
-            failed = _failed(
-                item,
-                f"the result of this name belongs to {min(origins)}; rename one of them, or "
-                "choose another output.",
-            )
-        yield beam.pvalue.TaggedOutput("failed", failed)
+def _pending(item, done, shared):
+    """Yields an image that no earlier run has predicted; others are "kept" or "failed"."""
+    if isinstance(item, Failed):
+        failed = item
+    elif sources.unsafe(item.name):
+        failed = _failed(item, f"{item.name!r} can't be the name of a result; choose another.")
+    elif ambiguous := list(shared[item.name]):
+        failed = _ambiguous(item, *ambiguous[0])
+    elif not (origins := set(done[item.name])):
+        yield item
+        return
+    elif item.origin in origins:
+        yield beam.pvalue.TaggedOutput("kept", (item.name, True))
+        return
+    else:
+        failed = _failed(
+            item,
+            f"the result of this name belongs to {min(origins)}; rename one of them, or choose "
+            "another output.",
+        )
+    yield beam.pvalue.TaggedOutput("failed", failed)
 
 
-class _Load(beam.DoFn):
-    """Reads an image and its label."""
-
-    def __init__(self, values, progress):
-        self.values = values
-        self.progress = progress
-
-    def process(self, item: Any) -> Iterator[Any]:
-        try:
-            image, label = sources.load(item, self.values)
-        except ValueError as error:
-            tick(self.progress)
-            failed = Failed(item.name, item.origin, str(error))
-            yield beam.pvalue.TaggedOutput("failed", failed)
-        else:
-            yield (item.name, item.origin, label), image
+def _load(item, values, progress):
+    """Yields an image and its label, which may have "failed"."""
+    try:
+        image, label = sources.load(item, values)
+    except ValueError as error:
+        tick(progress)
+        yield beam.pvalue.TaggedOutput("failed", Failed(item.name, item.origin, str(error)))
+    else:
+        yield (item.name, item.origin, label), image
 
 
 class _OneSize(beam.DoFn):
@@ -227,15 +200,11 @@ class _OneSize(beam.DoFn):
 class _Write(beam.DoFn):
     """Writes results and counts the pixels of their confusion matrices."""
 
-    def __init__(self, format, output, num_classes, ignore_class, progress):
-        self.format = format
-        self.output = output
+    def __init__(self, store, num_classes, ignore_class, progress):
+        self.store = store
         self.num_classes = num_classes
         self.ignore_class = ignore_class
         self.progress = progress
-
-    def setup(self) -> None:
-        self.store = results.store(self.format, self.output)
 
     def process(self, element: Any) -> Iterator[Any]:
         (name, origin, label), prediction = element
@@ -277,10 +246,10 @@ class _Sum(beam.CombineFn):
     """Adds up confusion matrices, (num_classes, num_classes) int64."""
 
     def __init__(self, num_classes):
-        self.num_classes = num_classes
+        self.shape = (num_classes, num_classes)
 
     def create_accumulator(self) -> np.ndarray:
-        return np.zeros((self.num_classes, self.num_classes), np.int64)
+        return np.zeros(self.shape, np.int64)
 
     def add_input(self, accumulator: np.ndarray, record: Any) -> np.ndarray:
         add_cells(accumulator, record.cells)
@@ -300,9 +269,9 @@ def _to_shard(record, shards):
 
 def _write_shard(pair, output, shards):
     index, entries = pair
-    parts: dict[str, list[str]] = {}
+    parts = defaultdict(list)
     for file, name in filter(None, entries):
-        parts.setdefault(file, []).append(name)
+        parts[file].append(name)
     path = f"{output}/classes-{index:05d}-of-{shards:05d}.tfrecord"
     write_bytes(path, records.to_bytes(results.shard(list(parts.items()))))
     return path
@@ -311,14 +280,10 @@ def _write_shard(pair, output, shards):
 def _finish(output, facts, values, count, confusion, failed, made=()):
     """Writes the final files, summary.json last."""
     # Shards of an earlier run with another number of shards hold the same images.
-    current = {path.rpartition("/")[2] for path in made}
-    old = [
-        path
-        for path in (matches(f"{output}/{results.SHARDS}") if made else ())
-        if path.rpartition("/")[2] not in current
-    ]
-    if old:
-        FileSystems.delete(old)
+    if current := {path.rpartition("/")[2] for path in made}:
+        shards = matches(f"{output}/{results.SHARDS}")
+        if old := [path for path in shards if path.rpartition("/")[2] not in current]:
+            FileSystems.delete(old)
     failures = sorted(set(failed))
     lines = (
         json.dumps({"name": name, "image": origin, "reason": reason})

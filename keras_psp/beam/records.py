@@ -32,8 +32,7 @@ Features = dict[str, bytes | list[int]]
 def read_records(path: str) -> Iterator[bytes]:
     """Yields the records of a file, which may be compressed (.gz), in order.
 
-    Raises:
-        ValueError: if the file is truncated or corrupt, after the records before that place.
+    Raises a ValueError where the file is truncated or corrupt.
     """
     with FileSystems.open(path, compression_type=CompressionTypes.AUTO) as file:
         number = 0
@@ -69,11 +68,7 @@ def _checksum(data):
 
 
 def parse(record: bytes) -> Features:
-    """Reads a serialized tf.train.Example; of a list of bytes, only the first entry.
-
-    Raises:
-        ValueError: if the record is not a tf.train.Example.
-    """
+    """Reads a serialized tf.train.Example; of a list of bytes, only the first entry."""
     import tensorflow as tf
 
     try:

@@ -16,7 +16,6 @@ from PIL.PngImagePlugin import PngInfo
 from keras_psp.beam import records
 from keras_psp.beam.storage import read_bytes, write_bytes
 
-FORMATS = ("png", "tfrecord")
 SHARDS = "classes-*-of-*.tfrecord"
 # A kill loses the results since the last part file; a new one is written after this many
 # images or seconds.
@@ -25,18 +24,12 @@ _TEXT = "keras_psp"
 
 
 class Record(NamedTuple):
-    """A predicted image.
-
-    Attributes:
-        name, origin: as in its `Item`.
-        cells: (label, class, pixels) triples, flat; empty without labels.
-        file: path of the result.
-    """
+    """A predicted image; name and origin are those of its `Item`."""
 
     name: str
     origin: str
-    cells: tuple[int, ...]
-    file: str
+    cells: tuple[int, ...]  # (label, class, pixels) triples, flat; empty without labels
+    file: str  # path of the result
 
 
 class BadName(ValueError):
@@ -57,11 +50,7 @@ class PNGs:
     def add(
         self, name: str, origin: str, classes: np.ndarray, cells: tuple[int, ...]
     ) -> list[Record]:
-        """Writes a result and returns its record.
-
-        Raises:
-            BadName: if the name is too long.
-        """
+        """Writes a result and returns its record; raises BadName for too long a name."""
         file = f"{self.output}/classes/{name}.png"
         info = PngInfo()
         info.add_text(_TEXT, json.dumps({"origin": origin, "confusion": cells}), zip=True)
@@ -156,9 +145,8 @@ def is_result(path: str, output: str) -> bool:
     )
 
 
-def store(format: str, output: str) -> PNGs | TFRecordParts:
-    """Returns the writer for one of `FORMATS`."""
-    return PNGs(output) if format == "png" else TFRecordParts(output)
+FORMATS: dict[str, type[PNGs] | type[TFRecordParts]] = {"png": PNGs, "tfrecord": TFRecordParts}
+"""What writes the results in each format."""
 
 
 def _record(features, file):

@@ -21,19 +21,12 @@ from keras_psp.data.pairs import ImagePairs
 
 
 class Item(NamedTuple):
-    """An image that hasn't been read yet, or a record of a TFRecord file.
+    """An image that hasn't been read yet, or a record of a TFRecord file."""
 
-    Attributes:
-        name: name of the result: the path relative to the root, without suffix.
-        origin: path of the image, or of its TFRecord file and "#number".
-        label: path of the label, or None.
-        data: image and label as bytes, for a record.
-    """
-
-    name: str
-    origin: str
-    label: str | None = None
-    data: tuple[bytes, bytes | None] | None = None
+    name: str  # of the result: the path relative to the root, without suffix
+    origin: str  # path of the image, or of its TFRecord file and "#number"
+    label: str | None = None  # path of the label
+    data: tuple[bytes, bytes | None] | None = None  # image and label of a record
 
 
 class Failed(NamedTuple):
@@ -122,11 +115,7 @@ class ImageList:
         return ImageList(absolute(self.path), absolute(self.root))
 
     def pairs(self) -> list[tuple[str, str | None]]:
-        """Reads the list.
-
-        Raises:
-            ValueError: if the list is empty or a line has another form than the first.
-        """
+        """Reads the paths of the images and labels."""
         text = read_bytes(os.fspath(self.path)).decode("utf-8-sig")
         root = str(self.root).rstrip("/")
         return [
@@ -242,12 +231,13 @@ def label_path(path: str, rules: Sequence[tuple[str, str]]) -> str | None:
 
 def record_items(path: str, labeled: bool) -> Iterator[Item | Failed]:
     """Yields the items of a TFRecord file, and a Failed for each that can't be read."""
-    number = -1
+    number = 0
     try:
-        for number, record in enumerate(records.read_records(path)):
+        for record in records.read_records(path):
             yield _record_item(f"{path}#{number}", record, labeled)
+            number += 1
     except Exception as error:  # from the file system, or for a corrupt record
-        yield Failed(f"{path}#{number + 1}", path, str(error).split("\n")[0])
+        yield Failed(f"{path}#{number}", path, str(error).split("\n")[0])
 
 
 def _record_names(path, labeled):
@@ -263,9 +253,8 @@ def _record_item(origin, record, labeled):
         return Failed(origin, origin, f"{origin}: {error}")
     for feature in (records.IMAGE, records.NAME, *[records.LABEL] * labeled):
         if not isinstance(features.get(feature), bytes):
-            return Failed(
-                origin, origin, f"{origin}: {feature} is missing; write the record again."
-            )
+            reason = f"{origin}: {feature} is missing; write the record again."
+            return Failed(origin, origin, reason)
     name = result_name(features[records.NAME].decode("utf-8", "replace"), None)
     label = features[records.LABEL] if labeled else None
     return Item(name, origin, None, (features[records.IMAGE], label))
@@ -291,15 +280,10 @@ class _NamedBytes(io.BytesIO):
 
 
 def decode_image(data: bytes, origin: str, *, as_stored: bool = True) -> np.ndarray:
-    """Decodes an image file.
+    """Decodes an image file to (height, width, 3) uint8, RGB.
 
-    Args:
-        data: content of the file.
-        origin: its path, for error messages.
-        as_stored: whether to read it as for training; otherwise as `read_input_image` does.
-
-    Returns:
-        (height, width, 3) uint8, RGB.
+    It is read as stored, as in training, or else as `read_input_image` does. Errors name its
+    `origin`.
     """
     if as_stored:
         return read_training_image(_NamedBytes(data, origin))  # type: ignore[arg-type]
@@ -316,17 +300,10 @@ def decode_label(data: bytes, origin: str) -> np.ndarray:
 
 
 def load(item: Item, values: ImagePairs | None) -> tuple[np.ndarray, np.ndarray | None]:
-    """Reads an image and its mask of classes.
+    """Reads an image and its mask of classes, which `values` makes from the label's values.
 
     With labels, images are read as stored, as in training, since labels fit the stored pixels.
     Without, they are read as they are meant to be seen, e.g. rotated by their EXIF orientation.
-
-    Args:
-        item: the image.
-        values: maps the values in label files to classes; None without labels.
-
-    Raises:
-        ValueError: if the image or its label can't be read, or they don't match.
     """
     image_data, label_data = item.data or (read_bytes(item.origin), None)
     if not image_data:

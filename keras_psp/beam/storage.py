@@ -20,11 +20,7 @@ def absolute(path: str | os.PathLike) -> str:
 
 
 def read_bytes(path: str) -> bytes:
-    """Reads a whole file.
-
-    Raises:
-        ValueError: if it can't be read.
-    """
+    """Reads a whole file, or raises a ValueError."""
     try:
         with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
             return file.read()

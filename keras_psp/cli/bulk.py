@@ -21,9 +21,7 @@ def add(commands: Any) -> None:
         "the images have no result, and 1 if none has.",
     )
     bulk.add_argument(
-        "--model",
-        required=True,
-        help="name of a preset, .keras file, or folder of a training run",
+        "--model", required=True, help="name of a preset, .keras file, or folder of a training run"
     )
     images = bulk.add_mutually_exclusive_group(required=True)
     images.add_argument(
@@ -74,14 +72,27 @@ def split_beam_options(arguments: list[str]) -> tuple[list[str], list[str]]:
 def run(options: argparse.Namespace) -> int:
     """Runs the job and prints its outcome."""
     source = _source(options)  # fails first if Beam isn't installed
-    from keras_psp.beam import JobError
+    protocol = protocol_arguments(options)
+    from keras_psp.beam import JobError, predict_many
     from keras_psp.evaluation import Measures
 
     try:
-        outcome = _predict(options, source)
+        outcome = predict_many(
+            source,
+            options.model,
+            options.output,
+            format=options.format,
+            shards=options.shards,
+            ignore_class=options.ignore_class,
+            label_lookup=_from_one(options) if options.reduce_zero_label else None,
+            share_model=options.share_model,
+            workers=options.workers,
+            beam_options=options.beam,
+            progress=not options.quiet,
+            **protocol,
+        )
     except JobError as error:
-        print(f"keras-psp: {error}", file=sys.stderr)
-        return 1
+        raise ValueError(str(error)) from error
     if outcome is None:
         print(f"the job was submitted; its results will be in {options.output}")
         return 0
@@ -98,29 +109,12 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _predict(options, source):
-    protocol = protocol_arguments(options)
-    from keras_psp.beam import predict_many
+def _from_one(options):
+    """Maps labels that count classes from 1, and 0 for none, to classes."""
     from keras_psp.beam.handler import model_facts
 
-    lookup = None
-    if options.reduce_zero_label:
-        lookup = {value + 1: value for value in range(model_facts(options.model).num_classes)}
-        lookup |= {0: options.ignore_class, options.ignore_class: options.ignore_class}
-    return predict_many(
-        source,
-        options.model,
-        options.output,
-        format=options.format,
-        shards=options.shards,
-        ignore_class=options.ignore_class,
-        label_lookup=lookup,
-        share_model=options.share_model,
-        workers=options.workers,
-        beam_options=options.beam,
-        progress=not options.quiet,
-        **protocol,
-    )
+    lookup = {value + 1: value for value in range(model_facts(options.model).num_classes)}
+    return lookup | {0: options.ignore_class, options.ignore_class: options.ignore_class}
 
 
 def _source(options):

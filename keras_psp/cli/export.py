@@ -61,8 +61,7 @@ def add(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Writes the exports, prints their paths and, with --check, compares them."""
     chosen = [_format_and_precision(text) for text in options.format]
-    needs_data = options.check or any(precision == "int8" for _, precision in chosen)
-    if needs_data and not options.check:
+    if not options.check and any(precision == "int8" for _, precision in chosen):
         raise ValueError(
             "int8 measures its ranges on images; name a data set: --check DATASET --data FOLDER."
         )
@@ -74,19 +73,17 @@ def run(options: argparse.Namespace) -> int:
     from keras_psp.weights.opening import open_model
 
     source = None
-    if needs_data:
+    if options.check:
         from keras_psp.data import load
 
         source = load(options.check, root=options.data, complete=not options.partial)
-    model = open_model(options.model)
-    paths = []
+    model, paths = open_model(options.model), []
     for kind, precision in chosen:
         try:
-            path = _export(model, options, source, kind, precision)
+            paths.append(_export(model, options, source, kind, precision))
         except RuntimeError as error:  # not on TensorFlow, or the file doesn't run
             raise ValueError(str(error)) from error
-        print(path)
-        paths.append(path)
+        print(paths[-1])
     if options.check:
         from keras_psp.export.check import check_exports
 
@@ -109,11 +106,10 @@ def _format_and_precision(text):
     precision = precision or "float32"
     if kind not in FORMATS:
         raise ValueError(f"--format {text}: choose one of {', '.join(FORMATS)}.")
-    if precision not in FORMATS[kind].precisions:
-        raise ValueError(
-            f"--format {text}: the precisions of {kind} are "
-            f"{', '.join(FORMATS[kind].precisions)}, not {precision}."
-        )
+    precisions = FORMATS[kind].precisions
+    if precision not in precisions:
+        known = ", ".join(precisions)
+        raise ValueError(f"--format {text}: the precisions of {kind} are {known}, not {precision}.")
     return kind, precision
 
 

@@ -74,8 +74,7 @@ def run_convert(options: argparse.Namespace) -> int:
         settings["align_corners"] = options.align_corners == "true"
     if options.output_stride:
         settings["output_stride"] = options.output_stride
-    files = options.files[0] if len(options.files) == 1 else options.files
-    model = convert(files, **settings)
+    model = convert(options.files, **settings)
     with written_aside(output) as draft:
         model.save(draft)
     print(output)

@@ -17,17 +17,11 @@ from keras_psp.models.pspnet import PSPNet
 
 @dataclasses.dataclass(frozen=True)
 class Format:
-    """An export format.
-
-    Attributes:
-        write: the function of `keras_psp.export` that writes it.
-        precisions: those that it can have.
-        ending: how the names of its files or folders end.
-    """
+    """An export format, and the function of `keras_psp.export` that writes it."""
 
     write: Callable[..., Any]
     precisions: tuple[str, ...] = ("float32",)
-    ending: str = ""
+    ending: str = ""  # of the names of its files or folders
 
 
 FORMATS = {

@@ -74,16 +74,15 @@ def _required(value, *checks):
 
 def _size_checked(value, height, width, smallest, max_pixels):
     height, width = tf.cast(height, "int64"), tf.cast(width, "int64")
-    size = tf.strings.join(["image is ", tf.as_string(width), "x", tf.as_string(height)])
+    size = ["image is ", tf.as_string(width), "x", tf.as_string(height)]
     shortest, longest = tf.minimum(height, width), tf.maximum(height, width)
     checks = [
-        (shortest >= smallest, size + f" pixels; send at least {smallest} per side."),
-        (longest <= MAX_SIDE, size + f" pixels; send at most {MAX_SIDE:,} per side."),
+        (shortest >= smallest, f" pixels; send at least {smallest} per side."),
+        (longest <= MAX_SIDE, f" pixels; send at most {MAX_SIDE:,} per side."),
     ]
     if max_pixels is not None:
-        checks.append(
-            (height * width <= max_pixels, size + f"; send at most {max_pixels:,} pixels.")
-        )
+        checks.append((height * width <= max_pixels, f"; send at most {max_pixels:,} pixels."))
+    checks = [(check, tf.strings.join([*size, remedy])) for check, remedy in checks]
     return _required(value, *checks)
 
 

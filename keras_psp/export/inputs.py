@@ -15,13 +15,9 @@ def graph_function(
 ) -> Callable[[Any], np.ndarray]:
     """A function that checks its images, casts them and runs an exported graph on each batch.
 
-    A graph would answer images of another size with wrong classes, or end the process.
-
-    Args:
-        run: runs the graph.
-        shape: (batch, height, width, 3) of the graph's input, None where it takes any.
-        dtype: NumPy type of the graph's input; images are rounded for uint8.
-        smallest: the shortest side in pixels, where the graph takes any.
+    A graph would answer images of another size with wrong classes, or end the process. `dtype` and
+    `shape`, (batch, height, width, 3), are those of its input, with None for any number; sides
+    have at least `smallest` pixels.
     """
     batch_size, *size, _ = shape
 

@@ -2,10 +2,13 @@
 
 import contextlib
 import functools
+import io
+import json
 import os
 import sys
 import threading
 import warnings
+import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal
@@ -14,8 +17,7 @@ import numpy as np
 
 from keras_psp.export.graph import InputType, Output, Signature, check_network, inference_function
 from keras_psp.export.inputs import graph_function
-from keras_psp.export.metadata import metadata
-from keras_psp.export.packing import packed, tflite_metadata
+from keras_psp.export.metadata import NAME, metadata, metadata_json
 from keras_psp.export.representative import check_precision, representative_images
 from keras_psp.export.writing import checked_export, export_target, require_tensorflow_backend
 from keras_psp.models.pspnet import PSPNet
@@ -80,7 +82,7 @@ def tflite(
         if progress:
             print(f"{target.name}: converting", file=sys.stderr)
         content = _converted(model, signature, precision, images, progress)
-        draft.write_bytes(packed(content, about, half_precision=precision == "float16"))
+        draft.write_bytes(_packed(content, about, half_precision=precision == "float16"))
 
 
 def _converted(model, signature, precision, images, progress):
@@ -135,6 +137,42 @@ def _calibration(images, progress):
         yield {"image": image[None]}
 
 
+def _packed(content, about, *, half_precision):
+    """Adds class names, colors and origin to a TFLite file, in two places.
+
+    A ZIP archive at the end of the file, with TFLite's "associated files", contains
+    `keras_psp.json` and `labels.txt` (one class name per line). The flatbuffer's metadata entry
+    "keras_psp.json" is the same JSON, and survives tools that rewrite the file without the
+    archive. `half_precision` allows hardware to compute in float16 where that is faster.
+    """
+    from tensorflow.lite.python import schema_py_generated as schema
+    from tensorflow.lite.tools import flatbuffer_utils
+
+    model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
+    graph = model.subgraphs[0]
+    for tensor, side in ((graph.inputs[0], "input"), (graph.outputs[0], "output")):
+        graph.tensors[tensor].name = about[side]["name"]
+    entries = {NAME: metadata_json(about).encode()}
+    if half_precision:
+        entries["reduced_precision_support"] = b"fp16accfp32"
+    model.metadata = [e for e in model.metadata or () if e.name.decode() not in entries]
+    for name, value in entries.items():
+        buffer, entry = schema.BufferT(), schema.MetadataT()
+        buffer.data = np.frombuffer(value, np.uint8)
+        entry.name, entry.buffer = name, len(model.buffers)
+        model.buffers.append(buffer)
+        model.metadata.append(entry)
+
+    # One line per class, whatever a name contains.
+    labels = "".join(" ".join(name.split()) + "\n" for name in about["class_names"])
+    file = io.BytesIO(flatbuffer_utils.convert_object_to_bytearray(model))
+    with zipfile.ZipFile(file, "a") as archive:
+        # ZipInfo's fixed date: the same network makes the same file.
+        archive.writestr(zipfile.ZipInfo(NAME), entries[NAME])
+        archive.writestr(zipfile.ZipInfo("labels.txt"), labels)
+    return file.getvalue()
+
+
 def open_tflite(
     path: str | os.PathLike, *, num_threads: int | None = None
 ) -> Callable[[np.ndarray], np.ndarray]:
@@ -180,3 +218,21 @@ def open_tflite(
 
     dtype = "float32" if quantized else image["dtype"]
     return graph_function(run, (1, *size, 3), dtype, smallest)
+
+
+def tflite_metadata(path: str | os.PathLike) -> dict[str, Any]:
+    """Reads the class names, colors, origin, input and output of a TFLite file.
+
+    Returns:
+        See `metadata`.
+
+    Raises:
+        ValueError: if the file has no metadata of keras_psp.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return json.loads(archive.read(NAME))
+    except (zipfile.BadZipFile, KeyError, ValueError):
+        raise ValueError(
+            f"{path} contains no {NAME}; only files written by keras_psp.export.tflite do."
+        ) from None
