@@ -25,16 +25,17 @@ from support import c_session, hostile_payloads
 def main():
     """Prints the table."""
     argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
-    from keras_psp import DilatedResNet, PSPNet, export
+    from support.networks import tiny_pspnet
 
-    backbone = DilatedResNet(18, stem_filters=(8,), name="backbone")
+    from keras_psp import export
+
     payloads = hostile_payloads.payloads()
     good = hostile_payloads.encoded(hostile_payloads.noise(), "PNG")
     wrong = 0
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         progress("exporting")
-        export.saved_model(PSPNet(4, backbone=backbone), Path(folder) / "saved")
+        export.saved_model(tiny_pspnet(), Path(folder) / "saved")
         with c_session.CSession(Path(folder) / "saved") as session:
             expected = session("serve_bytes", [good])
             start = memory(session)

@@ -27,14 +27,14 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 def export(folder, in_place, most):
     """Writes versions until there are `most`."""
     import tensorflow as tf
+    from support.networks import tiny_pspnet
 
-    from keras_psp import DilatedResNet, PSPNet
     from keras_psp import export as exports
     from keras_psp.export.graph import inference_function
     from keras_psp.export.to_saved_model import save_signatures
     from keras_psp.export.versions import versions
 
-    network = PSPNet(4, backbone=DilatedResNet(18, stem_filters=(8,), name="backbone"))
+    network = tiny_pspnet()
     serve = inference_function(network)
     while len(versions(folder)) < most:
         if in_place:

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
-
-import keras_psp
+from support.networks import tiny_backbone, tiny_pspnet
 
 CLASSES = ("sky", "sea", "boat")
 RULES = (("images/", "labels/"),)
@@ -31,8 +30,8 @@ class Threshold:
 def network(tmp_path_factory):
     """A `.keras` file of a tiny network with three classes."""
     path = tmp_path_factory.mktemp("network") / "small.keras"
-    backbone = keras_psp.DilatedResNet(18, stem_filters=(8,))
-    keras_psp.PSPNet(3, backbone=backbone, bin_sizes=(1, 2), class_names=CLASSES).save(path)
+    model = tiny_pspnet(3, backbone=tiny_backbone(), bin_sizes=(1, 2), class_names=CLASSES)
+    model.save(path)
     return path
 
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
+from support.networks import tiny_backbone, tiny_pspnet
 
 pytest.importorskip("apache_beam", reason="Apache Beam is not installed; extra 'beam'")
 
-import keras_psp
 from keras_psp import beam
 from keras_psp.beam import results
 from keras_psp.data import GeneratedScenes
@@ -111,11 +111,7 @@ def test_a_killed_job_resumes_and_counts_each_image_once(tmp_path):
     (tmp_path / "images/05.png").write_bytes(b"")
     whole = (tmp_path / "images/17.png").read_bytes()
     (tmp_path / "images/17.png").write_bytes(whole[: len(whole) // 2])
-    model = keras_psp.PSPNet(
-        scenes.num_classes,
-        backbone=keras_psp.DilatedResNet(18, stem_filters=(8,)),
-        bin_sizes=(1, 2),
-    )
+    model = tiny_pspnet(scenes.num_classes, backbone=tiny_backbone(), bin_sizes=(1, 2))
     model.save(tmp_path / "small.keras")
 
     def start(kill):

@@ -5,8 +5,8 @@ import sys
 import numpy as np
 import pytest
 from PIL import Image
+from support.networks import tiny_backbone, tiny_pspnet
 
-import keras_psp
 from keras_psp.cli import bulk, main
 
 needs_beam = pytest.mark.skipif(
@@ -61,9 +61,9 @@ def test_evaluation_on_the_command_line(tmp_path, capsys):
             Image.fromarray(pixels if kind == "images" else pixels[..., 0]).save(
                 tmp_path / kind / f"{index}.png"
             )
-    model = keras_psp.PSPNet(
+    model = tiny_pspnet(
         3,
-        backbone=keras_psp.DilatedResNet(18, stem_filters=(8,)),
+        backbone=tiny_backbone(),
         bin_sizes=(1, 2),
         class_names=("sky", "sea", "boat"),
     )

@@ -1,6 +1,7 @@
 import keras
 import pytest
 from support import datasets
+from support.networks import tiny_predictor
 
 import keras_psp
 import keras_psp.export
@@ -14,9 +15,7 @@ def run(tmp_path_factory):
     """The folder of a training, next to a CamVid of a few images."""
     folder = tmp_path_factory.mktemp("run")
     keras.utils.set_random_seed(1)
-    backbone = keras_psp.DilatedResNet(18, stem_filters=(8,))
-    model = keras_psp.PSPNet(11, backbone=backbone, bin_sizes=(1, 2), aux_weight=0)
-    model.save(folder / "best.keras")
+    tiny_predictor(11).save(folder / "best.keras")
     datasets.camvid(folder / "CamVid")
     return folder
 

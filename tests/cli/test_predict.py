@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 from PIL import Image
+from support.networks import tiny_predictor
 
 import keras_psp
 from keras_psp.cli import main
@@ -15,11 +16,8 @@ def run(tmp_path_factory):
     """The folder of a training run, with images."""
     folder = tmp_path_factory.mktemp("run")
     keras.utils.set_random_seed(1)
-    backbone = keras_psp.DilatedResNet(18, stem_filters=(8,))
     names = ("sky", "road", "car")
-    model = keras_psp.PSPNet(
-        3, backbone=backbone, bin_sizes=(1, 2), aux_weight=0, class_names=names
-    )
+    model = tiny_predictor(class_names=names)
     model.save(folder / "best.keras")
     (folder / "photos").mkdir()
     for number in range(2):

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from support.networks import tiny_pspnet
 
 import keras_psp
 
@@ -20,9 +21,8 @@ def opened_app():
 
 @pytest.fixture(scope="module")
 def model():
-    return keras_psp.PSPNet(
+    return tiny_pspnet(
         3,
-        backbone=keras_psp.DilatedResNet(18, stem_filters=(8,), name="backbone"),
         class_names=["road", "<b>sky</b>", "tree"],
         palette=[(200, 0, 0), (0, 200, 0), (0, 0, 200)],
     )

@@ -9,15 +9,16 @@ import numpy as np
 import pytest
 from PIL import Image
 from support import hostile_payloads, serving_stubs
+from support.networks import tiny_pspnet
 
-from keras_psp import DilatedResNet, PSPNet, export
+from keras_psp import export
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "serving"
 
 
 @pytest.fixture(scope="module")
 def model():
-    return PSPNet(4, backbone=DilatedResNet(18, stem_filters=(8,), name="backbone"))
+    return tiny_pspnet()
 
 
 @pytest.fixture(scope="module")

@@ -4,15 +4,10 @@ import keras
 import numpy as np
 import pytest
 
-from keras_psp import DilatedResNet, PSPNet, export
+from keras_psp import export
 from keras_psp.export.by_format import FORMATS, KERAS_FORMATS
 
 NEEDED = {"onnx": "onnxruntime", "openvino": "openvino", "litert": "ai_edge_litert"}
-
-
-@pytest.fixture(scope="module")
-def model():
-    return PSPNet(4, backbone=DilatedResNet(18, stem_filters=(8,), name="backbone"))
 
 
 def images(*size):

@@ -4,8 +4,9 @@ import keras
 import numpy as np
 import pytest
 import rich.console
+from support.networks import tiny_backbone, tiny_pspnet
 
-from keras_psp import DilatedResNet, MeanIoU, PSPNet, export
+from keras_psp import MeanIoU, PSPNet, export
 
 pytest.importorskip("onnxruntime", reason="needs the extra onnx")
 
@@ -13,7 +14,7 @@ pytest.importorskip("onnxruntime", reason="needs the extra onnx")
 @pytest.fixture(scope="module")
 def model():
     keras.utils.set_random_seed(0)
-    return PSPNet(3, backbone=DilatedResNet(18, stem_filters=(8,)), bin_sizes=(1, 2))
+    return tiny_pspnet(3, backbone=tiny_backbone(), bin_sizes=(1, 2))
 
 
 def pairs(count, *size):

@@ -6,6 +6,7 @@ import sys
 import keras
 import numpy as np
 import pytest
+from support.networks import tiny_backbone, tiny_pspnet
 
 from keras_psp import DilatedResNet, PSPNet, export
 from keras_psp.layers.folding import foldable_layers
@@ -17,8 +18,8 @@ NAMES = ("sky", "boat", "river", "car")
 
 
 def network(**options):
-    backbone = options.pop("backbone", None) or DilatedResNet(18, stem_filters=(8,))
-    model = PSPNet(4, backbone=backbone, class_names=NAMES, **options)
+    backbone = options.pop("backbone", None) or tiny_backbone()
+    model = tiny_pspnet(backbone=backbone, class_names=NAMES, **options)
     rng = np.random.default_rng(0)
     for layer in foldable_layers(model):
         if layer.norm is not None:  # statistics like those of a trained network
@@ -82,12 +83,8 @@ def test_fixed_size_with_and_without_winograd(model, tmp_path, winograd):
         {"pooling": "max", "normalize_global": False},
         {"channel_order": "bgr", "mean": (104.0, 117.0, 123.0), "std": (1.0, 1.0, 1.0)},
         {"backbone": DilatedResNet(50, stem_filters=(8, 8, 8), output_stride=16)},
-        {
-            "backbone": DilatedResNet(
-                18, stem_filters=(8,), dilations=(1, 1, 2, 4), output_stride=32
-            )
-        },
-        {"backbone": DilatedResNet(18, stem_filters=(8,), num_stages=2)},
+        {"backbone": tiny_backbone(dilations=(1, 1, 2, 4), output_stride=32)},
+        {"backbone": tiny_backbone(num_stages=2)},
     ],
     ids=str,
 )

@@ -2,8 +2,9 @@ import json
 
 import numpy as np
 import pytest
+from support.networks import tiny_backbone, tiny_pspnet
 
-from keras_psp import DilatedResNet, PSPNet, export
+from keras_psp import export
 
 openvino = pytest.importorskip("openvino", reason="needs the extra openvino")
 pytest.importorskip("onnx", reason="needs the extra openvino")
@@ -11,7 +12,7 @@ pytest.importorskip("onnx", reason="needs the extra openvino")
 
 @pytest.fixture(scope="module")
 def model():
-    return PSPNet(4, backbone=DilatedResNet(18, stem_filters=(8,)))
+    return tiny_pspnet(backbone=tiny_backbone())
 
 
 def images(*size, count=2):

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from support import c_session, hostile_payloads, odd_images
 
-from keras_psp import DilatedResNet, PSPNet, export
+from keras_psp import export
 from keras_psp.data.images import read_input_image
 from keras_psp.export import image_bytes
 from keras_psp.export.graph import Signature
@@ -28,11 +28,6 @@ StatefulPartitionedCall StatelessIf StatelessWhile StaticRegexFullMatch StridedS
 StringFormat StringJoin StringLength Sub Substr Sum TensorListFromTensor TensorListGetItem
 TensorListReserve TensorListSetItem TensorListStack Transpose Unpack VarHandleOp While
 """
-
-
-@pytest.fixture(scope="module")
-def model():
-    return PSPNet(4, backbone=DilatedResNet(18, stem_filters=(8,), name="backbone"))
 
 
 @pytest.fixture(scope="module")

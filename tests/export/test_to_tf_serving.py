@@ -5,13 +5,8 @@ import numpy as np
 import pytest
 from support import c_session, hostile_payloads
 
-from keras_psp import DilatedResNet, PSPNet, export
+from keras_psp import export
 from keras_psp.export import to_tf_serving, warmup
-
-
-@pytest.fixture(scope="module")
-def model():
-    return PSPNet(4, backbone=DilatedResNet(18, stem_filters=(8,), name="backbone"))
 
 
 @pytest.fixture(scope="module")

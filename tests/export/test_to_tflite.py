@@ -5,8 +5,9 @@ import zipfile
 import numpy as np
 import pytest
 from PIL import Image
+from support.networks import tiny_pspnet
 
-from keras_psp import DilatedResNet, PSPNet, export
+from keras_psp import export
 from keras_psp.data import ImageFolder, Split
 from keras_psp.export import to_tflite
 from keras_psp.export.representative import representative_images
@@ -17,8 +18,7 @@ SIZE = (49, 57)
 
 
 def network(num_classes=4, **arguments):
-    backbone = DilatedResNet(18, stem_filters=(8,), name="backbone")
-    return PSPNet(num_classes, backbone=backbone, fusion_filters=16, **arguments)
+    return tiny_pspnet(num_classes, fusion_filters=16, **arguments)
 
 
 @pytest.fixture(scope="module")
@@ -183,8 +183,7 @@ def test_many_classes_are_uint16(images, tmp_path):
 
 
 def test_mixed_precision_is_exported_in_float32(model, images, tmp_path):
-    backbone = DilatedResNet(18, stem_filters=(8,), dtype="mixed_bfloat16", name="backbone")
-    half = PSPNet(4, backbone=backbone, fusion_filters=16, dtype="mixed_bfloat16")
+    half = network(dtype="mixed_bfloat16")
     half.set_weights(model.get_weights())
     export.tflite(half, tmp_path / "half.tflite", image_size=SIZE, output="logits")
     expected = model.predict(images.astype("float32"), verbose=0)

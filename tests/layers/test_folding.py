@@ -1,7 +1,7 @@
 import keras
 import numpy as np
+from support.networks import tiny_backbone, tiny_pspnet
 
-from keras_psp import DilatedResNet, PSPNet
 from keras_psp.layers.folding import fold, foldable_layers, folded_into
 
 
@@ -25,7 +25,7 @@ def test_fold_equals_convolution_then_batch_norm():
 
 
 def test_network_with_folded_weights_gives_equal_logits():
-    model = with_statistics(PSPNet(4, backbone=DilatedResNet(18, stem_filters=(8,))))
+    model = with_statistics(tiny_pspnet(backbone=tiny_backbone()))
     images = np.random.default_rng(0).uniform(0, 255, (1, 49, 57, 3)).astype("float32")
     expected = keras.ops.convert_to_numpy(model(images))
     folded = {

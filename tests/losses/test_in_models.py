@@ -4,8 +4,9 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from support.networks import tiny_backbone, tiny_pspnet
 
-from keras_psp import SGD, DilatedResNet, PSPNet, UpsampledCrossentropy
+from keras_psp import SGD, UpsampledCrossentropy
 
 CLASSES = 3
 WEIGHTS = [0.5, 2.0, 1.0]
@@ -30,8 +31,8 @@ def two_devices():
 
 
 def small(dtype=None):
-    backbone = DilatedResNet(18, stem_filters=(8,), name="backbone", dtype=dtype)
-    return PSPNet(CLASSES, backbone=backbone, dropout=0.0)
+    backbone = tiny_backbone(name="backbone", dtype=dtype)
+    return tiny_pspnet(CLASSES, backbone=backbone, dropout=0.0)
 
 
 def weighted_mean(logits, masks):

@@ -9,8 +9,7 @@ import sys
 
 import numpy as np
 import pytest
-
-from keras_psp import DilatedResNet, PSPNet
+from support.networks import tiny_pspnet
 
 SCRIPT = """
 import json, sys
@@ -121,12 +120,8 @@ def test_two_machines_train_as_one(backend):
         np.testing.assert_allclose(values[2:], alone[2:], rtol=1e-2)
 
 
-def small():
-    return PSPNet(3, backbone=DilatedResNet(18, stem_filters=(8,), name="backbone"), bin_sizes=(1,))
-
-
 def test_parts_must_divide_the_batch():
-    model = small()
+    model = tiny_pspnet(3, bin_sizes=(1,))
     model.compile(gradient_accumulation_steps=2)
     with pytest.raises(ValueError, match="a batch of 3 examples can't be computed in 2 equal"):
         model.train_on_batch(np.zeros((3, 17, 25, 3)), np.zeros((3, 17, 25), "int32"))
@@ -137,7 +132,7 @@ def test_parts_must_divide_the_batch():
 def test_the_number_of_parts_is_saved(tmp_path):
     import keras
 
-    model = small()
+    model = tiny_pspnet(3, bin_sizes=(1,))
     model.compile(gradient_accumulation_steps=2)
     model.save(tmp_path / "model.keras")
     again = keras.models.load_model(tmp_path / "model.keras")

@@ -7,8 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-
-from keras_psp import DilatedResNet, PSPNet
+from support.networks import tiny_pspnet
 
 SCRIPT = """
 import sys
@@ -37,8 +36,7 @@ print(keras.backend.backend())
 def test_other_backends_give_the_same_logits_and_train(backend, tmp_path):
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed")
-    backbone = DilatedResNet(18, stem_filters=(8,), name="backbone")
-    model = PSPNet(4, backbone=backbone, pooling="max")
+    model = tiny_pspnet(pooling="max")
     images = np.random.default_rng(0).integers(0, 256, (2, 49, 58, 3)).astype("uint8")
     model.save(tmp_path / "model.keras")
     np.save(tmp_path / "images.npy", images)

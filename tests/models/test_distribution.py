@@ -2,8 +2,9 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from support.networks import tiny_pspnet
 
-from keras_psp import SGD, DilatedResNet, MeanIoU, PSPNet
+from keras_psp import SGD, MeanIoU
 
 
 def run(strategy, weights=None):
@@ -21,9 +22,7 @@ def run(strategy, weights=None):
             losses.append(float(logs["loss"]) * (batch + 1))
 
     with strategy.scope():
-        model = PSPNet(
-            3, backbone=DilatedResNet(18, stem_filters=(8,), name="backbone"), dropout=0.0
-        )
+        model = tiny_pspnet(3, dropout=0.0)
         if weights is not None:
             model.set_weights(weights)
         weights = model.get_weights()

@@ -4,23 +4,19 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from support.networks import tiny_backbone, tiny_pspnet
 
-from keras_psp import DilatedResNet, MeanIoU, PSPNet, UpsampledCrossentropy
+from keras_psp import MeanIoU, PSPNet, UpsampledCrossentropy
 from keras_psp.export import open_saved_model
 from keras_psp.layers.resampling import resize_bilinear
 
 CLASSES = 4
 
 
-def small(**arguments):
-    arguments.setdefault("backbone", DilatedResNet(18, stem_filters=(8,), name="backbone"))
-    return PSPNet(arguments.pop("num_classes", CLASSES), **arguments)
-
-
 @pytest.fixture(scope="module")
 def model():
     keras.utils.set_random_seed(0)
-    return small()
+    return tiny_pspnet()
 
 
 def example(count=4, height=49, width=66):
@@ -49,7 +45,7 @@ def test_training_keeps_both_heads_at_stride_8(model):
 
 def test_softmax_by_argument(model):
     images, _ = example(1)
-    sure = small(activation="softmax")
+    sure = tiny_pspnet(activation="softmax")
     sure.set_weights(model.get_weights())
     np.testing.assert_allclose(sure(images), tf.nn.softmax(model(images)), atol=1e-5)
 
@@ -90,7 +86,7 @@ def test_fit_learns_and_evaluate_counts_at_full_size(tmp_path):
     images[:, :, 33:] //= 8
     masks = np.zeros(images.shape[:3], "uint8")
     masks[:, :, 33:] = 1
-    model = small(num_classes=2)
+    model = tiny_pspnet(num_classes=2)
     model.compile(metrics=[MeanIoU(2)])
     history = model.fit(images, masks, epochs=6, batch_size=4, verbose=0).history
     assert history["loss"][-1] < 0.6 * history["loss"][0]
@@ -124,13 +120,13 @@ def test_masks_may_be_larger_than_images_in_evaluation(model):
 
 def test_stock_losses_and_metrics():
     images, masks = example()
-    model = small()
+    model = tiny_pspnet()
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=255)
     model.compile("adam", loss, metrics=["sparse_categorical_accuracy", MeanIoU(CLASSES)])
     history = model.fit(images, masks, batch_size=2, verbose=0).history
     metrics = model.evaluate(images, masks, verbose=0, return_dict=True)
     assert set(metrics) == set(history) == {"loss", "mean_iou", "sparse_categorical_accuracy"}
-    fused = small()
+    fused = tiny_pspnet()
     fused.set_weights(model.get_weights())
     fused.compile()
     assert fused.evaluate(images, masks, verbose=0) == pytest.approx(metrics["loss"], rel=1e-4)
@@ -139,7 +135,7 @@ def test_stock_losses_and_metrics():
 def test_datasets_and_sample_weights():
     images, masks = example()
     weights = np.array([1, 0, 0, 0], "float32")
-    model = small(aux_weight=0)
+    model = tiny_pspnet(aux_weight=0)
     model.compile()
     data = tf.data.Dataset.from_tensor_slices((images, masks, weights)).batch(2)
     assert np.isfinite(model.fit(data, verbose=0).history["loss"][0])
@@ -149,7 +145,7 @@ def test_datasets_and_sample_weights():
 
 
 def test_baseline_and_no_auxiliary_head():
-    model = small(bin_sizes=(), aux_weight=0)
+    model = tiny_pspnet(bin_sizes=(), aux_weight=0)
     names = [layer.name for layer in model.layers]
     assert "auxiliary_head" not in names
     assert set(model(example()[0], training=True)) == {"logits"}
@@ -159,7 +155,7 @@ def test_baseline_and_no_auxiliary_head():
 @pytest.mark.parametrize("dtype", ["mixed_bfloat16", "mixed_float16"])
 def test_half_precision(dtype):
     images, masks = example()
-    model = small(backbone=DilatedResNet(18, stem_filters=(8,)), dtype=dtype)
+    model = tiny_pspnet(backbone=tiny_backbone(), dtype=dtype)
     assert model.backbone.dtype_policy.name == dtype
     assert model(images).dtype == "float32"
     model.compile(metrics=[MeanIoU(CLASSES)])
@@ -172,7 +168,7 @@ def test_half_precision(dtype):
 
 def test_predictions_are_complete_after_compiling_again():
     images, _ = example(8)
-    model = small()
+    model = tiny_pspnet()
     model.compile()
     assert len(model.predict_classes(images, batch_size=2, verbose=0)) == 8
     model.compile(steps_per_execution=2)
@@ -181,7 +177,7 @@ def test_predictions_are_complete_after_compiling_again():
 
 def test_a_callback_may_predict_while_the_model_is_evaluated():
     images, masks = example()
-    model = small()
+    model = tiny_pspnet()
     model.compile()
     shapes = []
 
@@ -210,7 +206,7 @@ def test_plain_functions_are_losses():
     losses = []
     for loss in (function, keras.losses.SparseCategoricalCrossentropy(from_logits=True)):
         keras.utils.set_random_seed(0)
-        model = small(dropout=0.0)
+        model = tiny_pspnet(dropout=0.0)
         model.compile(loss=loss)
         losses.append(model.fit(images, masks, verbose=0).history["loss"][0])
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
@@ -219,12 +215,12 @@ def test_plain_functions_are_losses():
 def test_one_loss_serves_models_of_both_alignments():
     loss = UpsampledCrossentropy()
     for align_corners in (True, False):
-        small(align_corners=align_corners).compile(loss=loss)
+        tiny_pspnet(align_corners=align_corners).compile(loss=loss)
     assert loss.align_corners is None
 
 
 def test_frozen_layers_stay_frozen_when_saved(tmp_path):
-    model = small(backbone=DilatedResNet(18, stem_filters=(8,), trainable=False))
+    model = tiny_pspnet(backbone=tiny_backbone(trainable=False))
     assert not model.backbone.stem[0].norm.trainable
     model.get_layer("pyramid_pooling").norm.trainable = False
     model.save(tmp_path / "model.keras")
@@ -261,7 +257,7 @@ def test_masks_of_another_size_in_a_dataset_of_unknown_sizes():
     dataset = tf.data.Dataset.from_generator(
         lambda: iter([(images, masks[:, :20, :20])]), output_signature=shapes
     )
-    model = small()
+    model = tiny_pspnet()
     model.compile()
     with pytest.raises(tf.errors.InvalidArgumentError, match="masks differ in size from their"):
         model.fit(dataset, verbose=0)
@@ -288,7 +284,7 @@ def test_summary_and_plot_show_the_papers_parts(model, tmp_path):
 
 def test_quantize_leaves_the_predictions(tmp_path):
     images, _ = example()
-    model = small()
+    model = tiny_pspnet()
     expected = model.predict(images, verbose=0)
     classes = model.predict_classes(images, verbose=0)
     model.quantize("int8")
@@ -298,7 +294,7 @@ def test_quantize_leaves_the_predictions(tmp_path):
 
 def test_export_writes_what_keras_psp_export_writes(tmp_path):
     images, _ = example()
-    model = small()
+    model = tiny_pspnet()
     model.export(tmp_path / "saved", verbose=False, output="logits")
     served = open_saved_model(tmp_path / "saved")(images)
     expected = model.predict(images, verbose=0)
@@ -373,7 +369,7 @@ def test_an_invalid_label_is_refused(model):
 def test_an_invalid_label_in_a_dataset_stops_training():
     images, masks = example()
     masks[2, 20, 20] = 200
-    model = small()
+    model = tiny_pspnet()
     model.compile()
     data = tf.data.Dataset.from_tensor_slices((images, masks)).batch(2)
     with pytest.raises(FloatingPointError, match=r"the loss is nan by .* outside 0..3 other than"):
@@ -382,7 +378,7 @@ def test_an_invalid_label_in_a_dataset_stops_training():
 
 def test_diverged_training_stops():
     images, masks = example()
-    model = small()
+    model = tiny_pspnet()
     model.get_layer("classifier").bias.assign(np.full(CLASSES, np.inf))
     model.compile()
     with pytest.raises(FloatingPointError, match="lower the learning rate"):
@@ -403,11 +399,11 @@ def test_invalid_losses_are_refused(model, loss, message):
 
 
 def test_backbone_is_renamed_or_refused():
-    assert small(backbone=DilatedResNet(18, stem_filters=(8,))).backbone.name == "backbone"
-    built = DilatedResNet(18, stem_filters=(8,), name="mine")
+    assert tiny_pspnet(backbone=tiny_backbone()).backbone.name == "backbone"
+    built = tiny_backbone(name="mine")
     built.build((None, None, None, 3))
     with pytest.raises(ValueError, match="named 'mine' and computes in float32; make it"):
-        small(backbone=built)
+        tiny_pspnet(backbone=built)
 
 
 def test_threads_get_the_output_they_ask_for():

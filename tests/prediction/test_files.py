@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 from PIL import Image
+from support.networks import tiny_predictor
 
 import keras_psp
 from keras_psp.prediction import Segmenter, files, predict_files, record
@@ -21,8 +22,7 @@ NAMES = ("sky", "width", "car", "car")  # one is also a column's name, one occur
 @pytest.fixture(scope="module")
 def model():
     keras.utils.set_random_seed(1)
-    backbone = keras_psp.DilatedResNet(18, stem_filters=(8,))
-    return keras_psp.PSPNet(4, backbone=backbone, bin_sizes=(1, 2), aux_weight=0, class_names=NAMES)
+    return tiny_predictor(4, class_names=NAMES)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@ import keras
 import numpy as np
 import pytest
 from PIL import Image
+from support.networks import tiny_predictor
 
 import keras_psp
 from keras_psp.prediction import Protocol, Segmenter, open_segmenter
@@ -13,16 +14,10 @@ NAMES = ("sky", "road", "car")
 PALETTE = ((250, 0, 0), (0, 200, 0), (0, 0, 150))
 
 
-def small(num_classes=3, **arguments):
-    backbone = keras_psp.DilatedResNet(18, stem_filters=(8,))
-    arguments = {"backbone": backbone, "bin_sizes": (1, 2), "aux_weight": 0, **arguments}
-    return keras_psp.PSPNet(num_classes, **arguments)
-
-
 @pytest.fixture(scope="module")
 def model():
     keras.utils.set_random_seed(1)
-    return small(class_names=NAMES, palette=PALETTE)
+    return tiny_predictor(class_names=NAMES, palette=PALETTE)
 
 
 def photo(number=0, height=40, width=56):

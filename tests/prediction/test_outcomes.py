@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from support.networks import tiny_predictor
 
 import keras_psp
 from keras_psp.prediction import Segmenter, outcomes
@@ -7,8 +8,7 @@ from keras_psp.prediction import Segmenter, outcomes
 
 @pytest.fixture(scope="module")
 def model():
-    backbone = keras_psp.DilatedResNet(18, stem_filters=(8,))
-    return keras_psp.PSPNet(3, backbone=backbone, bin_sizes=(1, 2), aux_weight=0)
+    return tiny_predictor()
 
 
 def photo(height=40):

@@ -5,9 +5,9 @@ import os
 import subprocess
 import sys
 
-import keras
 import numpy as np
 import pytest
+from support.networks import random_network
 
 from keras_psp import PSPNet
 from keras_psp.prediction import Segmenter
@@ -18,13 +18,7 @@ CLASSES = 5
 
 @pytest.fixture(scope="module")
 def model():
-    keras.utils.set_random_seed(3)
-    network = PSPNet(
-        num_classes=CLASSES, backbone="resnet18", bin_sizes=(1, 2), fusion_filters=16, aux_weight=0
-    )
-    classifier = network.get_layer("classifier")
-    classifier.kernel.assign(np.random.default_rng(0).normal(size=classifier.kernel.shape))
-    return network
+    return random_network(CLASSES, seed=3, fusion_filters=16)
 
 
 def random_image(height, width, seed=0):

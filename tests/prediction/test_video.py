@@ -3,6 +3,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from support.networks import tiny_predictor
 
 from keras_psp.prediction import Protocol, files, predict_files, predict_video, video
 
@@ -142,10 +143,7 @@ class ResourceExhaustedError(Exception):
 
 @pytest.fixture
 def network():
-    import keras_psp
-
-    backbone = keras_psp.DilatedResNet(18, stem_filters=(8,))
-    return keras_psp.PSPNet(2, backbone=backbone, bin_sizes=(1,), aux_weight=0, class_names=NAMES)
+    return tiny_predictor(2, bin_sizes=(1,), class_names=NAMES)
 
 
 @pytest.mark.parametrize(
@@ -202,13 +200,11 @@ def test_videos_and_images_share_a_folder_and_a_table(tmp_path, monkeypatch):
 
     from PIL import Image
 
-    import keras_psp
     from keras_psp.prediction import Segmenter
 
     monkeypatch.setattr(Segmenter, "classes", ByBrightness.classes)
     monkeypatch.setattr(Segmenter, "sizes", [], raising=False)
-    backbone = keras_psp.DilatedResNet(18, stem_filters=(8,))
-    model = keras_psp.PSPNet(2, backbone=backbone, bin_sizes=(1,), aux_weight=0, class_names=NAMES)
+    model = tiny_predictor(2, bin_sizes=(1,), class_names=NAMES)
     film(tmp_path / "in.mp4")
     Image.new("RGB", (40, 30)).save(tmp_path / "in.png")
     (tmp_path / "half.mp4").write_text("not a video")

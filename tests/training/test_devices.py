@@ -3,8 +3,9 @@ import json
 import numpy as np
 import pytest
 import tensorflow as tf
+from support.networks import tiny_pspnet
 
-from keras_psp import DilatedResNet, MeanIoU, PSPNet
+from keras_psp import MeanIoU
 from keras_psp.training import recipe
 from keras_psp.training.devices import Devices, _machines_of_tf_config, find_devices
 
@@ -63,8 +64,7 @@ def test_two_devices_evaluate_every_image_once(sizes):
     for strategy in (None, pair):
         devices = find_devices(strategy)
         with devices.scope():
-            backbone = DilatedResNet(18, stem_filters=(8,), name="backbone")
-            model = PSPNet(3, backbone=backbone, bin_sizes=(1, 2), fusion_filters=8)
+            model = tiny_pspnet(3, bin_sizes=(1, 2), fusion_filters=8)
             if weights is not None:
                 model.set_weights(weights)
             weights = model.get_weights()

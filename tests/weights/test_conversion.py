@@ -2,8 +2,9 @@ import keras
 import numpy as np
 import pytest
 from support import checkpoints, writers
+from support.networks import tiny_backbone, tiny_pspnet
 
-from keras_psp import DilatedResNet, PSPNet
+from keras_psp import PSPNet
 from keras_psp.weights import WeightsFileError, convert
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (1, 57, 65, 3)).astype("float32")
@@ -251,7 +252,7 @@ def test_weights_of_other_networks_are_refused(tmp_path):
 
 
 def test_keras_psp_files_open_with_and_without_options(tmp_path, capsys):
-    model = PSPNet(3, backbone=DilatedResNet(18, stem_filters=(8,)), class_names=["a", "b", "c"])
+    model = tiny_pspnet(3, backbone=tiny_backbone(), class_names=["a", "b", "c"])
     model.save(tmp_path / "a.keras")
     again = convert(tmp_path / "a.keras")
     assert "a PSPNet of keras_psp, ResNet-18" in capsys.readouterr().err
@@ -264,7 +265,7 @@ def test_keras_psp_files_open_with_and_without_options(tmp_path, capsys):
 
 
 def test_a_keras_file_cannot_open_other_files(tmp_path):
-    config = PSPNet(3, backbone=DilatedResNet(18, stem_filters=(8,))).get_config()
+    config = tiny_pspnet(3, backbone=tiny_backbone()).get_config()
     assert PSPNet.from_config({**config, "weights": "/nowhere.pth"}).num_classes == 3
 
 

@@ -1,23 +1,18 @@
 import keras
 import pytest
+from support.networks import tiny_backbone, tiny_predictor
 
-from keras_psp import DilatedResNet, PSPNet
+from keras_psp import PSPNet
 from keras_psp.weights.opening import digest, open_model
 
 NAMES = ("sky", "road", "car")
 PALETTE = ((250, 0, 0), (0, 200, 0), (0, 0, 150))
 
 
-def small(**arguments):
-    backbone = DilatedResNet(18, stem_filters=(8,))
-    arguments = {"backbone": backbone, "bin_sizes": (1, 2), "aux_weight": 0, **arguments}
-    return PSPNet(3, **arguments)
-
-
 @pytest.fixture(scope="module")
 def model():
     keras.utils.set_random_seed(1)
-    return small(class_names=NAMES, palette=PALETTE)
+    return tiny_predictor(class_names=NAMES, palette=PALETTE)
 
 
 def test_similar_names_are_suggested_for_unknown_ones():
@@ -34,10 +29,10 @@ def test_similar_names_are_suggested_for_unknown_ones():
 def test_models_by_file_and_folder_are_opened_once(model, tmp_path):
     model.save(tmp_path / "last.keras")
     opened = open_model(tmp_path)
-    assert digest(opened) == digest(model) != digest(small())
+    assert digest(opened) == digest(model) != digest(tiny_predictor())
     assert opened.class_names == list(NAMES)
     assert open_model(tmp_path / "last.keras") is opened
-    small().save(tmp_path / "best.keras")
+    tiny_predictor().save(tmp_path / "best.keras")
     assert digest(open_model(tmp_path)) != digest(model)
 
 
@@ -62,15 +57,16 @@ def test_digests_differ_if_settings_differ(model, changes):
     ("stride", "dtype"), [(8, "float32"), (16, "float32"), (8, "mixed_bfloat16")]
 )
 def test_digests_differ_if_stride_or_dtype_differs(model, stride, dtype):
-    backbone = DilatedResNet(18, stem_filters=(8,), output_stride=stride)
-    copy = small(backbone=backbone, class_names=NAMES, palette=PALETTE, dtype=dtype)
+    backbone = tiny_backbone(output_stride=stride)
+    copy = tiny_predictor(backbone=backbone, class_names=NAMES, palette=PALETTE, dtype=dtype)
     copy.set_weights(model.get_weights())
     assert (digest(copy) == digest(model)) == (stride == 8 and dtype == "float32")
 
 
 @pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
 def test_the_digest_does_not_depend_on_name_file_or_freezing(dtype, tmp_path):
-    first, second = small(dtype=dtype, name="first"), small(dtype=dtype, name="second")
+    first = tiny_predictor(dtype=dtype, name="first")
+    second = tiny_predictor(dtype=dtype, name="second")
     second.set_weights(first.get_weights())
     second.backbone.trainable = False
     assert digest(first) == digest(second)

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 from support import checkpoints, writers
+from support.networks import tiny_backbone, tiny_pspnet
 
 from keras_psp import DilatedBackbone, DilatedResNet, PSPNet
 from keras_psp.weights import WeightsFileError, read_checkpoint
@@ -12,9 +13,8 @@ DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 IMAGE = np.random.default_rng(0).integers(0, 256, (1, 65, 57, 3)).astype("float32")
 
 
-def small(num_classes=3, **arguments):
-    arguments = {"backbone": DilatedResNet(18, stem_filters=(8,)), **arguments}
-    return PSPNet(num_classes, **arguments)
+def small(**arguments):
+    return tiny_pspnet(3, backbone=tiny_backbone(), **arguments)
 
 
 # --- A whole network ------------------------------------------------------------
