@@ -164,7 +164,8 @@ class UpsampledCrossentropy(keras.losses.Loss):
 
             def step(index, losses):
                 scores, _ = chunks.block(image, index)
-                block, *_ = _crossentropies(scores, chunks.rows_of(image_labels, index))
+                label = chunks.rows_of(image_labels, index)
+                block, *_ = _crossentropies(scores, label, chunks.channels)
                 return ops.slice_update(losses, row_index(index * chunks.rows, 2), block)
 
             losses = ops.zeros((chunks.count * chunks.rows, chunks.target_width), image.dtype)
@@ -195,9 +196,10 @@ class UpsampledCrossentropy(keras.losses.Loss):
 
             def step(index, carry):
                 scores, position = chunks.block(image, index)
+                label = chunks.rows_of(image_labels, index)
                 weight = chunks.rows_of(image_weights, index)
                 losses, exponentials, normalizer, chosen = _crossentropies(
-                    scores, chunks.rows_of(image_labels, index)
+                    scores, label, chunks.channels
                 )
                 loss = ops.sum(weight * losses)
                 if not differentiable:
@@ -258,12 +260,12 @@ def _labels(y_true, y_pred):
     return ops.cast(labels, "int32")
 
 
-def _crossentropies(scores, label):
+def _crossentropies(scores, label, classes):
     """Cross-entropies of a block (rows, width, classes) and the terms of their gradient."""
     scores = scores - ops.max(scores, axis=-1, keepdims=True)
     exponentials = ops.exp(scores)
     normalizer = ops.sum(exponentials, axis=-1, keepdims=True)
-    chosen = label[..., None] == ops.arange(ops.shape(scores)[-1], dtype="int32")
+    chosen = label[..., None] == ops.arange(classes, dtype="int32")
     picked = ops.sum(ops.where(chosen, scores, 0.0), axis=-1)
     return ops.log(normalizer[..., 0]) - picked, exponentials, normalizer, chosen
 
