@@ -80,14 +80,15 @@ def loop(folder, names):
     """Class maps by name and the confusion matrix, computed one image at a time."""
     import keras
 
-    from keras_psp.data.label_files import read_mask, read_training_image
+    from keras_psp.data.images import read_image
+    from keras_psp.data.label_files import read_mask
     from keras_psp.metrics.confusion import confusion_matrix
     from keras_psp.prediction import Segmenter
 
     model = keras.models.load_model(folder / "small.keras")
     segmenter, maps, confusion = Segmenter(model), {}, 0
     for name in names:
-        (maps[name],) = segmenter.classes([read_training_image(folder / "images" / f"{name}.png")])
+        (maps[name],) = segmenter.classes([read_image(folder / "images" / f"{name}.png")])
         label = read_mask(folder / "labels" / f"{name}.png")
         confusion += confusion_matrix(label, maps[name], model.num_classes, ignore_class=255)
     return maps, confusion[:, : model.num_classes]

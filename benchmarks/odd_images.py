@@ -1,4 +1,4 @@
-"""Tabulates how `read_input_image` reads good, unusual and broken image files.
+"""Tabulates how `read_image` reads good, unusual and broken image files.
 
     python benchmarks/odd_images.py
 
@@ -12,7 +12,7 @@ import tempfile
 import warnings
 from pathlib import Path
 
-from keras_psp.data.images import read_input_image
+from keras_psp.data.images import read_image
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from support import odd_images
@@ -30,7 +30,7 @@ def main():
         for case in odd_images.CASES:
             path = odd_images.written(case, folder)
             try:
-                image = read_input_image(path)
+                image = read_image(path)
                 good = odd_images.as_expected(case, image)
                 size = f"{image.shape[1]}x{image.shape[0]}"
                 colors = odd_images.quarter_colors(image)

@@ -23,6 +23,11 @@ UNREADABLE_NPZ = (EOFError, KeyError, RuntimeError, ValueError, zipfile.BadZipFi
 """Exceptions that NumPy raises for an .npz file that is damaged or lacks an array."""
 
 
+def cache_folder() -> Path:
+    """Returns the package's folder in Keras' own cache (~/.keras, or KERAS_HOME)."""
+    return Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "keras_psp"
+
+
 @contextlib.contextmanager
 def written_aside(path: str | os.PathLike) -> Iterator[Path]:
     """Yields a temporary path that replaces `path` once the block has succeeded.

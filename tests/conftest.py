@@ -24,6 +24,13 @@ def seed():
     keras.utils.set_random_seed(0)
 
 
+@pytest.fixture(autouse=True)
+def own_cache(monkeypatch, tmp_path_factory):
+    """Examined files are remembered for one test only."""
+    folder = tmp_path_factory.getbasetemp() / "cache"
+    monkeypatch.setattr("keras_psp.data.examination.cache_folder", lambda: folder)
+
+
 @pytest.fixture(autouse=True, scope="module")
 def freed():
     """Compiled functions and graphs of a file's tests go with it: gigabytes by the end."""

@@ -1,6 +1,8 @@
 import subprocess
 import sys
 
+import pytest
+
 # A finder that knows no TensorFlow stands for an environment without it.
 WITHOUT = """
 import sys
@@ -30,9 +32,8 @@ def run(code, **environment):
     )
 
 
+@pytest.mark.slow
 def test_the_core_works_without_tensorflow():
-    import pytest
-
     pytest.importorskip("jax", reason="jax is not installed")
     blocked = {"tensorflow", "tensorflow_datasets", "torch"}
     found = run(WITHOUT.format(blocked=blocked), KERAS_BACKEND="jax")
@@ -48,6 +49,16 @@ def test_the_edges_come_when_they_are_used():
     names, found = run(code).stdout.strip().splitlines()
     assert found == "onnx 96 False"
     assert {"data", "evaluation", "export", "training", "visual", "weights"} < set(names.split())
+    assert {"evaluate", "list_presets", "predict", "train"} < set(names.split())
+
+
+def test_the_functions_are_those_of_the_rooms():
+    # Wrappers would hide their signatures from help() and editors.
+    from keras_psp import evaluate, evaluation, list_presets, predict, prediction, train, weights
+    from keras_psp.training import train as trains
+
+    assert (train, predict) == (trains, prediction.predict)
+    assert (evaluate, list_presets) == (evaluation.evaluate, weights.list_presets)
 
 
 def test_import_pulls_in_nothing_but_keras_and_numpy():

@@ -77,9 +77,6 @@ def predict_many(
     result, and counts each image once in the confusion matrix. Images that can't be read or
     predicted, or whose label doesn't fit, are listed in failed.jsonl; the next call retries them.
 
-    Images without labels are read as by `keras_psp.predict`: rotated by their EXIF orientation,
-    and converted to 8-bit RGB. Images with labels are read as stored, as in training.
-
     The output folder, on any of Beam's file systems:
 
         job.json              the settings, which must not change between calls

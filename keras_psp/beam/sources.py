@@ -1,7 +1,6 @@
 """Sources of a job's images and labels."""
 
 import dataclasses
-import io
 import itertools
 import os
 import re
@@ -14,8 +13,8 @@ import numpy as np
 from keras_psp.beam import records
 from keras_psp.beam.results import is_result
 from keras_psp.beam.storage import absolute, matches, read_bytes
-from keras_psp.data.images import MAX_PIXELS, read_input_image, source_name
-from keras_psp.data.label_files import IMAGE_SUFFIXES, read_mask, read_training_image
+from keras_psp.data.images import IMAGE_SUFFIXES, MAX_PIXELS, read_image
+from keras_psp.data.label_files import check_size, read_mask
 from keras_psp.data.lists import parse_list
 from keras_psp.data.pairs import ImagePairs
 
@@ -215,7 +214,7 @@ def result_name(path: str, root: str | os.PathLike | None) -> str:
     """Returns the path relative to the root, with "/" and without an image's suffix."""
     inner = path.removeprefix(str(root).rstrip("/") + "/") if root else path
     stem, suffix = os.path.splitext(inner)
-    name = stem if suffix.lower() in (*IMAGE_SUFFIXES, ".tif", ".tiff", ".gif") else inner
+    name = stem if suffix.lower() in IMAGE_SUFFIXES else inner
     return name.replace("\\", "/").lstrip("/")
 
 
@@ -265,50 +264,11 @@ def unsafe(name: str) -> bool:
     return "\0" in name or any(not part or part.startswith(".") for part in name.split("/"))
 
 
-class _NamedBytes(io.BytesIO):
-    """The content of a file, which error messages call by the file's path."""
-
-    def __init__(self, data, name):
-        super().__init__(data)
-        self.name = name
-
-    def __str__(self):
-        return self.name
-
-    def __repr__(self):
-        return repr(self.name)
-
-
-def decode_image(data: bytes, origin: str, *, as_stored: bool = True) -> np.ndarray:
-    """Decodes an image file to (height, width, 3) uint8, RGB.
-
-    It is read as stored, as in training, or else as `read_input_image` does. Errors name its
-    `origin`.
-    """
-    if as_stored:
-        return read_training_image(_NamedBytes(data, origin))  # type: ignore[arg-type]
-    try:
-        # Pillow's own limit, as for images with labels; a job has no argument for another.
-        return read_input_image(data, max_pixels=2 * MAX_PIXELS)
-    except ValueError as error:
-        raise ValueError(origin + str(error).removeprefix(source_name(data))) from error
-
-
-def decode_label(data: bytes, origin: str) -> np.ndarray:
-    """Decodes a label PNG to (height, width) uint8."""
-    return read_mask(_NamedBytes(data, origin))  # type: ignore[arg-type]
-
-
 def load(item: Item, values: ImagePairs | None) -> tuple[np.ndarray, np.ndarray | None]:
-    """Reads an image and its mask of classes, which `values` makes from the label's values.
-
-    With labels, images are read as stored, as in training, since labels fit the stored pixels.
-    Without, they are read as they are meant to be seen, e.g. rotated by their EXIF orientation.
-    """
+    """Reads an image and its mask of classes, which `values` makes from the label's values."""
     image_data, label_data = item.data or (read_bytes(item.origin), None)
-    if not image_data:
-        raise ValueError(f"{item.origin}: the file is empty; replace it.")
-    image = decode_image(image_data, item.origin, as_stored=values is not None)
+    # Pillow's own limit, as in training; a job has no argument for another.
+    image = read_image(image_data, name=item.origin, max_pixels=2 * MAX_PIXELS)
     if values is None:
         return image, None
     label_origin = item.label or item.origin
@@ -319,10 +279,6 @@ def load(item: Item, values: ImagePairs | None) -> tuple[np.ndarray, np.ndarray 
                 "some that fit all images, or other patterns."
             )
         label_data = read_bytes(label_origin)
-    label = decode_label(label_data, label_origin)
-    if label.shape != image.shape[:2]:
-        raise ValueError(
-            f"{label_origin}: label is {label.shape[1]}x{label.shape[0]} but its image is "
-            f"{image.shape[1]}x{image.shape[0]}; labels must have their image's size."
-        )
+    label = read_mask(label_data, name=label_origin)
+    check_size(label, image, label_origin)
     return image, values.to_classes(label, label_origin)

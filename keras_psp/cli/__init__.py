@@ -3,12 +3,13 @@
 import argparse
 import sys
 
-from keras_psp.cli import bulk, evaluate, export, predict, train, weights
+from keras_psp.cli import bulk, check, evaluate, export, predict, train, weights
 
 SUBCOMMANDS = {
     "presets": weights.run_presets,
     "fetch": weights.run_fetch,
     "convert": weights.run_convert,
+    "check": check.run,
     "train": train.run,
     "evaluate": evaluate.run_evaluate,
     "submit": evaluate.run_submit,
@@ -30,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
         "segmentation. Run `keras-psp COMMAND --help` for the options of a command.",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (weights, train, evaluate, predict, bulk, export):
+    for module in (weights, check, train, evaluate, predict, bulk, export):
         module.add(commands)
     own, beam = bulk.split_beam_options(sys.argv[1:] if arguments is None else arguments)
     options = parser.parse_args(own, argparse.Namespace(beam=beam))

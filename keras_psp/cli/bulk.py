@@ -14,9 +14,8 @@ def add(commands: Any) -> None:
         "bulk",
         help="predict or evaluate many images with Apache Beam, on one machine or many",
         description="Predict the classes of many images with Apache Beam, and evaluate them if "
-        "they have labels. Run the same command again to resume a job that was stopped. Images "
-        "without labels are rotated by their EXIF orientation, as by `predict`; images with "
-        "labels are read as stored, as in training. Arguments after -- are passed to Beam, e.g. "
+        "they have labels. Run the same command again to resume a job that was stopped. "
+        "Arguments after -- are passed to Beam, e.g. "
         f"-- --runner=DataflowRunner --project=NAME. The exit status is {SOME_FAILED} if some of "
         "the images have no result, and 1 if none has.",
     )

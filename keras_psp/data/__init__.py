@@ -14,11 +14,13 @@ from keras_psp.data.pipeline import (
     evaluation_batches,
     training_batches,
 )
+from keras_psp.data.report import DataReport, examine
 from keras_psp.data.scenes.generated import GeneratedScenes
 from keras_psp.data.split import Split
 from keras_psp.data.tfds import TFDSSource
 
 __all__ = [
+    "DataReport",
     "FileList",
     "GeneratedScenes",
     "ImageFolder",
@@ -28,6 +30,7 @@ __all__ = [
     "batch_examples",
     "epoch_order",
     "evaluation_batches",
+    "examine",
     "list_datasets",
     "load",
     "training_batches",

@@ -44,6 +44,7 @@ class NamedByFiles(ImagePairs):
     def _set_splits(self, splits):
         self.splits = splits
         self._names = tuple(self._names_without_labels() or ())
+        self._names_are_given = bool(self._names)
         if self._names:  # report a wrong text file now, not an hour later
             _ = self.palette
 
@@ -54,6 +55,11 @@ class NamedByFiles(ImagePairs):
             if not self._names:
                 self._names = tuple(f"class {i}" for i in range(self._largest_label() + 1))
             return self._names
+
+    @property
+    def classes_are_named(self) -> bool:
+        """Whether the number of classes is known without reading labels."""
+        return self._names_are_given
 
     @cached_property
     def palette(self) -> np.ndarray:
@@ -127,7 +133,10 @@ class NamedByFiles(ImagePairs):
         labels = {label for split in self._whole() for _, label in self.paths(split) if label}
 
         def largest_in(path):
-            mask = read_mask(path)
+            try:
+                mask = read_mask(path)
+            except ValueError:  # `check` and `example` report it
+                return -1
             return int(mask[mask != self.ignore_class].astype(np.int16).max(initial=-1))
 
         largest = max(in_threads(largest_in, sorted(labels), "Counting classes"))

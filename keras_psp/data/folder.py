@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from keras_psp.data.class_files import NamedByFiles
-from keras_psp.data.label_files import IMAGE_SUFFIXES, by_stem
+from keras_psp.data.images import IMAGE_SUFFIXES
+from keras_psp.data.label_files import by_stem
 from keras_psp.data.pairs import matched
 
 SPLITS = ("train", "val", "test")
@@ -26,8 +27,8 @@ class ImageFolder(NamedByFiles):
     the SHA-256 of "keras_psp/NAME" (without suffix) and cut, so that the same names
     give the same splits everywhere. With 3 examples or more, none of them is empty.
 
-    Images are .jpg, .jpeg, .png, .bmp or .webp, of 8 bits. They become RGB without
-    transparency, and EXIF rotation is ignored because masks seldom carry it.
+    Images are files of any of `keras_psp.data.images.IMAGE_SUFFIXES`; see
+    `keras_psp.data.images.read_image` for how they become RGB of 8 bits.
 
     Labels are grayscale or palette PNGs with one number per pixel. The *indices* into the
     palette are the classes; its colors have no meaning. 16-bit grayscale is accepted if the
@@ -65,15 +66,6 @@ class ImageFolder(NamedByFiles):
                 "of the same name each."
             )
         self._set_splits(("all", *SPLITS) if self._flat else divided)
-
-    def _check_classes(self, values):
-        classes = values - {self.ignore_class}
-        if len(classes) < 2:
-            raise ValueError(
-                f"{self.root}: the labels contain fewer than two classes: {sorted(classes)} and "
-                f"the ignored {self.ignore_class}; number the classes 0, 1 and so on, or set "
-                "ignore_class to another value."
-            )
 
     def _pairs_of(self, split):
         if split not in self._pairs:

@@ -1,5 +1,7 @@
 """Readers of input images: any format, depth and orientation, from disk or the network."""
 
+import contextlib
+import functools
 import http.client
 import io
 import os
@@ -7,17 +9,30 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageCms
 
-READABLE_SUFFIXES = (
+IMAGE_SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".bmp", ".dib", ".gif", ".webp"),
     *(".tif", ".tiff", ".jp2", ".ppm", ".pgm", ".pnm", ".avif", ".heic", ".heif"),
 )
 """Suffixes by which images are found in folders; their format is recognized by the content."""
+
+DEVIATIONS = {
+    "orientation": "have an EXIF orientation and are turned upright; their labels must be "
+    "upright too",
+    "transparency": "have transparent pixels, which are blended with white; save three bands if "
+    "the fourth isn't transparency",
+    "extra band": "have a fourth band, which is dropped",
+    "16 bits": "have 16 bits per channel, which are reduced to 8",
+    "range": "hold values outside 0 to 255, each image's least becomes 0 and its greatest 255",
+    "colors": "aren't RGB but CMYK or Lab, which are converted",
+    "profile": "have a color profile other than sRGB, which is ignored",
+    "frames": "have several frames or pages, of which the first is read",
+}
+"""How images can differ from plain 8-bit RGB, and what `read_image` makes of them."""
 
 MAX_PIXELS = 89_478_485
 """A quarter of a gibibyte as RGB, from which on Pillow, too, warns of decompression bombs."""
@@ -42,24 +57,31 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_TURNED = (5, 6, 7, 8)  # by a quarter
 _MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*")
 # Black point compensation, so that ink's black is not gray. Pillow names it from 10.3 on
 # (ImageCms.Flags).
 _BLACK_POINT = 0x2000
 
 
-def read_input_image(source: Any, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+def read_image(
+    source: Any,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    name: str | None = None,
+    deviations: list[str] | None = None,
+) -> np.ndarray:
     """Reads an image as a viewer shows it, as (height, width, 3) uint8 RGB.
 
-    Training reads its files with `keras_psp.data.label_files.read_training_image` instead,
-    as they are stored, so that they fit their masks.
+    Training, evaluation, prediction and Beam jobs all read their images by this function:
 
     - The format is recognized by the content; the first frame or page is read.
     - The image is rotated according to its EXIF orientation, and transparent pixels are blended
       with white.
     - CMYK and Lab are converted to sRGB, if possible by the file's color profile. RGB is kept
-      as stored, as in training.
-    - 16 bits per channel are scaled to 8 (65535 becomes 255).
+      as stored.
+    - 16 bits per channel are scaled to 8 (65535 becomes 255). A 16-bit image that only uses the
+      lowest twelve bits is refused, because it would become almost black.
     - Floats from 0 to 1, and other numbers from 0 to 255, are taken to span the full range.
       Otherwise the least value becomes black and the greatest white; NaN is black.
 
@@ -69,31 +91,55 @@ def read_input_image(source: Any, *, max_pixels: int = MAX_PIXELS) -> np.ndarray
             (height, width, 1, 3 or 4 channels).
         max_pixels: the most pixels that are read; by default Pillow's limit. Above twice
             `PIL.Image.MAX_IMAGE_PIXELS`, raise that as well.
+        name: what errors call the image; by default its path or address.
+        deviations: a list to which the keys of `DEVIATIONS` that apply are appended.
 
     Raises:
         FileNotFoundError: if there is no such file.
         ConnectionError: if a download fails.
         ValueError: if the content is broken, too large, or not an image.
     """
+    found: list[str] = [] if deviations is None else deviations
     if isinstance(source, np.ndarray):
-        return _from_array(source, max_pixels)
+        return _from_array(source, max_pixels, found)
     if isinstance(source, Image.Image):
-        return _decoded(source, "the PIL image", max_pixels)
-    name = source_name(source)
+        return _decoded(source, name or "the PIL image", max_pixels, found)
+    name = name or source_name(source)
     if isinstance(source, bytes | bytearray | memoryview):
-        return _from_file(io.BytesIO(source), name, max_pixels)
-    if is_url(source):
-        return _from_file(io.BytesIO(download(source)), name, max_pixels)
-    if not isinstance(source, str | os.PathLike):
+        file = io.BytesIO(source)
+    elif is_url(source):
+        file = io.BytesIO(download(source))
+    elif isinstance(source, str | os.PathLike):
+        file = io.BytesIO(read_bytes(source))
+    else:
         raise TypeError(
             f"{name} isn't an image; give a path, an address, bytes, a PIL image or an array."
         )
-    path = Path(source)
+    with _opened(file, name) as image:
+        return _decoded(image, name, max_pixels, found)
+
+
+def image_size(path: str | os.PathLike) -> tuple[int, int]:
+    """Returns (height, width) of an image file as `read_image` reads it, without its pixels."""
+    name = os.fspath(path)
+    with _open(path, name) as file, _opened(file, name) as image:
+        turned = _orientation(image) in _TURNED
+        return (image.width, image.height) if turned else (image.height, image.width)
+
+
+def read_bytes(path: str | os.PathLike) -> bytes:
+    """Returns a file's content; errors are a FileNotFoundError or a ValueError that name it."""
+    with _open(path, os.fspath(path)) as file:
+        return file.read()
+
+
+@contextlib.contextmanager
+def _open(path, name):
     try:
-        if path.is_dir():
+        if os.path.isdir(path):
             raise ValueError(f"{name}: is a folder; give a file, or the folder to `predict`.")
-        with path.open("rb") as file:
-            return _from_file(file, name, max_pixels)
+        with open(path, "rb") as file:
+            yield file
     except FileNotFoundError:
         raise FileNotFoundError(f"{name}: there is no such file.") from None
     except OSError as error:
@@ -157,13 +203,15 @@ def error_reason(path: Any, error: Exception) -> str:
     return str(error).replace(repr(str(path)), "file") or type(error).__name__
 
 
-def _from_file(file, name, max_pixels):
+def _opened(file, name):
+    """Opens an image; its pixels are not read yet."""
     beginning = file.read(32)
     if not beginning:
         raise ValueError(f"{name}: is empty; copy or download it again.")
+    file.seek(0)
     try:
         Image.init()
-        image = Image.open(file, formats=[known for known in _FORMATS if known in Image.OPEN])
+        return Image.open(file, formats=[known for known in _FORMATS if known in Image.OPEN])
     except Image.DecompressionBombError:
         allowed = 2 * (Image.MAX_IMAGE_PIXELS or 0)
         raise ValueError(
@@ -172,8 +220,6 @@ def _from_file(file, name, max_pixels):
         ) from None
     except Exception as error:  # Pillow raises a dozen types on broken files
         raise ValueError(f"{name}: {_unknown(beginning, error)}") from error
-    with image:
-        return _decoded(image, name, max_pixels)
 
 
 def _unknown(beginning, error):
@@ -198,18 +244,35 @@ def _unknown(beginning, error):
     )
 
 
-def _decoded(image, name, max_pixels):
+def _decoded(image, name, max_pixels, deviations):
     _check_size(name, image.width, image.height, max_pixels)
     try:
+        if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":  # a phone's JPEG
+            deviations.append("frames")
+        stored = raw_mode(image)
         image.load()
         upright = _UPRIGHT.get(_orientation(image))
-        image = _rgb(image)
+        image = _rgb(image, stored, deviations)
         if upright is not None:
+            deviations.append("orientation")
             image = image.transpose(upright)
         return np.array(image)
+    except TooDark as error:
+        raise ValueError(f"{name}: {error}") from None
     except Exception as error:  # Pillow raises a dozen types on broken files
         reason = error_reason(name, error)
         raise ValueError(f"{name}: is broken ({reason}); copy or download it again.") from error
+
+
+class TooDark(ValueError):
+    """A 16-bit image of which only the lowest bits are used."""
+
+    def __init__(self, greatest):
+        super().__init__(
+            f"has 16 bits per channel but no value above {greatest}, so that it would become "
+            "almost black; divide by the camera's greatest value (4095 for 12 bits) times 255, "
+            "and save it with 8 bits."
+        )
 
 
 def _check_size(name, width, height, max_pixels):
@@ -229,21 +292,60 @@ def _orientation(image):
         return None
 
 
-def _rgb(image):
+def _rgb(image, stored, deviations):
     """Converts any of Pillow's modes to RGB."""
-    if image.mode.startswith(("I", "F")):
+    mode = image.mode
+    if mode.startswith(("I", "F")):
         values = np.asarray(image)
-        if image.mode.startswith("I;16"):
-            values = values.astype(np.uint16)  # in the machine's byte order
-        return Image.fromarray(_to_8_bits(values)).convert("RGB")
-    if image.mode in ("CMYK", "LAB"):
+        # Before Pillow 10.3, 16-bit PNGs have mode I. The array is in the machine's byte order.
+        if mode.startswith("I;16") or (mode == "I" and image.format == "PNG"):
+            values = values.astype(np.uint16)
+        return Image.fromarray(_to_8_bits(values, deviations)).convert("RGB")
+    if stored.endswith(("16B", "16L", "16N")):  # of which Pillow keeps the high byte
+        deviations.append("16 bits")
+        greatest = max(high for _, high in _extrema(image))
+        if 0 < greatest < 16:
+            raise TooDark(256 * greatest + 255)
+    if mode in ("CMYK", "LAB"):
+        deviations.append("colors")
         return _by_profile(image)
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        if image.mode == "La":
+    if _is_foreign(image.info.get("icc_profile")):
+        deviations.append("profile")
+    if mode == "RGBX":
+        deviations.append("extra band")
+    if mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        if mode == "La":
             image = image.convert("LA")
         image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        if image.getextrema()[3][0] < 255:
+            deviations.append("transparency")
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image.convert("RGB")
+
+
+def raw_mode(image: Any) -> str:
+    """Returns how a file that isn't loaded yet stores its pixels, in Pillow's terms, or ""."""
+    if image.format not in ("PNG", "TIFF") or not getattr(image, "tile", None):
+        return ""
+    args = image.tile[0][3]
+    return args if isinstance(args, str) else str(args[0])
+
+
+def _extrema(image):
+    extrema = image.getextrema()
+    return extrema if isinstance(extrema[0], tuple) else [extrema]
+
+
+@functools.lru_cache(64)
+def _is_foreign(profile):
+    """Whether a color profile is readable and not that of sRGB."""
+    if not profile:
+        return False
+    try:
+        parsed = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        return "srgb" not in ImageCms.getProfileDescription(parsed).lower()
+    except (ImageCms.PyCMSError, OSError):
+        return False
 
 
 def _by_profile(image):
@@ -267,13 +369,16 @@ def _by_profile(image):
     return image.convert("RGB")
 
 
-def _to_8_bits(values):
-    """Converts values of any type and range to uint8; see `read_input_image`."""
+def _to_8_bits(values, deviations):
+    """Converts values of any type and range to uint8; see `read_image`."""
     if values.dtype == np.uint8:
         return values
     if values.dtype == bool:
         return values.astype(np.uint8) * np.uint8(255)
     if values.dtype == np.uint16:
+        deviations.append("16 bits")
+        if 0 < (greatest := int(values.max())) < 4096:
+            raise TooDark(greatest)
         return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
     finite = values[np.isfinite(values)]
     if not finite.size:
@@ -283,12 +388,13 @@ def _to_8_bits(values):
     if least >= 0 and greatest <= 255:
         scaled = floats * (255 if values.dtype.kind == "f" and greatest <= 1 else 1)
     else:
+        deviations.append("range")
         scaled = (floats - least) * (255 / max(greatest - least, np.finfo(float).tiny))
     scaled[np.isnan(values)] = 0
     return np.rint(scaled).astype(np.uint8)
 
 
-def _from_array(array, max_pixels):
+def _from_array(array, max_pixels, deviations):
     channels = array.shape[2] if array.ndim == 3 else 1
     if array.ndim not in (2, 3) or channels not in (1, 3, 4):
         raise ValueError(
@@ -301,8 +407,8 @@ def _from_array(array, max_pixels):
         )
     _check_size("the array", array.shape[1], array.shape[0], max_pixels)
     try:
-        values = np.ascontiguousarray(_to_8_bits(array))
+        values = np.ascontiguousarray(_to_8_bits(array, deviations))
     except ValueError as error:
         raise ValueError(f"the array can't be scaled to 8 bits: {error}.") from None
     image = Image.fromarray(values[..., 0] if channels == 1 and array.ndim == 3 else values)
-    return np.array(_rgb(image))
+    return np.array(_rgb(image, "", deviations))

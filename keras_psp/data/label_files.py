@@ -1,6 +1,7 @@
 """Readers of training images, masks and text files on disk."""
 
 import contextlib
+import io
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -8,47 +9,64 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from keras_psp.data.images import error_reason
+from keras_psp.data.images import error_reason, raw_mode
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
-"""Suffixes of training images."""
+_LOSSY = ("AVIF", "HEIF", "JPEG", "JPEG2000", "MPO", "WEBP")
+_ORIENTATION = 0x0112  # EXIF 2.3
 
 
-def read_training_image(path: str | os.PathLike) -> np.ndarray:
-    """Reads an image file as it is stored, as (height, width, 3) uint8 RGB.
+def read_mask(source: str | os.PathLike | bytes, *, name: str | None = None) -> np.ndarray:
+    """Reads a mask as (height, width) uint8: its numbers, not its colors.
 
-    EXIF rotation and transparency are ignored, because a mask fits the stored pixels.
+    Args:
+        source: a path or the bytes of a file, PNG or another format without loss.
+        name: what errors call the file; by default its path.
+
+    Raises:
+        ValueError: if the file is broken or compressed with loss, holds colors or numbers beyond
+            255, or has an EXIF orientation.
     """
-    with opened(path) as image:
-        # Pillow silently keeps the high byte of 16-bit RGB.
-        if not (image.mode.startswith(("I", "F")) or _raw_mode(image).endswith("16B")):
-            return np.asarray(image.convert("RGB"))
-        mode = image.mode
-    raise ValueError(
-        f"{path}: image has mode {mode} (more than 8 bits per channel); save it with 8 bits."
-    )
-
-
-def read_mask(path: str | os.PathLike) -> np.ndarray:
-    """Reads a PNG mask as (height, width) uint8: its numbers, not its colors."""
-    with opened(path) as image:
-        mode = image.mode
+    name = name or str(source)
+    with opened(io.BytesIO(source) if isinstance(source, bytes) else source, name) as image:
+        mode, kind, stored = image.mode, image.format, raw_mode(image)
         # Pillow stretches 2- and 4-bit gray to 0..255: times 85 and times 17.
-        stretch = {"L;2": 85, "L;4": 17}.get(_raw_mode(image), 1)
+        stretch = {"L;2": 85, "L;4": 17}.get(stored, 1) if kind == "PNG" else 1
         values = np.asarray(image)
+        turned = image.getexif().get(_ORIENTATION, 1) != 1
+    if kind in _LOSSY:
+        raise ValueError(
+            f"{name}: label is a {kind} file, whose compression changes class numbers; export "
+            "the labels as PNG from the program that drew them."
+        )
+    if turned:
+        raise ValueError(
+            f"{name}: label has an EXIF orientation; save it as it is seen, without the tag."
+        )
     if mode not in ("L", "P", "1", "I", "I;16", "I;16B"):
         raise ValueError(
-            f"{path}: label has mode {mode}, colors instead of one class number per pixel; "
+            f"{name}: label has mode {mode}, colors instead of one class number per pixel; "
             "save it as an 8-bit grayscale or palette PNG of class indices."
         )
     if values.dtype.itemsize > 1:
         too_large = values[(values > 255) | (values < 0)]
         if too_large.size:
             raise ValueError(
-                f"{path}: label value {too_large[0]} doesn't fit 8 bits; "
+                f"{name}: label value {too_large[0]} doesn't fit 8 bits; "
                 "class indices must be from 0 to 255."
             )
     return values.astype(np.uint8) // np.uint8(stretch)
+
+
+def check_size(mask: np.ndarray, image: np.ndarray, name: str | os.PathLike) -> None:
+    """Raises a ValueError if a mask, whose file is called `name`, hasn't its image's size."""
+    if mask.shape == image.shape[:2]:
+        return
+    (height, width), (rows, columns) = mask.shape, image.shape[:2]
+    turned = " if turned upright by its EXIF orientation" if (columns, rows) == mask.shape else ""
+    raise ValueError(
+        f"{name}: mask is {width}x{height} but its image is {columns}x{rows}{turned}; masks must "
+        "have their image's size."
+    )
 
 
 def read_mat(path: str | os.PathLike, *fields: str) -> np.ndarray:
@@ -85,19 +103,13 @@ def read_text(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def opened(path: str | os.PathLike) -> Iterator[Image.Image]:
+def opened(source: str | os.PathLike | io.BytesIO, name: str = "") -> Iterator[Image.Image]:
     """Opens an image; any error in the block becomes a ValueError that names the file."""
     try:
-        with Image.open(path) as image:
+        with Image.open(source) as image:
             yield image
     except Exception as error:  # Pillow raises a dozen types for broken files
-        raise _unreadable(path, error) from error
-
-
-def stored_size(path: str | os.PathLike) -> tuple[int, int]:
-    """Returns (height, width) from an image file's header."""
-    with opened(path) as image:
-        return image.height, image.width
+        raise _unreadable(name or source, error) from error
 
 
 def by_stem(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
@@ -122,16 +134,14 @@ def by_stem(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
     return paths
 
 
+def ranges(values: np.ndarray) -> str:
+    """Formats sorted integers as `0 to 10, 12, 14 to 20`."""
+    parts = np.split(values, np.flatnonzero(np.diff(values) > 1) + 1)
+    return ", ".join(f"{p[0]} to {p[-1]}" if len(p) > 1 else str(p[0]) for p in parts)
+
+
 def _unreadable(path, error):
     return ValueError(
         f"{path}: can't be read ({error_reason(path, error)}); replace the file, or remove it "
         "and the image or label that belongs to it."
     )
-
-
-def _raw_mode(image):
-    """Returns how a PNG stores its pixels, in Pillow's terms, or an empty string."""
-    if image.format != "PNG" or not image.tile:
-        return ""
-    args = image.tile[0][3]
-    return args if isinstance(args, str) else args[0]

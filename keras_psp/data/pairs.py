@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from keras_psp.arguments import checked_integer
-from keras_psp.data.label_files import read_mask, read_training_image, stored_size
+from keras_psp.data.images import MAX_PIXELS, image_size, read_image
+from keras_psp.data.label_files import check_size, ranges, read_mask
 from keras_psp.data.python_calls import map_python
+from keras_psp.data.report import checked
 from keras_psp.palette import checked_palette, default_palette
 from keras_psp.progress import in_threads
 
@@ -40,6 +42,7 @@ class ImagePairs:
     Attributes:
         ignore_class: as given.
         splits: names that `split` arguments can take.
+        title: what messages and reports call the source.
         skipped: (image path, reason) of the examples that `check` left out.
 
     Example:
@@ -73,13 +76,18 @@ class ImagePairs:
             self._lookup = np.full(256, -1, np.int16)
             for value, index in lookup.items():
                 self._lookup[checked_integer("label value", value, least=0)] = index
-        self._read_label = read_label or read_mask
-        self._title = str(title)
+        self.read_label: Callable[[Path], np.ndarray] = read_label or read_mask
+        self.title = self._title = str(title)
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """Class names in index order."""
         return self._names
+
+    @property
+    def classes_are_named(self) -> bool:
+        """Whether the number of classes is known without reading labels."""
+        return True
 
     @property
     def num_classes(self) -> int:
@@ -133,12 +141,12 @@ class ImagePairs:
         """Returns (height, width) of each image of the split, from the files' headers."""
         if split not in self._sizes:
             images = [image for image, _ in self.paths(split)]
-            self._sizes[split] = list(in_threads(stored_size, images, "", progress=False))
+            self._sizes[split] = list(in_threads(image_size, images, "", progress=False))
         return self._sizes[split]
 
     def image(self, split: str, index: int) -> np.ndarray:
         """Returns an image, (height, width, 3) uint8 RGB; it needs no label."""
-        return read_training_image(self.paths(split)[index][0])
+        return read_image(self.paths(split)[index][0], max_pixels=2 * MAX_PIXELS)
 
     def example(self, split: str, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Reads an example from its files and checks it.
@@ -196,6 +204,9 @@ class ImagePairs:
     def check(self, split: str | None = None, *, progress: bool = True, skip: bool = False) -> int:
         """Reads every file now, so that a faulty one doesn't stop training later.
 
+        Prints on stderr what is unusual, for instance classes that never occur; see
+        `keras_psp.data.examine` for a whole report.
+
         Args:
             split: one of `splits`; every split by default.
             progress: show a progress bar on stderr.
@@ -207,43 +218,23 @@ class ImagePairs:
 
         Raises:
             ValueError: without `skip`, about the first faulty file, with the number of others;
-                and if all splits of an `ImageFolder` contain fewer than two classes.
+                and without `split`, if the labels of the training split can't be meant, for
+                instance because they hold a single class.
         """
         splits = self._whole() if split is None else (split,)
-        pairs = list(dict.fromkeys(pair for name in splits for pair in self.paths(name)))
-        _ = self.num_classes  # may read the labels: once, not in each thread
+        train_split = None if split else "train" if "train" in splits else splits[0]
+        report = checked(self, splits, train_split=train_split, skip=skip, progress=progress)
+        return report.count
 
-        def examined(pair):
-            try:
-                if pair[1] is None:
-                    read_training_image(pair[0])
-                    return None, ()
-                return None, np.flatnonzero(np.bincount(self._read(*pair)[1].ravel())).tolist()
-            except ValueError as error:
-                return str(error), ()
-
-        results = list(in_threads(examined, pairs, "Checking", progress=progress))
-        faults = {
-            image: fault for (image, _), (fault, _) in zip(pairs, results, strict=True) if fault
-        }
-        if faults and not skip:
-            others = f" ({len(faults) - 1} more like it.)" if len(faults) > 1 else ""
-            raise ValueError(next(iter(faults.values())) + others)
-        if faults:
-            self._leave_out(faults, len(pairs))
-        if split is None:
-            self._check_classes({value for _, values in results for value in values})
-        return len(pairs) - len(faults)
-
-    def _check_classes(self, values):
-        """Raises an error if these values of all labels aren't enough classes."""
-
-    def _leave_out(self, faults, total):
+    def leave_out(self, faults: Mapping[str, str], total: int) -> None:
+        """Leaves images out from now on, given the reason by path, and says so on stderr."""
+        if not faults:
+            return
         for split, pairs in self._pairs.items():
-            self._pairs[split] = [pair for pair in pairs if pair[0] not in faults]
+            self._pairs[split] = [pair for pair in pairs if str(pair[0]) not in faults]
         self._sizes.clear()
-        self.skipped += faults.items()
-        first = ", ".join(path.name for path in list(faults)[:3])
+        self.skipped += [(Path(image), reason) for image, reason in faults.items()]
+        first = ", ".join(path.name for path, _ in self.skipped[-len(faults) :][:3])
         more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
         print(
             f"{self._title}: left out {len(faults)} of {total} examples with a fault: "
@@ -252,13 +243,9 @@ class ImagePairs:
         )
 
     def _read(self, image_path, label_path):
-        image = read_training_image(image_path)
-        values = self._read_label(label_path)
-        if values.shape != image.shape[:2]:
-            raise ValueError(
-                f"{label_path}: mask is {values.shape[1]}x{values.shape[0]} but its image is "
-                f"{image.shape[1]}x{image.shape[0]}; masks must have their image's size."
-            )
+        image = read_image(image_path, max_pixels=2 * MAX_PIXELS)
+        values = self.read_label(label_path)
+        check_size(values, image, label_path)
         return image, self.to_classes(values, label_path)
 
     def to_classes(self, values: np.ndarray, origin: str | os.PathLike) -> np.ndarray:
@@ -337,9 +324,3 @@ def matched(
             f"{labels[name]}: label has no image; add {name} to {image_folder} or remove the label."
         )
     return [(images[name], labels[name]) for name in sorted(images.keys() & labels.keys())]
-
-
-def ranges(values: np.ndarray) -> str:
-    """Formats sorted integers as `0 to 10, 12, 14 to 20`."""
-    parts = np.split(values, np.flatnonzero(np.diff(values) > 1) + 1)
-    return ", ".join(f"{p[0]} to {p[-1]}" if len(p) > 1 else str(p[0]) for p in parts)

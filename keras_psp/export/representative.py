@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_psp.data.images import read_input_image
+from keras_psp.data.images import read_image
 from keras_psp.export.graph import Signature, check_choice
 from keras_psp.prediction.windows import resized
 
@@ -70,7 +70,7 @@ def representative_images(representative: Any, size: tuple[int, int] | None) -> 
     for index, item in enumerate(itertools.islice(representative, MAX_IMAGES)):
         image = item[0] if isinstance(item, tuple) else item
         try:
-            image = read_input_image(np.asarray(image) if hasattr(image, "__array__") else image)
+            image = read_image(np.asarray(image) if hasattr(image, "__array__") else image)
         except (TypeError, ValueError) as error:
             raise ValueError(f"representative image {index}: {error}") from error
         image = np.rint(resized(image.astype("float32"), size))

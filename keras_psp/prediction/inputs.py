@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from keras_psp.data.images import READABLE_SUFFIXES, is_url, source_name
+from keras_psp.data.images import IMAGE_SUFFIXES, is_url, source_name
 
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".3gp")
 _MAX_STEM = 100  # characters, so that a name with a suffix appended fits every file system
@@ -22,7 +22,7 @@ _MAX_STEM = 100  # characters, so that a name with a suffix appended fits every 
 class Input:
     """One image or video that is not read yet.
 
-    `source` is what `read_input_image` takes, and `origin` its name in messages and tables: the
+    `source` is what `read_image` takes, and `origin` its name in messages and tables: the
     path or address, or "image 3" for the third if it is in memory. The names of the results start
     with `stem`.
     """
@@ -97,7 +97,7 @@ def _files(name, without):
     path = Path(name).expanduser()
     matches: Iterable[Path]
     if path.is_dir():
-        suffixes = (*READABLE_SUFFIXES, *VIDEO_SUFFIXES)
+        suffixes = (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES)
         matches = (
             file
             for file in path.rglob("*")

@@ -5,7 +5,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from keras_psp.data.images import read_input_image
+from keras_psp.data.images import read_image
 from keras_psp.models.classes import class_names_of, palette_of
 from keras_psp.prediction.inputs import Input
 from keras_psp.prediction.result import Prediction
@@ -33,7 +33,7 @@ def predict_inputs(
                     f"{item.origin}: is a video; use keras_psp.prediction.predict_files or "
                     "`keras-psp predict`."
                 )
-            return item, read_input_image(item.source, max_pixels=max_pixels)
+            return item, read_image(item.source, max_pixels=max_pixels)
         except (ValueError, OSError, TypeError) as error:
             return item, error
         except MemoryError:

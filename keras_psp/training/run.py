@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from keras_psp.data import GeneratedScenes, batch_examples, load, training_batches
+from keras_psp.data.report import checked
 from keras_psp.losses import median_frequency_weights
 from keras_psp.models import PSPNet
 from keras_psp.progress import with_bar
@@ -105,9 +106,14 @@ def train(
     with folder.locked():
         folder.begin(chosen, description)
         folder.record_start(devices.names)
-        if unreadable != "trust" and hasattr(source, "check"):
-            for split in _splits(chosen):
-                source.check(split, progress=shown, skip=unreadable == "skip")
+        if unreadable != "trust" and hasattr(source, "leave_out"):
+            checked(
+                source,
+                _splits(chosen),
+                train_split=chosen.train_split,
+                skip=unreadable == "skip",
+                progress=shown,
+            )
         # With other examples their order would differ, and a resumed training as well.
         folder.store_or_check("examples", source.count(chosen.train_split))
         return _Training(chosen, source, folder, devices, shown).run()

@@ -1,17 +1,20 @@
-"""Draws the crops that a training sees."""
+"""Draws labeled images, and the crops that a training sees."""
 
 import os
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 
-from keras_psp.data import training_batches
+from keras_psp.data import DataReport, training_batches
 from keras_psp.palette import VOID_COLOR
-from keras_psp.visual.legend import legend_entries
+from keras_psp.visual.legend import BACKGROUND, TEXT, legend_entries
 from keras_psp.visual.overlays import image_table, overlay, save_image
 
 _SIDE = 280  # pixels of a crop's longer side
+_NAME = 44  # characters that fit below it
 
 
 def augmented_samples(
@@ -63,6 +66,79 @@ def augmented_samples(
     if path is not None:
         save_image(image, path)
     return image
+
+
+def contact_sheet(
+    report: DataReport,
+    *,
+    path: str | os.PathLike | None = None,
+    rows: int = 4,
+    columns: int = 4,
+    alpha: float = 0.45,
+) -> Image.Image:
+    """Draws images of a data set tinted with their labels, so that every class is seen.
+
+    Of each class, the rarest first, it shows the image with the largest share of it; the rest
+    are spread evenly over the data set.
+
+    Example:
+        report = keras_psp.data.examine(keras_psp.data.ImageFolder("aerial"))
+        keras_psp.training.contact_sheet(report, path="sheet.png")
+
+    Args:
+        report: What `keras_psp.data.examine` returned.
+        path: File to save the image to, replaced atomically; its suffix is the format.
+        rows: Number of rows of images.
+        columns: Number of columns of images.
+        alpha: Opacity of the labels' colors, 0 to 1.
+
+    Returns:
+        The image, RGB. Ignored pixels are hatched in dark gray.
+
+    Raises:
+        ValueError: If there is no labeled image without a fault.
+    """
+    source = report.source
+    tinted: list[tuple[Image.Image, str]] = []
+    occurring: set[int] = set()
+    for name, image, mask in _read(source, report.representative(rows * columns)):
+        occurring.update(np.unique(mask).tolist())
+        tinted.append((_cell(image, mask, source, alpha), name))
+    if not tinted:
+        raise ValueError(f"{report.title}: there is no labeled image to draw.")
+    height = max(image.height for image, _ in tinted)
+    cells = [_titled(image, name, height) for image, name in tinted]
+    cells += [Image.new("RGB", cells[0].size, BACKGROUND)] * (-len(cells) % columns)
+    table = [cells[start : start + columns] for start in range(0, len(cells), columns)]
+    legend = legend_entries(occurring, source.class_names, source.palette, source.ignore_class)
+    sheet = image_table(table, [""] * columns, legend)
+    if path is not None:
+        save_image(sheet, path)
+    return sheet
+
+
+def _read(source: Any, chosen: dict[str, list[int]]) -> Iterator[tuple[str, Any, Any]]:
+    """Yields (name, image, mask) of the examples with these numbers in each split."""
+    for split, indices in chosen.items():
+        if hasattr(source, "example"):
+            for index in indices:
+                name = f"{split} {index}"
+                if hasattr(source, "paths"):
+                    name = f"{split}: {Path(source.paths(split)[index][0]).name}"
+                yield name, *source.example(split, index)
+        else:
+            for index, (image, mask) in zip(range(max(indices) + 1), source.examples(split)):  # noqa: B905
+                if index in indices:
+                    yield f"{split} {index}", np.asarray(image), np.asarray(mask)
+
+
+def _titled(image, name, height):
+    """Returns the image above its name, in a cell for images of up to this height."""
+    cell = Image.new("RGB", (_SIDE, height + 16), BACKGROUND)
+    cell.paste(image, ((_SIDE - image.width) // 2, (height - image.height) // 2))
+    shown = name if len(name) <= _NAME else f"{name[: _NAME - 14]}...{name[-11:]}"
+    ImageDraw.Draw(cell).text((2, height + 2), shown, TEXT)
+    return cell
 
 
 def _cell(image, mask, source, alpha):

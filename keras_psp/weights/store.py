@@ -15,9 +15,8 @@ from keras_psp.weights.files import WeightsFileError, file_format
 
 
 def folder() -> Path:
-    """Returns the cache's folder: keras_psp in Keras' own cache (~/.keras, or KERAS_HOME)."""
-    home = os.environ.get("KERAS_HOME") or Path.home() / ".keras"
-    return Path(home) / "keras_psp"
+    """Returns the cache's folder, see `keras_psp.files.cache_folder`."""
+    return files.cache_folder()
 
 
 def fetch(url: str) -> Path:

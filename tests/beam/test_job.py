@@ -16,7 +16,8 @@ pytest.importorskip("apache_beam", reason="Apache Beam is not installed; extra '
 from keras_psp import beam
 from keras_psp.beam import results
 from keras_psp.data import GeneratedScenes
-from keras_psp.data.label_files import read_mask, read_training_image
+from keras_psp.data.images import read_image
+from keras_psp.data.label_files import read_mask
 from keras_psp.prediction import Segmenter
 
 CLASSES = ("sky", "sea", "boat")
@@ -37,7 +38,7 @@ def test_evaluates_all_images_and_writes_a_map_of_each(
     assert table["iou"]["sea"] == pytest.approx(expected[1, 1] / union[1])
     assert table["mean_iou"] == pytest.approx(np.mean(np.diag(expected) / union))
     assert (table["confusion"], table["ignore_class"]) == (expected.tolist(), 255)
-    image = read_training_image(tmp_path / "images/folder 1/3.png")[..., 0] // 100
+    image = read_image(tmp_path / "images/folder 1/3.png")[..., 0] // 100
     if format == "png":
         np.testing.assert_array_equal(read_mask(out / "classes/folder 1/3.png"), image)
         return

@@ -20,6 +20,7 @@ def run(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_exports_and_their_check(run, tmp_path, capsys):
     command = ["export", str(run), "--name", "street", "--output", str(tmp_path), "--quiet"]
     size = ["--image-size", "24", "32", "--license", "MIT"]

@@ -36,6 +36,7 @@ def folder(tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_training_and_resuming(folder, capsys):
     command = ["train", "folder", "--data", str(folder / "data"), "--output", str(folder / "run")]
     assert main([*command, *SMALL]) == 0
@@ -48,6 +49,7 @@ def test_training_and_resuming(folder, capsys):
     assert "holds a run with seed=0, not 1" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_damaged_image_stops_before_training_or_is_skipped(folder, capsys):
     broken = folder / "data" / "train" / "images" / "2.png"
     broken.write_bytes(broken.read_bytes()[:99])

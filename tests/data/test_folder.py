@@ -78,7 +78,7 @@ def test_progress_goes_to_stderr(divided, capsys):
     assert captured.out == ""
     assert "Checking" in captured.err
     ImageFolder(divided).check(progress=False)
-    assert capsys.readouterr().err == ""
+    assert "Checking" not in capsys.readouterr().err
 
 
 def test_missing_label_is_named(divided):
@@ -105,8 +105,10 @@ def test_unreadable_file_is_named(divided, kind, damage):
     damaged = {"truncated": whole[: len(whole) // 2], "empty": b"", "text": b"<html>"}
     path.write_bytes(damaged[damage])
     message = datasets.fault(divided)
-    assert message.startswith(f"{path}: can't be read (")
-    assert "replace the file, or remove it" in message
+    reason = {"truncated": "is broken (", "empty": "is empty", "text": "is a web page"}[damage]
+    if kind == "labels":
+        reason = "can't be read ("
+    assert message.startswith(f"{path}: {reason}")
 
 
 def test_damaged_checksum_is_a_fault(divided):
@@ -207,5 +209,8 @@ def test_check_needs_two_classes(tmp_path):
     for index in range(4):
         datasets.write_example(tmp_path, f"scene{index}", value=(0, 255)[index % 2])
     (tmp_path / "classes.txt").write_text("background\nthing\n")
-    with pytest.raises(ValueError, match=r"fewer than two classes: \[0\] and the ignored 255"):
+    with pytest.raises(
+        ValueError,
+        match=r"only class 0 \(background\), and .* 255, which is.* 255=1",
+    ):
         ImageFolder(tmp_path).check(progress=False)

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 from support import datasets
 
-from keras_psp.data.label_files import by_stem, read_mask, read_mat, read_training_image
+from keras_psp.data.label_files import by_stem, read_mask, read_mat
 
 HEIGHT, WIDTH = 4, 6
 
@@ -32,37 +32,6 @@ def write_gray_png(path, *, bits, values):
     )
 
 
-@pytest.mark.parametrize("mode", ["L", "P", "CMYK", "RGBA", "LA", "1"])
-def test_images_of_other_modes_become_rgb(tmp_path, mode):
-    colors = Image.new("RGB", (WIDTH, HEIGHT), (255, 255, 255))
-    path = tmp_path / f"image{'.jpg' if mode == 'CMYK' else '.png'}"
-    colors.convert(mode).save(path)
-    np.testing.assert_array_equal(
-        read_training_image(path), np.full((HEIGHT, WIDTH, 3), 255, np.uint8)
-    )
-
-
-def test_transparency_is_dropped_without_blending(tmp_path):
-    Image.new("RGBA", (2, 2), (200, 100, 50, 0)).save(tmp_path / "image.png")
-    assert read_training_image(tmp_path / "image.png")[0, 0].tolist() == [200, 100, 50]
-
-
-def test_16_bit_color_is_refused(tmp_path):
-    def chunk(kind, data):
-        return (
-            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        )
-
-    header = struct.pack(">IIBBBBB", 1, 1, 16, 2, 0, 0, 0)
-    pixel = zlib.compress(b"\0" + struct.pack(">HHH", 4000, 4000, 4000))
-    path = tmp_path / "deep.png"
-    path.write_bytes(
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixel) + chunk(b"IEND", b"")
-    )
-    with pytest.raises(ValueError, match="more than 8 bits per channel"):
-        read_training_image(path)
-
-
 def test_palette_labels_are_read_as_indices(tmp_path):
     label = Image.new("P", (2, 1))
     label.putpalette([0, 0, 0, 255, 255, 255, 128, 0, 0, 7, 7, 7])
@@ -86,10 +55,21 @@ def test_16_bit_label_beyond_8_bits_is_refused(divided):
     assert datasets.fault(divided).startswith(f"{path}: label value 300 doesn't fit 8 bits")
 
 
-def test_16_bit_image_is_refused(divided):
-    path = divided / "train" / "images" / "train0.png"
-    write_gray_png(path, bits=16, values=[[0, 300]])
-    assert "more than 8 bits per channel); save it with 8 bits" in datasets.fault(divided)
+@pytest.mark.parametrize("format", ["JPEG", "WEBP"])
+def test_lossy_labels_are_refused_under_any_name(divided, format):
+    path = divided / "train" / "labels" / "train0.png"
+    Image.fromarray(np.zeros((48, 64), np.uint8)).save(path, format)
+    message = datasets.fault(divided)
+    assert message.startswith(f"{path}: label is a {format} file, whose compression changes")
+    assert "export the labels as PNG" in message
+
+
+def test_labels_with_an_orientation_are_refused(divided):
+    path = divided / "train" / "labels" / "train0.png"
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    Image.fromarray(np.zeros((48, 64), np.uint8)).save(path, exif=exif)
+    assert datasets.fault(divided).startswith(f"{path}: label has an EXIF orientation; save it")
 
 
 def test_matlab_matrices_are_read_through_structs(tmp_path):

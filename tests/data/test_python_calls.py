@@ -42,6 +42,7 @@ print("finished")
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("ending", "code", "last"),
     [("broken", 1, "a broken file"), ("interrupt", -2, "KeyboardInterrupt"), ("well", 0, "")],

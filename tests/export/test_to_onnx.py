@@ -73,6 +73,7 @@ def test_fixed_size_with_and_without_winograd(model, tmp_path, winograd):
         export.open_onnx(tmp_path / "m.onnx")(images(56, 64))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [
@@ -99,6 +100,7 @@ def test_every_kind_of_network_has_the_same_logits(options, tmp_path):
         assert_close(export.open_onnx(path)(images(*size)), model, images(*size))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [None, (97, 113)])
 def test_a_backbone_of_keras_applications_is_traced(size, tmp_path):
     pytest.importorskip("tf2onnx", reason="needs the extra onnx")
@@ -195,6 +197,7 @@ def test_weights_with_nan_are_refused(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_other_backends_export_without_tensorflow(backend, tmp_path):
     pytest.importorskip(backend)

@@ -11,7 +11,7 @@ from PIL import Image
 from support import c_session, hostile_payloads, odd_images
 
 from keras_psp import export
-from keras_psp.data.images import read_input_image
+from keras_psp.data.images import read_image
 from keras_psp.export import image_bytes
 from keras_psp.export.graph import Signature
 
@@ -62,6 +62,7 @@ def bytes_signature(path):
     return segment
 
 
+@pytest.mark.slow
 def test_saved_model_takes_any_size(model, tmp_path):
     export.saved_model(model, tmp_path / "saved", output="logits")
     opened = export.open_saved_model(tmp_path / "saved")
@@ -100,7 +101,7 @@ def test_class_maps_of_bytes_have_the_sizes_of_their_images(model, folder):
     segment = bytes_signature(folder)
     first, second = hostile_payloads.noise(57, 61), hostile_payloads.noise(49, 80)
     contents = [hostile_payloads.encoded(first, "PNG"), hostile_payloads.encoded(second, "JPEG")]
-    second = read_input_image(contents[1])  # JPEG loses
+    second = read_image(contents[1])  # JPEG loses
     for classes, image in zip(segment(*contents), (first, second), strict=True):
         expected = model.predict_classes(image[None], verbose=0)[0]
         assert classes.dtype == np.uint8 and classes.shape == image.shape[:2]
@@ -159,7 +160,7 @@ def test_bytes_are_decoded_as_files_are(case, tmp_path):
     content = path.read_bytes()
     jpeg = content.startswith(b"\xff\xd8")
     decode = image_bytes.jpeg_pixels if jpeg else image_bytes.png_pixels
-    np.testing.assert_allclose(decode(content).numpy().astype(int), read_input_image(path), atol=1)
+    np.testing.assert_allclose(decode(content).numpy().astype(int), read_image(path), atol=1)
 
 
 def test_graph_has_only_known_operations(folder):

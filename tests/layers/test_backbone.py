@@ -51,6 +51,7 @@ def test_other_families_reach_their_output_stride(name, output_stride):
     assert features.shape[3] == model.output.shape[-1]
 
 
+@pytest.mark.slow
 def test_mobile_network_trains_saves_and_loads(tmp_path):
     model = PSPNet(
         3,

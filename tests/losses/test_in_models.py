@@ -45,6 +45,7 @@ def weighted_mean(logits, masks):
     return np.sum(weights * losses[valid][np.arange(len(labels)), labels]) / weights.sum()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16", "mixed_float16"])
 def test_options_survive_compile_fit_and_saving(dtype, tmp_path):
     images, masks = example()

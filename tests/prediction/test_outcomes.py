@@ -42,7 +42,7 @@ def test_lack_of_memory_is_reported_with_its_remedy(model, monkeypatch):
     def read(source, **options):
         raise MemoryError
 
-    monkeypatch.setattr(outcomes, "read_input_image", read)
+    monkeypatch.setattr(outcomes, "read_image", read)
     with pytest.raises(ValueError, match="doesn't fit into memory; make it smaller"):
         keras_psp.predict(photo(), model)
 

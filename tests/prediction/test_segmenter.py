@@ -175,6 +175,7 @@ print(keras.backend.backend())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_other_backends(model, tmp_path, backend):
     if importlib.util.find_spec(backend) is None:

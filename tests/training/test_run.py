@@ -175,6 +175,7 @@ def test_a_loss_that_is_not_finite_names_its_files(tmp_path):
                 assert np.isfinite(file[name]).all()
 
 
+@pytest.mark.slow
 def test_sigterm_writes_a_checkpoint_and_stops(tmp_path):
     script = SCRIPT.replace("save(path, **arrays)\n\ncheck", SIGTERM + "\n\ncheck")
     assert script != SCRIPT
@@ -188,6 +189,7 @@ def test_sigterm_writes_a_checkpoint_and_stops(tmp_path):
     assert newest.name == "step-00000003.npz"
 
 
+@pytest.mark.slow
 def test_the_moving_average_is_evaluated_and_saved(tmp_path):
     options = {**SMALL, "ema": 0.5, "validation_epochs": 2, "checkpoint_steps": 5}
     run = train("scenes", data=scenes(), output=tmp_path / "run", progress=False, **options)
@@ -199,6 +201,7 @@ def test_the_moving_average_is_evaluated_and_saved(tmp_path):
     np.testing.assert_array_equal(again.model.predict(image, verbose=0), expected)
 
 
+@pytest.mark.slow
 def test_resuming_within_an_epoch_keeps_weights_apart_from_their_average(tmp_path, monkeypatch):
     # Resumes in the second epoch of four steps. At its end `fit` replaces the weights by the
     # average, and no checkpoint would be due.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_psp.data.label_files import read_training_image
+from keras_psp.data.images import read_image
 from keras_psp.data.pairs import Pair
 from keras_psp.data.sets.published import VOID, DataSet, PublishedSet, first_existing, folder_pairs
 
@@ -75,7 +75,7 @@ class _Panoptic:
                 f"{path}: {listed} doesn't list this file; unpack "
                 "panoptic_annotations_trainval2017.zip again."
             )
-        colors = read_training_image(path).astype(np.int32)
+        colors = read_image(path).astype(np.int32)
         ids = colors @ np.array([1, 256, 65536], np.int32)
         known, categories = segments
         position = np.minimum(np.searchsorted(known, ids), len(known) - 1)

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from keras_psp.data.label_files import IMAGE_SUFFIXES, by_stem, read_mask, read_text
+from keras_psp.data.images import IMAGE_SUFFIXES
+from keras_psp.data.label_files import by_stem, read_mask, read_text
 from keras_psp.data.pairs import ImagePairs, Pair, matched
 from keras_psp.labels import labels
 
@@ -90,7 +91,6 @@ class PublishedSet(ImagePairs):
     ):
         classes = labels(labels_key or entry.key)
         self.root = root
-        self.title = entry.title
         self._entry = entry
         super().__init__(
             {split: part for split, part in pairs.items() if part},
@@ -101,6 +101,7 @@ class PublishedSet(ImagePairs):
             read_label=read_label,
             title=f"{entry.title} in {root}",
         )
+        self.title = entry.title
         if complete:
             self._require_published(pairs, lacking or {})
         if not self.splits:

@@ -1,0 +1,57 @@
+"""`keras-psp check`: looks at a data set before anything is trained on it."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def add(commands: Any) -> None:
+    """Adds the command to the parser's subcommands."""
+    check = commands.add_parser(
+        "check",
+        help="check a data set: classes, sizes, faulty files, duplicates",
+        description="Read all files of a data set and print how often each class occurs, and what "
+        "is wrong or unusual. What was read once is remembered by its content, so that the next "
+        "check only reads new files. The exit status is 1 if a file can't be used or a training "
+        "would learn nothing.",
+    )
+    check.add_argument(
+        "dataset", help="a folder with images/ and labels/, or ade20k, voc2012, camvid, list ..."
+    )
+    check.add_argument("--data", type=Path, help="folder of a data set given by name")
+    check.add_argument("--split", nargs="+", metavar="SPLIT", help="[all splits]")
+    check.add_argument(
+        "--output",
+        type=Path,
+        help="folder for contact_sheet.png, images with their labels, and report.json",
+    )
+    check.add_argument(
+        "--partial", action="store_true", help="accept an incomplete copy of the data set"
+    )
+    check.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Prints the report, and writes it with the contact sheet if there is an output."""
+    from keras_psp.data import examine, load
+
+    name, root = options.dataset, options.data
+    if root is None and Path(name).is_dir():
+        name, root = "folder", Path(name)
+    if options.output and options.output.exists() and not options.output.is_dir():
+        raise ValueError(f"--output {options.output} is a file; give a folder.")
+    source = load(name, root=root, complete=not options.partial)
+    report = examine(source, options.split, progress=not options.quiet)
+    report.print()
+    if options.output:
+        from keras_psp.training import contact_sheet
+
+        options.output.mkdir(parents=True, exist_ok=True)
+        report.to_json(options.output / "report.json")
+        contact_sheet(report, path=options.output / "contact_sheet.png")
+        print(options.output / "contact_sheet.png")
+    if report.faults() or report.problems(report.train_split):
+        print(f"keras-psp: {report.title} isn't ready to train on; see above.", file=sys.stderr)
+        return 1
+    return 0
