@@ -44,11 +44,7 @@ class BoundaryIoU:
     """
 
     def __init__(
-        self,
-        num_classes: int,
-        *,
-        dilation_ratio: float = 0.02,
-        ignore_class: int | None = 255,
+        self, num_classes: int, *, dilation_ratio: float = 0.02, ignore_class: int | None = 255
     ):
         if num_classes < 1:
             raise ValueError(f"num_classes={num_classes}; at least 1 class is needed.")

@@ -211,7 +211,7 @@ class CityscapesMeasures:
 
     def print(self, *, console: rich.console.Console | None = None) -> None:
         """Prints the table and the means, to stdout unless a console is given."""
-        show([self.table()], self.means(), console)
+        show(self.table(), self.means(), console)
 
     def to_csv(self, path: str | os.PathLike) -> None:
         """Writes one row per class and category, as fractions from 0 to 1."""

@@ -1,11 +1,9 @@
 """Error groups: wrong pixels by the paper's three kinds of mistakes, borders and the rest.
 
-Section 3.1 of the PSPNet paper (arXiv 1612.01105, figure 2) names the mistakes of a network
-without global context: *mismatched relationships* (a boat on a river predicted as car),
-*confusion categories* (part of a building predicted as skyscraper) and *inconspicuous classes*
-(street lights missed, things larger than the receptive field broken up). The paper shows examples
-but defines no measure; the definitions here are this package's. Each is a rule on labels and
-predictions alone, see `ErrorGroups`.
+Section 3.1 of the PSPNet paper (arXiv 1612.01105, figure 2) shows examples of mismatched
+relationships (a boat on a river predicted as car), confusion categories (part of a building as
+skyscraper) and inconspicuous classes (street lights missed, things larger than the receptive
+field broken up), but defines no measure. The rules, see `ErrorGroups`, are this package's.
 """
 
 import math
@@ -34,16 +32,13 @@ _COUNTS = ("confusion", "sizes", "present", "wrong")
 
 
 class Pair(NamedTuple):
-    """Pixels of two classes, first < second, predicted as each other.
-
-    `confused` is whether the pair is a confusion category.
-    """
+    """Pixels of two classes, first < second, predicted as each other."""
 
     first: int
     second: int
     first_as_second: int
     second_as_first: int
-    confused: bool
+    confused: bool  # whether the pair is a confusion category
 
 
 class Mismatch(NamedTuple):
@@ -173,8 +168,7 @@ class ErrorGroups:
         self._present = np.zeros((0, num_classes), bool)
         self._wrong = np.zeros((0, 5), np.int64)  # image, truth, prediction, group, pixels
         # Joined only on demand; otherwise each image would copy all those before it.
-        self._new_present: list[np.ndarray] = []
-        self._new_wrong: list[np.ndarray] = []
+        self._new: list[tuple[np.ndarray, np.ndarray]] = []
 
     def update(self, truth: np.ndarray, prediction: np.ndarray) -> None:
         """Counts one image.
@@ -197,19 +191,17 @@ class ErrorGroups:
         cells = (truth[wrong] * (n + 1) + prediction[wrong]) * len(GROUPS) + group[wrong]
         cells, pixels = np.unique(cells, return_counts=True)
         pairs, group = np.divmod(cells, len(GROUPS))
-        image = len(self._present) + len(self._new_present)
+        image = len(self._present) + len(self._new)
         columns = (np.full_like(cells, image), *np.divmod(pairs, n + 1), group, pixels)
-        self._new_wrong.append(np.stack(columns, axis=1))
-        self._new_present.append(np.isin(np.arange(n), truth))
+        self._new.append((np.isin(np.arange(n), truth), np.stack(columns, axis=1)))
 
     def result(self) -> Errors:
         """The groups over all images seen so far."""
         self._join()
         apart, confused = self._relations()
         image, truth, prediction, group, pixels = self._wrong.T
-        group = self._groups_in_data(
-            truth, prediction, group, self._present[image], apart=apart, confused=confused
-        )
+        present = self._present[image]
+        group = self._groups_in_data(truth, prediction, group, present, apart, confused)
         matrix = self._confusion[:, :-1]
         by_class = np.zeros((len(GROUPS), self.num_classes), np.int64)
         np.add.at(by_class, (group, truth), pixels)
@@ -224,9 +216,9 @@ class ErrorGroups:
             by_class=by_class,
             pairs=[
                 Pair(a, b, int(matrix[a, b]), int(matrix[b, a]), bool(confused[a, b]))
-                for a, b in _most(np.triu(matrix + matrix.T, 1))
+                for a, b in largest(np.triu(matrix + matrix.T, 1))
             ],
-            mismatches=[Mismatch(a, b, int(mismatched[a, b])) for a, b in _most(mismatched)],
+            mismatches=[Mismatch(a, b, int(mismatched[a, b])) for a, b in largest(mismatched)],
             apart=apart,
             sizes=self._sizes.copy(),
         )
@@ -248,12 +240,7 @@ class ErrorGroups:
         present = np.isin(np.arange(self.num_classes), truth)
         group_map = np.full(truth.shape, NO_ERROR, np.uint8)
         group_map[wrong] = self._groups_in_data(
-            truth[wrong],
-            prediction[wrong],
-            group[wrong],
-            np.broadcast_to(present, (int(wrong.sum()), self.num_classes)),
-            apart=apart,
-            confused=confused,
+            truth[wrong], prediction[wrong], group[wrong], present[None], apart, confused
         )
         return group_map
 
@@ -305,17 +292,14 @@ class ErrorGroups:
         return groups
 
     def _arguments(self) -> dict[str, Any]:
-        return {
-            "num_classes": self.num_classes,
-            "ignore_class": self.ignore_class,
-            **self.settings,
-        }
+        return {"num_classes": self.num_classes, "ignore_class": self.ignore_class, **self.settings}
 
     def _join(self):
-        if self._new_present:
-            self._present = np.concatenate([self._present, np.stack(self._new_present)])
-            self._wrong = np.concatenate([self._wrong, *self._new_wrong])
-            self._new_present, self._new_wrong = [], []
+        if self._new:
+            present, wrong = zip(*self._new, strict=True)
+            self._present = np.concatenate([self._present, np.stack(present)])
+            self._wrong = np.concatenate([self._wrong, *wrong])
+            self._new = []
 
     def _checked(self, truth, prediction):
         """Both as int64: ignored labels are -1, predictions outside the classes num_classes."""
@@ -337,8 +321,7 @@ class ErrorGroups:
     def _groups_in_image(self, truth, prediction):
         """The group each pixel would have if it were wrong, as far as the image alone decides.
 
-        Returns (height, width) int64 groups: missed, border, broken or other; and the class, the
-        pixels and the correct pixels of each thing.
+        Returns missed, border, broken or other; and each thing's class, pixels and correct pixels.
         """
         thing = connected_components(truth)
         correct = truth == prediction
@@ -365,9 +348,8 @@ class ErrorGroups:
         together = present.T @ present
         each = np.diag(together)
         expected = np.outer(each, each) / max(len(present), 1)
-        apart = (expected >= max(self.settings["chance"], 1e-9)) & (
-            together < self.settings["apart"] * expected
-        )
+        apart = expected >= max(self.settings["chance"], 1e-9)
+        apart &= together < self.settings["apart"] * expected
         matrix = self._confusion[:, :-1]
         labeled = self._confusion.sum(axis=1)
         both = np.minimum(matrix, matrix.T)
@@ -376,11 +358,11 @@ class ErrorGroups:
         np.fill_diagonal(confused, False)
         return apart, confused
 
-    def _groups_in_data(self, truth, prediction, group, present, *, apart, confused):
-        """The final groups, given the relations between classes in all images.
+    def _groups_in_data(self, truth, prediction, group, present, apart, confused):
+        """The final groups of pixels, (m,), given the relations between classes in all images.
 
-        All arguments are per pixel, (m,); `present` is (m, num_classes) bool, the classes in the
-        labels of the pixel's image.
+        `present` are the classes in the labels of each pixel's image: (m, num_classes) bool, or
+        one row for all.
         """
         known = prediction < self.num_classes
         other = np.where(known, prediction, 0)
@@ -391,16 +373,13 @@ class ErrorGroups:
         return np.where(known & absent & (strangers > 0), _MISMATCHED, group)
 
 
-def _most(counts):
+def largest(counts: np.ndarray) -> list[list[int]]:
     """Indices of the nonzero cells of a matrix, largest first."""
     return sorted(np.argwhere(counts).tolist(), key=lambda cell: -counts[tuple(cell)])
 
 
 def connected_components(mask: np.ndarray) -> np.ndarray:
-    """Labels the connected parts of equal values in a mask, with 8 neighbors.
-
-    Returns (height, width) int64 numbers of the parts, from 0, in no particular order.
-    """
+    """Int64 numbers, from 0, of the connected parts of equal values in a mask, with 8 neighbors."""
     # Runs of equal pixels within a row are joined to those they touch in the next row.
     starts = np.ones(mask.shape, bool)
     starts[:, 1:] = mask[:, 1:] != mask[:, :-1]

@@ -36,14 +36,11 @@ def percent_table(
 
 
 def show(
-    tables: Sequence[rich.table.Table],
-    means: Mapping[str, float],
-    console: rich.console.Console | None,
+    table: rich.table.Table, means: Mapping[str, float], console: rich.console.Console | None
 ) -> None:
-    """Prints tables and a line of means, to stdout unless a console is given."""
+    """Prints a table and a line of means, to stdout unless a console is given."""
     console = console or rich.console.Console(highlight=False)
-    for table in tables:
-        console.print(table)
+    console.print(table)
     line = "   ".join(f"{name} {percent(value, 2)}" for name, value in means.items())
     console.print(line, soft_wrap=True)
 

@@ -54,11 +54,7 @@ class Measures:
     """
 
     def __init__(
-        self,
-        confusion: np.ndarray,
-        class_names: Sequence[str],
-        *,
-        absent_as_zero: bool = False,
+        self, confusion: np.ndarray, class_names: Sequence[str], *, absent_as_zero: bool = False
     ):
         self.confusion = _checked(confusion)
         self.class_names = tuple(class_names)
@@ -136,13 +132,12 @@ class Measures:
 
     def table(self) -> rich.table.Table:
         """The measures of each class; "-" where one is undefined."""
-        return percent_table(
-            "per class", ("class", "IoU", "accuracy", "precision", "pixels"), self._rows()
-        )
+        columns = ("class", "IoU", "accuracy", "precision", "pixels")
+        return percent_table("per class", columns, self._rows())
 
     def print(self, *, console: rich.console.Console | None = None) -> None:
         """Prints the table and the means, to stdout unless a console is given."""
-        show([self.table()], self.means(), console)
+        show(self.table(), self.means(), console)
 
     def to_csv(self, path: str | os.PathLike) -> None:
         """Writes one row per class, as fractions from 0 to 1."""

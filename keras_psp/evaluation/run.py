@@ -82,10 +82,12 @@ def evaluate(
     tally = Tally(examples, settings, None if output is None else Path(output))
     tally.resume()
     bar = Bar("evaluating", examples.count, completed=tally.done, shown=progress)
-    predictions = _predictions(segmenter, examples, tally.done)
+    # The examples that aren't counted yet, each with its predicted classes.
+    kept, read = itertools.tee(examples.read(range(tally.done, examples.end)))
+    predictions = segmenter.stream(image for _, _, image, _ in read)
     try:
         with bar:
-            for (index, name, image, mask), classes in predictions:
+            for (index, name, image, mask), classes in zip(kept, predictions, strict=True):
                 if save_predictions and output is not None:
                     path = Path(output) / "predictions" / f"{name}.png"
                     with writing(path):
@@ -106,9 +108,3 @@ def evaluate(
                 ignore_class=examples.ignore_class,
             )
     return evaluation
-
-
-def _predictions(segmenter, examples, start):
-    """Yields the examples from a number on, each with its predicted classes."""
-    kept, read = itertools.tee(examples.read(range(start, examples.end)))
-    return zip(kept, segmenter.stream(image for _, _, image, _ in read), strict=True)

@@ -73,10 +73,7 @@ class Tally:
         classes: np.ndarray,
         instances: np.ndarray | None,
     ) -> None:
-        """Counts an image, keeps it while it is one of the worst or best, and saves the state.
-
-        The state is saved at most every `SECONDS_BETWEEN_SAVES`.
-        """
+        """Counts an image, keeps it if it is among the worst or best, and may save the state."""
         self._consistent = False
         examples = self._examples
         counts = confusion_matrix(

@@ -67,16 +67,14 @@ class AuxiliaryHead(keras.layers.Layer):
         self.classifier = classifier(self.num_classes, policy=self.dtype_policy, name="classifier")
         self.classifier.build(self.conv.compute_output_shape(input_shape))
         freeze_inner(self)
-        self.built = True
 
     def call(self, x: Any, training: bool | None = None) -> Any:
         x = self.dropout(self.conv(x, training=training), training=training)
         return self.classifier(x)
 
     def compute_output_spec(self, x: Any, training: bool | None = None) -> keras.KerasTensor:
-        return keras.KerasTensor(
-            (*x.shape[:-1], self.num_classes), dtype=full_precision(self.dtype_policy)
-        )
+        shape = (*x.shape[:-1], self.num_classes)
+        return keras.KerasTensor(shape, dtype=full_precision(self.dtype_policy))
 
     def get_config(self) -> dict[str, Any]:
         return {

@@ -160,16 +160,12 @@ class _Plan:
         maker = {}  # id of a tensor -> the layer it comes from
         for depth in sorted(model._nodes_by_depth, reverse=True):
             for node in model._nodes_by_depth[depth]:
-                layer = node.operation
-                if node.is_input:
-                    for tensor in node.outputs:
-                        state[id(tensor)], maker[id(tensor)] = (1, 1), layer
-                    continue
-                self.names.append(layer.name)
-                sources = list(node.arguments.keras_tensors)
-                stride, dilation = max(state[id(tensor)] for tensor in sources)
-                before = maker[id(sources[0])]
-                after = self._visit(layer, stride, dilation, before)
+                layer, after = node.operation, (1, 1)
+                if not node.is_input:
+                    self.names.append(layer.name)
+                    sources = [id(tensor) for tensor in node.arguments.keras_tensors]
+                    stride, dilation = max(state[source] for source in sources)
+                    after = self._visit(layer, stride, dilation, maker[sources[0]])
                 for tensor in node.outputs:
                     state[id(tensor)], maker[id(tensor)] = after, layer
 

@@ -24,15 +24,11 @@ CHUNK_ELEMENTS = 2**20
 
 
 class RowChunks:
-    """Bilinearly upsamples one image's logits in blocks of rows.
+    """Bilinearly upsamples one image's logits in `count` blocks of `rows` rows.
 
-    There are `count` blocks of `rows` rows; the last one extends past the end of the image.
-
-    Args:
-        source: (height, width, channels) of the logits, ints or integer scalar tensors.
-        size: (height, width) to upsample to, of the same types.
-        align_corners: see `source_position`.
-        elements: maximum number of class scores in a block, which has at least one row.
+    The last block extends past the end of the image. `source`, the logits' (height, width,
+    channels), and `size`, (height, width), are ints or integer scalar tensors. A block has at
+    most `elements` class scores, or one row.
     """
 
     def __init__(
@@ -63,10 +59,7 @@ class RowChunks:
         )
 
     def block(self, logits: Any, index: Any) -> tuple[Any, Any]:
-        """Upsamples a block of logits (height, width, channels).
-
-        Returns the scores (rows, target width, channels) and the position for `transpose`.
-        """
+        """Scores (rows, target width, channels) of a block, and its position for `transpose`."""
         first = ops.cast(index, "int32") * self.rows
         numerator, denominator = source_position(
             first + ops.arange(self.rows, dtype="int32"),
@@ -74,9 +67,8 @@ class RowChunks:
             self.target_height,
             self.align_corners,
         )
-        start = ops.minimum(
-            ops.maximum(numerator[0] // denominator - 1, 0), self.height - self.window
-        )
+        start = ops.maximum(numerator[0] // denominator - 1, 0)
+        start = ops.minimum(start, self.height - self.window)
         window = ops.slice(logits, row_index(start, 3), (self.window, self.width, self.channels))
         near = start + ops.arange(self.window, dtype="int32")
         rows = interpolation_weights(numerator, denominator, near)

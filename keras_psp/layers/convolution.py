@@ -124,8 +124,7 @@ class SymmetricConv2D(keras.layers.Conv2D):
                     "if both are ints and the strides divide the dilation."
                 )
             self._subsampling, strides, dilation_rate = strides, 1, dilation_rate // strides
-        kwargs |= {"strides": strides, "dilation_rate": dilation_rate}
-        kwargs["padding"] = "valid"
+        kwargs |= {"strides": strides, "dilation_rate": dilation_rate, "padding": "valid"}
         # The matrix products around this layer assume channels last.
         kwargs["data_format"] = "channels_last"
         super().__init__(filters, kernel_size, **kwargs)
@@ -270,7 +269,6 @@ class ConvNorm(keras.layers.Layer):
         self.conv.build(input_shape)
         if self.norm is not None:
             self.norm.build(self.conv.compute_output_shape(input_shape))
-        self.built = True
 
     def call(self, x: Any, training: bool | None = None) -> Any:
         tensors = None if training else folded_tensors(self)

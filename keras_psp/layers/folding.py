@@ -22,10 +22,7 @@ _TENSORS: contextvars.ContextVar[Mapping[int, Any] | None] = contextvars.Context
 def fold(
     kernel: Any, bias: Any | None, norm: keras.layers.BatchNormalization | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Kernel (..., filters) and bias (filters,) of a convolution and BatchNorm in one.
-
-    They are float32, computed in float64.
-    """
+    """Kernel (..., filters) and bias (filters,), float32, of a convolution and BatchNorm in one."""
     kernel = np.asarray(ops.convert_to_numpy(kernel), "float64")
     bias = np.zeros(kernel.shape[-1]) if bias is None else _numbers(bias)
     if norm is not None:

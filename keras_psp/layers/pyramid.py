@@ -241,7 +241,6 @@ class PyramidPoolingModule(keras.layers.Layer):
             self.dropout_rate, data_format="channels_last", dtype=self.dtype_policy, name="dropout"
         )
         freeze_inner(self)
-        self.built = True
 
     def call(self, features: Any, training: bool | None = None) -> Any:
         levels = self._pool(features)

@@ -125,9 +125,8 @@ def apply_rows(matrix: Any, x: Any) -> Any:
     batch, _, width, channels = ops.shape(x)
     target = ops.shape(matrix)[0] if target is None else target
     flat = ops.reshape(x, (batch, ops.shape(x)[1] if height is None else height, width * channels))
-    return ops.reshape(
-        ops.matmul(ops.cast(matrix, x.dtype), flat), (batch, target, width, channels)
-    )
+    product = ops.matmul(ops.cast(matrix, x.dtype), flat)
+    return ops.reshape(product, (batch, target, width, channels))
 
 
 def apply_columns(matrix: Any, x: Any) -> Any:

@@ -41,7 +41,6 @@ class _ResidualBlock(keras.layers.Layer):
         _chain_shape(self.convs, input_shape, build=True)
         if self.shortcut is not None:
             self.shortcut.build(input_shape)
-        self.built = True
 
     def call(self, x: Any, training: bool | None = None) -> Any:
         y = x
@@ -204,7 +203,6 @@ class DilatedResNet(keras.layers.Layer):
 
     def build(self, input_shape: tuple) -> None:
         self._stage_shapes(input_shape, build=True)
-        self.built = True
 
     def call(self, x: Any, training: bool | None = None) -> Any:
         for conv in self.stem:

@@ -42,10 +42,7 @@ def confusion_matrix(
 
 
 def nonzero_cells(confusion: np.ndarray) -> np.ndarray:
-    """(n, 3) int64: row, column and count of each cell that isn't 0, for a compact record.
-
-    `add_cells` is the inverse.
-    """
+    """(n, 3) int64: row, column and count of each cell that isn't 0; `add_cells` restores them."""
     rows, columns = np.nonzero(confusion)
     return np.stack([rows, columns, confusion[rows, columns]], axis=1).astype(np.int64)
 

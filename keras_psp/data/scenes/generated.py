@@ -1,23 +1,17 @@
 """Generated scenes: small outdoor images with per-pixel labels, made on the fly.
 
-There is nothing to download, and a seed always gives the same pixels. They show what the
-pyramid pooling module is for. Section 3.1 of the PSPNet paper lists the mistakes of a network
-that lacks context: mismatched relationships (a boat on a river called a car), confusion
-categories (building, skyscraper) and inconspicuous classes. Each is built in:
+They show what the pyramid pooling module is for. Each mistake of a network that lacks context
+(PSPNet paper, section 3.1) is built in:
 
-* The same hull is a `boat` in an image with water and a `car` in an image with a road. It is
-  on bare ground that extends about the hull's size beyond it, so that only the rest of the
-  image tells them apart.
-* The same tower is a `building` where the distant skyline is a village and a `skyscraper`
-  where it is a city. The skyline never touches the tower.
-* Persons and poles are a few pixels wide.
+* Mismatched relationships: the same hull is a `boat` in an image with water and a `car` in an
+  image with a road. It is on bare ground that extends about the hull's size beyond it, so that
+  only the rest of the image tells them apart.
+* Confusion categories: the same tower is a `building` where the distant skyline is a village and
+  a `skyscraper` where it is a city. The skyline never touches the tower.
+* Inconspicuous classes: persons and poles are a few pixels wide.
 
-Only the context can decide, by construction: `draw_layout` doesn't know the kind of surface
-or of skyline. Both kinds of surface fill the same pixels, so that two images that differ in
-nothing else are equal, pixel for pixel, up to the edge of the water or road (see `compose`).
-
-Pixels at the border of two labels, and sometimes a small patch, are labeled `IGNORE_CLASS`,
-as in PASCAL VOC.
+Pixels at the border of two labels, and sometimes a small patch, are labeled `IGNORE_CLASS`, as
+in PASCAL VOC.
 """
 
 import operator
@@ -60,8 +54,9 @@ def compose(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Generates a scene with a given surface, "water" or "road", and skyline, "village" or "city".
 
-    The layout, the light, all objects and the camera depend on the seed alone. Only the
-    pixels of the surface, or those of the skyline, depend on their kind.
+    Only the context can decide, by construction: the layout, the light, all objects and the
+    camera depend on the seed alone. Only the pixels of the surface, the same ones for both kinds,
+    or those of the skyline depend on their kind.
     """
     height, width = image_size
     for attempt in range(ATTEMPTS + 1):
@@ -142,9 +137,8 @@ class GeneratedScenes:
         masks = np.empty((count, height, width), np.uint8)
 
         def make(index):
-            images[index], masks[index] = scene(
-                self.scene_seed(split, index), image_size=self.image_size
-            )
+            seed = self.scene_seed(split, index)
+            images[index], masks[index] = scene(seed, image_size=self.image_size)
 
         # Threads help because NumPy releases the lock: by a factor of 1.4 on two cores at
         # 128x128, and 1.8 at 256x256. They slow down small images. Processes would each have

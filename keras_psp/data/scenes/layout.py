@@ -94,9 +94,7 @@ def draw_layout(seed: int, *, height: int, width: int, attempt: int) -> Layout |
     skyline = None
     if wants_towers:
         towers, skyline = _place_towers(rng, height, width, horizon)
-        if skyline is None:
-            return None
-        if any(tower.overlaps(hull.box) for tower in towers for hull in hulls):
+        if skyline is None or any(tower.overlaps(hull.box) for tower in towers for hull in hulls):
             return None
     elif rng.random() < 0.5:
         start, share = rng.uniform(0, 0.6), rng.uniform(0.3, 0.9)
@@ -169,10 +167,7 @@ def _apron(rng, plane, box, horizon):
 
 
 def _place_surface(rng, plane, width, *, dry):
-    """Draws a band, a receding strip, one side of a line, or all of the ground.
-
-    What is `dry`, (ground rows, width) bool, isn't part of it.
-    """
+    """Draws a band, a receding strip, one side of a line, or all of the ground that isn't `dry`."""
     shape = rng.choice(("band", "strip", "side", "all"), p=(0.3, 0.35, 0.25, 0.1))
     nearness, columns = plane.nearness, plane.columns
     bend = noise_at(CLOUDS, rng, np.float32(0), 40 * columns / width)

@@ -37,10 +37,7 @@ def noise_at(
 
 @functools.cache
 def _noise_tile(exponent):
-    """Makes tileable fractal noise, (512, 512) float32, with mean 0 and deviation 1.
-
-    Its amplitude falls with the frequency to the power of -exponent.
-    """
+    """Makes tileable fractal noise, (512, 512) float32, with mean 0 and deviation 1."""
     rng = np.random.default_rng(int(exponent * 10))
     frequency = np.fft.fftfreq(_TILE_SIDE, 1 / _TILE_SIDE)
     radius = np.hypot(frequency[:, None], frequency[None, : _TILE_SIDE // 2 + 1])

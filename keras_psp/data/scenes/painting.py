@@ -368,10 +368,8 @@ def _paint_person(rng, canvas, thing, haze, label):
     trousers = np.float32(rng.uniform(0.08, 0.4)) * random_color(rng, (0.8, 0.8, 0.9), (1, 1, 1.3))
     color = np.where(head[..., None], skin, np.where(torso[..., None], coat, trousers))
     lit = 0.2 * canvas.light.strength * np.sign(canvas.light.side * across)
-    color = color * (1 + lit)[..., None]
-    canvas.paint(
-        window, head | torso | legs, canvas.hazed(color.astype(np.float32), haze), classes.PERSON
-    )
+    color = (color * (1 + lit)[..., None]).astype(np.float32)
+    canvas.paint(window, head | torso | legs, canvas.hazed(color, haze), classes.PERSON)
 
 
 def _paint_pole(rng, canvas, thing, haze, label):

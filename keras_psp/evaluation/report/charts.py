@@ -63,10 +63,8 @@ class LineChart:
         with style.context(["default", settings], after_reset=True):
             figure = Figure(figsize=(_WIDTH / 72, _HEIGHT / 72))
             width, height = _WIDTH - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM
-            axes = figure.add_axes(
-                (_LEFT / _WIDTH, _BOTTOM / _HEIGHT, width / _WIDTH, height / _HEIGHT)
-            )
-            self._draw(axes)
+            place = (_LEFT / _WIDTH, _BOTTOM / _HEIGHT, width / _WIDTH, height / _HEIGHT)
+            self._draw(figure.add_axes(place))
             nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
             figure.savefig(svg, format="svg", transparent=True, metadata=nothing)
         return _for_page(svg.getvalue())

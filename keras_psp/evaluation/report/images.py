@@ -2,7 +2,7 @@
 
 import base64
 import io
-import math
+import operator
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -60,10 +60,7 @@ def data_uri(image: Image.Image, form: str, **options: Any) -> str:
 
 
 def mask_png(mask: np.ndarray, palette: np.ndarray, transparent: int | None = None) -> str:
-    """A mask as a data URI, in the exact colors of its (n, 3) uint8 palette.
-
-    Pixels with the value `transparent` have no color.
-    """
+    """A mask as a data URI in exactly the colors of its (n, 3) uint8 palette or `transparent`."""
     values, index = np.unique(mask, return_inverse=True)
     if len(values) > 256:  # the most that an indexed PNG can have
         return data_uri(Image.fromarray(palette[mask]), "png", optimize=True)
@@ -100,8 +97,8 @@ class Panels:
         self, examples: Sequence[Example], worst: int, best: int
     ) -> list[dict[str, Any]]:
         """Headings and panels of the lowest and highest mean IoU; unlabeled images are skipped."""
-        labeled = [example for example in examples if np.isfinite(_mean_iou(example))]
-        order = sorted(labeled, key=_mean_iou)
+        labeled = [e for e in examples if e.mean_iou is not None and np.isfinite(e.mean_iou)]
+        order = sorted(labeled, key=operator.attrgetter("mean_iou"))
         chosen = (("Worst", order[:worst]), ("Best", order[worst:][::-1][:best]))
         return [
             {"heading": heading, "examples": [self.example(example) for example in part]}
@@ -167,10 +164,6 @@ class Panels:
         if group is not None:
             mistakes = np.where(mistakes == GROUPS.index(group), mistakes, NO_ERROR)
         return mistakes.astype(np.uint8), colors
-
-
-def _mean_iou(example):
-    return math.nan if example.mean_iou is None else example.mean_iou
 
 
 def _reduced(mask):

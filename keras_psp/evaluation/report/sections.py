@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_psp.evaluation.errors import GROUPS, SIZE_EDGES, ErrorGroups
+from keras_psp.evaluation.errors import GROUPS, SIZE_EDGES, ErrorGroups, largest
 from keras_psp.evaluation.measures import Measures
 from keras_psp.evaluation.report.charts import Curve, LineChart, heat_map
 from keras_psp.evaluation.report.images import GROUP_STYLES, Example, Panels, css_color
@@ -43,7 +43,7 @@ def confusion_matrices(measures: Measures) -> dict[str, Any]:
     shares = ratio(confusion, measures.confusion.sum(axis=1, keepdims=True))
     wrong = confusion.copy()
     np.fill_diagonal(wrong, 0)
-    cells = sorted(np.argwhere(wrong).tolist(), key=lambda cell: -wrong[tuple(cell)])[:12]
+    cells = largest(wrong)[:12]
     in_order = list(range(len(names)))
     worst_first = np.argsort(np.nan_to_num(measures.iou, nan=2), kind="stable").tolist()
     return {
