@@ -80,6 +80,7 @@ def test_loss_is_main_plus_weighted_auxiliary(model):
     np.testing.assert_allclose(loss, main + 0.4 * auxiliary, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_fit_learns_and_evaluate_counts_at_full_size(tmp_path):
     keras.utils.set_random_seed(0)
     images, _ = example(8)
@@ -118,6 +119,7 @@ def test_masks_may_be_larger_than_images_in_evaluation(model):
     assert model.metrics[-1].metrics[0].confusion_matrix().sum() == masks.size
 
 
+@pytest.mark.slow
 def test_stock_losses_and_metrics():
     images, masks = example()
     model = tiny_pspnet()
@@ -152,6 +154,7 @@ def test_baseline_and_no_auxiliary_head():
     assert model.get_layer("pyramid_pooling").fusion.kernel.shape == (3, 3, 512, 128)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["mixed_bfloat16", "mixed_float16"])
 def test_half_precision(dtype):
     images, masks = example()
@@ -196,6 +199,7 @@ def test_inside_another_model_the_main_head_is_trained(model):
     assert outputs.shape == (4, 49, 66, CLASSES)
 
 
+@pytest.mark.slow
 def test_plain_functions_are_losses():
     images, masks = example()
     masks[masks == 255] = 0
@@ -251,6 +255,7 @@ def test_class_weight_is_refused(model):
         model.fit(*example(), class_weight={0: 2.0})
 
 
+@pytest.mark.slow
 def test_masks_of_another_size_in_a_dataset_of_unknown_sizes():
     images, masks = example()
     shapes = (tf.TensorSpec((None, None, None, 3)), tf.TensorSpec((None, None, None), tf.int32))
@@ -366,6 +371,7 @@ def test_an_invalid_label_is_refused(model):
         model.fit(images, np.where(masks == 4, 0, masks), validation_data=(images, masks))
 
 
+@pytest.mark.slow
 def test_an_invalid_label_in_a_dataset_stops_training():
     images, masks = example()
     masks[2, 20, 20] = 200
