@@ -28,6 +28,20 @@ def cache_folder() -> Path:
     return Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "keras_psp"
 
 
+def csv_text(text: str) -> str:
+    """Returns a text for a CSV file that no spreadsheet takes for a formula, e.g. `'=1+1`."""
+    is_formula = text.startswith(("=", "+", "-", "@", "\t", "\r"))
+    return f"'{text}" if is_formula and not _is_number(text) else text
+
+
+def _is_number(text):
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
 @contextlib.contextmanager
 def written_aside(path: str | os.PathLike) -> Iterator[Path]:
     """Yields a temporary path that replaces `path` once the block has succeeded.

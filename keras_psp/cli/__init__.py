@@ -2,8 +2,10 @@
 
 import argparse
 import sys
+import traceback
 
 from keras_psp.cli import bulk, check, evaluate, export, predict, train, weights
+from keras_psp.cli.messages import sentence
 
 SUBCOMMANDS = {
     "presets": weights.run_presets,
@@ -23,7 +25,7 @@ SUBCOMMANDS = {
 def main(arguments: list[str] | None = None) -> int:
     """Runs a subcommand and returns its exit status.
 
-    Errors that a user can fix are printed as one sentence, without a traceback.
+    An error is printed as one sentence; with --verbose its traceback comes first.
     """
     parser = argparse.ArgumentParser(
         prog="keras-psp",
@@ -33,6 +35,10 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for module in (weights, check, train, evaluate, predict, bulk, export):
         module.add(commands)
+    for command in commands.choices.values():
+        command.add_argument(
+            "--verbose", action="store_true", help="show the traceback if there is an error"
+        )
     own, beam = bulk.split_beam_options(sys.argv[1:] if arguments is None else arguments)
     options = parser.parse_args(own, argparse.Namespace(beam=beam))
     try:
@@ -40,6 +46,8 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt as error:
         print(f"keras-psp: {error or 'stopped'}", file=sys.stderr)
         return 130  # the convention of shells
-    except (ValueError, OSError, ImportError, FloatingPointError) as error:
-        print(f"keras-psp: {error}", file=sys.stderr)
+    except Exception as error:
+        if options.verbose:
+            traceback.print_exc()
+        print(f"keras-psp: {sentence(error, options)}", file=sys.stderr)
         return 1

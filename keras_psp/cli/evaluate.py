@@ -93,6 +93,12 @@ def run_evaluate(options: argparse.Namespace) -> int:
 
 def run_submit(options: argparse.Namespace) -> int:
     """Predicts a test split, checks the files and prints where they are."""
+    from keras_psp.prediction.server import SERVERS
+
+    if options.dataset not in SERVERS:
+        raise ValueError(
+            f"{options.dataset} has no server to submit to; choose {', '.join(SERVERS)}."
+        )
     competition = {"competition": options.competition} if options.competition else {}
     if competition and options.dataset != "voc2012":
         raise ValueError(f"--competition is only for voc2012, not {options.dataset}.")

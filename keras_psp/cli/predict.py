@@ -19,7 +19,7 @@ def add(commands: Any) -> None:
         help="predict the classes of images and videos",
         description="Predict the classes of images and videos, and write overlays, class indices "
         "and a table into a folder. The same command resumes after a stop. The exit status is "
-        f"{SOME_FAILED} if some inputs could not be read; these are listed.",
+        f"{SOME_FAILED} if some inputs could not be read, which are listed, and 1 if none could.",
     )
     predict.add_argument(
         "images",
@@ -41,7 +41,9 @@ def add(commands: Any) -> None:
         "--format", choices=("png", "jpg", "webp"), default="png", help="of the overlays [png]"
     )
     predict.add_argument("--alpha", type=float, default=0.5, help="opacity of the colors [0.5]")
-    predict.add_argument("--max-megapixels", type=float, help="refuse larger images [89.5]")
+    predict.add_argument(
+        "--max-megapixels", type=_megapixels, metavar="NUMBER", help="refuse larger images [89.5]"
+    )
     predict.add_argument(
         "--force", action="store_true", help="replace existing results, even with other settings"
     )
@@ -72,4 +74,13 @@ def run(options: argparse.Namespace) -> int:
     for _, reason in summary.failures:
         print(f"keras-psp: {reason}", file=sys.stderr)
     print(summary)
-    return SOME_FAILED if summary.failures else 0
+    if not summary.failures:
+        return 0
+    return SOME_FAILED if summary.done or summary.skipped else 1
+
+
+def _megapixels(text):
+    number = float(text)
+    if not 0 < number < 1e6:
+        raise argparse.ArgumentTypeError(f"{text} isn't a number of megapixels between 0 and 1e6")
+    return number

@@ -60,6 +60,11 @@ def run_convert(options: argparse.Namespace) -> int:
     from keras_psp.files import written_aside
     from keras_psp.weights import convert
 
+    if given := [file for file in options.files if file.suffix == ".keras"]:
+        raise ValueError(
+            f"{given[0]} is a .keras file already; every command takes it as --model, and "
+            "keras_psp.PSPNet(weights=...) as well."
+        )
     output = options.output or Path(options.files[0].resolve()).with_suffix(".keras")
     if output.suffix != ".keras":
         raise ValueError(f"--output {output}: the name must end in .keras.")

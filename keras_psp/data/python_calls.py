@@ -1,12 +1,14 @@
 """Python functions in tf.data pipelines, which must not keep the interpreter from exiting."""
 
 import atexit
+import collections
+import contextlib
 import functools
 import gc
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 _PATIENCE = 10.0  # seconds for a call that takes long, such as reading from a slow disk
 _QUIET = 0.05  # seconds without a call, after which a pipeline's buffers are full
 
+_failures: collections.deque = collections.deque(maxlen=8)
 _lock = threading.Lock()
 _exiting = threading.Event()
 _running = 0
@@ -61,11 +64,30 @@ def until_exit(function: Callable) -> Callable:
             _running += 1
         try:
             return function(*arguments)
+        except Exception as error:
+            _failures.append(error)
+            raise
         finally:
             with _lock:
                 _running -= 1
 
     return call
+
+
+@contextlib.contextmanager
+def original_errors() -> Iterator[None]:
+    """Raises the error of a Python function itself, where TensorFlow would only quote it.
+
+    TensorFlow's own error, a page long, remains as the cause.
+    """
+    try:
+        yield
+    except Exception as error:
+        if type(error).__module__.startswith("tensorflow"):
+            for failure in reversed(_failures):
+                if str(failure) in str(error):
+                    raise failure from error
+        raise
 
 
 @functools.cache

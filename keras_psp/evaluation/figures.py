@@ -11,7 +11,7 @@ import rich.console
 import rich.table
 import rich.text
 
-from keras_psp.files import written_aside
+from keras_psp.files import csv_text, written_aside
 
 
 def percent(value: float, digits: int = 1, *, undefined: str = "-") -> str:
@@ -48,11 +48,11 @@ def show(
 def write_csv(
     path: str | os.PathLike, columns: Sequence[str], rows: Iterable[Sequence[Any]]
 ) -> None:
-    """Writes a table atomically; the cell of a NaN is empty."""
+    """Writes a table atomically; the cell of a NaN is empty, and no text is a formula."""
     with written_aside(path) as draft, open(draft, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows([[_or_none(value) for value in row] for row in rows])
+        for row in [columns, *rows]:
+            writer.writerow([csv_text(v) if isinstance(v, str) else _or_none(v) for v in row])
 
 
 def write_json(path: str | os.PathLike, content: Mapping[str, Any]) -> None:

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from keras_psp.data import GeneratedScenes, batch_examples, load, training_batches
+from keras_psp.data.python_calls import original_errors
 from keras_psp.data.report import checked
 from keras_psp.losses import median_frequency_weights
 from keras_psp.models import PSPNet
@@ -282,15 +283,16 @@ class _Training:
             shard=self.devices.shard,
             **self._augmentation(),
         )
-        self.model.fit(
-            self.devices.distributed(batches),
-            initial_epoch=first,
-            epochs=end,
-            steps_per_epoch=self.steps_per_epoch - first_step,
-            verbose=0,
-            shuffle=False,
-            callbacks=callbacks,
-        )
+        with original_errors():
+            self.model.fit(
+                self.devices.distributed(batches),
+                initial_epoch=first,
+                epochs=end,
+                steps_per_epoch=self.steps_per_epoch - first_step,
+                verbose=0,
+                shuffle=False,
+                callbacks=callbacks,
+            )
 
     def _augmentation(self):
         """Returns the arguments of `training_batches` that turn examples into crops."""

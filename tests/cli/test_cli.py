@@ -8,7 +8,7 @@ from keras_psp.cli import SUBCOMMANDS, main
     [
         (["convert", "none.pth"], "none.pth doesn't exist"),
         (["convert", "a.pth", "--output", "a.h5"], "the name must end in .keras"),
-        (["convert", "a.keras"], "is the file to convert; choose another name"),
+        (["convert", "a.keras"], "a.keras is a .keras file already"),
         (["fetch", "pspnet"], "there is no preset 'pspnet'"),
     ],
 )

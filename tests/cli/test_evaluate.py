@@ -34,7 +34,7 @@ def test_evaluate_prints_tables_and_writes_the_results(camvid, tmp_path, capsys)
     assert main([*arguments, "--scales", "1"]) == 1
     assert "leave out --scales" in capsys.readouterr().err
     assert main([*arguments, "--no-error-groups"]) == 1
-    assert "holds an evaluation with error_groups=True, not False" in capsys.readouterr().err
+    assert "holds an evaluation with --error-groups, not without it" in capsys.readouterr().err
 
 
 def test_submit_writes_files_and_resumes(tmp_path, capsys):

@@ -46,7 +46,7 @@ def test_training_and_resuming(folder, capsys):
     assert recipe["crop_size"] == [33, 41] and recipe["weights"] is None
     assert recipe["examples"] == 4
     assert main([*command, *SMALL, "--seed", "1"]) == 1
-    assert "holds a run with seed=0, not 1" in capsys.readouterr().err
+    assert "holds a run with --seed 0, not 1" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -66,7 +66,7 @@ def test_a_damaged_image_stops_before_training_or_is_skipped(folder, capsys):
     ("arguments", "message"),
     [
         (["kitti"], "recipe 'kitti' is unknown"),
-        (["folder", "--epochs", "many"], "epochs='many' must be int"),
+        (["folder", "--epochs", "many"], "--epochs many must be int"),
         (["ade20k"], "ade20k"),
         (["folder", "--data", "nowhere"], "nowhere: no such folder"),
     ],

@@ -8,7 +8,7 @@ def test_presets(capsys):
     assert main(["presets", "--dataset", "loveda"]) == 0
     assert "pspnet_r18-d8_512x512_80k_loveda" in capsys.readouterr().out.replace("\n", "")
     assert main(["presets", "--dataset", "kitti"]) == 1
-    assert capsys.readouterr().err.startswith("keras-psp: dataset='kitti' has no preset")
+    assert capsys.readouterr().err.startswith("keras-psp: --dataset kitti has no preset")
 
 
 def test_convert(tmp_path, capsys):
