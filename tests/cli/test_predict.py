@@ -126,5 +126,5 @@ def test_the_default_model_is_the_bundled_one(run, tmp_path, capsys):
     settings = json.loads((output / "predictions.json").read_text())
     assert settings["base_size"] is None
     Image.fromarray(pixels[:20]).resize((900, 120)).save(photo)
-    assert main([*common, "--force"]) == 3
+    assert main([*common, "--force"]) == 1
     assert "base_size is 192, a larger one may help." in capsys.readouterr().err
