@@ -48,6 +48,17 @@ class Handler(http.server.SimpleHTTPRequestHandler):
         first, *rest = target.relative_to(self.directory).parts or ("",)
         return str(Path(self._files[first], *rest) if first in self._files else target)
 
+    def send_head(self):
+        """Answers only with files of the folders: nothing hidden, and no links out of them."""
+        target = Path(self.translate_path(self.path))
+        folders = map(Path, (self.directory, *self._files.values()))
+        base = next(folder for folder in folders if target.is_relative_to(folder))
+        hidden = any(part.startswith(".") for part in target.relative_to(base).parts)
+        if hidden or not target.resolve().is_relative_to(base.resolve()):
+            self.send_error(404, "File not found")
+            return None
+        return super().send_head()
+
     def list_directory(self, path):
         self.send_error(404, "No directory listing")
 

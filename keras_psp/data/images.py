@@ -174,7 +174,8 @@ def download(url: str, *, max_bytes: int = MAX_BYTES, timeout: float = TIMEOUT) 
     deadline = time.monotonic() + _LONGEST_DOWNLOAD
     content = bytearray()
     try:
-        with urllib.request.urlopen(request, timeout=timeout) as response:
+        opener = urllib.request.build_opener(_HttpRedirects)
+        with opener.open(request, timeout=timeout) as response:
             while chunk := response.read1(1 << 16):
                 content += chunk
                 if len(content) > max_bytes:
@@ -196,6 +197,15 @@ def download(url: str, *, max_bytes: int = MAX_BYTES, timeout: float = TIMEOUT) 
             "download it otherwise and give the file."
         ) from error
     return bytes(content)
+
+
+class _HttpRedirects(urllib.request.HTTPRedirectHandler):
+    """Follows redirects to http and https only; urllib also follows them to ftp."""
+
+    def redirect_request(self, req, fp, code, msg, headers, newurl):
+        if not is_url(newurl):
+            raise urllib.error.URLError(f"it redirects to {newurl}")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 def error_reason(path: Any, error: Exception) -> str:

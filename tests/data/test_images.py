@@ -116,6 +116,11 @@ class Answers(http.server.BaseHTTPRequestHandler):
         if self.path == "/missing.png":
             self.send_error(404)
             return
+        if self.path == "/moved.png":
+            self.send_response(302)
+            self.send_header("Location", "ftp://127.0.0.1/a.png")
+            self.end_headers()
+            return
         self.send_response(200)
         self.send_header("Content-Length", len(body) + 99 * (self.path == "/half.png"))
         self.end_headers()
@@ -149,6 +154,8 @@ def test_failed_downloads_are_named(server):
         ConnectionError, match=r"missing.png: can't be downloaded \(HTTP 404 Not Found"
     ):
         read_image(f"{server}/missing.png")
+    with pytest.raises(ConnectionError, match=r"moved.png: .*\(it redirects to ftp://127.0.0.1/a"):
+        read_image(f"{server}/moved.png")
     with pytest.raises(ConnectionError, match=r"half.png: .*99 bytes are missing|99 more expected"):
         read_image(f"{server}/half.png")
     with pytest.raises(ConnectionError, match=r"slow.png: can't be downloaded \(timed out\)"):

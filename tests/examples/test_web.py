@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -82,6 +83,25 @@ def test_the_server_sends_types_and_headers_but_no_other_folders(tmp_path):
         for path in ("../quickstart.py", "%2e%2e/quickstart.py", "node_modules/", "absent"):
             with pytest.raises(urllib.error.HTTPError, match="404"):
                 urllib.request.urlopen(address + path)
+
+
+def test_the_server_hides_dot_files_and_links_to_other_places(tmp_path):
+    folder, secret = tmp_path / "folder", tmp_path / "secret.txt"
+    (folder / ".git").mkdir(parents=True)
+    secret.write_text("secret")
+    (folder / ".git" / "config").write_text("secret")
+    (folder / ".env").write_text("secret")
+    (folder / "link.txt").symlink_to(secret)
+    (folder / "a.txt").write_text("open")
+    with serve.server(folder, port=0) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://localhost:{server.server_port}/"
+        with urllib.request.urlopen(address + "a.txt") as answer:
+            assert answer.read() == b"open"
+        for path in (".env", "%2eenv", ".git/config", "link.txt"):
+            with pytest.raises(urllib.error.HTTPError, match="404"):
+                urllib.request.urlopen(address + path)
+        server.shutdown()
 
 
 def test_the_server_names_a_missing_model(tmp_path, monkeypatch):
