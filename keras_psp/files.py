@@ -28,6 +28,11 @@ def cache_folder() -> Path:
     return Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "keras_psp"
 
 
+def printable(path: str | os.PathLike) -> str:
+    r"""Returns a path as text for tables and messages; bytes that aren't UTF-8 become `\xe9`."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
 def csv_text(text: str) -> str:
     """Returns a text for a CSV file that no spreadsheet takes for a formula, e.g. `'=1+1`."""
     is_formula = text.startswith(("=", "+", "-", "@", "\t", "\r"))

@@ -137,3 +137,9 @@ def test_only_drafts_of_our_own_files_are_removed(tmp_path):
         assert not draft.exists()
         draft.parent.mkdir()
         draft.touch()
+
+
+def test_names_that_are_not_utf_8_can_be_printed():
+    name = os.fsdecode(b"caf\xe9.png")
+    assert files.printable(name) == "caf\\xe9.png"
+    assert files.printable("café.png") == "café.png"

@@ -6,6 +6,7 @@ import traceback
 
 from keras_psp.cli import bulk, check, evaluate, export, predict, train, weights
 from keras_psp.cli.messages import sentence
+from keras_psp.files import printable
 
 SUBCOMMANDS = {
     "presets": weights.run_presets,
@@ -49,5 +50,5 @@ def main(arguments: list[str] | None = None) -> int:
     except Exception as error:
         if options.verbose:
             traceback.print_exc()
-        print(f"keras-psp: {sentence(error, options)}", file=sys.stderr)
+        print(f"keras-psp: {printable(sentence(error, options))}", file=sys.stderr)
         return 1

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageCms
 
+from keras_psp.files import printable
+
 IMAGE_SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".bmp", ".dib", ".gif", ".webp"),
     *(".tif", ".tiff", ".jp2", ".ppm", ".pgm", ".pnm", ".avif", ".heic", ".heif"),
@@ -159,7 +161,7 @@ def source_name(source: Any) -> str:
     if isinstance(source, bytes | bytearray | memoryview):
         return f"{len(source)} bytes"
     if isinstance(source, str | os.PathLike):
-        return os.fspath(source)
+        return printable(source)
     return f"an object of type {type(source).__name__}"
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from keras_psp.data.examination import Examined, count_values, examine_pairs
 from keras_psp.data.images import DEVIATIONS
 from keras_psp.data.label_files import ranges
-from keras_psp.files import writing, written_aside
+from keras_psp.files import printable, writing, written_aside
 from keras_psp.progress import with_bar
 
 if TYPE_CHECKING:
@@ -306,7 +306,7 @@ class DataReport:
     def print_notes(self) -> None:
         """Prints the notes on stderr, a line each."""
         for note in self.notes():
-            print(f"{self.title}: {note}.", file=sys.stderr)
+            print(printable(f"{self.title}: {note}."), file=sys.stderr)
 
     def table(self) -> "rich.table.Table":
         """Returns the classes with their share of each split's pixels and images."""
@@ -342,13 +342,13 @@ class DataReport:
         console.print(self.table())
         faults = list(self.faults().values())
         for fault in faults[:20]:
-            console.print(f"fault: {fault}", soft_wrap=True, markup=False)
+            console.print(printable(f"fault: {fault}"), soft_wrap=True, markup=False)
         if len(faults) > 20:
             console.print(f"and {len(faults) - 20} more faults")
         for problem in self.problems(self.train_split):
             console.print(f"problem: {problem}", soft_wrap=True, markup=False)
         for note in self.notes():
-            console.print(f"note: {note}", soft_wrap=True, markup=False)
+            console.print(printable(f"note: {note}"), soft_wrap=True, markup=False)
         if not faults and not self.problems(self.train_split):
             console.print("ready to train on")
 

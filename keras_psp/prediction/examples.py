@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from keras_psp.data.sets.cityscapes import Cityscapes
+from keras_psp.files import printable
 from keras_psp.models.classes import class_names_of, palette_of
 from keras_psp.models.pspnet import PSPNet
 from keras_psp.progress import ahead
@@ -132,7 +133,7 @@ class Examples:
 
 def _names(paths):
     """Unique names of images: file names without suffix, or relative paths if some repeat."""
-    paths = [Path(path) for path in paths]
+    paths = [Path(printable(path)) for path in paths]
     stems = [path.stem for path in paths]
     if len(set(stems)) == len(stems):
         return stems

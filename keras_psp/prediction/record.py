@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from keras_psp.data.images import is_url
-from keras_psp.files import DRAFT_NAME, remove_drafts, writing, written_aside
+from keras_psp.files import DRAFT_NAME, printable, remove_drafts, writing, written_aside
 from keras_psp.prediction.inputs import Input
 from keras_psp.prediction.result import result_files
 from keras_psp.resume import changed_settings, check_settings
@@ -199,7 +199,7 @@ def _is_recognizable(item):
 
 
 def _source(item):
-    return item.origin if item.path is None else str(item.path.absolute())
+    return item.origin if item.path is None else printable(item.path.absolute())
 
 
 def _unused_stem(item, taken):

@@ -1,3 +1,7 @@
+import os
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -57,6 +61,18 @@ def test_measures_match_a_plain_loop(model, camvid, tmp_path, capsys):
     with Image.open(tmp_path / "predictions" / "test_0.png") as prediction:
         image, _ = camvid.example("test", 0)
         np.testing.assert_array_equal(prediction, Segmenter(model, **PROTOCOL).classes([image])[0])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_names_that_are_not_utf_8_are_evaluated(model, camvid, tmp_path):
+    image, label = camvid.paths("test")[0]
+    other = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.png")
+    os.rename(image, other)
+    pairs = {"test": [(Path(other), label)]}
+    source = data.ImagePairs(pairs, class_names=range(12))
+    evaluation = keras_psp.evaluate(source, model, split="test", output=tmp_path / "out")
+    assert evaluation.names == ["caf\\xe9"]
+    assert "caf\\xe9" in (tmp_path / "out" / "report.html").read_text("utf-8")
 
 
 @pytest.mark.parametrize("kind", ["split", "pairs", "tf.data", "scenes"])

@@ -88,6 +88,16 @@ def test_a_folder_of_images(photos, model):
     assert settings()["scales"] == [1.0]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_names_that_are_not_utf_8_are_predicted_and_recognized(photos, model):
+    os.rename(b"in/a.png", b"in/caf\xe9.png")
+    assert predict_files("in", "out", model, progress=False).done == 3
+    assert predict_files("in", "out", model, progress=False).skipped == 3
+    (row,) = [row for row in table() if row["name"] == "caf_"]
+    assert row["source"].endswith("caf\\xe9.png")
+    assert os.path.exists("out/caf__classes.png")
+
+
 def test_the_same_call_again_skips_what_is_done(photos, model, quick):
     predict_files("in", "out", model, progress=False)
     assert len(quick) == 3
