@@ -47,12 +47,14 @@ class Bar:
         self._printed = time.monotonic(), completed
 
     def __enter__(self) -> "Bar":
-        self._progress.start()
+        if self._moves:  # rich 13 prints an empty line at the end of a disabled one
+            self._progress.start()
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._progress.stop()
-        if not self._moves and self._printed[1] != self._task.completed:
+        if self._moves:
+            self._progress.stop()
+        elif self._printed[1] != self._task.completed:
             self.print(self._line())
 
     def update(self, completed: int, note: str = "", *, title: str | None = None) -> None:
@@ -79,9 +81,9 @@ class Bar:
         return ", ".join(filter(None, [*parts, left if task.time_remaining else ""]))
 
 
-def with_bar(items: Iterable, title: str, total: int | None) -> Iterator:
+def with_bar(items: Iterable, title: str, total: int | None, *, shown: bool = True) -> Iterator:
     """Yields the items and shows a progress bar on stderr, see `Bar`."""
-    with Bar(title, total) as bar:
+    with Bar(title, total, shown=shown) as bar:
         for number, item in enumerate(items, 1):
             yield item
             bar.update(number)
@@ -96,8 +98,7 @@ def in_threads(
     threads: int | None = None,
 ) -> Iterator:
     """Applies a function to every item in threads, with a progress bar; see `ahead`."""
-    results = ahead(function, items, threads=threads)
-    return with_bar(results, title, len(items)) if progress else results
+    return with_bar(ahead(function, items, threads=threads), title, len(items), shown=progress)
 
 
 def ahead(

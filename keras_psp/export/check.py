@@ -25,28 +25,17 @@ from keras_psp.progress import with_bar
 
 @dataclasses.dataclass(frozen=True)
 class ExportResult:
-    """Results of an export, or of the network itself.
+    """Results of an export, or of the network itself."""
 
-    Attributes:
-        name: "network", or the path of the export.
-        mean_iou: over the classes that occur, 0 to 1.
-        agreement: fraction of pixels that have the network's own class, 0 to 1.
-        size: bytes of the file or folder; None for the network.
-        milliseconds: median per image, without the first, which includes preparations.
-    """
-
-    name: str
-    mean_iou: float
-    agreement: float
-    size: int | None
-    milliseconds: float
+    name: str  # "network", or the path of the export
+    mean_iou: float  # over the classes that occur, 0 to 1
+    agreement: float  # fraction of pixels that have the network's own class, 0 to 1
+    size: int | None  # bytes of the file or folder; None for the network
+    milliseconds: float  # median per image, without the first, which includes preparations
 
 
 class ExportResults(list[ExportResult]):
-    """Results of `check_exports`, the network's first; prints as a table.
-
-    Attributes:
-        images: the number of images.
+    """Results of `check_exports`, the network's first, for `images` images; prints as a table.
 
     Example:
         >>> results = check_exports(model, ["pspnet.onnx"], pairs)
@@ -137,7 +126,7 @@ def check_exports(
     equal, pixels = np.zeros(len(runners)), 0
     times: list[list[float]] = [[] for _ in runners]
     read = examples.read(range(examples.end))
-    for _, _, image, mask in with_bar(read, "Checking", examples.count) if progress else read:
+    for _, _, image, mask in with_bar(read, "Checking", examples.count, shown=progress):
         image, mask = _at_size(np.asarray(image), np.asarray(mask), image_size)
         for index, run in enumerate(runners):
             start = time.perf_counter()
@@ -169,14 +158,13 @@ def check_exports(
 
 def _at_size(image, mask, size):
     """uint8 image and mask, resized."""
-    if size is None or image.shape[:2] == tuple(size):
-        return np.clip(np.rint(image), 0, 255).astype("uint8"), mask
-    rows, columns = (
-        ((np.arange(target) + 0.5) * length / target).astype(int)
-        for target, length in zip(size, mask.shape, strict=True)
-    )
-    image = np.rint(resized(image.astype("float32"), size))
-    return np.clip(image, 0, 255).astype("uint8"), mask[np.ix_(rows, columns)]
+    if size is not None and image.shape[:2] != tuple(size):
+        rows, columns = (
+            ((np.arange(target) + 0.5) * length / target).astype(int)
+            for target, length in zip(size, mask.shape, strict=True)
+        )
+        image, mask = resized(image.astype("float32"), size), mask[np.ix_(rows, columns)]
+    return np.clip(np.rint(image), 0, 255).astype("uint8"), mask
 
 
 def _size(path):

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 import keras
 import numpy as np
 
-from keras_psp.arguments import checked_integer
+from keras_psp.arguments import checked_integer, checked_pair
 from keras_psp.layers.chunks import upsampled_classes
 from keras_psp.layers.folding import foldable_layers, folded_into
 from keras_psp.layers.resampling import spatial_size
@@ -28,14 +28,17 @@ MAX_SIDE = 2**14
 
 @dataclasses.dataclass(frozen=True)
 class Signature:
-    """Inputs and outputs of an exported graph.
+    """Input and output of an exported graph.
+
+    The input, "image", is (batch, height, width, 3), RGB 0..255. The output has the name `output`.
 
     Attributes:
-        image_size: (height, width), or None for any.
+        image_size: (height, width), or None for any, which is slower in TFLite, ONNX and OpenVINO.
         batch_size: images per call, or None for any number.
-        input_dtype: "uint8" or "float32", of RGB images 0..255.
-        output: "classes": the class of each pixel of the image, uint8 (uint16 for more than
-            256 classes); "logits" or "probabilities": float32, at the image's size.
+        input_dtype: "uint8" or "float32".
+        output: "classes": (batch, height, width), the class of each pixel, uint8 (uint16 for more
+            than 256 classes); "logits" or "probabilities": (batch, height, width, classes),
+            float32.
 
     Raises:
         ValueError: if an attribute is none of these.
@@ -52,14 +55,9 @@ class Signature:
 
     def __post_init__(self):
         if self.image_size is not None:
-            try:
-                height, width = (operator.index(side) for side in self.image_size)
-            except (TypeError, ValueError):
-                raise ValueError(
-                    f"image_size is {self.image_size!r}; it must be two integers, (height, width), "
-                    "or None for any size."
-                ) from None
-            object.__setattr__(self, "image_size", (height, width))
+            size, needed = self.image_size, "two integers, (height, width), or None for any size"
+            size = checked_pair("image_size", size, size, operator.index, lambda *_: True, needed)
+            object.__setattr__(self, "image_size", size)
         if self.batch_size is not None:
             batch_size = checked_integer("batch_size", self.batch_size, least=1)
             object.__setattr__(self, "batch_size", batch_size)
@@ -132,12 +130,11 @@ def folded_variables(model: PSPNet) -> dict[int, tuple]:
 def inference_function(model: PSPNet, *, in_blocks: bool = True) -> Callable[..., dict[str, Any]]:
     """The network as a TensorFlow function, optimized for inference.
 
-    It has no auxiliary head and no dropout, every BatchNorm of keras_psp's layers is folded into
-    its convolution, and casting and normalization are part of the graph. `in_blocks` computes
-    class maps from a few rows of scores at a time, which saves memory but needs a loop.
-
-    Returns a function from images (batch, height, width, 3), the output's name and, for class
-    maps in blocks, optionally another size (height, width) of the result, to {name: tensor}.
+    It maps images (batch, height, width, 3), the output's name and, for class maps in blocks,
+    optionally another size (height, width) of the result to {name: tensor}. Casting and
+    normalization are part of it, auxiliary head and dropout aren't, and every BatchNorm of
+    keras_psp's layers is folded into its convolution. `in_blocks` computes class maps from a few
+    rows of scores at a time, which saves memory but needs a loop.
     """
     import tensorflow as tf
 

@@ -26,20 +26,13 @@ def bytes_function(
     signature: Signature,
     max_pixels: int = MAX_PIXELS,
 ) -> Callable[[Any], dict[str, Any]]:
-    """The network, the result of `inference_function`, as a function of encoded images.
-
-    From (batch,) strings, JPEG or PNG of any sizes, to "classes_png_bytes" (batch,): grayscale
-    PNGs of class indices at each image's size, with 8 bits, or 16 for more than 256 classes. If
-    the signature has an image_size, images of any proportions are resized to it (antialiased),
-    and their scores to the image's own size.
-    """
+    """The network, the result of `inference_function`, as `saved_model`'s "serve_bytes"."""
     smallest = 1 if signature.image_size else smallest_side(model)
 
     def classes_png(content):
         content = _checked(content, smallest, max_pixels)
-        image = tf.cond(
-            _begins(content, _JPEG), lambda: jpeg_pixels(content), lambda: png_pixels(content)
-        )
+        jpeg = _begins(content, _JPEG)
+        image = tf.cond(jpeg, lambda: jpeg_pixels(content), lambda: png_pixels(content))
         size = tf.unstack(tf.shape(image)[:2])
         if signature.image_size:
             image = tf.image.resize(image, signature.image_size, antialias=True)

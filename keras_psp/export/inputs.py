@@ -1,5 +1,7 @@
 """Images brought to the type and batch size of an exported graph."""
 
+import contextlib
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,13 +14,17 @@ def graph_function(
     shape: Sequence[int | None],
     dtype: npt.DTypeLike,
     smallest: int = 1,
+    *,
+    one_at_a_time: bool = False,
 ) -> Callable[[Any], np.ndarray]:
     """A function that checks its images, casts them and runs an exported graph on each batch.
 
     A graph would answer images of another size with wrong classes, or end the process. `dtype` and
     `shape`, (batch, height, width, 3), are those of its input, with None for any number; sides
-    have at least `smallest` pixels.
+    have at least `smallest` pixels. `one_at_a_time`: `run` has memory for one call, so that threads
+    take turns.
     """
+    turn = threading.Lock() if one_at_a_time else contextlib.nullcontext()
     batch_size, *size, _ = shape
 
     def predict(images: Any) -> np.ndarray:
@@ -33,7 +39,8 @@ def graph_function(
                 f"{len(images)} images but this file was exported for batches of {count}; give a "
                 "multiple, or export with batch_size=None."
             )
-        return np.concatenate([run(part) for part in np.split(images, len(images) // count)])
+        with turn:
+            return np.concatenate([run(part) for part in np.split(images, len(images) // count)])
 
     return predict
 

@@ -19,16 +19,12 @@ TYPES = {"float32": 1, "uint8": 2, "uint16": 4, "int64": 7}  # onnx.TensorProto
 
 
 class Graph:
-    """Nodes and constants of a graph, built one operation at a time.
-
-    Attributes:
-        nodes, constants: `onnx.NodeProto` and `onnx.TensorProto`.
-        quantizable: names of the nodes that are worth quantizing: the backbone and the fusion.
-    """
+    """Nodes and constants of a graph, built one operation at a time."""
 
     def __init__(self) -> None:
-        self.nodes: list[Any] = []
-        self.constants: list[Any] = []
+        self.nodes: list[Any] = []  # onnx.NodeProto
+        self.constants: list[Any] = []  # onnx.TensorProto
+        # Names of the nodes that are worth quantizing: the backbone and the fusion.
         self.quantizable: list[str] = []
         self._named: dict[Any, str] = {}
 
@@ -76,11 +72,10 @@ def network(
 
     Args:
         use_winograd: compute 3x3 convolutions of many channels with fewer multiplications if
-            the image's size is known: fastest in float32, but too coarse for bfloat16 and for
-            quantization.
+            the image's size is known: fastest in float32. Its sums and differences lose too many
+            of bfloat16's eight bits, and are too coarse for quantization.
         channels_first: compute class maps from scores (batch, classes, height, width). OpenVINO
-            then finds the best class 20 times faster than with the classes last; ONNX Runtime
-            is faster with the classes last.
+            then finds the best class 20 times faster; ONNX Runtime is faster with classes last.
         split_fusion: let the fusion convolve half of the features' channels at a time: 12 to
             20 % faster in OpenVINO's bfloat16, since the kernels then stay in the cache.
     """
@@ -158,9 +153,8 @@ class _Writer:
         return x, self._strided(size, stride)
 
     def _is_worth_winograd(self, kernel, size, strides, dilation):
-        if not self.use_winograd or kernel.shape[0] != 3 or strides > 1:
-            return False
-        if min(kernel.shape[2:]) < self.LEAST_CHANNELS:
+        fits = self.use_winograd and kernel.shape[0] == 3 and strides == 1
+        if not fits or min(kernel.shape[2:]) < self.LEAST_CHANNELS:
             return False
         left = [winograd.multiplications(n, dilation) / (3 * n) for n in size]
         return left[0] * left[1] < 0.5

@@ -100,9 +100,8 @@ def _levels_term(layer, features, kernel):
         bins, channels = level.shape[1], level.shape[-1]
         weights = kernel[:, :, offset : offset + channels]
         offset += channels
-        weights = tf.reshape(
-            tf.transpose(weights, (2, 0, 1, 3)), (1, 1, channels, taps * taps * filters)
-        )
+        weights = tf.transpose(weights, (2, 0, 1, 3))
+        weights = tf.reshape(weights, (1, 1, channels, taps * taps * filters))
         products = tf.nn.conv2d(level, weights, 1, "SAME")
         # -> (row bin, column bin, row tap, column tap, filters)
         products = tf.reshape(products, (bins, bins, taps, taps * filters))

@@ -10,24 +10,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from keras_psp.export.graph import (
-    InputType,
-    Output,
-    Signature,
-    check_network,
-    float32_model,
-    inference_function,
-)
+from keras_psp.export.graph import InputType, Output, Signature, float32_model, inference_function
 from keras_psp.export.inputs import graph_function
 from keras_psp.export.metadata import metadata, metadata_json
 from keras_psp.export.onnx_network import IR_VERSION, OPSET, TYPES, network
 from keras_psp.export.representative import calibration_batches, check_precision
-from keras_psp.export.writing import (
-    checked_export,
-    export_target,
-    require_tensorflow_backend,
-    required,
-)
+from keras_psp.export.writing import checked_export, require_tensorflow_backend, required
 from keras_psp.layers.resnet import DilatedResNet
 from keras_psp.models.pspnet import PSPNet
 from keras_psp.progress import with_bar
@@ -62,14 +50,11 @@ def onnx(
         precision: "float32", or "int8": 8-bit convolutions, with ranges measured on
             `representative`.
         representative: for "int8", images like those to come, see `representative_images`.
-        image_size, batch_size, input_dtype, output: see `Signature`; a fixed size is faster.
+        image_size, batch_size, input_dtype, output: see `Signature`.
         winograd: whether large 3x3 convolutions use Winograd's algorithm, with fewer
             multiplications, if the size is fixed and the precision float32: fastest on CPUs.
         preset, license: see `metadata`; they are in metadata_props, key "keras_psp".
         progress: report progress on stderr.
-
-    Input "image": (batch, height, width, 3), RGB 0..255. Output: "classes" (batch, height,
-    width), or "logits" or "probabilities" (batch, height, width, classes), float32.
 
     Raises:
         ValueError: if the arguments are invalid.
@@ -77,14 +62,14 @@ def onnx(
     """
     signature = Signature(image_size, batch_size, input_dtype, output)
     check_precision(precision, PRECISIONS, signature, representative)
-    check_network(model, signature)
-    target = export_target(path, suffix=".onnx")
-    _runtime()
-    winograd = winograd and precision == "float32"
-    proto, quantizable = onnx_model(model, signature, use_winograd=winograd)
-    about = metadata_json(metadata(model, signature, preset=preset, license=license))
-    proto.metadata_props.add(key="keras_psp", value=about)
-    with checked_export(target, "ONNX file", open_onnx, model, signature, progress) as draft:
+    with checked_export(
+        path, "ONNX file", open_onnx, model, signature, suffix=".onnx", progress=progress
+    ) as draft:
+        _runtime()
+        winograd = winograd and precision == "float32"
+        proto, quantizable = onnx_model(model, signature, use_winograd=winograd)
+        about = metadata_json(metadata(model, signature, preset=preset, license=license))
+        proto.metadata_props.add(key="keras_psp", value=about)
         if precision == "float32":
             draft.write_bytes(proto.SerializeToString())
         else:
@@ -146,7 +131,7 @@ def _quantize(proto, nodes, path, images, progress):
     from onnxruntime import quantization
 
     class Reader(quantization.CalibrationDataReader):
-        batches = iter(with_bar(images, "Measuring ranges", len(images)) if progress else images)
+        batches = iter(with_bar(images, "Measuring ranges", len(images), shown=progress))
 
         def get_next(self) -> dict[str, np.ndarray] | None:
             return next(({"image": batch} for batch in self.batches), None)
@@ -175,21 +160,15 @@ def _quantize(proto, nodes, path, images, progress):
 def open_onnx(
     path: str | os.PathLike, *, num_threads: int | None = None
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """A function from images (batch, height, width, 3) to the output, on ONNX Runtime's CPU.
-
-    Args:
-        path: the file.
-        num_threads: default all cores.
-    """
+    """As `open_export`, for a file of `onnx` or of another program, on ONNX Runtime's CPU."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: there is no such file.")
     onnxruntime = _runtime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = num_threads or os.cpu_count() or 1
+    providers = ["CPUExecutionProvider"]
     try:
-        session = onnxruntime.InferenceSession(
-            str(path), options, providers=["CPUExecutionProvider"]
-        )
+        session = onnxruntime.InferenceSession(str(path), options, providers=providers)
     except Exception as error:  # its exceptions share no base class
         raise ValueError(
             f"{path} can't be opened by ONNX Runtime ({str(error).splitlines()[0]}); it is damaged "

@@ -7,19 +7,18 @@ import logging
 import os
 import sys
 import tempfile
-import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from keras_psp.export.graph import InputType, Output, Signature, check_network
+from keras_psp.export.graph import InputType, Output, Signature
 from keras_psp.export.inputs import graph_function
 from keras_psp.export.metadata import metadata, metadata_json
 from keras_psp.export.representative import calibration_batches, check_precision
 from keras_psp.export.to_onnx import onnx_model
-from keras_psp.export.writing import checked_export, export_target, required
+from keras_psp.export.writing import checked_export, required
 from keras_psp.models.pspnet import PSPNet
 
 PRECISIONS = ("float32", "bfloat16", "int8")
@@ -49,13 +48,8 @@ def openvino(
             replaced once the new one is complete.
         precision: "float32"; "bfloat16": the same weights, with a hint that `open_openvino`
             passes to the runtime; "int8": quantized by NNCF on `representative`.
-        representative: for "int8", images like those to come, see `representative_images`.
-        image_size, batch_size, input_dtype, output: see `Signature`; a fixed size is faster.
-        winograd: see `onnx`.
         preset, license: see `metadata`; they are in rt_info, key "keras_psp".
-        progress: report progress on stderr.
-
-    Input and output are those of `onnx`.
+        representative, image_size, batch_size, input_dtype, output, winograd, progress: see `onnx`.
 
     Raises:
         ValueError: if the arguments are invalid.
@@ -63,21 +57,20 @@ def openvino(
     """
     signature = Signature(image_size, batch_size, input_dtype, output)
     check_precision(precision, PRECISIONS, signature, representative)
-    check_network(model, signature)
-    target = export_target(path, files=FILES)
-    runtime = _runtime()
-    if precision == "int8":
-        batches = calibration_batches(representative, signature)
-    proto, _ = onnx_model(
-        model,
-        signature,
-        # Winograd's sums and differences lose too many of bfloat16's eight bits.
-        use_winograd=winograd and precision == "float32",
-        channels_first=True,
-        split_fusion=precision == "bfloat16",
+    checked = checked_export(
+        path, "OpenVINO model", open_openvino, model, signature, files=FILES, progress=progress
     )
-    checked = checked_export(target, "OpenVINO model", open_openvino, model, signature, progress)
-    with tempfile.TemporaryDirectory() as folder, checked as draft:
+    with checked as draft, tempfile.TemporaryDirectory() as folder:
+        runtime = _runtime()
+        if precision == "int8":
+            batches = calibration_batches(representative, signature)
+        proto, _ = onnx_model(
+            model,
+            signature,
+            use_winograd=winograd and precision == "float32",
+            channels_first=True,
+            split_fusion=precision == "bfloat16",
+        )
         source = Path(folder) / "model.onnx"
         source.write_bytes(proto.SerializeToString())
         del proto
@@ -148,12 +141,10 @@ def open_openvino(
     }
     request = core.compile_model(model, "CPU", options).create_infer_request()
     image = model.inputs[0]
-    shape = [n.get_length() if n.is_static else None for n in image.partial_shape]
-    lock = threading.Lock()  # of the only request, which has memory for one run
-
-    def run(batch):
-        with lock:
-            return request.infer([batch])[0]
-
-    smallest = about["input"]["smallest_side"]
-    return graph_function(run, shape, image.element_type.to_dtype(), smallest)
+    return graph_function(
+        lambda batch: request.infer([batch])[0],
+        [n.get_length() if n.is_static else None for n in image.partial_shape],
+        image.element_type.to_dtype(),
+        about["input"]["smallest_side"],
+        one_at_a_time=True,
+    )

@@ -14,12 +14,11 @@ from keras_psp.export.graph import (
     InputType,
     Output,
     Signature,
-    check_network,
     inference_function,
 )
 from keras_psp.export.inputs import graph_function
 from keras_psp.export.metadata import NAME, metadata, metadata_json
-from keras_psp.export.writing import checked_export, export_target, require_tensorflow_backend
+from keras_psp.export.writing import checked_export, require_tensorflow_backend
 from keras_psp.models.checks import smallest_side
 from keras_psp.models.pspnet import PSPNet
 
@@ -49,12 +48,12 @@ def saved_model(
         max_pixels: the largest image, in pixels, that "serve_bytes" decodes.
         preset, license: see `metadata`.
 
-    Signature "serving_default": "image" (batch, height, width, 3), RGB 0..255, to "classes"
-    (batch, height, width), or to "logits" or "probabilities" (batch, height, width, classes).
+    Signature "serving_default": see `Signature`.
 
     Signature "serve_bytes": "image_bytes" (batch,), JPEG or PNG of any sizes, to
     "classes_png_bytes" (batch,): class indices as grayscale PNG at each image's own size,
-    whatever `output` says; see `image_bytes.bytes_function`.
+    whatever `output` says, with 8 bits, or 16 for more than 256 classes. With an `image_size`,
+    images of any proportions are resized to it (antialiased), and their scores back.
     """
     require_tensorflow_backend("A SavedModel")
     import tensorflow as tf
@@ -63,9 +62,9 @@ def saved_model(
 
     signature = Signature(image_size, batch_size, input_dtype, output)
     max_pixels = checked_integer("max_pixels", max_pixels, least=1)
-    check_network(model, signature)
-    target = export_target(path, files=FILES)
-    with checked_export(target, "SavedModel", open_saved_model, model, signature) as draft:
+    with checked_export(
+        path, "SavedModel", open_saved_model, model, signature, files=FILES
+    ) as draft:
         network = inference_function(model)
         images = tf.TensorSpec(signature.shape, signature.input_dtype, name="image")
         contents = tf.TensorSpec((None,), "string", name="image_bytes")

@@ -109,8 +109,7 @@ def server_files(
             f'tf_serving(model, "{folder / "pspnet"}").'
         )
     contents = {path.name: path.read_text("utf-8") for path in sorted(SERVING.iterdir())}
-    model_config = contents["models.config"]
-    models = "".join(model_config.replace("MODEL", name) for name in names)
+    models = "".join(contents["models.config"].replace("MODEL", name) for name in names)
     contents["models.config"] = f"model_config_list {{\n{models}}}\n"
     if not batching:
         lines = contents["docker-compose.yml"].splitlines(keepends=True)

@@ -6,7 +6,6 @@ import io
 import json
 import os
 import sys
-import threading
 import warnings
 import zipfile
 from collections.abc import Callable, Iterable
@@ -15,11 +14,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from keras_psp.export.graph import InputType, Output, Signature, check_network, inference_function
+from keras_psp.export.graph import InputType, Output, Signature, inference_function
 from keras_psp.export.inputs import graph_function
 from keras_psp.export.metadata import NAME, metadata, metadata_json
 from keras_psp.export.representative import check_precision, representative_images
-from keras_psp.export.writing import checked_export, export_target, require_tensorflow_backend
+from keras_psp.export.writing import checked_export, require_tensorflow_backend
 from keras_psp.models.pspnet import PSPNet
 from keras_psp.progress import with_bar
 
@@ -50,13 +49,9 @@ def tflite(
         precision: "float32"; "float16": float16 weights, half the size; "dynamic_int8": 8-bit
             weights, with activations quantized on the fly; "int8": 8 bits throughout, with
             ranges measured on `representative`.
-        representative: for "int8", images like those to come, see `representative_images`.
-        image_size, input_dtype, output: see `Signature`; a fixed size is faster.
+        image_size, input_dtype, output: see `Signature`; the same in every precision.
+        representative, progress: see `onnx`.
         preset, license: see `metadata`.
-        progress: report progress on stderr.
-
-    Input "image": (1, height, width, 3), RGB 0..255. Output: "classes" (1, height, width), or
-    "logits" or "probabilities" (1, height, width, classes), float32 in every precision.
 
     Raises:
         ValueError: if the arguments are invalid.
@@ -70,23 +65,21 @@ def tflite(
             "classes apart; use 'logits' or 'classes'."
         )
     check_precision(precision, PRECISIONS, signature, representative)
-    check_network(model, signature)
-    target = export_target(path, suffix=".tflite")
-    images = None
-    if precision == "int8":
-        images = representative_images(representative, signature.image_size)
-    about = metadata(model, signature, preset=preset, license=license)
-
     opener = functools.partial(open_tflite, num_threads=os.cpu_count())
-    with checked_export(target, "TFLite file", opener, model, signature, progress) as draft:
+    with checked_export(
+        path, "TFLite file", opener, model, signature, suffix=".tflite", progress=progress
+    ) as draft:
+        images = []
+        if precision == "int8":
+            images = representative_images(representative, signature.image_size)
         if progress:
-            print(f"{target.name}: converting", file=sys.stderr)
+            print(f"{Path(path).name}: converting", file=sys.stderr)
         content = _converted(model, signature, precision, images, progress)
+        about = metadata(model, signature, preset=preset, license=license)
         draft.write_bytes(_packed(content, about, half_precision=precision == "float16"))
 
 
 def _converted(model, signature, precision, images, progress):
-    """The flatbuffer."""
     import tensorflow as tf
 
     from keras_psp.export.static_graph import static_function
@@ -96,12 +89,10 @@ def _converted(model, signature, precision, images, progress):
     if signature.image_size:
         function = static_function(model, signature, float_input=quantized)
     else:
-        function = functools.partial(
-            inference_function(model, in_blocks=False), output=signature.output
-        )
-    spec = tf.TensorSpec(
-        signature.shape, "float32" if quantized else signature.input_dtype, name="image"
-    )
+        network = inference_function(model, in_blocks=False)
+        function = functools.partial(network, output=signature.output)
+    dtype = "float32" if quantized else signature.input_dtype
+    spec = tf.TensorSpec(signature.shape, dtype, name="image")
     traced = tf.function(function, autograph=False).get_concrete_function(spec)
     module = tf.Module()
     module.weights = list(traced.graph.variables)
@@ -127,8 +118,7 @@ def _converted(model, signature, precision, images, progress):
 
 
 def _calibration(images, progress):
-    if progress:
-        images = with_bar(images, "Measuring ranges", len(images))
+    images = with_bar(images, "Measuring ranges", len(images), shown=progress)
     for index, image in enumerate(images):
         image = image.astype("float32")
         if index == 0:
@@ -206,29 +196,20 @@ def open_tflite(
     smallest = 1
     with contextlib.suppress(ValueError, KeyError):  # a file of another program
         smallest = tflite_metadata(path)["input"]["smallest_side"]
-    lock = threading.Lock()  # of the only interpreter, which has memory for one run
 
     def run(batch):
         if quantized:
             bounds = np.iinfo(image["dtype"])
             batch = np.clip(np.rint(batch / scale) + zero_point, bounds.min, bounds.max)
             batch = batch.astype(image["dtype"])
-        with lock:
-            return next(iter(runner(**{name: batch}).values())).copy()
+        return next(iter(runner(**{name: batch}).values())).copy()
 
     dtype = "float32" if quantized else image["dtype"]
-    return graph_function(run, (1, *size, 3), dtype, smallest)
+    return graph_function(run, (1, *size, 3), dtype, smallest, one_at_a_time=True)
 
 
 def tflite_metadata(path: str | os.PathLike) -> dict[str, Any]:
-    """Reads the class names, colors, origin, input and output of a TFLite file.
-
-    Returns:
-        See `metadata`.
-
-    Raises:
-        ValueError: if the file has no metadata of keras_psp.
-    """
+    """Reads the `metadata` of a TFLite file; raises ValueError if it has none of keras_psp."""
     try:
         with zipfile.ZipFile(path) as archive:
             return json.loads(archive.read(NAME))

@@ -14,7 +14,6 @@ from pathlib import Path
 from keras_psp.files import to_disk, workspace, writing
 
 DRAFT = ".draft-"
-"""Prefix of the names of drafts."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _NUMBER = re.compile(r"[0-9]{1,18}")
@@ -77,19 +76,15 @@ def _moved(version, folder):
         try:
             # Fails if the target exists, unless it is an empty folder.
             os.rename(version, target)
+            break
         except OSError:
             if not os.path.lexists(target):
                 raise
             number += 1  # another export was faster
-        else:
-            with contextlib.suppress(OSError):  # Windows
-                _entries_to_disk(folder)
-            return target
-
-
-def _entries_to_disk(folder):
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    with contextlib.suppress(OSError):  # Windows
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    return target

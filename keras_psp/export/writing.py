@@ -11,7 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_psp.export.graph import Signature
+from keras_psp.export.graph import Signature, check_network
 from keras_psp.files import written_aside
 from keras_psp.models.checks import smallest_side
 from keras_psp.models.pspnet import PSPNet
@@ -37,14 +37,8 @@ def require_tensorflow_backend(target: str) -> None:
         )
 
 
-def export_target(
-    path: str | os.PathLike, *, suffix: str | None = None, files: Sequence[str] = ()
-) -> Path:
-    """Checks that an export to this path overwrites nothing but another export.
-
-    The export is a file with this suffix, or a folder of these files.
-    """
-    path = Path(path)
+def _check_target(path, suffix, files):
+    """Checks that an export to this path overwrites nothing but another export."""
     if suffix and path.suffix != suffix:
         raise ValueError(f"{path}: the name must end in {suffix}.")
     if path.is_dir():
@@ -57,26 +51,32 @@ def export_target(
             )
     if path.is_file() and files:
         raise ValueError(f"{path} is a file but this export is a folder; give another name.")
-    return path
 
 
 @contextlib.contextmanager
 def checked_export(
-    target: Path,
+    path: str | os.PathLike,
     kind: str,
     opener: Callable[[Path], Callable],
     model: PSPNet,
     signature: Signature,
+    *,
+    suffix: str | None = None,
+    files: Sequence[str] = (),
     progress: bool = False,
 ) -> Iterator[Path]:
-    """Yields a temporary path; what is written there replaces `target` once it has run.
+    """Checks the network and the path, and yields a draft that replaces it once it has run.
 
-    Errors call the export by its `kind`, e.g. "ONNX file"; `opener` is e.g. `open_onnx`.
+    The export is a file with this suffix, or a folder of these files. Errors call it by its
+    `kind`, e.g. "ONNX file"; `opener` is e.g. `open_onnx`.
     """
-    with written_aside(target) as draft:
+    check_network(model, signature)
+    path = Path(path)
+    _check_target(path, suffix, files)
+    with written_aside(path) as draft:
         yield draft
         if progress:
-            print(f"{target.name}: running it once", file=sys.stderr)
+            print(f"{path.name}: running it once", file=sys.stderr)
         _check_output(draft, kind, opener, model, signature)
 
 

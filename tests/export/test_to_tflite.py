@@ -1,6 +1,7 @@
 import subprocess
 import sys
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -257,3 +258,12 @@ def test_a_network_with_nan_is_refused(tmp_path):
     classifier.bias.assign(np.full(4, np.nan, "float32"))
     with pytest.raises(ValueError, match="contains NaN or infinite values; export the weights"):
         export.tflite(model, tmp_path / "a.tflite", image_size=SIZE, output="logits")
+
+
+def test_threads_take_turns(images, model, tmp_path):
+    export.tflite(model, tmp_path / "model.tflite", image_size=SIZE, output="logits")
+    predict = export.open_tflite(tmp_path / "model.tflite")
+    expected = [predict(image[None]) for image in images]
+    with ThreadPoolExecutor(4) as pool:
+        for number, logits in enumerate(pool.map(predict, [image[None] for image in images] * 20)):
+            np.testing.assert_array_equal(logits, expected[number % 2])
