@@ -26,13 +26,9 @@ from keras_psp.weights.presets import all_presets, find_preset
 
 
 class Failure(NamedTuple):
-    """Takes the place of the classes of an image whose prediction failed.
+    """Takes the place of the classes of an image whose prediction failed."""
 
-    Attributes:
-        reason: a sentence.
-    """
-
-    reason: str
+    reason: str  # a sentence
 
 
 class SegmentationHandler(ModelHandler[np.ndarray, PredictionResult, Segmenter]):
@@ -109,7 +105,6 @@ class ModelFacts:
 
     @property
     def num_classes(self) -> int:
-        """The number of classes."""
         return len(self.class_names)
 
 

@@ -37,21 +37,13 @@ class JobError(RuntimeError):
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """Outcome of a job.
+    """Outcome of a job."""
 
-    Attributes:
-        output: folder of the results.
-        images: number of images with a result.
-        failures: name, image and reason for each image without one.
-        class_names: class names of the network.
-        confusion: (num_classes, num_classes) int64, rows are labels and columns predictions;
-            None without labels.
-    """
-
-    output: str
-    images: int
-    failures: list[dict[str, str]]
-    class_names: tuple[str, ...]
+    output: str  # folder of the results
+    images: int  # number of images with a result
+    failures: list[dict[str, str]]  # name, image and reason for each image without one
+    class_names: tuple[str, ...]  # of the network
+    # (num_classes, num_classes) int64, rows are labels and columns predictions; None without labels
     confusion: np.ndarray | None
 
 
@@ -96,13 +88,11 @@ def predict_many(
         ignore_class: label of pixels that don't count.
         label_lookup: maps each value in the labels to a class or `ignore_class`; by default,
             values are classes.
-        batch_size: images of the same size per batch.
-        share_model: whether all processes of a machine share one copy of the network.
+        batch_size, share_model, options: see `SegmentationHandler`.
         workers: number of processes of the local runner.
         beam_options: command-line flags for Beam, e.g. "--runner=DataflowRunner". By default,
             Beam's local runner runs in this process.
         progress: whether a local runner shows a progress bar on stderr.
-        options: fields of `Protocol`: scales, flip, crop, overlap, base_size.
 
     Returns:
         The outcome, or None if the runner doesn't wait for the end of the job.

@@ -23,12 +23,15 @@ _PART_IMAGES, _PART_SECONDS = 64, 10.0
 _TEXT = "keras_psp"
 
 
+Cells = tuple[int, ...]  # (label, class, pixels) triples, flat; empty without labels
+
+
 class Record(NamedTuple):
     """A predicted image; name and origin are those of its `Item`."""
 
     name: str
     origin: str
-    cells: tuple[int, ...]  # (label, class, pixels) triples, flat; empty without labels
+    cells: Cells
     file: str  # path of the result
 
 
@@ -47,9 +50,7 @@ class PNGs:
     def __init__(self, output: str):
         self.output = output
 
-    def add(
-        self, name: str, origin: str, classes: np.ndarray, cells: tuple[int, ...]
-    ) -> list[Record]:
+    def add(self, name: str, origin: str, classes: np.ndarray, cells: Cells) -> list[Record]:
         """Writes a result and returns its record; raises BadName for too long a name."""
         file = f"{self.output}/classes/{name}.png"
         info = PngInfo()
@@ -87,12 +88,10 @@ class TFRecordParts:
 
     def __init__(self, output: str):
         self.output = output
-        self._waiting: list[tuple[str, str, tuple[int, ...], bytes]] = []
+        self._waiting: list[tuple[str, str, Cells, bytes]] = []
         self._since = 0.0
 
-    def add(
-        self, name: str, origin: str, classes: np.ndarray, cells: tuple[int, ...]
-    ) -> list[Record]:
+    def add(self, name: str, origin: str, classes: np.ndarray, cells: Cells) -> list[Record]:
         """Keeps a result until the next file is written, and returns that file's records."""
         if not self._waiting:
             self._since = time.monotonic()
@@ -139,10 +138,8 @@ def shard(parts: Sequence[tuple[str, Sequence[str]]]) -> Iterator[bytes]:
 def is_result(path: str, output: str) -> bool:
     """Returns whether a job writes to this path, which a source's pattern may match as well."""
     inner = path.removeprefix(f"{output}/")
-    return inner != path and any(
-        fnmatch.fnmatchcase(inner, pattern)
-        for pattern in ("classes/*.png", TFRecordParts.pattern, SHARDS)
-    )
+    patterns = ("classes/*.png", TFRecordParts.pattern, SHARDS)
+    return inner != path and any(fnmatch.fnmatchcase(inner, pattern) for pattern in patterns)
 
 
 FORMATS: dict[str, type[PNGs] | type[TFRecordParts]] = {"png": PNGs, "tfrecord": TFRecordParts}

@@ -143,9 +143,7 @@ class ImageList:
 class TFRecords:
     """Images, optionally with labels, in TFRecord files of tf.train.Example.
 
-    The features are image/encoded (bytes of an image file), image/filename (its name, which the
-    result gets; names must be unique), and for labels image/segmentation/class/encoded (a PNG
-    of class indices).
+    `keras_psp.beam.records` lists the features. The results get the names, which must be unique.
 
     Args:
         patterns: one or several, as in `ImageFiles`.

@@ -32,7 +32,6 @@ def add(commands: Any) -> None:
         help="group wrong pixels by the kind of mistake [yes]",
     )
     evaluate.add_argument("--limit", type=int, help="number of images to use [all]")
-    _add_protocol(evaluate)
 
     submit = commands.add_parser(
         "submit",
@@ -48,7 +47,9 @@ def add(commands: Any) -> None:
     submit.add_argument(
         "--competition", choices=("comp5", "comp6"), help="for VOC: trained on VOC alone, or not"
     )
-    _add_protocol(submit)
+    for parser in (evaluate, submit):
+        add_protocol(parser)
+        parser.add_argument("--quiet", action="store_true", help="no progress bars")
 
 
 def _add_data(parser, split):
@@ -61,11 +62,6 @@ def _add_data(parser, split):
     parser.add_argument(
         "--partial", action="store_true", help="accept an incomplete copy of the data set"
     )
-
-
-def _add_protocol(parser):
-    add_protocol(parser)
-    parser.add_argument("--quiet", action="store_true", help="no progress bars")
 
 
 def run_evaluate(options: argparse.Namespace) -> int:
@@ -93,7 +89,7 @@ def run_evaluate(options: argparse.Namespace) -> int:
 
 def run_submit(options: argparse.Namespace) -> int:
     """Predicts a test split, checks the files and prints where they are."""
-    from keras_psp.prediction.server import SERVERS
+    from keras_psp.prediction.server import SERVERS, submit
 
     if options.dataset not in SERVERS:
         raise ValueError(
@@ -103,8 +99,6 @@ def run_submit(options: argparse.Namespace) -> int:
     if competition and options.dataset != "voc2012":
         raise ValueError(f"--competition is only for voc2012, not {options.dataset}.")
     source, protocol = _opened(options)
-    from keras_psp.prediction.server import submit
-
     submission = submit(
         source,
         options.model,
@@ -116,9 +110,8 @@ def run_submit(options: argparse.Namespace) -> int:
         **competition,
         **protocol,
     )
-    print(
-        f"{len(submission.images)} files written and checked: {options.archive or options.output}"
-    )
+    place = options.archive or options.output
+    print(f"{len(submission.images)} files written and checked: {place}")
     return 0
 
 

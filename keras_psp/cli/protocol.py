@@ -7,12 +7,7 @@ from keras_psp.prediction.protocol import SIX_SCALES
 
 
 def add_protocol(parser: argparse.ArgumentParser, *, auto: bool = True) -> None:
-    """Adds the fields of `Protocol` as options.
-
-    Args:
-        parser: the command's.
-        auto: whether the base size is the model's unless given.
-    """
+    """Adds the fields of `Protocol` as options; `auto`: the base size is the model's by default."""
     group = parser.add_argument_group("protocol")
     group.add_argument("--scales", type=float, nargs="+", help="of the images, averaged [1]")
     group.add_argument("--flip", action="store_true", help="average with the mirror image")

@@ -52,12 +52,10 @@ def overlay(
 
     Args:
         image: (height, width, 3), 0 to 255.
-        mask: (height, width) integers, class indices or `ignore_class`.
-        palette: (num_classes, 3), RGB 0 to 255.
+        mask, palette, ignore_class: see `colorize`.
         alpha: opacity of the colors, 0 to 1.
         outline: pixels on each side of a border between classes that are fully opaque, with a
             white line in the middle; 0 for none.
-        ignore_class: value of unlabeled pixels.
 
     Returns:
         (height, width, 3) uint8.
@@ -122,11 +120,10 @@ def comparison(
         predictions: per example, (height, width) integers; or, for several models, a list of
             such sequences, one per title after the second.
         class_names: names in index order.
-        palette: (num_classes, 3), RGB 0 to 255.
+        palette, ignore_class: see `colorize`.
         path: also save the result here; the suffix is the format. An existing file is replaced
             atomically.
         titles: one per column.
-        ignore_class: value of unlabeled pixels.
 
     Returns:
         The comparison, RGB.
@@ -183,10 +180,9 @@ def overlay_with_legend(
     factor; others keep their size.
 
     Args:
-        image, mask, palette, alpha, ignore_class: see `overlay`.
-        class_names: names in index order.
-        path: also save the result here; the suffix is the format. An existing file is replaced
-            atomically.
+        image, alpha: see `overlay`.
+        mask, palette, ignore_class: see `colorize`.
+        class_names, path: see `comparison`.
 
     Returns:
         The overlay with its legend, RGB.

@@ -117,9 +117,8 @@ class PresetTable(tuple[Preset, ...]):
     def __rich__(self):
         import rich.table
 
-        table = rich.table.Table(
-            title=f"{len(self)} preset{'s' * (len(self) != 1)}", title_justify="left"
-        )
+        title = f"{len(self)} preset{'s' * (len(self) != 1)}"
+        table = rich.table.Table(title=title, title_justify="left")
         for column in ("name", "backbone", "data set"):  # never wrapped, so they can be copied
             table.add_column(column, no_wrap=True)
         for column in ("crop", "classes", "mIoU", "ms+flip", "MB"):

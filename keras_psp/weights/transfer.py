@@ -15,15 +15,12 @@ from keras_psp.weights.names import Family
 
 @dataclasses.dataclass
 class BackboneWeights:
-    """ImageNet weights of a ResNet, for the backbone of a new PSPNet.
-
-    `name` is the weights' name in messages, `given` the arguments that the user passed.
-    """
+    """ImageNet weights of a ResNet, for the backbone of a new PSPNet."""
 
     family: Family
     tensors: Mapping[str, Any]
-    name: str
-    given: Mapping[str, Any]
+    name: str  # in messages
+    given: Mapping[str, Any]  # arguments that the user passed
 
     @functools.cached_property
     def architecture(self) -> dict[str, Any]:
@@ -68,16 +65,12 @@ class BackboneWeights:
 
 @dataclasses.dataclass
 class NetworkWeights:
-    """A trained PSPNet, whose weights are copied to a new one where they fit.
-
-    The other fields are as in `BackboneWeights`; `dtype` is the new network's precision if the
-    user passed none, where None is Keras' global policy.
-    """
+    """A trained PSPNet, whose weights are copied to a new one where they fit."""
 
     model: PSPNet
-    name: str
+    name: str  # as in `BackboneWeights`
     given: Mapping[str, Any]
-    dtype: str | None = None
+    dtype: str | None = None  # if the user passed none; None is Keras' global policy
 
     @property
     def arguments(self) -> dict[str, Any]:

@@ -49,16 +49,13 @@ def _configured(config, arguments):
                 "8, 16 or 32."
             )
         backbone |= backbone_options(strides, _setting(config, "dilations"))
-    contract = _setting(config, "contract_dilation")
-    if contract is not None:
+    if (contract := _setting(config, "contract_dilation")) is not None:
         backbone["contract_dilation"] = bool(contract)
-    style = _setting(config, "style")
-    if style is not None:
+    if (style := _setting(config, "style")) is not None:
         backbone["stride_in_1x1"] = style == "caffe"
     described = {"backbone": backbone}
     head = config[max(config.find("decode_head"), 0) :]
-    align = _setting(head, "align_corners")
-    if align is not None:
+    if (align := _setting(head, "align_corners")) is not None:
         described["align_corners"] = bool(align)
     scales = _setting(head, "pool_scales")
     if isinstance(scales, tuple) and all(isinstance(n, int) for n in scales):
