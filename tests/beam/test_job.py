@@ -141,7 +141,7 @@ def test_a_killed_job_resumes_and_counts_each_image_once(tmp_path):
     np.testing.assert_array_equal(np.load(tmp_path / "out/confusion.npy"), expected)
     failed = [json.loads(line) for line in (tmp_path / "out/failed.jsonl").open()]
     assert [failure["name"] for failure in failed] == ["05", "17"]
-    assert "the file is empty" in failed[0]["reason"] and "can't be read" in failed[1]["reason"]
+    assert "is empty" in failed[0]["reason"] and "is truncated" in failed[1]["reason"]
 
 
 def test_the_folder_of_another_job_is_refused(write_set, predict, by_hand):

@@ -33,9 +33,9 @@ def test_bad_images_are_listed_and_the_others_are_predicted(write_set, predict, 
     reasons = {failure["name"]: failure["reason"] for failure in done.failures}
     for index, message in enumerate(
         (
-            "0.png: the file is empty; replace it.",
-            "1.png: can't be read (cannot identify image file",
-            "2.png: label is 8x3 but its image is 8x6; labels must have their image's size.",
+            "0.png: is empty; copy or download it again.",
+            "1.png: is a text or document instead of an image (it begins with 'not an image').",
+            "2.png: mask is 8x3 but its image is 8x6; masks must have their image's size.",
             "3.png: label value 7 is neither a class (0 to 2) nor ignore_class (255)",
             "4.png: can't be read (No such file or directory); check the path.",
             "5.png: label has mode RGB",
