@@ -1,21 +1,86 @@
 """Checks of arguments."""
 
 import contextlib
+import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 
-def checked_integer(name: str, value: Any, *, least: int, most: int | None = None) -> int:
-    """Returns the value as an int; raises ValueError unless it is from `least` to `most`."""
-    try:
-        checked = operator.index(value)
-    except TypeError:
-        checked = least - 1
-    if checked < least or isinstance(value, bool) or (most is not None and checked > most):
-        allowed = f">= {least}" if most is None else f"from {least} to {most}"
-        raise ValueError(f"{name} is {value!r}; it must be an integer {allowed}.")
-    return checked
+_BOOLS = bool | np.bool_
+
+
+def checked_integer(
+    name: str, value: Any, *, least: int | None = None, most: int | None = None
+) -> int:
+    """Returns the value as an int; raises ValueError unless it is one within the bounds."""
+    with contextlib.suppress(TypeError):
+        number = operator.index(value)
+        low, high = least is None or least <= number, most is None or number <= most
+        if low and high and not isinstance(value, _BOOLS):
+            return number
+    allowed = "" if least is None else f" >= {least}"
+    if least is not None and most is not None:
+        allowed = f" from {least} to {most}"
+    raise ValueError(f"{name} is {value!r}; it must be an integer{allowed}.")
+
+
+def checked_number(
+    name: str,
+    value: Any,
+    *,
+    least: float = -math.inf,
+    above: float = -math.inf,
+    below: float = math.inf,
+) -> float:
+    """Returns the value as a float; raises ValueError unless it is finite and within the bounds."""
+    with contextlib.suppress(TypeError, ValueError, OverflowError):
+        number = float(value)
+        finite = math.isfinite(number) and not isinstance(value, _BOOLS | str | bytes)
+        if finite and least <= number and above < number < below:
+            return number
+    bounds = [(">=", least), (">", above), ("<", below)]
+    allowed = " and ".join(f"{sign} {bound:g}" for sign, bound in bounds if math.isfinite(bound))
+    raise ValueError(f"{name} is {value!r}; it must be a finite number{allowed and ' ' + allowed}.")
+
+
+def checked_flag(name: str, value: Any) -> bool:
+    """Returns the value as a bool; raises ValueError unless it is True or False."""
+    if isinstance(value, _BOOLS):
+        return bool(value)
+    raise ValueError(f"{name} is {value!r}; it must be True or False.")
+
+
+def checked_choice(name: str, value: Any, choices: Sequence[Any]) -> Any:
+    """Returns the choice that the value is equal to; raises ValueError if there is none."""
+    if value is None or isinstance(value, str | int | np.integer):
+        for choice in choices:
+            # True is equal to 1.
+            if value == choice and isinstance(value, bool) == isinstance(choice, bool):
+                return choice
+    raise ValueError(f"{name} is {value!r}; choose one of {', '.join(map(repr, choices))}.")
+
+
+def checked_string(name: str, value: Any) -> str:
+    """Returns the value as a str; raises ValueError unless it is one."""
+    if isinstance(value, str):
+        return str(value)
+    raise ValueError(f"{name} is {value!r}; it must be a string.")
+
+
+def checked_tuple(
+    name: str, values: Any, check: Callable[[str, Any], Any], *, length: int | None = None
+) -> tuple:
+    """Returns the values of a sequence of the given length, each after `check(name, value)`."""
+    items = None
+    if not isinstance(values, str | bytes | dict | set):
+        with contextlib.suppress(TypeError):
+            items = tuple(values)
+    if items is not None and length in (None, len(items)):
+        return tuple(check(f"{name}[{index}]", item) for index, item in enumerate(items))
+    count = "" if length is None else f"{length} "
+    raise ValueError(f"{name} is {values!r}; it must be a sequence of {count}values.")
 
 
 def checked_pair(

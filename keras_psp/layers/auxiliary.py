@@ -4,7 +4,13 @@ from typing import Any, Literal
 
 import keras
 
-from keras_psp.layers.convolution import ConvNorm, freeze_inner, norm_options
+from keras_psp.arguments import checked_integer, checked_number
+from keras_psp.layers.convolution import (
+    ConvNorm,
+    freeze_inner,
+    norm_options,
+    store_norm_options,
+)
 from keras_psp.layers.normalization import full_precision
 from keras_psp.layers.pyramid import torch_default_initializer
 
@@ -43,12 +49,12 @@ class AuxiliaryHead(keras.layers.Layer):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        self.num_classes = num_classes
-        self.filters = filters
-        self.dropout_rate = dropout
-        self.epsilon = epsilon
-        self.momentum = momentum
-        self.synchronized = synchronized
+        self.num_classes = checked_integer("num_classes", num_classes, least=1)
+        self.filters = (
+            filters if filters == "auto" else checked_integer("filters", filters, least=1)
+        )
+        self.dropout_rate = checked_number("dropout", dropout, least=0, below=1)
+        store_norm_options(self, epsilon, momentum, synchronized)
 
     def build(self, input_shape: tuple) -> None:
         filters = input_shape[-1] // 4 if self.filters == "auto" else self.filters

@@ -6,8 +6,10 @@ from typing import Any, Literal
 
 import keras
 
+from keras_psp.arguments import checked_choice, checked_string, checked_tuple
 from keras_psp.imagenet import CAFFE_NORMALIZATION, IMAGENET_MEAN, IMAGENET_STD
-from keras_psp.layers.convolution import freeze_inner, norm_options
+from keras_psp.layers.convolution import freeze_inner, norm_options, store_norm_options
+from keras_psp.layers.normalization import BatchNormalization
 
 _SIGNED = {"mean": (127.5,) * 3, "std": (127.5,) * 3, "channel_order": "rgb"}
 _TORCH = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD, "channel_order": "rgb"}
@@ -86,21 +88,17 @@ class DilatedBackbone(keras.layers.Layer):
         if isinstance(model, dict):  # from a saved file
             model = keras.saving.deserialize_keras_object(model)
         model = _checked_model(model)
-        if output_stride not in (8, 16, 32):
-            raise ValueError(f"output_stride={output_stride!r}; choose 8, 16 or 32.")
+        output_stride = checked_choice("output_stride", output_stride, (8, 16, 32))
         plan = _Plan(model, output_stride)
-        self.feature_layers = tuple(feature_layers or plan.default_features())
-        if len(self.feature_layers) != 2:
-            raise ValueError(
-                f"feature_layers={feature_layers!r} must name two layers: one for the auxiliary "
-                "head and the last one."
-            )
+        if feature_layers is None:
+            feature_layers = plan.default_features()
+        self.feature_layers = checked_tuple(
+            "feature_layers", feature_layers, checked_string, length=2
+        )
         for name in self.feature_layers:
             plan.check_feature(name)
         self.output_stride = output_stride
-        self.epsilon = epsilon
-        self.momentum = momentum
-        self.synchronized = synchronized
+        store_norm_options(self, epsilon, momentum, synchronized)
         self.normalization = _normalization(model)
         # Optimizers look for this layer's name in the paths of the variables.
         with keras.name_scope(self.name):
@@ -253,7 +251,9 @@ class _Plan:
             exact = isinstance(layer, keras.layers.Rescaling | keras.layers.Normalization)
             if own is not None and not exact and not getattr(own, "quantization_mode", None):
                 config["dtype"] = policy.name
-            return type(layer).from_config(config)
+            plain = type(layer) is keras.layers.BatchNormalization
+            kind = BatchNormalization if plain else type(layer)
+            return kind.from_config(config)
 
         model = self.model
         operations = {operation.name: operation for operation in model.operations}

@@ -8,7 +8,9 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_psp.arguments import checked_choice, checked_number
 from keras_psp.layers.folding import fold, folded_tensors
+from keras_psp.layers.normalization import BatchNormalization
 
 
 @functools.cache
@@ -172,6 +174,15 @@ def freeze_inner(layer: keras.layers.Layer) -> None:
             inner.trainable = False
 
 
+def store_norm_options(
+    layer: keras.layers.Layer, epsilon: Any, momentum: Any, synchronized: Any
+) -> None:
+    """Stores BatchNorm options in a layer; raises ValueError if they are invalid."""
+    layer.epsilon = checked_number("epsilon", epsilon, above=0)
+    layer.momentum = checked_number("momentum", momentum, least=0, below=1)
+    layer.synchronized = checked_choice("synchronized", synchronized, ("auto", True, False))
+
+
 def norm_options(layer: keras.layers.Layer) -> dict[str, Any]:
     """The BatchNorm options that a layer stores under the names of `ConvNorm`'s arguments."""
     return {key: getattr(layer, key) for key in ("epsilon", "momentum", "synchronized")}
@@ -191,7 +202,7 @@ def batch_normalization(
             import tensorflow as tf
 
             synchronized = tf.distribute.get_strategy().num_replicas_in_sync > 1
-    return keras.layers.BatchNormalization(
+    return BatchNormalization(
         epsilon=epsilon, momentum=momentum, synchronized=synchronized, dtype=dtype, name=name
     )
 

@@ -1,5 +1,6 @@
 """Pyramid pooling and its fusion convolution (paper, section 3.2 and figure 3)."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -7,12 +8,20 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_psp.arguments import (
+    checked_choice,
+    checked_flag,
+    checked_integer,
+    checked_number,
+    checked_tuple,
+)
 from keras_psp.layers.convolution import (
     ConvNorm,
     batch_normalization,
     convolution,
     freeze_inner,
     norm_options,
+    store_norm_options,
 )
 from keras_psp.layers.folding import fold, folded_tensors
 from keras_psp.layers.resampling import (
@@ -64,9 +73,9 @@ class FactorizedFusion(keras.layers.Layer):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        self.filters = filters
-        self.kernel_size = kernel_size
-        self.align_corners = align_corners
+        self.filters = checked_integer("filters", filters, least=1)
+        self.kernel_size = checked_choice("kernel_size", kernel_size, (1, 3))
+        self.align_corners = checked_flag("align_corners", align_corners)
         self.kernel_initializer = keras.initializers.get(kernel_initializer or "he_normal")
 
     def build(self, input_shape: Sequence[tuple]) -> None:
@@ -184,24 +193,20 @@ class PyramidPoolingModule(keras.layers.Layer):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        bin_sizes = tuple(bin_sizes)
-        if any(not isinstance(bins, int) or bins < 1 for bins in bin_sizes):
-            raise ValueError(f"bin_sizes={bin_sizes} must be positive integers, e.g. (1, 2, 3, 6).")
-        if pooling not in ("average", "max"):
-            raise ValueError(f"pooling={pooling!r} is unknown; choose 'average' or 'max'.")
-        if kernel_size not in (1, 3):
-            raise ValueError(f"kernel_size={kernel_size!r} is unknown; choose 3 or 1.")
-        self.bin_sizes = bin_sizes
-        self.pooling = pooling
+        positive = functools.partial(checked_integer, least=1)
+        self.bin_sizes = checked_tuple("bin_sizes", bin_sizes, positive)
+        if len(set(self.bin_sizes)) < len(self.bin_sizes):
+            raise ValueError(f"bin_sizes is {bin_sizes!r}; give each level another number of bins.")
+        self.pooling = checked_choice("pooling", pooling, ("average", "max"))
+        if reduction not in ("auto", None):
+            reduction = positive("reduction", reduction)
         self.reduction = reduction
-        self.filters = filters
-        self.kernel_size = kernel_size
-        self.normalize_global = normalize_global
-        self.align_corners = align_corners
-        self.dropout_rate = dropout
-        self.epsilon = epsilon
-        self.momentum = momentum
-        self.synchronized = synchronized
+        self.filters = filters if filters == "auto" else positive("filters", filters)
+        self.kernel_size = checked_choice("kernel_size", kernel_size, (1, 3))
+        self.normalize_global = checked_flag("normalize_global", normalize_global)
+        self.align_corners = checked_flag("align_corners", align_corners)
+        self.dropout_rate = checked_number("dropout", dropout, least=0, below=1)
+        store_norm_options(self, epsilon, momentum, synchronized)
 
     def build(self, input_shape: tuple) -> None:
         channels = input_shape[-1]

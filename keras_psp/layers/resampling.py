@@ -14,6 +14,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_psp.arguments import checked_flag
+
 
 def spatial_size(x: Any) -> tuple[Any, Any]:
     """Height and width of (batch, height, width, ...): ints, or scalar tensors if dynamic."""
@@ -190,7 +192,7 @@ class BilinearResize(keras.layers.Layer):
 
     def __init__(self, *, align_corners: bool = True, **kwargs: Any):
         super().__init__(**kwargs)
-        self.align_corners = align_corners
+        self.align_corners = checked_flag("align_corners", align_corners)
 
     def call(self, inputs: Sequence[Any]) -> Any:
         x, reference = inputs

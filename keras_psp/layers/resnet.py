@@ -1,12 +1,24 @@
 """ResNet with dilated last stages (paper, section 3.2; semseg/model/resnet.py)."""
 
+import functools
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import keras
 from keras import ops
 
-from keras_psp.layers.convolution import ConvNorm, freeze_inner, norm_options
+from keras_psp.arguments import (
+    checked_choice,
+    checked_flag,
+    checked_integer,
+    checked_tuple,
+)
+from keras_psp.layers.convolution import (
+    ConvNorm,
+    freeze_inner,
+    norm_options,
+    store_norm_options,
+)
 
 # Blocks per stage; depth 269 exists only in Caffe PSPNet (hszhao/PSPNet, pspnet269).
 BLOCKS = {
@@ -129,39 +141,34 @@ class DilatedResNet(keras.layers.Layer):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        if depth not in BLOCKS:
-            raise ValueError(f"depth={depth!r} is unknown; choose one of {sorted(BLOCKS)}.")
-        if output_stride not in (8, 16, 32):
-            raise ValueError(f"output_stride={output_stride!r}; choose 8, 16 or 32.")
-        if num_stages not in (2, 3, 4):
-            raise ValueError(f"num_stages={num_stages!r}; choose 2, 3 or 4.")
-        if dilations is not None and len(dilations) != 4:
-            raise ValueError(f"dilations={tuple(dilations)} must have four values, one per stage.")
-        stem_filters = tuple(stem_filters)
-        if len(stem_filters) not in (1, 3):
+        positive = functools.partial(checked_integer, least=1)
+        self.depth = checked_choice("depth", depth, sorted(BLOCKS))
+        self.output_stride = checked_choice("output_stride", output_stride, (8, 16, 32))
+        self.dilations = None
+        if dilations is not None:
+            self.dilations = checked_tuple("dilations", dilations, positive, length=4)
+        self.stem_filters = checked_tuple("stem_filters", stem_filters, positive)
+        if len(self.stem_filters) not in (1, 3):
             raise ValueError(
-                f"stem_filters={stem_filters} has {len(stem_filters)} values; give one "
+                f"stem_filters={self.stem_filters} has {len(self.stem_filters)} values; give one "
                 "(a 7x7 convolution) or three (3x3 convolutions)."
             )
-        self.depth = depth
-        self.output_stride = output_stride
-        self.dilations = None if dilations is None else tuple(dilations)
-        self.stem_filters = stem_filters
-        self.contract_dilation = contract_dilation
-        self.dilate_second = dilate_second
-        self.num_stages = num_stages
-        self.stride_in_1x1 = stride_in_1x1
-        self.use_bias = use_bias
-        self.epsilon = epsilon
-        self.momentum = momentum
-        self.synchronized = synchronized
-        options = {"use_bias": use_bias, "dtype": self.dtype_policy, **norm_options(self)}
-        size = 7 if len(stem_filters) == 1 else 3
+        self.contract_dilation = checked_flag("contract_dilation", contract_dilation)
+        self.dilate_second = checked_flag("dilate_second", dilate_second)
+        self.num_stages = checked_choice("num_stages", num_stages, (2, 3, 4))
+        self.stride_in_1x1 = checked_flag("stride_in_1x1", stride_in_1x1)
+        self.use_bias = checked_flag("use_bias", use_bias)
+        store_norm_options(self, epsilon, momentum, synchronized)
+        options = {"use_bias": self.use_bias, "dtype": self.dtype_policy, **norm_options(self)}
+        size = 7 if len(self.stem_filters) == 1 else 3
         self.stem = [
             ConvNorm(filters, size, strides=1 if i else 2, name=f"stem_conv{i + 1}", **options)
-            for i, filters in enumerate(stem_filters)
+            for i, filters in enumerate(self.stem_filters)
         ]
-        self.stages = self._stages(options)
+        try:
+            self.stages = self._stages(options)
+        except ValueError as error:
+            raise ValueError(f"dilations={self.dilations}: {error}") from None
         # Keras before 3.15 silently omits lists of lists when saving. These names are the paths
         # that Keras 3.15 uses, so that either version opens the other's files.
         for i, blocks in enumerate(self.stages):

@@ -25,8 +25,12 @@ def median_frequency_weights(pixel_counts: ArrayLike) -> np.ndarray:
         counts = [np.bincount(mask[mask != 255], minlength=2) for mask in masks]
         loss = UpsampledCrossentropy(class_weights=median_frequency_weights(counts))
     """
-    counts = np.asarray(pixel_counts, "float64")
-    if counts.ndim != 2 or not (counts >= 0).all() or not counts.any():
+    try:
+        counts = np.asarray(pixel_counts, "float64")
+    except (TypeError, ValueError):
+        counts = np.empty(())
+    valid = np.isfinite(counts) & (counts >= 0)
+    if counts.ndim != 2 or not valid.all() or not counts.any():
         raise ValueError(
             f"pixel_counts has shape {counts.shape}; give one row per image with the pixels of "
             "each class, none negative and not all 0."

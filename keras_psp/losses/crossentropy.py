@@ -5,10 +5,17 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 
+from keras_psp.arguments import (
+    checked_choice,
+    checked_integer,
+    checked_number,
+    checked_string,
+    checked_tuple,
+)
 from keras_psp.layers.chunks import CHUNK_ELEMENTS, RowChunks, map_images, row_index
+from keras_psp.layers.labels import integer_labels
 
 # Halvings in the search for the loss of the k-th hardest pixel. float32 losses below log(2)
 # are 2**-24 apart and larger ones further, so this distinguishes any two of them.
@@ -64,8 +71,8 @@ class UpsampledCrossentropy(keras.losses.Loss):
         over the pixels of all replicas.
 
     Raises:
-        ValueError: if the masks are not (batch, height, width) labels or an option is out of
-            range.
+        ValueError: if the masks are not (batch, height, width) labels, a float mask holds a value
+            that is no whole number, or an argument is invalid.
 
     Example:
         loss = UpsampledCrossentropy(ignore_class=255)
@@ -84,14 +91,14 @@ class UpsampledCrossentropy(keras.losses.Loss):
         chunk_elements: int = CHUNK_ELEMENTS,
         name: str = "crossentropy",
     ):
-        super().__init__(name=name)
+        super().__init__(name=checked_string("name", name))
+        if ignore_class is not None:
+            ignore_class = checked_integer("ignore_class", ignore_class)
         self.ignore_class = ignore_class
         self.class_weights = _class_weights(class_weights)
-        _check_mining(hard_pixels, hard_threshold)
-        self.hard_pixels = None if hard_pixels is None else int(hard_pixels)
-        self.hard_threshold = None if hard_threshold is None else float(hard_threshold)
-        self.align_corners = align_corners
-        self.chunk_elements = chunk_elements
+        self.hard_pixels, self.hard_threshold = _mining(hard_pixels, hard_threshold)
+        self.align_corners = checked_choice("align_corners", align_corners, (None, True, False))
+        self.chunk_elements = checked_integer("chunk_elements", chunk_elements, least=1)
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any | None = None) -> Any:
         return self.value(y_true, y_pred, sample_weight, training=True)
@@ -244,9 +251,13 @@ class UpsampledCrossentropy(keras.losses.Loss):
 
 def _labels(y_true, y_pred):
     """Integer labels (batch, height, width), checked."""
-    labels = ops.convert_to_tensor(y_true)
-    if len(labels.shape) == 4 and labels.shape[-1] == 1:
-        labels = ops.squeeze(labels, axis=-1)
+    if isinstance(y_pred, dict):
+        raise ValueError(
+            f"y_pred is a dict of {', '.join(y_pred)}, which a PSPNet returns with training=True; "
+            "call model.compute_loss(x, y, y_pred), which weights the auxiliary head, or give "
+            "y_pred['logits']."
+        )
+    labels = integer_labels(y_true)
     if len(labels.shape) != 3:
         raise ValueError(
             f"y_true has shape {tuple(labels.shape)}; masks must be (batch, height, width) "
@@ -257,7 +268,7 @@ def _labels(y_true, y_pred):
             f"y_pred has shape {tuple(y_pred.shape)}; logits must be "
             "(batch, height, width, num_classes)."
         )
-    return ops.cast(labels, "int32")
+    return labels
 
 
 def _crossentropies(scores, label, classes):
@@ -291,33 +302,24 @@ def _class_weights(weights):
     """The weights as a list of floats, checked."""
     if weights is None:
         return None
-    try:
-        array = np.asarray(weights, "float64")
-    except (TypeError, ValueError):
-        array = np.empty(())
-    if array.ndim != 1 or not np.isfinite(array).all() or (array < 0).any() or not array.any():
-        raise ValueError(
-            f"class_weights={weights!r}; give one number per class, none negative, NaN or "
-            "infinite, and not all 0."
-        )
-    return array.tolist()
+    numbers = checked_tuple("class_weights", weights, lambda *item: checked_number(*item, least=0))
+    if not any(numbers):
+        raise ValueError(f"class_weights is {weights!r}; not all of them may be 0.")
+    return list(numbers)
 
 
-def _check_mining(pixels, threshold):
-    whole = isinstance(pixels, int | np.integer) and not isinstance(pixels, bool)
-    if pixels is not None and not (whole and pixels >= 1):
-        raise ValueError(f"hard_pixels={pixels!r} must be an integer of at least 1, or None.")
+def _mining(pixels, threshold):
+    """The options of hard example mining, checked."""
+    if pixels is not None:
+        pixels = checked_integer("hard_pixels", pixels, least=1)
     if threshold is None:
-        return
+        return pixels, None
     if pixels is None:
         raise ValueError(
             f"hard_threshold={threshold!r} needs hard_pixels, the minimum number of pixels to keep "
             "per image; mmsegmentation's default is 100_000."
         )
-    if not 0 < threshold < 1:
-        raise ValueError(
-            f"hard_threshold={threshold!r} must be a probability between 0 and 1, e.g. 0.7."
-        )
+    return pixels, checked_number("hard_threshold", threshold, above=0, below=1)
 
 
 def _all_replicas_sum(count):

@@ -49,13 +49,10 @@ def normalization_arguments(
     else:
         defaults |= {"mean": IMAGENET_MEAN, "std": IMAGENET_STD}
     given = {"mean": mean, "std": std, "channel_order": channel_order}
-    arguments = {
-        key: defaults.get(key) if isinstance(value, str) and value == "auto" else value
-        for key, value in given.items()
-    }
-    if arguments["mean"] is None or arguments["std"] is None:
+    automatic = [key for key in given if isinstance(given[key], str) and given[key] == "auto"]
+    if any(key not in defaults for key in automatic):
         raise ValueError(
             f"how {backbone.features.name} normalizes its images isn't known; pass mean=, std= "
             "(on the scale 0..255) and channel_order= as it was trained."
         )
-    return arguments
+    return given | {key: defaults[key] for key in automatic}

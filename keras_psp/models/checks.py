@@ -1,38 +1,82 @@
-"""Checks of a PSPNet's arguments, images and masks, whose errors name the value and the remedy."""
+"""Checks of a PSPNet's arguments and of the shapes of images and masks."""
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
 
+from keras_psp.arguments import checked_integer, checked_string, checked_tuple
 from keras_psp.layers.backbone import DilatedBackbone
+from keras_psp.palette import checked_palette
 
 
-def check_arguments(
-    num_classes: Any,
-    activation: Any,
-    aux_weight: float,
-    class_names: Sequence[str] | None,
-    palette: Sequence[Sequence[int]] | None,
-) -> None:
-    """Raises ValueError for invalid arguments of `PSPNet` that no layer checks."""
-    if not isinstance(num_classes, int | np.integer) or num_classes < 2:
+def checked_policy(dtype: Any) -> keras.DTypePolicy:
+    """Returns the precision as a policy; raises ValueError unless it is one of floats."""
+    try:
+        policy = keras.dtype_policies.get(dtype)
+    except (TypeError, ValueError, AttributeError):
+        policy = None
+    if policy is None or not keras.backend.is_float_dtype(policy.compute_dtype):
         raise ValueError(
-            f"num_classes={num_classes!r}; a mask needs an integer of at least 2 classes."
+            f"dtype is {dtype!r}; it must be a floating-point precision, e.g. 'float32' or "
+            "'mixed_bfloat16'."
         )
-    if activation not in (None, "softmax"):
-        raise ValueError(f"activation={activation!r} is unknown; choose None or 'softmax'.")
-    if aux_weight < 0:
-        raise ValueError(f"aux_weight={aux_weight} is negative; 0 drops the auxiliary head.")
-    for name, values in (("class_names", class_names), ("palette", palette)):
-        if values is not None and len(values) != num_classes:
-            raise ValueError(
-                f"{name} has {len(values)} entries for num_classes={num_classes}; give one per "
-                "class."
-            )
+    return policy
+
+
+def checked_input_shape(shape: Any) -> tuple[int | None, int | None, int]:
+    """Returns the shape; raises ValueError unless it is (height, width, 3) with sides or None."""
+
+    def checked_side(name, value):
+        return None if value is None else checked_integer(name, value, least=1)
+
+    try:
+        checked = checked_tuple("input_shape", shape, checked_side, length=3)
+    except ValueError:
+        checked = (None, None, None)
+    if checked[2] != 3:
+        raise ValueError(
+            f"input_shape is {shape!r}; it must be (height, width, 3), with None for a side that "
+            "varies."
+        )
+    return checked
+
+
+def checked_class_names(names: Any, num_classes: int) -> list[str] | None:
+    """Returns the names; raises ValueError unless they are one different string per class."""
+    if names is None:
+        return None
+    checked = checked_tuple("class_names", names, checked_string)
+    _check_count("class_names", checked, num_classes)
+    repeated = [name for name in checked if checked.count(name) > 1]
+    if repeated:
+        raise ValueError(
+            f"class_names has {repeated[0]!r} more than once; give every class its own name."
+        )
+    return list(checked)
+
+
+def checked_colors(palette: Any, num_classes: int) -> list[list[int]] | None:
+    """Returns the palette; raises ValueError unless it is one color per class."""
+    if palette is None:
+        return None
+    try:
+        colors = checked_palette(palette)
+    except (TypeError, ValueError) as error:
+        message = str(error)
+        if not message.startswith("palette"):  # NumPy's, of ragged lists
+            message = f"palette is {palette!r}; it must be one (red, green, blue) per class."
+        raise ValueError(message) from None
+    _check_count("palette", colors, num_classes)
+    return colors.tolist()
+
+
+def _check_count(name, values, num_classes):
+    if len(values) != num_classes:
+        raise ValueError(
+            f"{name} has {len(values)} entries for num_classes={num_classes}; give one per class."
+        )
 
 
 def smallest_side(model: Any) -> int:
@@ -70,32 +114,13 @@ def check_images(model: Any, images: Any) -> None:
         )
 
 
-def check_arrays(model: Any, images: Any, masks: Any, *, same_size: bool = False) -> None:
-    """Raises ValueError for arrays of images and masks that don't fit each other or the model.
-
-    Counts, labels and, for training, sizes. Sources other than arrays check their own examples.
-    """
-    if not (hasattr(images, "shape") and hasattr(masks, "shape")):
-        return
-    check_images(model, images)
-    if images.shape[0] != masks.shape[0]:
-        raise ValueError(f"{images.shape[0]} images but {masks.shape[0]} masks; give one each.")
-    if same_size:
-        check_same_size(images, masks)
-    if not model.compiled:
-        return
-    ignored = getattr(model._loss_function, "ignore_class", None)
-    for index, mask in enumerate(masks):
-        mask = ops.convert_to_numpy(mask)
-        invalid = (mask < 0) | (mask >= model.num_classes)
-        if ignored is not None:
-            invalid &= mask != ignored
-        if invalid.any():
+def check_weights(model: keras.Model, name: str = "the file") -> None:
+    """Raises ValueError if a weight of the model is NaN or infinite."""
+    for variable in model.weights:
+        if not np.isfinite(keras.ops.convert_to_numpy(variable)).all():
             raise ValueError(
-                f"mask {index} holds the label {mask[invalid].flat[0]}, which is neither one of "
-                f"the {model.num_classes} classes (0..{model.num_classes - 1}) nor the "
-                f"ignored label ({ignored}); relabel the mask, raise num_classes, or name "
-                "it as the loss' ignore_class."
+                f"{variable.path} holds weights that are NaN or infinite: {name} comes from a "
+                "training that diverged, or is damaged; load an earlier one."
             )
 
 

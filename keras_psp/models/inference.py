@@ -9,8 +9,10 @@ Overrides of `keras.Model`, for Keras 3.15:
     Takes a lock: on JAX, `predict` empties the model's variables while it runs, so that two threads
     fail with "'NoneType' object is not callable" (the state is meant for one thread; see
     `JAXTrainer._get_jax_state`). Could go if Keras' predict were safe for threads.
-`quantize`
-    Lets the views below compile again.
+`quantize`, `save`
+    Refuse what would change nothing, and a file that can't be opened.
+`load_own_variables`
+    Lets the next call look for weights that aren't finite.
 `export`
     Keras 3.15 writes an ONNX file that ONNX Runtime refuses to run (dilation with SAME padding),
     an OpenVINO file that fails on its first input, and a SavedModel of float32 images only. Could
@@ -29,7 +31,8 @@ import keras
 import numpy as np
 
 from keras_psp.layers.normalization import full_precision
-from keras_psp.models.checks import check_images
+from keras_psp.models.arrays import check_values, first_batch_checked, warn_of_values
+from keras_psp.models.checks import check_images, check_weights
 from keras_psp.models.outputs import ClassMap, called
 
 if TYPE_CHECKING:  # the mixin comes before keras.Model in the bases of PSPNet
@@ -51,7 +54,7 @@ class InferenceMixin(_Model):
             low_resolution=keras.Model(images, low_resolution_logits, name="low_resolution"),
             classes=keras.Model(images, class_map([low_resolution_logits, images]), name="classes"),
         )
-        self._predicting = types.SimpleNamespace(lock=threading.RLock())
+        self._predicting = types.SimpleNamespace(lock=threading.RLock(), unchecked=False)
 
     def _reset_views(self) -> None:
         """Lets the views compile again, with the model's own settings."""
@@ -68,15 +71,17 @@ class InferenceMixin(_Model):
 
     def __call__(self, images: Any, *args: Any, **kwargs: Any) -> Any:
         check_images(self, images)
+        if isinstance(images, np.ndarray):  # not while a graph is traced
+            self._check_loaded_weights()
+            check_values(self, images, warn_of_values)
         with called(self):
             # Not the bare super(), which AutoGraph can't follow and warns about.
             return super(InferenceMixin, self).__call__(images, *args, **kwargs)  # noqa: UP008
 
     def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
         """As `keras.Model.predict`; arrays are checked first, and threads take turns."""
-        if hasattr(x, "shape"):
-            check_images(self, x)
-        with self._one_thread():
+        self._check_images(x)
+        with self._one_thread(), first_batch_checked(self, x, warn_of_values) as x:
             return super().predict(x, *args, **kwargs)
 
     def predict_classes(
@@ -96,11 +101,10 @@ class InferenceMixin(_Model):
         Returns:
             (n, height, width) int32.
         """
-        if hasattr(images, "shape"):
-            check_images(self, images)
-        with self._one_thread():
+        self._check_images(images)
+        with self._one_thread(), first_batch_checked(self, images, warn_of_values) as batches:
             return self.views.classes.predict(
-                images, batch_size=batch_size, verbose=verbose, steps=steps
+                batches, batch_size=batch_size, verbose=verbose, steps=steps
             )
 
     def predict_low_resolution(self, images: Any) -> np.ndarray:
@@ -112,10 +116,24 @@ class InferenceMixin(_Model):
         Returns:
             (batch, ceil(height / stride), ceil(width / stride), num_classes) float32 or float64.
         """
+        self._check_loaded_weights()
         check_images(self, images)
         with self._one_thread():
             logits = self.views.low_resolution.predict_on_batch(images)
         return np.asarray(logits, full_precision(self._policy))
+
+    def _check_images(self, images):
+        self._check_loaded_weights()
+        if isinstance(images, list | tuple):
+            raise ValueError(
+                f"images are a {type(images).__name__} of {len(images)}; give one array, e.g. "
+                "np.stack(images)."
+            )
+        if hasattr(images, "shape"):
+            check_images(self, images)
+            if not images.shape[0]:
+                raise ValueError(f"images have shape {tuple(images.shape)}; there is no image.")
+            check_values(self, images, warn_of_values)
 
     @contextlib.contextmanager
     def _one_thread(self):
@@ -126,10 +144,41 @@ class InferenceMixin(_Model):
                 self.jax_state_sync()
             yield
 
-    def quantize(self, *args: Any, **kwargs: Any) -> None:
-        """As `keras.Model.quantize`."""
-        super().quantize(*args, **kwargs)
-        self._reset_views()
+    def quantize(self, mode: Any = None, *args: Any, **kwargs: Any) -> None:
+        """Refused: Keras can't quantize convolutions, of which a PSPNet consists.
+
+        Raises:
+            ValueError: always; the message names the export to 8 bits.
+        """
+        raise ValueError(
+            f"mode={mode!r}: Keras doesn't quantize convolutions, so that nothing would change; "
+            "export to 8 bits instead, e.g. model.export(path, format='litert', "
+            "quantization='int8')."
+        )
+
+    def save(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
+        """As `keras.Model.save`, to a file that ends with `.keras`.
+
+        Raises:
+            ValueError: if it doesn't, since Keras couldn't open it again.
+        """
+        if str(filepath).endswith((".h5", ".hdf5")):
+            raise ValueError(
+                f"filepath is {str(filepath)!r}: Keras can't open a PSPNet from HDF5; save it as "
+                ".keras, or its weights alone with save_weights('....weights.h5')."
+            )
+        super().save(filepath, *args, **kwargs)
+
+    def load_own_variables(self, store: Any) -> None:
+        """As Keras' own, at the beginning of every loading; its end has no method of its own."""
+        super().load_own_variables(store)
+        self._predicting.unchecked = True
+
+    def _check_loaded_weights(self):
+        """Raises ValueError if weights that were loaded since the last check aren't finite."""
+        if self._predicting.unchecked:
+            check_weights(self)
+            self._predicting.unchecked = False
 
     def export(
         self,

@@ -4,6 +4,8 @@ import functools
 import inspect
 from collections.abc import Callable
 
+from keras_psp.models.checks import check_weights
+
 
 class PresetName(str):
     """The name of a preset, never that of a file."""
@@ -26,6 +28,7 @@ def with_weights(init: Callable[..., None]) -> Callable[..., None]:
         source = open_weights(weights, given)
         init(self, **source.arguments)
         source.load(self)
+        check_weights(self, f"weights={str(weights)!r}")
 
     # Keras reads the arguments of a model's __init__ without looking into wrappers.
     initialize.__signature__ = signature  # type: ignore[attr-defined]

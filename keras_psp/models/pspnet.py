@@ -7,6 +7,12 @@ from typing import Any, Literal
 import keras
 from keras import ops
 
+from keras_psp.arguments import (
+    checked_choice,
+    checked_integer,
+    checked_number,
+    checked_string,
+)
 from keras_psp.layers.auxiliary import AuxiliaryHead, classifier
 from keras_psp.layers.backbone import DilatedBackbone
 from keras_psp.layers.convolution import norm_options
@@ -15,7 +21,13 @@ from keras_psp.layers.pyramid import PyramidPoolingModule
 from keras_psp.layers.resampling import BilinearResize
 from keras_psp.layers.resnet import DilatedResNet
 from keras_psp.models.backbones import backbone_layer, normalization_arguments
-from keras_psp.models.checks import check_arguments
+from keras_psp.models.checks import (
+    check_images,
+    checked_class_names,
+    checked_colors,
+    checked_input_shape,
+    checked_policy,
+)
 from keras_psp.models.inference import InferenceMixin
 from keras_psp.models.outputs import is_outermost, returns_low_resolution
 from keras_psp.models.pretrained import PresetName, with_weights
@@ -70,8 +82,8 @@ class PSPNet(TrainingMixin, InferenceMixin, keras.Model):
         model.compile(metrics=[keras_psp.MeanIoU(150)])
         model.fit(images, masks)
 
-    `keras.models.clone_model` turns any subclass into a plain Functional model; use
-    `PSPNet.from_config(model.get_config())` instead.
+    `keras.models.clone_model` makes a plain Functional model of any subclass, with both heads as
+    outputs, and a compiled PSPNet refuses it; use `PSPNet.from_config(model.get_config())`.
 
     Raises:
         ValueError: if the arguments are invalid, and on calls if the images are not RGB or too
@@ -106,25 +118,37 @@ class PSPNet(TrainingMixin, InferenceMixin, keras.Model):
         dtype: str | keras.DTypePolicy | None = None,
         name: str = "pspnet",
     ):
-        # Checks. `weights` is the decorator's.
+        # Checks; the layers check what they have under the same name. `weights` is the decorator's.
         del weights
-        check_arguments(num_classes, activation, aux_weight, class_names, palette)
+        num_classes = checked_integer("num_classes", num_classes, least=2)
+        filters = {"fusion_filters": fusion_filters, "aux_filters": aux_filters}
+        for argument, number in filters.items():
+            if number != "auto":
+                filters[argument] = checked_integer(argument, number, least=1)
+        checked_choice("fusion_kernel_size", fusion_kernel_size, (1, 3))
+        kernel_size = checked_choice("classifier_kernel_size", classifier_kernel_size, (1, 3, 5, 7))
+        aux_weight = checked_number("aux_weight", aux_weight, least=0)
+        activation = checked_choice("activation", activation, (None, "softmax"))
+        input_shape = checked_input_shape(input_shape)
+        class_names = checked_class_names(class_names, num_classes)
+        palette = checked_colors(palette, num_classes)
+        name = checked_string("name", name)
         if dtype is None and isinstance(backbone, DilatedResNet | DilatedBackbone):
             dtype = backbone.dtype_policy
-        policy = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
+        policy = checked_policy(keras.config.dtype_policy() if dtype is None else dtype)
 
         # Layers.
         encoder = backbone_layer(backbone, policy)
         norm = norm_options(encoder)
         normalization = normalization_arguments(encoder, mean, std, channel_order)
-        images = keras.Input(tuple(input_shape), name="image")
+        images = keras.Input(input_shape, name="image")
         x = ImageNormalization(**normalization, dtype=policy, name="normalization")(images)
         auxiliary, features = encoder(x)
-        x = PyramidPoolingModule(
+        pyramid = PyramidPoolingModule(
             bin_sizes,
             pooling=pooling,
             reduction=reduction,
-            filters=fusion_filters,
+            filters=filters["fusion_filters"],
             kernel_size=fusion_kernel_size,
             normalize_global=normalize_global,
             align_corners=align_corners,
@@ -132,18 +156,18 @@ class PSPNet(TrainingMixin, InferenceMixin, keras.Model):
             dtype=policy,
             name="pyramid_pooling",
             **norm,
-        )(features)
+        )
         low_resolution_logits = classifier(
-            num_classes, policy=policy, name="classifier", kernel_size=classifier_kernel_size
-        )(x)
+            num_classes, policy=policy, name="classifier", kernel_size=kernel_size
+        )(pyramid(features))
         logits = BilinearResize(
-            align_corners=align_corners, dtype=full_precision(policy), name="upsampling"
+            align_corners=pyramid.align_corners, dtype=full_precision(policy), name="upsampling"
         )([low_resolution_logits, images])
         outputs = [logits]
         if aux_weight > 0:
             head = AuxiliaryHead(
                 num_classes,
-                filters=aux_filters,
+                filters=filters["aux_filters"],
                 dropout=dropout,
                 dtype=policy,
                 name="auxiliary_head",
@@ -155,23 +179,24 @@ class PSPNet(TrainingMixin, InferenceMixin, keras.Model):
         self.output_names = ["logits"]
 
         # Configuration.
-        self.num_classes = int(num_classes)
-        self.bin_sizes = tuple(bin_sizes)
-        self.pooling = pooling
-        self.reduction = reduction
-        self.fusion_filters = fusion_filters
-        self.fusion_kernel_size = fusion_kernel_size
-        self.normalize_global = normalize_global
-        self.classifier_kernel_size = classifier_kernel_size
-        self.dropout_rate = dropout
+        self.num_classes = num_classes
+        self.bin_sizes = pyramid.bin_sizes
+        self.pooling = pyramid.pooling
+        self.reduction = pyramid.reduction
+        self.fusion_filters = filters["fusion_filters"]
+        self.fusion_kernel_size = pyramid.kernel_size
+        self.normalize_global = pyramid.normalize_global
+        self.classifier_kernel_size = kernel_size
+        self.dropout_rate = pyramid.dropout_rate
         self.aux_weight = aux_weight
-        self.aux_filters = aux_filters
-        self.align_corners = align_corners
+        self.aux_filters = filters["aux_filters"]
+        self.align_corners = pyramid.align_corners
         self.activation = activation
-        self.class_names = None if class_names is None else [str(name) for name in class_names]
-        self.palette = None if palette is None else [[int(n) for n in rgb] for rgb in palette]
+        self.class_names = class_names
+        self.palette = palette
         self._policy = policy
         self._make_views(images, low_resolution_logits)
+        check_images(self, images)
 
     def call(self, images: Any, training: bool | None = None, mask: Any = None) -> Any:
         """The forward pass; see `keras_psp.models.outputs` for what it returns."""

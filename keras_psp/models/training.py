@@ -8,10 +8,13 @@ Overrides of `keras.Model`, for Keras 3.15:
     adds for a global policy only. A loaded optimizer is built at once, so that the state in its
     file is read. Could go if Keras' optimizers accumulated under a strategy (they call
     `merge_call` inside a condition).
-`compute_loss`, `compute_metrics`
+`_run_through_graph`
+    Refuses `clone_model` of a compiled model, which fails with a TypeError in Keras.
+`compute_loss`, and `update_state` of the compiled metrics
     Two heads at output stride 8 against one mask per image, upsampled a few rows at a time.
-`fit`, `evaluate`
-    Check arrays before long work; a loss that isn't finite stops `fit`.
+`fit`, `evaluate`, `_symbolic_build`
+    Check arrays and first batches before long work, see `arrays.py`; `fit` warns of a schedule
+    that doesn't fit, and a loss that isn't finite stops it.
 `train_step`
     Computes a batch in parts, see `accumulation.py`.
 `test_step`
@@ -23,20 +26,28 @@ Overrides of `keras.Model`, for Keras 3.15:
 """
 
 import math
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import keras
-import numpy as np
 
+from keras_psp.arguments import checked_choice, checked_integer
 from keras_psp.layers.chunks import upsampled_classes
 from keras_psp.layers.resampling import resize_bilinear, spatial_size
 from keras_psp.losses.crossentropy import UpsampledCrossentropy
 from keras_psp.metrics.mean_iou import MeanIoU
 from keras_psp.models.accumulation import accumulated_step
-from keras_psp.models.checks import check_arrays, check_same_size
+from keras_psp.models.arrays import (
+    check_arrays,
+    check_batch,
+    find_invalid_label,
+    first_batch_checked,
+)
+from keras_psp.models.checks import check_same_size
 from keras_psp.models.machines import local_values, on_several_machines, stepwise_function
 from keras_psp.models.outputs import low_resolution_outputs
 from keras_psp.optimizers.sgd import SGD
+from keras_psp.schedules.poly import PolyLearningRate
 
 if TYPE_CHECKING:  # the mixin comes before keras.Model in the bases of PSPNet
     from keras import Model as _Model
@@ -72,11 +83,8 @@ class TrainingMixin(_Model):
         Raises:
             ValueError: if an argument is invalid or doesn't fit this model.
         """
-        parts = gradient_accumulation_steps
-        if isinstance(parts, bool) or not isinstance(parts, int | np.integer) or parts < 1:
-            raise ValueError(
-                f"gradient_accumulation_steps={parts!r} must be an integer of at least 1."
-            )
+        parts = checked_integer("gradient_accumulation_steps", gradient_accumulation_steps, least=1)
+        checked_choice("jit_compile", kwargs.get("jit_compile", "auto"), ("auto", True, False))
         if kwargs.get("loss_weights") is not None:
             raise ValueError(
                 f"loss_weights={kwargs['loss_weights']!r}: PSPNet has one loss; the auxiliary "
@@ -109,9 +117,34 @@ class TrainingMixin(_Model):
         self._metrics_take_classes = all(
             getattr(metric, "accepts_class_ids", False) for metric in every_metric
         )
-        self._parts = int(parts)
+        self._parts = parts
         super().compile(optimizer=optimizer, loss=loss, metrics=metrics, **kwargs)
+        self._update_metrics_at_mask_size()
         self._reset_views()
+
+    def _update_metrics_at_mask_size(self):
+        """Lets the compiled metrics take what a call returns, also in a user's `train_step`."""
+        metrics = self._compile_metrics
+        if metrics is None:
+            return
+        update_state = metrics.update_state
+
+        def update_at_mask_size(y_true, y_pred, sample_weight=None):
+            logits = y_pred["logits"] if isinstance(y_pred, dict) else y_pred
+            if self._metrics_take_classes:
+                size = spatial_size(y_true)
+                logits = upsampled_classes(logits, size, align_corners=self.align_corners)
+            else:
+                logits = self._at_mask_size(logits, y_true)
+            return update_state(y_true, logits, sample_weight)
+
+        metrics.update_state = update_at_mask_size
+
+    def _mean_ious(self):
+        """The compiled `MeanIoU` metrics by the names that they have in logs."""
+        if self._compile_metrics is None:
+            return {}
+        return {m.name: m for m in self._compile_metrics.metrics if isinstance(m, MeanIoU)}
 
     def _outside_scope(self):
         """Whether the model was created outside the current `tf.distribute` strategy."""
@@ -127,6 +160,15 @@ class TrainingMixin(_Model):
         """As `keras.Model.get_compile_config`, with gradient accumulation."""
         config = super().get_compile_config()
         return {**config, "gradient_accumulation_steps": self._parts} if config else config
+
+    def _run_through_graph(self, *args: Any, **kwargs: Any) -> Any:
+        """What `keras.models.clone_model` calls, and nothing else does."""
+        if self.compiled:
+            raise ValueError(
+                "keras.models.clone_model makes a plain Functional model of a PSPNet, which can't "
+                "be compiled as it is; use PSPNet.from_config(model.get_config()) and compile that."
+            )
+        return super()._run_through_graph(*args, **kwargs)
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         """As `keras.Model.compile_from_config`; the optimizer is built for its saved state."""
@@ -150,7 +192,9 @@ class TrainingMixin(_Model):
         logits, auxiliary = y_pred, None
         if isinstance(y_pred, dict):
             logits, auxiliary = y_pred["logits"], y_pred.get("auxiliary")
-        if training:
+        if y is None:
+            raise ValueError("there are no masks; give one integer mask per image.")
+        if training and x is not None:
             check_same_size(x, y)
         upsamples = isinstance(self._loss_function, UpsampledCrossentropy)
         if upsamples and not training:
@@ -163,19 +207,6 @@ class TrainingMixin(_Model):
                 auxiliary = self._at_mask_size(auxiliary, y)
             loss = loss + self.aux_weight * self._loss_function(y, auxiliary, sample_weight)
         return loss
-
-    def compute_metrics(
-        self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
-    ) -> dict[str, Any]:
-        """Metrics at the masks' size, of classes where all metrics accept them."""
-        logits = y_pred["logits"] if isinstance(y_pred, dict) else y_pred
-        if self._compile_metrics is not None:
-            if self._metrics_take_classes:
-                size = spatial_size(y)
-                logits = upsampled_classes(logits, size, align_corners=self.align_corners)
-            else:
-                logits = self._at_mask_size(logits, y)
-        return super().compute_metrics(x, y, logits, sample_weight)
 
     def _at_mask_size(self, logits, mask):
         return resize_bilinear(logits, spatial_size(mask), align_corners=self.align_corners)
@@ -207,34 +238,47 @@ class TrainingMixin(_Model):
                 "give UpsampledCrossentropy(class_weights=...), or sample_weight, one "
                 "(height, width) map per image."
             )
-        check_arrays(self, x, y, same_size=True)
+        self._check_loaded_weights()
+        check_arrays(self, x, y, kwargs.get("sample_weight"), training=True)
         if isinstance(validation_data, tuple):
-            check_arrays(self, *validation_data[:2])
+            check_arrays(self, *validation_data[:3])
         if not hasattr(x, "shape") and not isinstance(x, keras.utils.PyDataset):
             # Batches come in their own order; Keras would only warn about the default True.
             shuffle = False
         if not isinstance(callbacks, keras.callbacks.CallbackList):
-            callbacks = [*keras.tree.flatten(callbacks or []), StopOnNonFiniteLoss(self)]
-        return super().fit(
-            x,
-            y,
-            batch_size=batch_size,
-            epochs=epochs,
-            verbose=verbose,
-            callbacks=callbacks,
-            validation_split=validation_split,
-            validation_data=validation_data,
-            shuffle=shuffle,
-            **kwargs,
-        )
+            checks = [CheckSchedule(kwargs.get("initial_epoch", 0)), StopOnNonFiniteLoss(self)]
+            callbacks = [*keras.tree.flatten(callbacks or []), *checks]
+        with first_batch_checked(self, x) as x:
+            return super().fit(
+                x,
+                y,
+                batch_size=batch_size,
+                epochs=epochs,
+                verbose=verbose,
+                callbacks=callbacks,
+                validation_split=validation_split,
+                validation_data=validation_data,
+                shuffle=shuffle,
+                **kwargs,
+            )
 
     def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
         """As `keras.Model.evaluate`, at the masks' size, which may differ from the images'.
 
         The logits at full size are never held together, unless a metric asks for them.
+
+        Raises:
+            ValueError: if images are not of the model's scale, or a mask holds a label that is
+                neither a class nor ignored.
         """
-        check_arrays(self, x, y)
-        return super().evaluate(x, y, *args, **kwargs)
+        self._check_loaded_weights()
+        check_arrays(self, x, y, kwargs.get("sample_weight"))
+        with first_batch_checked(self, x) as batches:
+            results = super().evaluate(batches, y, *args, **kwargs)
+        values = results.values() if isinstance(results, dict) else keras.tree.flatten(results)
+        if not all(math.isfinite(value) for value in values):
+            find_invalid_label(self, x)
+        return results
 
     def train_step(self, *args: Any) -> Any:
         """As Keras' own, in parts if the model was compiled so; on JAX of (state, data)."""
@@ -246,6 +290,18 @@ class TrainingMixin(_Model):
         """As Keras' own, on logits at output stride 8; on JAX of (state, data)."""
         with low_resolution_outputs():
             return super().test_step(*args)
+
+    def _symbolic_build(self, iterator=None, data_batch=None):
+        """As Keras' own; on JAX and PyTorch it takes a first batch, which is checked."""
+
+        def checked(batches):
+            for first, last, batch in batches:
+                if isinstance(batch, list | tuple):
+                    check_batch(self, batch[0])
+                yield first, last, batch
+
+        iterator = None if iterator is None else checked(iterator)
+        super()._symbolic_build(iterator=iterator, data_batch=data_batch)
 
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
         if self._distribute_strategy is None:
@@ -302,8 +358,46 @@ def _checked_loss(loss, model):
     return loss
 
 
+class CheckSchedule(keras.callbacks.Callback):
+    """Warns at the start of `fit` if a `PolyLearningRate` ends early, or far after the training.
+
+    Args:
+        initial_epoch: that of `fit`.
+    """
+
+    def __init__(self, initial_epoch: int = 0):
+        super().__init__()
+        self._initial_epoch = initial_epoch
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Compares the schedule's steps with those of the training, if they are known."""
+        optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
+        schedule = getattr(optimizer, "_learning_rate", None)
+        per_epoch = self.params.get("steps")
+        if not isinstance(schedule, PolyLearningRate) or not per_epoch:
+            return
+        done = int(keras.ops.convert_to_numpy(optimizer.iterations))
+        steps = per_epoch * max(self.params["epochs"] - self._initial_epoch, 0)
+        steps //= optimizer.gradient_accumulation_steps or 1
+        end, last = done + steps, schedule.steps
+        remedy = f"make it with PolyLearningRate(..., steps={end}); see schedules.training_steps."
+        if done >= last:
+            message = f"is 0 from the start: {done} of the schedule's {last} steps are taken"
+        elif end > last:
+            message = f"is 0 in the last {end - last} of {steps} steps: the schedule has {last}"
+        elif not done and 2 * end < last:
+            rate = (1 - end / last) ** schedule.power
+            message = f"ends at {rate:.0%} of its start: the schedule has {last} steps, not {steps}"
+        else:
+            return
+        warnings.warn(f"the learning rate {message}; {remedy}", stacklevel=2)
+
+
 class StopOnNonFiniteLoss(keras.callbacks.Callback):
-    """Raises FloatingPointError if a PSPNet's loss is NaN or infinite, with the likely causes."""
+    """Raises an error if a PSPNet's loss or mean IoU is NaN or infinite, with the likely causes.
+
+    ValueError if a `MeanIoU` has counted an invalid label, else FloatingPointError.
+    """
 
     # Reading the loss waits for the step, so it is read at every tenth step only.
     EVERY = 10
@@ -328,12 +422,18 @@ class StopOnNonFiniteLoss(keras.callbacks.Callback):
         self._check(logs, f"epoch {epoch + 1}")
 
     def _check(self, logs, where):
-        loss = (logs or {}).get("loss")
-        if loss is None or math.isfinite(float(loss)):
+        logs = logs or {}
+        metrics = self._network._mean_ious()
+        if all(math.isfinite(float(logs.get(name, 0.0))) for name in ("loss", *metrics)):
             return
+        loss = float(logs.get("loss", math.nan))
+        if keras.backend.backend() == "jax":
+            self._network.jax_state_sync()
+        for metric in metrics.values():
+            metric.result()  # names an invalid label
         ignored = getattr(self._network._loss_function, "ignore_class", None)
         raise FloatingPointError(
-            f"the loss is {float(loss)} by {where}: either a mask holds a label outside "
+            f"the loss is {loss} by {where}: either a mask holds a label outside "
             f"0..{self._network.num_classes - 1} other than the ignored {ignored}, or training "
             "diverged (lower the learning rate or add warmup_steps); the weights are unusable, "
             "go back to the last saved ones."

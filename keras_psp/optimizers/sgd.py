@@ -6,6 +6,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_psp.arguments import checked_number, checked_string, checked_tuple
+
 
 @keras.saving.register_keras_serializable("keras_psp")
 class SGD(keras.optimizers.Optimizer):
@@ -28,6 +30,9 @@ class SGD(keras.optimizers.Optimizer):
         exclude_from_weight_decay: names of variables without decay, e.g.
             ("gamma", "beta", "bias"); none in semseg.
 
+    Raises:
+        ValueError: if an argument is invalid.
+
     Example:
         model = PSPNet(num_classes=21)
         model.compile(SGD(PolyLearningRate(0.01, steps=30_000)))
@@ -45,15 +50,17 @@ class SGD(keras.optimizers.Optimizer):
         name: str = "sgd",
         **kwargs: Any,
     ):
+        if not callable(learning_rate):
+            learning_rate = checked_number("learning_rate", learning_rate, least=0)
+        name = checked_string("name", name)
         # The base class's weight decay is decoupled and stays off.
         super().__init__(learning_rate=learning_rate, name=name, **kwargs)
-        if not 0 <= momentum < 1:
-            raise ValueError(f"momentum={momentum} must be in [0, 1).")
-        self.momentum = momentum
-        self.coupled_weight_decay = weight_decay
-        self.head_multiplier = head_multiplier
-        self.backbone = backbone
-        self.excluded = tuple(exclude_from_weight_decay)
+        self.momentum = checked_number("momentum", momentum, least=0, below=1)
+        self.coupled_weight_decay = checked_number("weight_decay", weight_decay, least=0)
+        self.head_multiplier = checked_number("head_multiplier", head_multiplier, least=0)
+        self.backbone = checked_string("backbone", backbone)
+        names = exclude_from_weight_decay
+        self.excluded = checked_tuple("exclude_from_weight_decay", names, checked_string)
 
     def build(self, variables: Sequence[keras.Variable]) -> None:
         if self.built:

@@ -1,5 +1,5 @@
 """Learning-rate schedules."""
 
-from keras_psp.schedules.poly import PolyLearningRate
+from keras_psp.schedules.poly import PolyLearningRate, training_steps
 
-__all__ = ["PolyLearningRate"]
+__all__ = ["PolyLearningRate", "training_steps"]

@@ -5,6 +5,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_psp.arguments import checked_integer, checked_number, checked_string
+
 
 @keras.saving.register_keras_serializable("keras_psp")
 class PolyLearningRate(keras.optimizers.schedules.LearningRateSchedule):
@@ -20,11 +22,13 @@ class PolyLearningRate(keras.optimizers.schedules.LearningRateSchedule):
             is not shifted. 0 in the paper.
 
     Raises:
-        ValueError: if `steps` is below 1 or `warmup_steps` is not in [0, steps).
+        ValueError: if an argument is invalid, for instance `steps` below 1 or `warmup_steps` not
+            in [0, steps).
 
     Example:
-        schedule = PolyLearningRate(0.01, steps=1000)
-        schedule(500)  # 0.01 * 0.5 ** 0.9 = 0.00536
+        steps = training_steps(1000, batch_size=16, epochs=50)
+        schedule = PolyLearningRate(0.01, steps=steps)
+        schedule(steps / 2)  # 0.01 * 0.5 ** 0.9 = 0.00536
     """
 
     def __init__(
@@ -36,15 +40,12 @@ class PolyLearningRate(keras.optimizers.schedules.LearningRateSchedule):
         warmup_steps: int = 0,
         name: str = "poly",
     ):
-        if steps is None or steps < 1:
-            raise ValueError(f"steps={steps}; give the number of training steps, at least 1.")
-        if not 0 <= warmup_steps < steps:
-            raise ValueError(f"warmup_steps={warmup_steps} must be in [0, steps={steps}).")
-        self.base = base
-        self.steps = steps
-        self.power = power
-        self.warmup_steps = warmup_steps
-        self.name = name
+        self.base = checked_number("base", base, above=0)
+        self.steps = checked_integer("steps", steps, least=1)
+        self.power = checked_number("power", power, least=0)
+        last = self.steps - 1
+        self.warmup_steps = checked_integer("warmup_steps", warmup_steps, least=0, most=last)
+        self.name = checked_string("name", name)
 
     def __call__(self, step: Any) -> Any:
         # Half precision can't represent large step numbers.
@@ -63,3 +64,25 @@ class PolyLearningRate(keras.optimizers.schedules.LearningRateSchedule):
             "warmup_steps": self.warmup_steps,
             "name": self.name,
         }
+
+
+def training_steps(examples: int, *, batch_size: int, epochs: int) -> int:
+    """Number of steps that `fit` takes, for `PolyLearningRate(steps=...)`.
+
+    Keras takes ceil(examples / batch_size) steps per epoch: a last batch that isn't full counts.
+    Where batches are counted already, it is epochs * len(batches).
+
+    Args:
+        examples: number of examples, e.g. len(images).
+        batch_size: that of `fit`, 32 by default.
+        epochs: that of `fit`.
+
+    Raises:
+        ValueError: if an argument is not a positive integer.
+
+    Example:
+        training_steps(100, batch_size=16, epochs=2)  # 14
+    """
+    examples = checked_integer("examples", examples, least=1)
+    batch_size = checked_integer("batch_size", batch_size, least=1)
+    return -(-examples // batch_size) * checked_integer("epochs", epochs, least=1)

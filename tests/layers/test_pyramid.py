@@ -122,9 +122,14 @@ def test_config_round_trip():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"bin_sizes": (1, 0)}, r"bin_sizes=\(1, 0\) must be positive integers"),
-        ({"bin_sizes": (1.5,)}, r"bin_sizes=\(1.5,\) must be positive integers"),
-        ({"pooling": "mean"}, "pooling='mean' is unknown; choose 'average' or 'max'"),
+        ({"bin_sizes": (1, 0)}, r"bin_sizes\[1\] is 0; it must be an integer >= 1"),
+        ({"bin_sizes": (1.5,)}, r"bin_sizes\[0\] is 1.5; it must be an integer"),
+        ({"bin_sizes": None}, "bin_sizes is None; it must be a sequence"),
+        ({"bin_sizes": (2, 2)}, r"bin_sizes is \(2, 2\); give each level another number"),
+        ({"filters": 0}, "filters is 0; it must be an integer >= 1"),
+        ({"dropout": "a"}, "dropout is 'a'; it must be a finite number >= 0 and < 1"),
+        ({"align_corners": "no"}, "align_corners is 'no'; it must be True or False"),
+        ({"pooling": "mean"}, "pooling is 'mean'; choose one of 'average', 'max'"),
     ],
 )
 def test_invalid_arguments_raise(arguments, message):

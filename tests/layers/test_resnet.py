@@ -90,9 +90,12 @@ def test_config_round_trip():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"depth": 20}, r"depth=20 is unknown; choose one of \[18, 34, 50, 101, 152, 269\]"),
-        ({"output_stride": 4}, "output_stride=4; choose 8, 16 or 32"),
+        ({"depth": 20}, "depth is 20; choose one of 18, 34, 50, 101, 152, 269"),
+        ({"output_stride": 4}, "output_stride is 4; choose one of 8, 16, 32"),
         ({"stem_filters": (64, 64)}, "has 2 values; give one"),
+        ({"dilations": (1, 3, 1, 1)}, r"dilations=\(1, 3, 1, 1\): strides=2 and dilation_rate=3"),
+        ({"use_bias": 1}, "use_bias is 1; it must be True or False"),
+        ({"epsilon": 0}, "epsilon is 0; it must be a finite number > 0"),
     ],
 )
 def test_invalid_arguments_raise(arguments, message):

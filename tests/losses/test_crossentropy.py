@@ -358,26 +358,23 @@ def test_options_with_half_precision_logits_are_computed_in_float32(options, dty
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"class_weights": [1.0, -1.0]}, "none negative, NaN or infinite, and not all 0"),
-        ({"class_weights": [1.0, float("nan")]}, "give one number per class"),
-        ({"class_weights": [0, 0]}, "not all 0"),
-        ({"class_weights": [[1.0, 2.0]]}, "give one number per class"),
-        ({"class_weights": 2.0}, "give one number per class"),
-        ({"class_weights": "balanced"}, "class_weights='balanced'; give one number per class"),
-        ({"class_weights": {0: 1.0}}, "give one number per class"),
-        ({"hard_pixels": 0}, "hard_pixels=0 must be an integer of at least 1"),
-        ({"hard_pixels": 0.5}, "hard_pixels=0.5 must be an integer of at least 1"),
-        ({"hard_pixels": True}, "hard_pixels=True must be an integer of at least 1"),
+        ({"class_weights": [1.0, -1.0]}, r"class_weights\[1\] is -1.0; it must be a finite number"),
+        ({"class_weights": [1.0, float("nan")]}, r"class_weights\[1\] is nan"),
+        ({"class_weights": [0, 0]}, r"class_weights is \[0, 0\]; not all of them may be 0"),
+        ({"class_weights": [[1.0, 2.0]]}, r"class_weights\[0\] is \[1.0, 2.0\]"),
+        ({"class_weights": 2.0}, "class_weights is 2.0; it must be a sequence"),
+        ({"class_weights": "balanced"}, "class_weights is 'balanced'; it must be a sequence"),
+        ({"class_weights": {0: 1.0}}, r"class_weights is \{0: 1.0\}; it must be a sequence"),
+        ({"hard_pixels": 0}, "hard_pixels is 0; it must be an integer >= 1"),
+        ({"hard_pixels": 0.5}, "hard_pixels is 0.5; it must be an integer >= 1"),
+        ({"hard_pixels": True}, "hard_pixels is True; it must be an integer >= 1"),
         ({"hard_threshold": 0.7}, "hard_threshold=0.7 needs hard_pixels"),
-        (
-            {"hard_threshold": 1.0, "hard_pixels": 9},
-            "hard_threshold=1.0 must be a probability",
-        ),
-        ({"hard_threshold": 0, "hard_pixels": 9}, "hard_threshold=0 must be a probability"),
-        (
-            {"hard_threshold": float("nan"), "hard_pixels": 9},
-            "hard_threshold=nan must be a probability",
-        ),
+        ({"hard_threshold": 1.0, "hard_pixels": 9}, "hard_threshold is 1.0; .* > 0 and < 1"),
+        ({"hard_threshold": 0, "hard_pixels": 9}, "hard_threshold is 0; .* > 0 and < 1"),
+        ({"hard_threshold": float("nan"), "hard_pixels": 9}, "hard_threshold is nan"),
+        ({"ignore_class": 2.5}, "ignore_class is 2.5; it must be an integer"),
+        ({"align_corners": "no"}, "align_corners is 'no'; choose one of None, True, False"),
+        ({"chunk_elements": 0}, "chunk_elements is 0; it must be an integer >= 1"),
     ],
 )
 def test_invalid_options_raise(options, message):
@@ -396,11 +393,19 @@ def test_class_weights_for_another_number_of_classes_raise():
     [
         (np.zeros((3, 8, 8, CLASSES)), r"must be \(batch, height, width\) integer labels"),
         (np.zeros((3, 8)), r"y_true has shape \(3, 8\)"),
+        (np.full((3, 8, 8), 0.5), "y_true has the value 0.5; labels must be whole numbers"),
+        (np.full((3, 8, 8), np.nan), "y_true has the value nan"),
     ],
 )
 def test_invalid_masks_raise(masks, message):
     with pytest.raises(ValueError, match=message):
         UpsampledCrossentropy()(masks, example()[0])
+
+
+def test_outputs_of_a_training_call_name_the_way():
+    logits, masks = example()
+    with pytest.raises(ValueError, match=r"call model.compute_loss\(x, y, y_pred\)"):
+        UpsampledCrossentropy()(masks, {"logits": logits, "auxiliary": logits})
 
 
 def test_config_round_trip():

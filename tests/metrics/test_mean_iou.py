@@ -87,6 +87,36 @@ def test_ignore_class_can_be_a_class():
     assert metric.confusion_matrix().sum() == 2
 
 
+@pytest.mark.parametrize(
+    ("label", "message"),
+    [
+        (7, r"holds the label 7, .* 3 classes \(0..2\) nor the ignored label \(255\)"),
+        (-3, "holds a negative label"),
+        (1000, "holds a label above 255"),
+    ],
+)
+def test_an_invalid_label_is_named(label, message):
+    metric = MeanIoU(3)
+    metric.update_state(np.array([[[0, label]]]), np.array([[[0, 0]]]))
+    for measure in (metric.result, metric.confusion_matrix, metric.pixel_accuracy):
+        with pytest.raises(ValueError, match=message):
+            measure()
+    metric.reset_state()
+    assert float(metric.result()) == 0
+
+
+def test_an_invalid_label_makes_a_compiled_result_nan():
+    metric = MeanIoU(3)
+
+    @tf.function
+    def result(labels):
+        metric.update_state(labels, tf.zeros_like(labels, tf.int32))
+        return metric.result()
+
+    assert np.isnan(result(tf.constant([[[0, 7]]])))
+    assert np.isnan(result(tf.constant([[[0.0, 1.5]]])))  # no whole number
+
+
 def test_replicas_are_summed():
     labels, classes = example()
     strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
@@ -112,7 +142,19 @@ def test_replicas_are_summed():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: MeanIoU(1), "num_classes=1; at least 2 classes"),
+        (lambda: MeanIoU(1), "num_classes is 1; it must be an integer >= 2"),
+        (lambda: MeanIoU(2.5), "num_classes is 2.5; it must be an integer >= 2"),
+        (lambda: MeanIoU(3, ignore_class="a"), "ignore_class is 'a'; it must be an integer"),
+        (
+            lambda: MeanIoU(3).update_state(
+                np.zeros((1, 2, 2)), {"logits": np.zeros((1, 1, 1, 3))}
+            ),
+            r"call model.compute_metrics\(x, y, y_pred\)",
+        ),
+        (
+            lambda: MeanIoU(3).update_state(np.full((1, 2, 2), 1.5), np.zeros((1, 2, 2))),
+            "y_true has the value 1.5; labels must be whole numbers",
+        ),
         (
             lambda: MeanIoU(3).update_state(np.zeros((1, 2, 2)), np.zeros((1, 2, 2, 4))),
             "scores of 3 classes",

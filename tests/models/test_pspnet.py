@@ -287,14 +287,46 @@ def test_summary_and_plot_show_the_papers_parts(model, tmp_path):
     assert (tmp_path / "model.png").stat().st_size > 1000
 
 
-def test_quantize_leaves_the_predictions(tmp_path):
-    images, _ = example()
+def test_quantize_is_refused(model):
+    with pytest.raises(ValueError, match="mode='int8': Keras doesn't quantize convolutions"):
+        model.quantize("int8")
+
+
+@pytest.mark.parametrize("name", ["model.h5", "model.hdf5"])
+def test_saving_to_hdf5_is_refused(model, tmp_path, name):
+    with pytest.raises(ValueError, match=r"Keras can't open a PSPNet from HDF5; save it as .keras"):
+        model.save(tmp_path / name)
+    assert not (tmp_path / name).exists()
+    model.save_weights(tmp_path / "model.weights.h5")
+    model.load_weights(tmp_path / "model.weights.h5")
+
+
+def test_cloning_a_compiled_model_names_the_way(model):
+    model.compile()
+    with pytest.raises(ValueError, match=r"PSPNet.from_config\(model.get_config\(\)\)"):
+        keras.models.clone_model(model)
+
+
+def test_loaded_weights_that_are_not_finite_are_refused(tmp_path):
+    images, masks = example()
     model = tiny_pspnet()
-    expected = model.predict(images, verbose=0)
-    classes = model.predict_classes(images, verbose=0)
-    model.quantize("int8")
-    np.testing.assert_allclose(model.predict(images, verbose=0), expected, rtol=1e-3, atol=1e-4)
-    assert np.mean(model.predict_classes(images, verbose=0) == classes) > 0.999
+    model.get_layer("classifier").bias.assign([0, np.nan, 0, 0])
+    model.save(tmp_path / "model.keras")
+    message = "classifier/bias holds weights that are NaN or infinite"
+    for call in ("predict", "predict_classes", "predict_low_resolution", "__call__"):
+        loaded = keras.saving.load_model(tmp_path / "model.keras")
+        with pytest.raises(ValueError, match=message):
+            getattr(loaded, call)(images)
+    loaded.compile()
+    for call in (loaded.fit, loaded.evaluate):
+        with pytest.raises(ValueError, match=message):
+            call(images, masks, verbose=0)
+    with pytest.raises(ValueError, match=message):
+        PSPNet(weights=model)
+    with pytest.raises(ValueError, match=message):
+        PSPNet(weights=tmp_path / "model.keras")
+    loaded.get_layer("classifier").bias.assign(np.zeros(4))
+    assert np.isfinite(loaded.predict(images, verbose=0)).all()
 
 
 def test_export_writes_what_keras_psp_export_writes(tmp_path):
@@ -309,18 +341,52 @@ def test_export_writes_what_keras_psp_export_writes(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"num_classes": 1}, "num_classes=1; a mask needs an integer of at least 2"),
-        ({"num_classes": 2.5}, "num_classes=2.5; a mask needs an integer"),
+        ({"num_classes": 1}, "num_classes is 1; it must be an integer >= 2"),
+        ({"num_classes": 2.5}, "num_classes is 2.5; it must be an integer >= 2"),
         ({"backbone": "resnet20"}, "backbone='resnet20' is unknown; choose one of resnet18, "),
         ({"backbone": 50}, "backbone=50 is unknown; choose one of resnet18"),
-        ({"activation": "sigmoid"}, "activation='sigmoid' is unknown; choose None or 'softmax'"),
-        ({"aux_weight": -1}, "aux_weight=-1 is negative; 0 drops the auxiliary head"),
-        ({"pooling": "sum"}, "pooling='sum' is unknown"),
+        ({"activation": "sigmoid"}, "activation is 'sigmoid'; choose one of None, 'softmax'"),
+        ({"aux_weight": -1}, "aux_weight is -1; it must be a finite number >= 0"),
+        ({"aux_weight": None}, "aux_weight is None"),
+        ({"pooling": "sum"}, "pooling is 'sum'; choose one of 'average', 'max'"),
+        ({"bin_sizes": None}, "bin_sizes is None; it must be a sequence of values"),
+        ({"dropout": "a"}, "dropout is 'a'; it must be a finite number >= 0 and < 1"),
+        ({"mean": None}, "mean is None; it must be a sequence of 3 values"),
+        ({"mean": (0, float("nan"), 0)}, r"mean\[1\] is nan; it must be a finite number"),
+        ({"std": (1, 1, 0)}, r"std\[2\] is 0; it must be a finite number > 0"),
+        ({"input_shape": (64, 64)}, r"input_shape is \(64, 64\); it must be \(height, width, 3\)"),
+        ({"input_shape": (3, 64, 64)}, r"input_shape is \(3, 64, 64\)"),
+        ({"input_shape": (None, None, 4)}, r"input_shape is \(None, None, 4\)"),
+        (
+            {"input_shape": (17, 17, 3)},
+            "images of 17x17 give a feature map smaller than the largest",
+        ),
+        ({"align_corners": "no"}, "align_corners is 'no'; it must be True or False"),
+        ({"fusion_filters": 0}, "fusion_filters is 0; it must be an integer >= 1"),
+        ({"aux_filters": 1.5}, "aux_filters is 1.5; it must be an integer >= 1"),
+        ({"classifier_kernel_size": 2}, "classifier_kernel_size is 2; choose one of 1, 3, 5, 7"),
+        ({"num_classes": 3, "palette": "abc"}, r"palette has shape \(\)"),
+        ({"num_classes": 2, "palette": [[0, 0], [1]]}, "palette is .* one .red, green, blue. per"),
+        ({"num_classes": 3, "class_names": "abc"}, "class_names is 'abc'; it must be a sequence"),
+        ({"num_classes": 2, "class_names": ["a", "a"]}, "class_names has 'a' more than once"),
+        (
+            {"num_classes": 3, "class_names": ["a", "b"]},
+            "class_names has 2 entries for num_classes=3",
+        ),
+        ({"dtype": "int8"}, "dtype is 'int8'; it must be a floating-point precision"),
+        ({"dtype": "float31"}, "dtype is 'float31'; it must be a floating-point precision"),
     ],
 )
 def test_invalid_arguments_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
-        PSPNet(**arguments)
+        PSPNet(**{"backbone": "resnet18", **arguments})
+
+
+def test_numpy_integers_are_integers(tmp_path):
+    model = tiny_pspnet(np.int64(4), bin_sizes=np.array([1, 2]), fusion_filters=np.int32(8))
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    assert (again.num_classes, again.bin_sizes, again.fusion_filters) == (4, (1, 2), 8)
 
 
 @pytest.mark.parametrize(

@@ -89,6 +89,18 @@ def test_training_resumes_after_saving(tmp_path):
         np.testing.assert_array_equal(ours.numpy(), theirs.numpy())
 
 
-def test_invalid_momentum_raises():
-    with pytest.raises(ValueError, match=r"momentum=1.0 must be in \[0, 1\)"):
-        SGD(momentum=1.0)
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"momentum": 1.0}, "momentum is 1.0; it must be a finite number >= 0 and < 1"),
+        ({"learning_rate": -0.1}, "learning_rate is -0.1; it must be a finite number >= 0"),
+        ({"weight_decay": float("nan")}, "weight_decay is nan"),
+        (
+            {"exclude_from_weight_decay": "bias"},
+            "exclude_from_weight_decay is 'bias'; it must be a",
+        ),
+    ],
+)
+def test_invalid_arguments_raise(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        SGD(**arguments)

@@ -1,7 +1,9 @@
 import keras
+import numpy as np
 import pytest
 
 from keras_psp import PolyLearningRate
+from keras_psp.schedules import training_steps
 
 
 def test_follows_the_poly_formula():
@@ -29,11 +31,31 @@ def test_config_round_trip():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"steps": 0}, "steps=0"),
-        ({}, "steps=None"),
-        ({"steps": 5, "warmup_steps": 5}, "warmup_steps=5"),
+        ({"steps": 0}, "steps is 0; it must be an integer >= 1"),
+        ({}, "steps is None"),
+        ({"steps": 2.5}, "steps is 2.5"),
+        ({"steps": 5, "warmup_steps": 5}, "warmup_steps is 5; it must be an integer from 0 to 4"),
+        ({"steps": 5, "base": -0.1}, "base is -0.1; it must be a finite number > 0"),
+        ({"steps": 5, "power": float("nan")}, "power is nan"),
     ],
 )
 def test_invalid_arguments_raise(arguments, message):
     with pytest.raises(ValueError, match=message):
-        PolyLearningRate(0.1, **arguments)
+        PolyLearningRate(**arguments)
+
+
+def test_steps_are_counted_as_by_keras():
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    model.fit(np.zeros((10, 1)), np.zeros((10, 1)), batch_size=4, epochs=3, verbose=0)
+    assert training_steps(10, batch_size=4, epochs=3) == 9
+    assert int(model.optimizer.iterations) == 9
+
+
+def test_steps_of_invalid_counts_raise():
+    with pytest.raises(ValueError, match="examples is 0; it must be an integer >= 1"):
+        training_steps(0, batch_size=4, epochs=1)
+    with pytest.raises(ValueError, match=r"batch_size is 3.0; it must"):
+        training_steps(1, batch_size=3.0, epochs=1)
+    with pytest.raises(ValueError, match="epochs is 0"):
+        training_steps(1, batch_size=4, epochs=0)

@@ -1,0 +1,283 @@
+"""Checks of the values that `fit`, `evaluate` and `predict` are given, before long work.
+
+Arrays are checked as a whole, other sources by their first batch where this is free: a tf.data
+pipeline and a generator yield it to the check on its way, and on JAX and PyTorch, Keras itself
+looks at one before it begins.
+"""
+
+import contextlib
+import math
+import types
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_psp.models.checks import check_images, check_same_size
+
+# Values that an image scaled to 0..1 has at least, and a black one with noise has not.
+_DISTINCT = 8
+
+
+def check_arrays(
+    model: Any, images: Any, masks: Any, weights: Any = None, *, training: bool = False
+) -> None:
+    """Raises ValueError for arrays of images and masks that don't fit each other or the model.
+
+    Images of a wrong scale, images that aren't finite, labels that are neither a class nor
+    ignored, and for training also sizes and masks of which nothing can be learned.
+    """
+    for name, values in (("images", images), ("masks", masks)):
+        if isinstance(values, list | tuple):
+            raise ValueError(
+                f"{name} are a {type(values).__name__} of {len(values)}; give one array, e.g. "
+                f"np.stack({name})."
+            )
+    if not hasattr(images, "shape"):
+        return
+    check_images(model, images)
+    if not images.shape[0]:
+        raise ValueError(f"images have shape {tuple(images.shape)}; there is no image.")
+    if masks is None or not hasattr(masks, "shape"):
+        raise ValueError(
+            f"masks are {masks!r}; give one integer mask per image, (batch, height, width)."
+        )
+    if images.shape[0] != masks.shape[0]:
+        raise ValueError(f"{images.shape[0]} images but {masks.shape[0]} masks; give one each.")
+    if len(masks.shape) not in (3, 4):
+        raise ValueError(
+            f"masks have shape {tuple(masks.shape)}; give one integer mask per image, "
+            "(batch, height, width)."
+        )
+    if training:
+        check_same_size(images, masks)
+    check_values(model, images)
+    _check_weights(weights)
+    if model.compiled:
+        check_labels(model, masks)
+        if training:
+            _check_classes(model, masks)
+
+
+def check_values(model: Any, images: Any, report: Callable[[str], None] | None = None) -> None:
+    """Raises ValueError for images that aren't finite, or not of the scale the model takes.
+
+    The second error is only passed to `report`, if given: a dark image may look the same.
+    """
+    scale = _scale(model)
+    dtype = _number_type("images", images)
+    if not keras.backend.is_float_dtype(dtype) and scale != 1:
+        return
+    lowest, highest = math.inf, -math.inf
+    for index, image in enumerate(images):
+        values = ops.convert_to_numpy(image)
+        low, high = float(values.min()), float(values.max())  # NaN if there is one
+        if not (math.isfinite(low) and math.isfinite(high)):
+            raise ValueError(f"image {index} has values that are NaN or infinite; repair it.")
+        lowest, highest = min(lowest, low), max(highest, high)
+    message = ""
+    if scale == 255 and (highest <= 1 or (lowest <= -0.5 and highest <= 8)):
+        if len(np.unique(ops.convert_to_numpy(images[:4]))) > _DISTINCT:
+            message = (
+                f"images are between {lowest:.3g} and {highest:.3g} but this PSPNet takes RGB "
+                "values 0..255: multiply images of 0..1 by 255, or give "
+                "PSPNet(..., mean=, std=) the numbers of your scale."
+            )
+    elif scale == 1 and highest > 8:
+        message = (
+            f"images are between {lowest:.3g} and {highest:.3g} but this PSPNet's mean and std "
+            "are those of images of 0..1: divide the images by 255, or multiply mean and std."
+        )
+    if message and report is not None:
+        report(message)
+    elif message:
+        raise ValueError(message)
+
+
+def warn_of_values(message: str) -> None:
+    """Reports a wrong scale of images where it is no error."""
+    warnings.warn(message, stacklevel=4)
+
+
+def _scale(model):
+    """The largest value of the images that a model takes, 255 or 1; None if unknown."""
+    layer = model.get_layer("normalization")
+    largest = max(*map(abs, layer.mean), *layer.std)
+    if largest > 2:
+        return 255
+    plain = not any(layer.mean) and set(layer.std) == {1.0}
+    if not plain:
+        return 1
+    # Some models of keras.applications scale images of 0..255 themselves.
+    return 255 if getattr(model.backbone, "normalization", None) else None
+
+
+def _number_type(name, values):
+    """The dtype as a string; raises ValueError if it is none of numbers."""
+    if isinstance(values, np.ndarray) and values.dtype.kind not in "biufV":
+        raise ValueError(f"{name} have dtype {values.dtype}; they must be numbers.")
+    return keras.backend.standardize_dtype(values.dtype)
+
+
+def _check_weights(weights):
+    if not hasattr(weights, "shape"):
+        return
+    values = ops.convert_to_numpy(weights)
+    wrong = ~(np.isfinite(values) & (values >= 0))
+    if wrong.any():
+        raise ValueError(
+            f"sample_weight has the value {values[wrong].flat[0]}; weights must be finite and not "
+            "negative."
+        )
+
+
+def check_labels(model: Any, masks: Any, name: str = "mask") -> None:
+    """Raises ValueError if a mask has a value that is neither a class nor the ignored label."""
+    if _is_scores(masks):
+        return
+    _number_type("masks", masks)
+    ignored = _ignored(model)
+    for index, mask in enumerate(masks):
+        mask = ops.convert_to_numpy(mask)
+        invalid = (mask < 0) | (mask >= model.num_classes)
+        if ignored is not None:
+            invalid &= mask != ignored
+        if mask.dtype.kind not in "biu":
+            invalid |= mask != np.floor(mask)
+        if invalid.any():
+            raise ValueError(
+                f"{name} {index} holds the label {mask[invalid].flat[0]}, which is neither one of "
+                f"the {model.num_classes} classes (0..{model.num_classes - 1}) nor the "
+                f"ignored label ({ignored}); relabel the mask, raise num_classes, or name "
+                "it as the loss' ignore_class."
+            )
+
+
+def _is_scores(masks):
+    """Whether the masks are one-hot or soft, for losses that take them so."""
+    return len(masks.shape) == 4 and masks.shape[-1] != 1
+
+
+def _ignored(model):
+    return getattr(model._loss_function, "ignore_class", None)
+
+
+def _check_classes(model, masks):
+    """Raises ValueError, or warns, if the masks have fewer than two classes."""
+    if _is_scores(masks):
+        return
+    ignored, classes, ignores = _ignored(model), set(), False
+    for mask in masks:
+        values = ops.convert_to_numpy(mask)
+        if ignored is not None:
+            counted = values != ignored
+            ignores |= not counted.all()
+            values = values[counted]
+        if values.size:
+            classes |= {int(values.min()), int(values.max())}
+        if len(classes) > 1:
+            return
+    if not classes:
+        raise ValueError(
+            f"all pixels of the masks have the label {ignored}, which is ignored; nothing can be "
+            "learned."
+        )
+    label = classes.pop()
+    if ignores:
+        other = int(label == 0)
+        raise ValueError(
+            f"the masks have the labels {label} and {ignored} only, and {ignored} is ignored, so "
+            f"that nothing can be learned. If {ignored} means a class, give it a number: "
+            f"np.where(masks == {ignored}, {other}, masks)."
+        )
+    warnings.warn(
+        f"all pixels of the masks have the label {label}; at least two classes must occur for a "
+        "network to learn something.",
+        stacklevel=4,
+    )
+
+
+def check_batch(model: Any, batch: Any, report: Callable[[str], None] | None = None) -> None:
+    """Checks the values of one batch of any source as those of arrays."""
+    images, masks, _ = keras.utils.unpack_x_y_sample_weight(batch)
+    if len(getattr(images, "shape", ())) == 4 and images.shape[0]:
+        check_values(model, images, report)
+        if model.compiled and len(getattr(masks, "shape", ())) in (3, 4):
+            check_labels(model, masks, "the first batch's mask")
+
+
+def find_invalid_label(model: Any, data: Any) -> None:
+    """Raises ValueError for the first invalid label of a source that can be read once more."""
+    if isinstance(data, keras.utils.PyDataset):
+        data = (data[index] for index in range(data.num_batches or 0))
+    elif hasattr(data, "__next__") or hasattr(data, "shape") or not hasattr(data, "__iter__"):
+        return
+    for index, batch in enumerate(data):
+        _, masks, _ = keras.utils.unpack_x_y_sample_weight(batch)
+        check_labels(model, masks, f"batch {index}: mask")
+
+
+@contextlib.contextmanager
+def first_batch_checked(
+    model: Any, data: Any, report: Callable[[str], None] | None = None
+) -> Iterator[Any]:
+    """Yields a source whose first batch is checked when it is read, if it is one of these.
+
+    A tf.data pipeline of float images on TensorFlow, or a generator. Raises the check's error,
+    and not the one of TensorFlow that quotes it.
+    """
+    errors: list[Exception] = []
+
+    def check(*batch):
+        try:
+            check_batch(model, batch, report)
+        except ValueError as error:
+            errors.append(error)
+            raise
+
+    if isinstance(data, types.GeneratorType):
+        data = _checked_generator(data, check)
+    elif isinstance(data, keras.utils.PyDataset) and data.num_batches:
+        if keras.backend.backend() == "tensorflow":
+            check_batch(model, data[0], report)
+    elif keras.backend.backend() == "tensorflow":
+        data = _checked_pipeline(model, data, check)
+    try:
+        yield data
+    except Exception as error:
+        if errors and error is not errors[0]:
+            raise errors[0] from None
+        raise
+
+
+def _checked_generator(data, check):
+    for index, batch in enumerate(data):
+        if index == 0:
+            check(*keras.utils.unpack_x_y_sample_weight(batch))
+        yield batch
+
+
+def _checked_pipeline(model, data, check):
+    import tensorflow as tf
+
+    if not isinstance(data, tf.data.Dataset) or model.distribute_strategy.num_replicas_in_sync > 1:
+        return data
+    spec, masks, _ = keras.utils.unpack_x_y_sample_weight(data.element_spec)
+    tensors = (spec,) if masks is None else (spec, masks)
+    if not all(isinstance(each, tf.TensorSpec) for each in tensors) or spec.dtype.is_integer:
+        return data
+
+    def first_checked(index, batch):
+        parts = keras.utils.unpack_x_y_sample_weight(batch)[: len(tensors)]
+
+        def checked():
+            tf.py_function(check, parts, [])
+            return True
+
+        tf.cond(index == 0, checked, lambda: True)
+        return batch
+
+    return data.enumerate().map(tf.autograph.experimental.do_not_convert(first_checked))
