@@ -10,6 +10,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import filelock
 
@@ -26,6 +27,23 @@ UNREADABLE_NPZ = (EOFError, KeyError, RuntimeError, ValueError, zipfile.BadZipFi
 def cache_folder() -> Path:
     """Returns the package's folder in Keras' own cache (~/.keras, or KERAS_HOME)."""
     return Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "keras_psp"
+
+
+def output_path(name: str, path: Any) -> Path:
+    """Returns the path of an output with `~` expanded.
+
+    Raises:
+        TypeError: if it isn't a path.
+        ValueError: if it is empty or an address such as gs://bucket/file.
+    """
+    if not isinstance(path, str | os.PathLike) or isinstance(os.fspath(path), bytes):
+        raise TypeError(f"{name} is {path!r}; it must be a path.")
+    text = os.fspath(path)
+    if not text:
+        raise ValueError(f"{name} is empty; give a path.")
+    if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+:/", text):
+        raise ValueError(f"{name} is {text!r}, an address; give a local path and copy the result.")
+    return Path(text).expanduser()
 
 
 def printable(path: str | os.PathLike) -> str:

@@ -8,15 +8,30 @@ from typing import Any
 
 from keras_psp.files import writing, written_aside
 
+_OTHER_FILES = "from other images or labels: files were changed, added, removed or renamed since"
+_DIGESTS = {
+    "files": _OTHER_FILES,
+    "first": _OTHER_FILES,
+    "names": _OTHER_FILES,
+    "network": "by a network with other weights",
+    "weights": "by a network with other weights",
+}
+
 
 def check_settings(
     stored: Mapping[str, Any], settings: Mapping[str, Any], *, contents: str, remedy: str
 ) -> None:
     """Raises ValueError if the settings of a call differ from those stored in its folder.
 
-    Its message is "{contents} with epochs=3, not 4; {remedy}."
+    Its message is "{contents} with epochs=3, not 4; {remedy}." Of settings that are digests, it
+    says what is different.
     """
     for name in changed_settings(stored, settings):
+        inner = stored.get(name)
+        if isinstance(inner, dict) and isinstance(settings[name], dict):
+            check_settings(inner, settings[name], contents=contents, remedy=remedy)
+        if name in _DIGESTS:
+            raise ValueError(f"{contents} made {_DIGESTS[name]}; {remedy}.")
         value = _as_json(settings[name])
         raise ValueError(f"{contents} with {name}={stored.get(name)!r}, not {value!r}; {remedy}.")
 

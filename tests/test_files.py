@@ -143,3 +143,17 @@ def test_names_that_are_not_utf_8_can_be_printed():
     name = os.fsdecode(b"caf\xe9.png")
     assert files.printable(name) == "caf\\xe9.png"
     assert files.printable("café.png") == "café.png"
+
+
+def test_outputs_are_local_paths(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert files.output_path("output", "~/x") == tmp_path / "x"
+    assert files.output_path("output", Path("a/b")) == Path("a/b")
+    for address in ("gs://bucket/x", "s3://bucket/x", "https://example.org/x", Path("gs://b/x")):
+        with pytest.raises(ValueError, match=r"output is .*an address; give a local path"):
+            files.output_path("output", address)
+    with pytest.raises(ValueError, match="output is empty"):
+        files.output_path("output", "")
+    for value in (None, 3, [], b"x"):
+        with pytest.raises(TypeError, match=r"output is .*it must be a path"):
+            files.output_path("output", value)

@@ -3,10 +3,11 @@
 import argparse
 import sys
 import traceback
+from pathlib import Path
 
 from keras_psp.cli import bulk, check, evaluate, export, predict, train, weights
 from keras_psp.cli.messages import sentence
-from keras_psp.files import printable
+from keras_psp.files import output_path, printable
 
 SUBCOMMANDS = {
     "presets": weights.run_presets,
@@ -43,6 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
     own, beam = bulk.split_beam_options(sys.argv[1:] if arguments is None else arguments)
     options = parser.parse_args(own, argparse.Namespace(beam=beam))
     try:
+        _expand_paths(options)
         return SUBCOMMANDS[options.command](options)
     except KeyboardInterrupt as error:
         print(f"keras-psp: {error or 'stopped'}", file=sys.stderr)
@@ -52,3 +54,12 @@ def main(arguments: list[str] | None = None) -> int:
             traceback.print_exc()
         print(f"keras-psp: {printable(sentence(error, options))}", file=sys.stderr)
         return 1
+
+
+def _expand_paths(options):
+    """Replaces `~` in all paths; addresses are errors where a command needs local files."""
+    for name, value in vars(options).items():
+        if isinstance(value, Path):
+            setattr(options, name, output_path(f"--{name}", value))
+        elif isinstance(value, list) and any(isinstance(item, Path) for item in value):
+            setattr(options, name, [item.expanduser() for item in value])

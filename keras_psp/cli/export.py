@@ -120,6 +120,8 @@ def _export(model, options, source, kind, precision):
 
     given = Path(options.model).expanduser().resolve()
     name = options.name or (given.stem if given.suffix == ".keras" else given.name)
+    if Path(name).name != name:
+        raise ValueError(f"--name {name} is a path; give a name, and its folder by --output.")
     arguments = {
         "image_size": options.image_size and tuple(options.image_size),
         "batch_size": options.batch_size,

@@ -280,8 +280,11 @@ class DataReport:
         return result
 
     def digest(self, split: str) -> str:
-        """Returns hexadecimal digits that identify the contents of a split and their order."""
-        contents = [(item.digest, item.label_digest) for item in self.examined[split]]
+        """Returns hexadecimal digits that identify a split's names, contents, order and classes."""
+        contents = [
+            (Path(item.image).name, item.digest, item.label_digest) for item in self.examined[split]
+        ]
+        contents += [self.source.class_names, self.source.ignore_class]
         return hashlib.sha256(json.dumps(contents).encode()).hexdigest()[:16]
 
     def without_faults(self) -> "DataReport":

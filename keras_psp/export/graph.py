@@ -55,8 +55,13 @@ class Signature:
 
     def __post_init__(self):
         if self.image_size is not None:
-            size, needed = self.image_size, "two integers, (height, width), or None for any size"
-            size = checked_pair("image_size", size, size, operator.index, lambda *_: True, needed)
+            size, needed = (
+                self.image_size,
+                "two positive integers, (height, width), or None for any size",
+            )
+            size = checked_pair(
+                "image_size", size, size, operator.index, lambda *sides: min(sides) > 0, needed
+            )
             object.__setattr__(self, "image_size", size)
         if self.batch_size is not None:
             batch_size = checked_integer("batch_size", self.batch_size, least=1)

@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+from keras_psp.arguments import checked_string
 from keras_psp.export.graph import Signature
 from keras_psp.models.checks import smallest_side
 from keras_psp.models.classes import class_names_of, palette_of
@@ -29,6 +30,9 @@ def metadata(
         "class_names" and "palette" (one entry per class; "class 0" ... and the colors of
         `palette.default_palette` if the network has none), "input" and "output".
     """
+    for name, text in (("preset", preset), ("license", license)):
+        if text is not None:
+            checked_string(name, text)
     return {
         "library": f"keras_psp {__version__}",
         "network": "PSPNet (arXiv 1612.01105)",

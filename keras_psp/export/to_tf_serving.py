@@ -5,6 +5,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from keras_psp.arguments import checked_integer, checked_tuple
 from keras_psp.export.graph import MAX_PIXELS, MAX_SIDE, InputType, Output, Signature
 from keras_psp.export.to_saved_model import saved_model
 from keras_psp.export.versions import is_model_name, model_folder, publish, versions
@@ -52,6 +53,7 @@ def tf_serving(
     """
     folder = model_folder(folder)
     signature = Signature(image_size, batch_size, input_dtype, output)
+    max_pixels = checked_integer("max_pixels", max_pixels, least=1)
     sizes = _warmup_sizes(warmup_sizes, signature.image_size, smallest_side(model), max_pixels)
     requests = warmup_requests(sizes, batch_size=batch_size or 1, input_dtype=input_dtype)
     options = dataclasses.asdict(signature)
@@ -131,8 +133,8 @@ def _warmup_sizes(sizes, image_size, smallest, max_pixels):
         # Under a small limit, no warm-up is better than an error.
         sizes = [(h, w) for h, w in sizes if h * w <= max_pixels and max(h, w) <= MAX_SIDE]
     checked = []
-    for size in sizes:
-        height, width = Signature(size).image_size or (0, 0)
+    for index, size in enumerate(checked_tuple("warmup_sizes", sizes, lambda _, size: size)):
+        height, width = checked_tuple(f"warmup_sizes[{index}]", size, checked_integer, length=2)
         if image_size and (height, width) != image_size:
             raise ValueError(
                 f"warmup_sizes has {size!r} but image_size={image_size!r}; leave warmup_sizes out."

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from keras_psp.files import to_disk, workspace, writing
+from keras_psp.files import output_path, to_disk, workspace, writing
 
 DRAFT = ".draft-"
 
@@ -21,16 +21,10 @@ _NUMBER = re.compile(r"[0-9]{1,18}")
 
 def model_folder(path: str | os.PathLike) -> Path:
     """Checks the folder of a model's versions, whose name is used in URLs and server files."""
-    text = os.fspath(path)
-    if "://" in text:
-        raise ValueError(
-            f"{text} isn't a local folder, where a version appears in one step; export to a local "
-            "folder and copy its versions."
-        )
-    folder = Path(text)
+    folder = output_path("folder", path)
     if not is_model_name(folder.name):
         raise ValueError(
-            f"the model's name, {folder.name!r} in {text!r}, must have 1 to 100 letters, digits, "
+            f"the model's name, {folder.name!r} in '{path}', must have 1 to 100 letters, digits, "
             "'-', '_' and '.', not only digits; give a folder such as saved_models/pspnet."
         )
     if folder.exists() and not folder.is_dir():

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from keras_psp.export.graph import Signature, check_network
-from keras_psp.files import written_aside
+from keras_psp.files import output_path, written_aside
 from keras_psp.models.checks import smallest_side
 from keras_psp.models.pspnet import PSPNet
 
@@ -40,7 +40,7 @@ def require_tensorflow_backend(target: str) -> None:
 def _check_target(path, suffix, files):
     """Checks that an export to this path overwrites nothing but another export."""
     if suffix and path.suffix != suffix:
-        raise ValueError(f"{path}: the name must end in {suffix}.")
+        raise ValueError(f"path is '{path}'; the name must end in {suffix}.")
     if path.is_dir():
         if suffix:
             raise ValueError(f"{path} is a folder; give the name of a file in it.")
@@ -71,7 +71,7 @@ def checked_export(
     `kind`, e.g. "ONNX file"; `opener` is e.g. `open_onnx`.
     """
     check_network(model, signature)
-    path = Path(path)
+    path = output_path("path", path)
     _check_target(path, suffix, files)
     with written_aside(path) as draft:
         yield draft
@@ -84,9 +84,15 @@ def _check_output(draft, kind, opener, model, signature):
     """Refuses an export that doesn't run, or whose output isn't what the signature says."""
     side = smallest_side(model)
     size = signature.image_size or (side + 8, side + 16)
-    noise = np.random.default_rng(0).integers(0, 256, (signature.batch_size or 1, *size, 3))
     try:
+        shape = (signature.batch_size or 1, *size, 3)
+        noise = np.random.default_rng(0).integers(0, 256, shape)
         output = opener(draft)(noise.astype(signature.input_dtype))
+    except MemoryError as error:
+        raise ValueError(
+            f"batch_size={signature.batch_size} and image_size={signature.image_size} don't fit "
+            "into memory; nothing was written. Export for smaller batches or images."
+        ) from error
     except Exception as error:  # each runtime has its own exceptions
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise RuntimeError(

@@ -136,10 +136,10 @@ def _check_weights(weights):
 
 def check_labels(model: Any, masks: Any, name: str = "mask") -> None:
     """Raises ValueError if a mask has a value that is neither a class nor the ignored label."""
-    if _is_scores(masks):
+    if not _are_labels(model, masks):
         return
     _number_type("masks", masks)
-    ignored = _ignored(model)
+    ignored = model._loss_function.ignore_class
     for index, mask in enumerate(masks):
         mask = ops.convert_to_numpy(mask)
         invalid = (mask < 0) | (mask >= model.num_classes)
@@ -156,20 +156,17 @@ def check_labels(model: Any, masks: Any, name: str = "mask") -> None:
             )
 
 
-def _is_scores(masks):
-    """Whether the masks are one-hot or soft, for losses that take them so."""
-    return len(masks.shape) == 4 and masks.shape[-1] != 1
-
-
-def _ignored(model):
-    return getattr(model._loss_function, "ignore_class", None)
+def _are_labels(model, masks):
+    """Whether the masks are labels for a loss that is known to take no others."""
+    known = hasattr(model._loss_function, "ignore_class")
+    return known and (len(masks.shape) == 3 or masks.shape[-1] == 1)
 
 
 def _check_classes(model, masks):
     """Raises ValueError, or warns, if the masks have fewer than two classes."""
-    if _is_scores(masks):
+    if not _are_labels(model, masks):
         return
-    ignored, classes, ignores = _ignored(model), set(), False
+    ignored, classes, ignores = model._loss_function.ignore_class, set(), False
     for mask in masks:
         values = ops.convert_to_numpy(mask)
         if ignored is not None:
@@ -211,11 +208,12 @@ def check_batch(model: Any, batch: Any, report: Callable[[str], None] | None = N
 
 def find_invalid_label(model: Any, data: Any) -> None:
     """Raises ValueError for the first invalid label of a source that can be read once more."""
+    batches = data
     if isinstance(data, keras.utils.PyDataset):
-        data = (data[index] for index in range(data.num_batches or 0))
+        batches = (data[index] for index in range(data.num_batches or 0))
     elif hasattr(data, "__next__") or hasattr(data, "shape") or not hasattr(data, "__iter__"):
         return
-    for index, batch in enumerate(data):
+    for index, batch in enumerate(batches):
         _, masks, _ = keras.utils.unpack_x_y_sample_weight(batch)
         check_labels(model, masks, f"batch {index}: mask")
 

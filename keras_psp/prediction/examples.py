@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from keras_psp.data.examination import examine_pairs
+from keras_psp.data.report import DataReport
 from keras_psp.data.sets.cityscapes import Cityscapes
 from keras_psp.files import printable
 from keras_psp.models.classes import class_names_of, palette_of
@@ -59,6 +61,22 @@ class Examples:
         if self.count and self.in_any_order:
             first = (np.ascontiguousarray(part) for part in self._at(0))
             self.description["first"] = [zlib.crc32(part.data) for part in first]
+
+    def check_files(self, *, progress: bool) -> str | None:
+        """Reads all files now, so that a faulty one doesn't stop long work later.
+
+        What is unusual is printed on stderr. Returns hexadecimal digits that identify the files'
+        names and contents; None if the examples aren't in files.
+        """
+        if not hasattr(self._source, "to_classes"):
+            return None
+        split = str(self.split)
+        pairs = self._source.paths(split)[: self.count]
+        found = list(examine_pairs(self._source, pairs, progress=progress))
+        report = DataReport(self._source, {split: found})
+        report.require()
+        report.print_notes()
+        return report.digest(split)
 
     def _check_source(self):
         source = self._source

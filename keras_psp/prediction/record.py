@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import dataclasses
+import hashlib
 import itertools
 import json
 import threading
@@ -20,7 +21,7 @@ from keras_psp.resume import changed_settings, check_settings
 
 TABLE, SETTINGS = "predictions.csv", "predictions.json"
 
-_COLUMNS = ("name", "source", "state", "width", "height", "frames", "failure")
+_COLUMNS = ("name", "source", "state", "width", "height", "frames", "failure", "sha256")
 
 # States of a row. If the process was killed, an input that was begun may have some results.
 _BEGUN, _DONE, _FAILED, _OTHER = "begun", "done", "failed", "other settings"
@@ -105,15 +106,19 @@ class Record:
         return named
 
     def is_done(self, item: Input) -> bool:
-        """Whether all results of an input exist and are newer than it."""
+        """Whether all results of an input exist and were made of its present content."""
         row = self._rows.get(item.stem)
         if row is None or row["state"] != _DONE or not _is_recognizable(item):
             return False
         files = self._files(item)
         if not all(file.exists() for file in files):
             return False
-        modified = item.path.stat().st_mtime_ns if item.path and item.path.exists() else 0
-        return all(modified <= file.stat().st_mtime_ns for file in files)
+        if item.path is None or not item.path.exists():
+            return True
+        if not row["sha256"]:  # of a table without this column
+            modified = item.path.stat().st_mtime_ns
+            return all(modified <= file.stat().st_mtime_ns for file in files)
+        return row["sha256"] == _content(item)
 
     def check_files(self, inputs: Iterable[Input], *, force: bool) -> None:
         """Raises if an input, or a file that isn't a result recorded here, would be replaced."""
@@ -159,7 +164,7 @@ class Record:
     def add(self, item: Input, row: dict[str, Any], shares: np.ndarray | None = None) -> None:
         """Appends a row to the table: size and class shares, or the reason of the failure."""
         state = _FAILED if "failure" in row else _DONE
-        row = self._row(item, {"state": state, **row}, shares)
+        row = self._row(item, {"state": state, "sha256": _content(item), **row}, shares)
         path = self._folder / TABLE
         with self._lock:
             self._rows[item.stem] = row
@@ -196,6 +201,15 @@ class Record:
 def _is_recognizable(item):
     """Whether the next call can tell that an input is the same."""
     return item.path is not None or is_url(item.source)
+
+
+def _content(item):
+    """Returns the SHA-256 of an input's file; "" if there is none."""
+    with contextlib.suppress(OSError):
+        if item.path is not None:
+            with item.path.open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+    return ""
 
 
 def _source(item):

@@ -2,9 +2,9 @@
 
 import functools
 import os
-from pathlib import Path
 from typing import Any
 
+from keras_psp.files import output_path
 from keras_psp.prediction.opening import open_segmenter
 from keras_psp.prediction.protocol import Protocol, ProtocolFields
 from keras_psp.prediction.submissions import (
@@ -75,7 +75,8 @@ def submit(
             f"the network has {network.num_classes} classes but {SERVERS[server].title} has "
             f"{SERVERS[server].num_classes}; choose one that was trained on it."
         )
-    submission = SERVERS[server](Path(output), image_sizes(data, split), **options)
+    output = output_path("output", output)
+    submission = SERVERS[server](output, image_sizes(data, split), **options)
     settings = {
         "network": digest(network),
         "split": split,
@@ -83,7 +84,7 @@ def submit(
         **options,
     }
     store_or_check_settings(
-        Path(output) / "submission.json",
+        output / "submission.json",
         settings,
         contents=f"{output} holds files",
         remedy="choose another output",

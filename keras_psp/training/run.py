@@ -108,13 +108,16 @@ def train(
         folder.begin(chosen, description)
         folder.record_start(devices.names)
         if unreadable != "trust" and hasattr(source, "leave_out"):
-            checked(
+            splits = _splits(chosen)
+            report = checked(
                 source,
-                _splits(chosen),
+                splits,
                 train_split=chosen.train_split,
                 skip=unreadable == "skip",
                 progress=shown,
             )
+            folder.store_or_check("class_names", list(source.class_names))
+            folder.store_or_check("files", [report.digest(split) for split in splits])
         # With other examples their order would differ, and a resumed training as well.
         folder.store_or_check("examples", source.count(chosen.train_split))
         return _Training(chosen, source, folder, devices, shown).run()

@@ -161,3 +161,33 @@ def test_data_with_other_classes_or_without_labels_raises(model, tmp_path):
     voc = data.load("voc2012", root=tmp_path, complete=False)
     with pytest.raises(ValueError, match="split 'test' has no labels; choose another split"):
         keras_psp.evaluate(voc, random_network(21), split="test")
+
+
+def test_an_evaluation_of_other_labels_is_not_repeated(model, tmp_path):
+    for index in range(3):
+        datasets.write_example(tmp_path / "data" / "val", f"{index}", value=index)
+    names = [f"class {index}" for index in range(model.num_classes)]
+
+    def evaluate():
+        source = data.ImageFolder(tmp_path / "data", class_names=names)
+        options = {"output": tmp_path / "out", "base_size": 64, "error_groups": False}
+        return keras_psp.evaluate(source, model, progress=False, report=False, **options)
+
+    first = evaluate()
+    assert evaluate().mean_iou == first.mean_iou
+    path = tmp_path / "data" / "val" / "labels" / "0.png"
+    Image.fromarray(np.full_like(np.asarray(Image.open(path)), 5)).save(path)
+    with pytest.raises(ValueError, match="made from other images or labels: files were changed"):
+        evaluate()
+
+
+def test_a_faulty_label_is_named_before_the_evaluation(model, tmp_path, capsys):
+    for index in range(3):
+        datasets.write_example(tmp_path / "val", f"{index}", value=index)
+    (tmp_path / "val" / "labels" / "2.png").write_bytes(b"")
+    names = [f"class {index}" for index in range(model.num_classes)]
+    source = data.ImageFolder(tmp_path, class_names=names)
+    with pytest.raises(ValueError, match=r"2\.png: can't be read"):
+        keras_psp.evaluate(source, model)
+    assert "evaluating" not in capsys.readouterr().err
+    assert keras_psp.evaluate(source, model, limit=2, base_size=64).measures.confusion.sum() > 0

@@ -102,7 +102,7 @@ def test_a_failing_version_is_never_published(model, tmp_path, monkeypatch):
         ({"warmup_sizes": [(40, 40)]}, r"\(40, 40\); give sizes from 41 to 16,384 pixels per side"),
         ({"warmup_sizes": [(5000, 5000)]}, "at most 16,777,216 in all"),
         ({"warmup_sizes": [(64, 64)] * 501}, "has 501 sizes; give at most 500"),
-        ({"warmup_sizes": [64]}, "must be two integers"),
+        ({"warmup_sizes": [64]}, r"warmup_sizes\[0\] is 64; it must be a sequence of 2 values"),
         (
             {"warmup_sizes": [(64, 64)], "image_size": (48, 48)},
             r"has \(64, 64\) but image_size=\(48, 48\); leave warmup_sizes out",

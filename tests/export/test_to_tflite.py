@@ -226,7 +226,7 @@ def test_representative_images_of_all_kinds(images, tmp_path):
             "image_size=None would leave float operations",
         ),
         ({"representative": []}, "for precision='int8' but this is 'float32'; leave it out"),
-        ({"image_size": 64}, "image_size is 64; it must be two integers"),
+        ({"image_size": 64}, "image_size is 64; it must be two positive integers"),
         ({"image_size": (24, 24)}, "images of 24x24 give a feature map smaller"),
     ],
 )

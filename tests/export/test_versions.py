@@ -120,9 +120,9 @@ def test_killed_exports_leave_no_version_and_the_next_removes_their_drafts(tmp_p
         ("models/.hidden", "letters, digits, '-', '_' and '.'"),
         ("models/pspnet\n", r"the model's name, 'pspnet\\n' in"),
         ("models/pspnet/3", "the model's name, '3' in .* not only digits"),
-        ("", "the model's name, '' in ''"),
+        ("", "folder is empty; give a path"),
         ("a" * 101, "1 to 100 letters"),
-        ("gs://bucket/pspnet", "gs://bucket/pspnet isn't a local folder"),
+        ("gs://bucket/pspnet", "folder is 'gs://bucket/pspnet', an address; give a local path"),
     ],
 )
 def test_invalid_model_names_are_refused(path, message):

@@ -16,7 +16,7 @@ from keras_psp.prediction import Segmenter, files, predict_files, record
 from keras_psp.prediction.result import Prediction
 from keras_psp.progress import ahead
 
-NAMES = ("sky", "width", "car", "car")  # one is also a column's name, one occurs twice
+NAMES = ("sky", "width", "car", "source")  # two are also names of columns
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,7 @@ def test_a_folder_of_images(photos, model):
         with Image.open(f"out/{row['name']}_classes.png") as saved:
             np.testing.assert_array_equal(np.asarray(saved), classes)
         # Each class has a column, whatever its name.
-        shares = [float(row[name]) for name in ("sky", "width (1)", "car", "car (3)")]
+        shares = [float(row[name]) for name in ("sky", "width (1)", "car", "source (3)")]
         expected = np.bincount(classes.ravel(), minlength=4) / classes.size
         np.testing.assert_allclose(shares, expected, atol=1e-6)
     assert settings()["scales"] == [1.0]
@@ -104,9 +104,8 @@ def test_the_same_call_again_skips_what_is_done(photos, model, quick):
     summary = predict_files("in", "out", model, progress=False)
     assert len(quick) == 3 and (summary.done, summary.skipped) == (0, 3)
     assert str(summary) == "0 done, 3 done before: out/predictions.csv"
-    # An input that is newer, or lost a result, is predicted again with the same name.
-    os.utime("in/b.jpg")
-    os.utime("in/b.jpg", (2e10, 2e10))
+    # An input that changed, or lost a result, is predicted again with the same name.
+    Image.fromarray(np.full((24, 32, 3), 99, np.uint8)).save("in/b.jpg")
     os.remove("out/deep_a_classes.png")
     summary = predict_files("in", "out", model, progress=False)
     assert (summary.done, summary.skipped) == (2, 1)
@@ -115,6 +114,20 @@ def test_the_same_call_again_skips_what_is_done(photos, model, quick):
     predict_files(["in/deep/a.png", "in/a.png"], "out", model, progress=False)
     assert {row["name"]: row["source"] for row in table()}["a"] == str(photos / "in/a.png")
     assert predict_files("in", "out", model, force=True, progress=False).done == 3
+
+
+def test_an_image_replaced_by_an_older_one_is_predicted_again(photos, model, quick):
+    predict_files("in", "out", model, progress=False)
+    Image.fromarray(np.full((24, 32, 3), 99, np.uint8)).save("in/a.png")
+    os.utime("in/a.png", (1e8, 1e8))
+    summary = predict_files("in", "out", model, progress=False)
+    assert (summary.done, summary.skipped) == (1, 2)
+
+
+def test_an_image_with_another_date_is_not_predicted_again(photos, model, quick):
+    predict_files("in", "out", model, progress=False)
+    os.utime("in/a.png")
+    assert predict_files("in", "out", model, progress=False).skipped == 3
 
 
 def test_a_damaged_image_is_counted_and_tried_again(photos, model, quick):
@@ -138,7 +151,9 @@ def test_other_settings_are_refused(photos, model, quick):
     ):
         predict_files("in", "out", model, flip=True, progress=False)
     other = keras_psp.PSPNet.from_config(model.get_config())
-    with pytest.raises(ValueError, match="out holds predictions with weights="):
+    with pytest.raises(
+        ValueError, match="out holds predictions made by a network with other weights"
+    ):
         predict_files("in", "out", other, progress=False)
     assert len(quick) == 1
     assert predict_files("in", "out", model, flip=True, force=True, progress=False).done == 3
