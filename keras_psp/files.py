@@ -1,27 +1,32 @@
-"""Files that are complete or absent, locks, and temporary folders."""
+"""Paths that users give, files that are complete or absent, locks, and temporary folders."""
 
 import contextlib
+import errno
+import glob
+import hashlib
+import io
 import os
 import re
 import shutil
 import tempfile
 import time
 import zipfile
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import filelock
+import numpy as np
 
 DRAFT_NAME = 40  # characters of a file's name that are part of its draft's name
 ABANDONED = 7 * 24 * 3600  # age in seconds of an abandoned workspace if there are no locks
 
 _DRAFT = re.compile(rf"\.(.{{1,{DRAFT_NAME}}})-\w{{8}}", re.DOTALL)
 
-# RuntimeError: marked as encrypted, or another version of zip.
-UNREADABLE_NPZ = (EOFError, KeyError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error)
-"""Exceptions that NumPy raises for an .npz file that is damaged or lacks an array."""
+# Two letters or more, since one is a drive of Windows; `Path` keeps one of the slashes.
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+# Of the file system, not of a user.
+_OF_THE_SYSTEM = ("lost+found",)
 
 
 def cache_folder() -> Path:
@@ -29,21 +34,76 @@ def cache_folder() -> Path:
     return Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "keras_psp"
 
 
-def output_path(name: str, path: Any) -> Path:
-    """Returns the path of an output with `~` expanded.
+def local_path(name: str, path: Any) -> Path:
+    """Returns a path that a user gave, with `~` expanded; `name` is what messages call it.
 
     Raises:
         TypeError: if it isn't a path.
-        ValueError: if it is empty or an address such as gs://bucket/file.
+        ValueError: if it is empty, an address such as gs://bucket/file, or in the home folder of
+            an unknown user.
     """
     if not isinstance(path, str | os.PathLike) or isinstance(os.fspath(path), bytes):
         raise TypeError(f"{name} is {path!r}; it must be a path.")
     text = os.fspath(path)
-    if not text:
-        raise ValueError(f"{name} is empty; give a path.")
-    if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+:/", text):
-        raise ValueError(f"{name} is {text!r}, an address; give a local path and copy the result.")
-    return Path(text).expanduser()
+    if not text or "\0" in text:
+        raise ValueError(f"{name} is {'empty' if not text else repr(text)}; give a path.")
+    if _ADDRESS.match(text):
+        raise ValueError(
+            f"{name} is {text!r}, an address; give a local path, and copy the files there or back."
+        )
+    expanded = Path(os.path.expanduser(text))
+    home = expanded.parts[0] if expanded.parts else ""
+    if home.startswith("~") and not os.path.exists(home):
+        raise ValueError(f"{name} is {text!r}, but there is no user {home[1:]!r}; give a path.")
+    return expanded
+
+
+def checked_name(name: str, remedy: str) -> str:
+    """Returns the name of a file or folder that a user gave; raises ValueError for a path."""
+    if name in ("", ".", "..") or set(name) & set("/\\\0") or _ADDRESS.match(name):
+        raise ValueError(f"{name!r} is a path, not a name; {remedy}.")
+    return name
+
+
+def claim(folder: Path, mark: str | Iterable[str], *, contents: str) -> None:
+    """Checks that a folder may be written to, creates it, and removes abandoned drafts in it.
+
+    What is in it must be ours: it is absent, empty, or has one of the files called `mark`, by
+    which earlier results are recognized. Hidden files don't count.
+
+    Args:
+        folder: a local folder.
+        mark: name or names of a file that these results always have.
+        contents: what messages call the results, e.g. "run".
+
+    Raises:
+        ValueError: if it is a file or contains something else, or a link in it leads outside.
+        OSError: if it can't be created.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file; the output must be a folder.")
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        entries = sorted(folder.iterdir())
+    marks = (mark,) if isinstance(mark, str) else tuple(mark)
+    others = [entry.name for entry in entries if not is_hidden(entry.name)]
+    if others and not any((folder / name).is_file() for name in marks):
+        raise ValueError(
+            f"{folder} is not empty ({others[0]}) and contains no {contents}; choose another "
+            "--output."
+        )
+    for entry in entries:
+        if entry.is_symlink() and folder.resolve() not in entry.resolve().parents:
+            raise ValueError(
+                f"{entry} is a link to {os.readlink(entry)}, outside of the output; remove the "
+                "link, or choose another --output."
+            )
+    remove_drafts(folder, lambda name: True)
+
+
+def is_hidden(name: str) -> bool:
+    """Whether an entry of a folder is no one's result: hidden, or of the file system."""
+    return name.startswith(".") or name in _OF_THE_SYSTEM
 
 
 def printable(path: str | os.PathLike) -> str:
@@ -65,42 +125,8 @@ def _is_number(text):
     return True
 
 
-@contextlib.contextmanager
-def written_aside(path: str | os.PathLike) -> Iterator[Path]:
-    """Yields a temporary path that replaces `path` once the block has succeeded.
-
-    Readers see the complete old or new file or folder, even after a kill or on a full disk. The
-    temporary path is in the same folder and has the same suffix.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # The name may be the longest that the file system allows.
-    beside = Path(tempfile.mkdtemp(prefix=f".{path.name[:DRAFT_NAME]}-", dir=path.parent))
-    old = beside / "old"
-    try:
-        aside = beside / f"new{path.suffix}"
-        yield aside
-        if path.is_dir() and aside.is_file():
-            raise IsADirectoryError(
-                f"{path} is a folder and is not replaced by a file; choose another name."
-            )
-        try:
-            if path.is_dir():
-                # A folder can't replace a folder that is not empty.
-                os.replace(path, old)
-            put_in_place(aside, path)
-        except BaseException:
-            if old.exists() and not path.exists():
-                os.replace(old, path)
-            raise
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
-
-
-def put_in_place(draft: Path, path: Path) -> None:
-    """Replaces `path` atomically by a finished draft on the same file system."""
-    to_disk(draft)
-    os.replace(draft, path)
+class OutputError(OSError):
+    """A file can't be written; the message is a sentence with a remedy."""
 
 
 # Errors of TensorFlow's file system.
@@ -108,23 +134,175 @@ _FILE_ERRORS = (
     *("FailedPreconditionError", "NotFoundError", "PermissionDeniedError"),
     *("ResourceExhaustedError", "UnavailableError", "UnknownError"),
 )
+# What can only be wrong with an output.
+_OF_OUTPUTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
+
+
+def _is_of_files(error):
+    kind = type(error)
+    tensorflow = kind.__module__.startswith("tensorflow") and kind.__name__ in _FILE_ERRORS
+    return isinstance(error, OSError) or tensorflow
 
 
 @contextlib.contextmanager
 def writing(path: str | os.PathLike) -> Iterator[None]:
-    """Turns errors of a full or read-only disk into an OSError with a remedy."""
+    """Turns errors of a full or read-only disk into an `OutputError` with a remedy."""
     try:
         yield
     except Exception as error:
-        kind = type(error)
-        tensorflow = kind.__module__.startswith("tensorflow") and kind.__name__ in _FILE_ERRORS
-        if not isinstance(error, OSError) and not tensorflow:
+        if isinstance(error, OutputError) or not _is_of_files(error):
             raise
-        reason = getattr(error, "strerror", None) or str(error).split("\n")[0]
-        raise OSError(
-            f"{path} can't be written ({reason}); earlier results are complete. Free some space "
-            "or grant write access, and run the same command again to resume."
-        ) from error
+        raise _output_error(path, error) from error
+
+
+def _output_error(path, error):
+    for folder in Path(path).parents:
+        if folder.is_file():
+            return OutputError(
+                f"{path} can't be written: {folder} is a file, not a folder; choose another output."
+            )
+    text = str(error).split("\n")[0]
+    within = re.search(r"error message = '([^']+)'", text)  # of h5py
+    reason = getattr(error, "strerror", None) or (within[1] if within else text)
+    return OutputError(
+        f"{path} can't be written ({reason}); earlier results are complete. Free some space "
+        "or grant write access, and run the same command again to resume."
+    )
+
+
+@contextlib.contextmanager
+def written_aside(path: str | os.PathLike) -> Iterator[Path]:
+    """Yields a temporary path that replaces `path` once the block has succeeded.
+
+    Readers see the complete old or new file or folder, even after a kill or on a full disk. The
+    temporary path has the same suffix and is in the same folder. Only an existing folder that
+    can't be replaced, because it is a mounted volume or the current folder, is written inside,
+    and its entries of the same names are replaced one by one.
+
+    Raises:
+        ValueError: if the path is an address.
+        OutputError: if it can't be written, at once if its folder can't be.
+    """
+    path = local_path("path", path)
+    if path.name in ("", ".."):  # "." or "/"
+        path = Path(os.path.abspath(path))
+    with contextlib.ExitStack() as stack:
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            beside = stack.enter_context(_draft_folder(path))
+        aside = beside / f"new{path.suffix}"
+        try:
+            yield aside
+        except Exception as error:
+            if not _is_about(error, beside):
+                raise
+            raise _output_error(path, error) from error
+        if path.is_dir() and aside.is_file():
+            raise IsADirectoryError(
+                f"{path} is a folder and is not replaced by a file; choose another name."
+            )
+        with writing(path):
+            _replace(path, aside, beside / "old")
+
+
+def _is_about(error, folder):
+    """Whether an error is about writing into a folder, not about another file that is read."""
+    if isinstance(error, OutputError) or not _is_of_files(error):
+        return False
+    names = [getattr(error, name, None) for name in ("filename", "filename2")]
+    if names == [None, None]:  # of an open file; h5py and TensorFlow only have a text
+        full = getattr(error, "errno", None) in _OF_OUTPUTS
+        return full or any(os.strerror(number) in str(error) for number in _OF_OUTPUTS)
+    return any(isinstance(name, str) and name.startswith(os.fspath(folder)) for name in names)
+
+
+@contextlib.contextmanager
+def _draft_folder(path):
+    """Creates the temporary folder of `written_aside`, in use until the block ends."""
+    # The name may be the longest that the file system allows.
+    prefix = f".{path.name[:DRAFT_NAME]}-"
+    places = [path.parent]
+    if path.is_dir():
+        places = [path] if _is_immovable(path) else [path.parent, path]
+    for place in places:
+        try:
+            stack = contextlib.ExitStack()
+            folder = stack.enter_context(_locked_folder(place, prefix))
+            break
+        except OSError:
+            if place == places[-1]:
+                raise
+    with stack:
+        yield folder
+
+
+def _is_immovable(folder):
+    """Whether a folder can't be renamed: it is mounted, or processes work in it."""
+    with contextlib.suppress(FileNotFoundError):  # the current folder was removed
+        if Path.cwd().is_relative_to(folder.resolve()):
+            return True
+    return os.path.ismount(folder)
+
+
+# Errors of `os.replace` for what is mounted; `ismount` misses folders of the same file system.
+_MOUNTED = (errno.EBUSY, errno.EXDEV)
+
+
+def _replace(path, aside, old):
+    """Replaces a file or folder by a finished draft."""
+    if not path.is_dir():
+        try:
+            put_in_place(aside, path)
+        except OSError as error:
+            if error.errno not in _MOUNTED or not path.is_file():
+                raise
+            shutil.copyfile(aside, path)
+            to_disk(path)
+        return
+    if aside.parent.parent == path:
+        _replace_entries(path, aside, old)
+        return
+    try:
+        # A folder can't replace a folder that is not empty.
+        os.replace(path, old)
+    except OSError as error:
+        if error.errno not in _MOUNTED:
+            raise
+        with _locked_folder(path, f".{path.name[:DRAFT_NAME]}-") as beside:
+            shutil.copytree(aside, beside / "new")
+            _replace_entries(path, beside / "new", beside / "old")
+        return
+    try:
+        put_in_place(aside, path)
+    except BaseException:
+        os.replace(old, path)
+        raise
+
+
+def _replace_entries(path, aside, old):
+    """Replaces the entries of a folder that a draft has, and removes no others."""
+    to_disk(aside)
+    old.mkdir()
+    moved = []
+    try:
+        for entry in sorted(aside.iterdir()):
+            target = path / entry.name
+            if os.path.lexists(target):
+                os.replace(target, old / entry.name)
+            os.replace(entry, target)
+            moved.append(target)
+    except BaseException:
+        for target in moved:
+            os.replace(target, aside / target.name)
+        for entry in old.iterdir():
+            os.replace(entry, path / entry.name)
+        raise
+
+
+def put_in_place(draft: Path, path: Path) -> None:
+    """Replaces `path` atomically by a finished draft on the same file system."""
+    to_disk(draft)
+    os.replace(draft, path)
 
 
 def to_disk(path: str | os.PathLike) -> None:
@@ -170,6 +348,13 @@ def workspace(folder: str | os.PathLike, prefix: str) -> Iterator[Path]:
     Workspaces of killed processes with the same prefix are removed first.
     """
     remove_abandoned(folder, prefix)
+    with _locked_folder(folder, prefix) as work:
+        yield work
+
+
+@contextlib.contextmanager
+def _locked_folder(folder, prefix):
+    """Creates a temporary folder, locked by this process and removed after the block."""
     while True:
         work = Path(tempfile.mkdtemp(prefix=prefix, dir=folder))
         try:
@@ -184,15 +369,19 @@ def workspace(folder: str | os.PathLike, prefix: str) -> Iterator[Path]:
 
 def remove_abandoned(folder: str | os.PathLike, prefix: str) -> None:
     """Removes the workspaces of killed processes; without locks, those older than `ABANDONED`."""
-    for work in Path(folder).glob(f"{prefix}*"):
-        with contextlib.suppress(OSError):  # removed by another process
-            old = time.time() - work.stat().st_mtime > ABANDONED
-            with locked(work / "lock") as has_lock:
-                abandoned = has_lock or (has_lock is None and old)
-                if abandoned:
-                    shutil.rmtree(work, ignore_errors=True)
-            if abandoned:  # Windows can't remove the lock while it is open
-                work.rmdir()
+    for work in Path(folder).glob(f"{glob.escape(prefix)}*"):
+        _remove_if_abandoned(work)
+
+
+def _remove_if_abandoned(work):
+    with contextlib.suppress(OSError):  # removed by another process
+        old = time.time() - work.stat().st_mtime > ABANDONED
+        with locked(work / "lock") as has_lock:
+            abandoned = has_lock or (has_lock is None and old)
+            if abandoned:
+                shutil.rmtree(work, ignore_errors=True)
+        if abandoned:  # Windows can't remove the lock while it is open
+            work.rmdir()
 
 
 def remove_drafts(
@@ -200,13 +389,64 @@ def remove_drafts(
 ) -> None:
     """Removes what `written_aside` leaves in a folder when its process is killed.
 
-    `is_ours` returns whether drafts of a file may be removed, given its name, which is cut to
-    `DRAFT_NAME` characters.
+    Drafts of running processes are kept. `is_ours` returns whether drafts of a file may be
+    removed, given its name, which is cut to `DRAFT_NAME` characters.
     """
     for parent, names, _ in os.walk(os.fspath(folder)):  # unlike rglob, if a folder vanishes
         for name in names:
             match = _DRAFT.fullmatch(name)
-            if match and is_ours(match[1]):
-                shutil.rmtree(os.path.join(parent, name), ignore_errors=True)
+            work = Path(parent, name)
+            if match and is_ours(match[1]) and _is_draft(work):
+                _remove_if_abandoned(work)
         if not recursive:
             break
+
+
+def _is_draft(work):
+    """Whether a folder contains nothing but what `written_aside` creates."""
+    try:
+        names = {Path(entry).stem for entry in os.listdir(work)}
+    except OSError:
+        return False
+    return names <= {"lock", "new", "old"} and not work.is_symlink()
+
+
+def file_digest(path: str | os.PathLike) -> str:
+    """Returns 32 hexadecimal digits that identify a file's content."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:32]
+
+
+def read_npz(path: str | os.PathLike) -> dict[str, np.ndarray]:
+    """Reads all arrays of an .npz file, and checks their checksums.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is damaged; the message is the reason.
+    """
+    arrays = {}
+    with open(path, "rb") as file:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                names = archive.namelist()
+                for name in names:
+                    # `np.load` skips the checksum of an array whose header is damaged.
+                    content = io.BytesIO(archive.read(name))
+                    arrays[name.removesuffix(".npy")] = np.lib.format.read_array(content)
+            # A damaged length hides the entry that follows; the record at the end has their number.
+            file.seek(-22, os.SEEK_END)
+            if int.from_bytes(file.read()[10:12], "little") != len(names):
+                raise ValueError("an array is missing")
+        except Exception as error:  # a damaged archive can raise anything
+            raise ValueError(str(error).split("\n")[0] or type(error).__name__) from error
+    return arrays
+
+
+def damage_in_zip(path: str | os.PathLike) -> str:
+    """Returns what is wrong with a zip archive such as a .keras file, or ""."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            name = archive.testzip()
+    except Exception as error:  # a damaged archive can raise anything
+        return str(error).split("\n")[0] or type(error).__name__
+    return "" if name is None else f"wrong checksum of {name}"

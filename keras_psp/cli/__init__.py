@@ -7,7 +7,7 @@ from pathlib import Path
 
 from keras_psp.cli import bulk, check, evaluate, export, predict, train, weights
 from keras_psp.cli.messages import sentence
-from keras_psp.files import output_path, printable
+from keras_psp.files import local_path, printable
 
 SUBCOMMANDS = {
     "presets": weights.run_presets,
@@ -60,6 +60,6 @@ def _expand_paths(options):
     """Replaces `~` in all paths; addresses are errors where a command needs local files."""
     for name, value in vars(options).items():
         if isinstance(value, Path):
-            setattr(options, name, output_path(f"--{name}", value))
+            setattr(options, name, local_path(f"--{name}", value))
         elif isinstance(value, list) and any(isinstance(item, Path) for item in value):
             setattr(options, name, [item.expanduser() for item in value])

@@ -10,7 +10,7 @@ from PIL import Image
 from keras_psp.arguments import checked_integer
 from keras_psp.evaluation.result import Evaluation
 from keras_psp.evaluation.tally import Tally
-from keras_psp.files import output_path, writing
+from keras_psp.files import local_path, writing
 from keras_psp.prediction.examples import Examples
 from keras_psp.prediction.opening import open_segmenter, run_folder
 from keras_psp.prediction.protocol import Protocol, ProtocolFields
@@ -69,7 +69,7 @@ def evaluate(
     if save_predictions and output is None:
         raise ValueError("save_predictions=True needs an output folder.")
     if output is not None:
-        output = output_path("output", output)
+        output = local_path("output", output)
     if limit is not None:
         limit = checked_integer("limit", limit, least=1)
     examples = Examples(data, split, segmenter.model, limit)

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from keras_psp.files import output_path, to_disk, workspace, writing
+from keras_psp.files import local_path, to_disk, workspace, writing
 
 DRAFT = ".draft-"
 
@@ -21,7 +21,7 @@ _NUMBER = re.compile(r"[0-9]{1,18}")
 
 def model_folder(path: str | os.PathLike) -> Path:
     """Checks the folder of a model's versions, whose name is used in URLs and server files."""
-    folder = output_path("folder", path)
+    folder = local_path("folder", path)
     if not is_model_name(folder.name):
         raise ValueError(
             f"the model's name, {folder.name!r} in '{path}', must have 1 to 100 letters, digits, "

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from keras_psp.export.graph import Signature, check_network
-from keras_psp.files import output_path, written_aside
+from keras_psp.files import local_path, written_aside
 from keras_psp.models.checks import smallest_side
 from keras_psp.models.pspnet import PSPNet
 
@@ -71,7 +71,7 @@ def checked_export(
     `kind`, e.g. "ONNX file"; `opener` is e.g. `open_onnx`.
     """
     check_network(model, signature)
-    path = output_path("path", path)
+    path = local_path("path", path)
     _check_target(path, suffix, files)
     with written_aside(path) as draft:
         yield draft

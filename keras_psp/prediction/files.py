@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from keras_psp.data.images import MAX_PIXELS
-from keras_psp.files import output_path, writing
+from keras_psp.files import local_path, writing
 from keras_psp.models.classes import class_names_of
 from keras_psp.prediction.inputs import Input, find_inputs
 from keras_psp.prediction.opening import open_segmenter
@@ -95,7 +95,7 @@ def predict_files(
         summary = keras_psp.prediction.predict_files("holiday/", "results")
         print(summary)  # 240 done, 1 failed: results/predictions.csv
     """
-    output = output_path("output", output)
+    output = local_path("output", output)
     _check(images, output, suffix, alpha)
     unique: dict[Any, Input] = {}  # files that are named twice are read once
     for item in find_inputs(images, without=output):

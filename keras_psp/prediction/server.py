@@ -4,7 +4,7 @@ import functools
 import os
 from typing import Any
 
-from keras_psp.files import output_path
+from keras_psp.files import local_path
 from keras_psp.prediction.opening import open_segmenter
 from keras_psp.prediction.protocol import Protocol, ProtocolFields
 from keras_psp.prediction.submissions import (
@@ -75,7 +75,7 @@ def submit(
             f"the network has {network.num_classes} classes but {SERVERS[server].title} has "
             f"{SERVERS[server].num_classes}; choose one that was trained on it."
         )
-    output = output_path("output", output)
+    output = local_path("output", output)
     submission = SERVERS[server](output, image_sizes(data, split), **options)
     settings = {
         "network": digest(network),

@@ -11,7 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_psp.files import UNREADABLE_NPZ, remove_drafts, written_aside
+from keras_psp.files import read_npz, remove_drafts, written_aside
 
 _KEPT = 2  # the newest and, in case it can't be read, the one before
 _NAME = re.compile(r"step-(\d+)\.npz")
@@ -116,7 +116,7 @@ class Checkpoints:
             path = self.path(step)
             try:
                 meta, arrays = _read(path)
-            except (OSError, *UNREADABLE_NPZ) as error:
+            except (KeyError, OSError, ValueError) as error:
                 faults.append(f"{path.name}: {error or type(error).__name__}")
                 print(f"{path} can't be read ({error}); trying the one before", file=sys.stderr)
                 continue
@@ -171,11 +171,11 @@ def _unnumbered(path):
 
 
 def _read(path):
-    with np.load(path, allow_pickle=False) as file:
-        meta = json.loads(bytes(file["meta"]))
-        if meta.get("version") != _VERSION:
-            raise ValueError(f"it has version {meta.get('version')}, this package reads {_VERSION}")
-        return meta, [file[str(n)] for n in range(len(meta["paths"]))]
+    arrays = read_npz(path)
+    meta = json.loads(bytes(arrays["meta"]))
+    if meta.get("version") != _VERSION:
+        raise ValueError(f"it has version {meta.get('version')}, this package reads {_VERSION}")
+    return meta, [arrays[str(n)] for n in range(len(meta["paths"]))]
 
 
 def _assign(variable, array, *, first=True):

@@ -51,7 +51,7 @@ class RunFolder:
     """
 
     def __init__(self, path: str | os.PathLike, *, writes: bool = True):
-        self.path = files.output_path("output", path)
+        self.path = files.local_path("output", path)
         self.writes = writes
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"{self.path} is a file; the output must be a folder.")

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_psp.files import UNREADABLE_NPZ, written_aside
+from keras_psp.files import read_npz, written_aside
 from keras_psp.models.pspnet import PSPNet
 from keras_psp.weights.files import WeightsFileError
 
@@ -42,8 +42,7 @@ def open_compact(path: str | os.PathLike) -> PSPNet:
     """Opens a file of `save_compact`."""
     path = Path(path)
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
+        arrays = read_npz(path)
         version = int(arrays["format"])
         if version > _FORMAT:
             raise WeightsFileError(f"{path} has format {version}, which needs a later keras_psp.")
@@ -55,7 +54,7 @@ def open_compact(path: str | os.PathLike) -> PSPNet:
             weight.assign(values)
     except WeightsFileError:
         raise
-    except (*UNREADABLE_NPZ, TypeError) as error:  # TypeError: a .npy, which isn't an archive
+    except (KeyError, TypeError, ValueError) as error:
         raise WeightsFileError(
             f"{path} doesn't contain a network saved by save_compact ({error})."
         ) from error
