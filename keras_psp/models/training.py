@@ -295,10 +295,10 @@ class TrainingMixin(_Model):
         """As Keras' own; on JAX and PyTorch it takes a first batch, which is checked."""
 
         def checked(batches):
-            for first, last, batch in batches:
-                if isinstance(batch, list | tuple):
-                    check_batch(self, batch[0])
-                yield first, last, batch
+            for first, last, steps in batches:
+                batch = steps[0] if isinstance(steps, list | tuple) else next(steps)
+                check_batch(self, batch)
+                yield first, last, [batch]
 
         iterator = None if iterator is None else checked(iterator)
         super()._symbolic_build(iterator=iterator, data_batch=data_batch)
