@@ -42,7 +42,7 @@ def test_an_odd_argument_is_refused_by_its_name_or_the_export_runs(name, model, 
     options = [option for option in options if option not in ("progress", "winograd", "files")]
 
     @hypothesis.settings(
-        max_examples=60,
+        max_examples=25,
         deadline=None,
         derandomize=True,
         database=None,
