@@ -173,7 +173,7 @@ def test_bad_arguments_and_files_are_refused(model, tmp_path):
         export.onnx(model, tmp_path / "m.onnx", precision="int8", image_size=(65, 65))
     with pytest.raises(ValueError, match="images of 17x65 give a feature map smaller"):
         export.onnx(model, tmp_path / "m.onnx", image_size=(17, 65))
-    with pytest.raises(ValueError, match=r"best\.keras: the name must end in \.onnx"):
+    with pytest.raises(ValueError, match=r"best\.keras'; the name must end in \.onnx"):
         export.onnx(model, tmp_path / "best.keras")
     with pytest.raises(TypeError, match=r"model is a Functional; give a keras_psp\.PSPNet"):
         export.onnx(keras.applications.MobileNetV2(weights=None), tmp_path / "m.onnx")
