@@ -32,15 +32,16 @@ def checked_number(
     *,
     least: float = -math.inf,
     above: float = -math.inf,
+    most: float = math.inf,
     below: float = math.inf,
 ) -> float:
     """Returns the value as a float; raises ValueError unless it is finite and within the bounds."""
     with contextlib.suppress(TypeError, ValueError, OverflowError):
         number = float(value)
         finite = math.isfinite(number) and not isinstance(value, _BOOLS | str | bytes)
-        if finite and least <= number and above < number < below:
+        if finite and least <= number <= most and above < number < below:
             return number
-    bounds = [(">=", least), (">", above), ("<", below)]
+    bounds = [(">=", least), (">", above), ("<=", most), ("<", below)]
     allowed = " and ".join(f"{sign} {bound:g}" for sign, bound in bounds if math.isfinite(bound))
     raise ValueError(f"{name} is {value!r}; it must be a finite number{allowed and ' ' + allowed}.")
 

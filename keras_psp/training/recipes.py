@@ -6,24 +6,68 @@ configuration language.
 
 import ast
 import dataclasses
+import functools
 import os
 import typing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
+from keras_psp.arguments import checked_choice, checked_integer, checked_number, checked_tuple
 from keras_psp.imagenet import IMAGENET_MEAN
 from keras_psp.layers.resnet import BLOCKS
+from keras_psp.losses import UpsampledCrossentropy
 
-_POSITIVE = (
-    *("epochs", "batch_size", "checkpoint_steps", "gradient_accumulation_steps"),
-    "learning_rate",
-)
-_CHOICES = {
-    "backbone": [f"resnet{depth}" for depth in BLOCKS],
-    "pooling": ("average", "max"),
-    "num_stages": (2, 3, 4),
-    "dtype": ("float32", "mixed_bfloat16", "mixed_float16"),
+_Check = Callable[[str, Any], Any]
+
+
+def _each(check: _Check) -> _Check:
+    return lambda name, values: checked_tuple(name, values, check)
+
+
+def _one_of(*choices: Any) -> _Check:
+    return functools.partial(checked_choice, choices=choices)
+
+
+_positive = functools.partial(checked_integer, least=1)
+_not_negative = functools.partial(checked_number, least=0)
+_share = functools.partial(checked_number, least=0, below=1)
+_between = functools.partial(checked_number, above=0, below=1)
+# What the values must be, besides their types.
+_CHECKS: dict[str, _Check] = {
+    "backbone": _one_of(*(f"resnet{depth}" for depth in BLOCKS)),
+    "output_stride": _one_of(8, 16, 32),
+    "stem_filters": _each(_positive),
+    "num_stages": _one_of(2, 3, 4),
+    "aux_weight": _not_negative,
+    "dropout": _share,
+    "bin_sizes": _each(_positive),
+    "pooling": _one_of("average", "max"),
+    "epochs": _positive,
+    "batch_size": _positive,
+    "image_size": _each(_positive),
+    "scale": _each(functools.partial(checked_number, above=0)),
+    "rotate": functools.partial(checked_number, least=0, most=180),
+    "fill": _each(functools.partial(checked_number, least=0, most=255)),
+    "learning_rate": functools.partial(checked_number, above=0),
+    "power": _not_negative,
+    "warmup_steps": functools.partial(checked_integer, least=0),
+    "momentum": _share,
+    "weight_decay": _not_negative,
+    "head_multiplier": _not_negative,
+    "hard_pixels": _positive,
+    "hard_threshold": _between,
+    "ema": _between,
+    "gradient_accumulation_steps": _positive,
+    "synchronized_batch_norm": _one_of("auto", True, False),
+    "dtype": _one_of("float32", "mixed_bfloat16", "mixed_float16"),
+    "jit_compile": _one_of("auto", True, False),
+    "seed": functools.partial(checked_integer, least=0, most=2**32 - 1),
+    "validation_epochs": functools.partial(checked_integer, least=0),
+    "checkpoint_steps": _positive,
 }
+_LARGEST_CROP = 2**14
 
 
 def _help(default: Any, help: str) -> Any:
@@ -94,31 +138,38 @@ class Recipe:
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, os.PathLike):
-                object.__setattr__(self, field.name, value := os.fspath(value))
-            if isinstance(value, list):  # from JSON
-                object.__setattr__(self, field.name, value := tuple(value))
+            value = _plain(getattr(self, field.name))
+            object.__setattr__(self, field.name, value)
             if not fits(value, field.type):
                 kind = field.type.__name__ if isinstance(field.type, type) else str(field.type)
                 raise ValueError(f"{field.name}={value!r} must be {kind.replace('|', 'or')}.")
-        for name in _POSITIVE:
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name}={getattr(self, name)!r} must be greater than 0.")
-        if self.validation_epochs < 0:
-            raise ValueError(f"validation_epochs={self.validation_epochs} must not be negative.")
-        for name, choices in _CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise ValueError(
-                    f"{name}={getattr(self, name)!r} is unknown; choose one of "
-                    f"{', '.join(map(str, choices))}."
-                )
-        if self.ema is not None and not 0 < self.ema < 1:
-            raise ValueError(f"ema={self.ema} must be between 0 and 1, e.g. 0.999.")
-        if isinstance(self.class_weights, str) and self.class_weights != "median_frequency":
+            if field.name in _CHECKS and value is not None:
+                _CHECKS[field.name](field.name, value)
+        if self.reduction not in ("auto", None):
+            _positive("reduction", self.reduction)
+        if self.class_weights != "median_frequency":
+            # The loss checks them, together with the options of hard pixels.
+            UpsampledCrossentropy(
+                class_weights=self.class_weights,  # type: ignore[arg-type]
+                hard_pixels=self.hard_pixels,
+                hard_threshold=self.hard_threshold,
+            )
+        self._check_sizes()
+
+    def _check_sizes(self):
+        smallest, largest = self.scale
+        if smallest > largest:
+            raise ValueError(f"scale is {self.scale}; give the smallest scale first.")
+        if self.stem_filters is not None and len(self.stem_filters) not in (1, 3):
+            raise ValueError(f"stem_filters is {self.stem_filters}; give one or three numbers.")
+        if len(set(self.bin_sizes)) < len(self.bin_sizes):
+            raise ValueError(f"bin_sizes is {self.bin_sizes}; give each number once.")
+        sides = self.crop_size if isinstance(self.crop_size, tuple) else (self.crop_size,)
+        least = self.output_stride * (max(self.bin_sizes, default=1) - 1) + 1
+        if not all(least <= side <= _LARGEST_CROP for side in sides):
             raise ValueError(
-                f"class_weights={self.class_weights!r} is unknown; give one number per class, "
-                "'median_frequency', or None."
+                f"crop_size is {self.crop_size}; its sides must be from {least} (for bin_sizes of "
+                f"{self.bin_sizes} at output_stride {self.output_stride}) to {_LARGEST_CROP}."
             )
 
     def to_dict(self) -> dict[str, Any]:
@@ -129,6 +180,17 @@ class Recipe:
     def from_dict(cls, fields: dict[str, Any]) -> "Recipe":
         """Returns the recipe whose `to_dict` returned these fields."""
         return with_fields(cls(), fields)
+
+
+def _plain(value):
+    """A value without NumPy's types, lists (from JSON) and path objects."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, list | tuple | np.ndarray):
+        return tuple(_plain(item) for item in value)
+    return value
 
 
 def fits(value: Any, kind: Any) -> bool:

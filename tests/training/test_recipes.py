@@ -2,6 +2,7 @@ import dataclasses
 import json
 import pathlib
 
+import numpy as np
 import pytest
 
 from keras_psp.training import RECIPES, Recipe, recipe
@@ -45,21 +46,44 @@ def test_every_recipe_can_be_restored_from_json():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"epochs": 0}, "epochs=0 must be greater than 0"),
+        ({"epochs": 0}, "epochs is 0; it must be an integer >= 1"),
         ({"epochs": 1.5}, "epochs=1.5 must be int"),
         ({"mirror": 1}, "mirror=1 must be bool"),
         ({"scale": (1.0,)}, "scale=.* must be tuple"),
-        ({"backbone": "vgg16"}, "backbone='vgg16' is unknown; choose one of resnet18"),
-        ({"ema": 1.0}, "ema=1.0 must be between 0 and 1"),
-        ({"pooling": "mean"}, "pooling='mean' is unknown; choose one of average, max"),
-        ({"num_stages": 1}, "num_stages=1 is unknown; choose one of 2, 3, 4"),
-        ({"class_weights": "median"}, "class_weights='median' is unknown; give one number"),
+        ({"backbone": "vgg16"}, "backbone is 'vgg16'; choose one of 'resnet18'"),
+        ({"ema": 1.0}, "ema is 1.0; it must be a finite number > 0 and < 1"),
+        ({"pooling": "mean"}, "pooling is 'mean'; choose one of 'average', 'max'"),
+        ({"num_stages": 1}, "num_stages is 1; choose one of 2, 3, 4"),
+        ({"class_weights": "median"}, "class_weights is 'median'; it must be a sequence"),
+        ({"class_weights": (1.0, float("nan"))}, r"class_weights\[1\] is nan"),
+        ({"learning_rate": float("nan")}, "learning_rate is nan; it must be a finite number > 0"),
+        ({"weight_decay": -1e-4}, "weight_decay is -0.0001; it must be a finite number >= 0"),
+        ({"momentum": 1.0}, "momentum is 1.0"),
+        ({"warmup_steps": -1}, "warmup_steps is -1; it must be an integer >= 0"),
+        ({"seed": -1}, "seed is -1; it must be an integer from 0 to 4294967295"),
+        ({"jit_compile": "maybe"}, "jit_compile is 'maybe'; choose one of 'auto', True, False"),
+        ({"scale": (2.0, 0.5)}, "scale is .*; give the smallest scale first"),
+        ({"fill": (0.0, 0.0, 256.0)}, r"fill\[2\] is 256.0; .* >= 0 and <= 255"),
+        ({"rotate": -1.0}, "rotate is -1.0"),
+        ({"crop_size": 1}, r"crop_size is 1; its sides must be from 41 .* to 16384"),
+        ({"crop_size": 100_000}, "crop_size is 100000; its sides must be from 41"),
+        ({"image_size": (0, 480)}, r"image_size\[0\] is 0"),
+        ({"bin_sizes": (1, 1)}, "bin_sizes is .*; give each number once"),
+        ({"reduction": 0}, "reduction is 0; it must be an integer >= 1"),
+        ({"hard_threshold": 0.7}, "hard_threshold=0.7 needs hard_pixels"),
+        ({"stem_filters": (64, 64)}, "stem_filters is .*; give one or three numbers"),
         ({"crop": 321}, "a recipe has no field 'crop'; it has .*crop_size"),
     ],
 )
 def test_invalid_fields_are_refused(fields, message):
     with pytest.raises(ValueError, match=message):
         recipe("camvid", **fields)
+
+
+def test_numpy_values_are_values():
+    chosen = recipe("camvid", epochs=np.int64(3), scale=np.array([0.5, 1.5]), ema=np.float32(0.5))
+    assert (chosen.epochs, chosen.scale, chosen.ema) == (3, (0.5, 1.5), 0.5)
+    assert Recipe.from_dict(json.loads(json.dumps(chosen.to_dict()))) == chosen
 
 
 def test_an_unknown_recipe_is_refused():
