@@ -117,6 +117,11 @@ def csv_text(text: str) -> str:
     return f"'{text}" if is_formula and not _is_number(text) else text
 
 
+def plain_text(text: str) -> str:
+    """Returns the text of which `csv_text` made another."""
+    return text[1:] if text.startswith("'") and csv_text(text[1:]) == text else text
+
+
 def _is_number(text):
     try:
         float(text)

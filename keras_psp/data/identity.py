@@ -36,13 +36,13 @@ def data_identity(
         "ignore_class": int(source.ignore_class),
         "values": _classes_of_values(source),
     }
-    if not hasattr(source, "paths"):
+    if not (hasattr(source, "paths") and hasattr(source, "to_classes")):
         keys = [key for key in ("name", "seed", "image_size") if hasattr(source, key)]
         identity["source"] = {
             "kind": type(source).__name__,
             **{key: getattr(source, key) for key in keys},
-            "images": {split: source.count(split) for split in splits},
-            "first example": {split: _first(source, split) for split in splits},
+            **{f"number of images in split {split!r}": source.count(split) for split in splits},
+            **{f"first example of split {split!r}": _first(source, split) for split in splits},
         }
         return identity
     identity["compared by"] = _SIZE if examined is None else _CONTENT
@@ -177,10 +177,10 @@ def _other_arguments(before, now):
         return
     for key in now:
         if before.get(key) != now[key]:
-            if key == "first example":
-                yield "its first example was changed"
+            if key.startswith("first example"):
+                yield f"the {key} was changed"
             else:
-                yield f"its {key} is {now[key]!r}, not {before.get(key)!r}"
+                yield f"the {key} is {now[key]!r}, not {before.get(key)!r}"
 
 
 def _other_files(before, rows, split, by):

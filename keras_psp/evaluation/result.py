@@ -15,7 +15,7 @@ from keras_psp.evaluation.figures import percent, write_csv, write_json
 from keras_psp.evaluation.measures import Measures
 from keras_psp.evaluation.report.images import Example
 from keras_psp.evaluation.report.page import report_page
-from keras_psp.files import writing
+from keras_psp.files import claim, local_path, writing
 
 
 @dataclass
@@ -75,7 +75,8 @@ class Evaluation:
         images.csv: each image; confusion.csv: pixels of each label and prediction; errors.json:
         the error groups; cityscapes.json and cityscapes.csv.
         """
-        folder = Path(folder)
+        folder = local_path("folder", folder)
+        claim(folder, ("evaluation.json", "settings.json"), contents="evaluation")
         names = self.measures.class_names
         confusion = zip(names, self.measures.confusion.tolist(), strict=True)
         with writing(folder):

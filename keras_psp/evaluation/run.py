@@ -2,15 +2,16 @@
 
 import itertools
 import os
-from pathlib import Path
+import sys
 from typing import Any, Unpack
 
 from PIL import Image
 
 from keras_psp.arguments import checked_integer
+from keras_psp.evaluation.report.sections import training_charts, training_settings
 from keras_psp.evaluation.result import Evaluation
-from keras_psp.evaluation.tally import Tally
-from keras_psp.files import local_path, writing
+from keras_psp.evaluation.tally import SETTINGS, STATE, Tally
+from keras_psp.files import claim, local_path, writing
 from keras_psp.prediction.examples import Examples
 from keras_psp.prediction.opening import open_segmenter, run_folder
 from keras_psp.prediction.protocol import Protocol, ProtocolFields
@@ -45,7 +46,7 @@ def evaluate(
             preset, a file, the folder of a training. None for the bundled network.
         split: name of the split, if `data` is a source.
         output: folder for the results and, every 20 seconds, for the state from which the same
-            call resumes. By default nothing is written.
+            call resumes; new, empty or that of an evaluation. By default nothing is written.
         save_predictions: also write a PNG of class indices per image into output/predictions.
         boundary: also compute the boundary IoU, see `BoundaryIoU`.
         error_groups: also group the wrong pixels by the kind of mistake, see `ErrorGroups`.
@@ -56,8 +57,10 @@ def evaluate(
             default is one view of the whole image.
 
     Raises:
-        ValueError: if an argument is invalid, a mask has another size than its image or a class
-            that the model does not have, or `output` contains another evaluation.
+        ValueError: if an argument is invalid, a file can't be read, a mask has another size than
+            its image or a class that the model does not have, or `output` contains other files,
+            an evaluation with other settings or data, or a damaged file.
+        OSError: if the output can't be written.
 
     Example:
         source = keras_psp.data.GeneratedScenes(counts={"val": 8})
@@ -70,6 +73,7 @@ def evaluate(
         raise ValueError("save_predictions=True needs an output folder.")
     if output is not None:
         output = local_path("output", output)
+        claim(output, (SETTINGS, STATE), contents="evaluation")
     if limit is not None:
         limit = checked_integer("limit", limit, least=1)
     examples = Examples(data, split, segmenter.model, limit)
@@ -79,23 +83,37 @@ def evaluate(
         **segmenter.protocol.settings,
         "boundary": boundary,
         "error_groups": error_groups,
-        "files": examples.check_files(progress=progress),
         "data": examples.description,
     }
-    tally = Tally(examples, settings, None if output is None else Path(output))
+    run = _readable(folder) if report and output is not None else None
+    tally = Tally(examples, settings, examples.identity(progress=progress), output)
     tally.resume()
     bar = Bar("evaluating", examples.count, completed=tally.done, shown=progress)
+    # Contents of files were compared; other examples that are counted already are read once more.
+    first = tally.done if examples.in_files else 0
+    stream = examples.read(range(first, examples.end))
+    for index, name, image, mask in itertools.islice(stream, tally.done - first):
+        tally.check(index, name, image, mask)
+        first += 1
+    if first < tally.done:
+        raise ValueError(
+            f"{output} holds an evaluation of {tally.done} images, but there are {first}; choose "
+            "another output."
+        )
+    if save_predictions and output is not None:
+        tally.check_predictions(output / "predictions")
     # The examples that aren't counted yet, each with its predicted classes.
-    kept, read = itertools.tee(examples.read(range(tally.done, examples.end)))
+    kept, read = itertools.tee(stream)
     predictions = segmenter.stream(image for _, _, image, _ in read)
     try:
         with bar:
             for (index, name, image, mask), classes in zip(kept, predictions, strict=True):
+                path = None
                 if save_predictions and output is not None:
-                    path = Path(output) / "predictions" / f"{name}.png"
+                    path = output / "predictions" / f"{name}.png"
                     with writing(path):
                         save_image(Image.fromarray(classes), path)
-                tally.add(name, image, mask, classes, examples.instances(index))
+                tally.add(name, image, mask, classes, examples.instances(index), path)
                 bar.update(tally.done, f"mean IoU {tally.mean_iou:.2%}")
     finally:
         tally.save()
@@ -104,10 +122,22 @@ def evaluate(
         evaluation.save(output)
         if report:
             evaluation.write_report(
-                Path(output) / "report.html",
+                output / "report.html",
                 tally.worst_and_best(segmenter),
-                run=folder if folder is not None and (folder / "log.csv").exists() else None,
+                run=run,
                 palette=examples.palette,
                 ignore_class=examples.ignore_class,
             )
     return evaluation
+
+
+def _readable(folder):
+    """Returns the folder of a training if its logs can be shown in the report, else None."""
+    if folder is None or not (folder / "log.csv").exists():
+        return None
+    try:
+        training_charts(folder), training_settings(folder)
+    except ValueError as error:
+        print(f"{str(error).rstrip('.')}; the report has no curves", file=sys.stderr)
+        return None
+    return folder

@@ -1,14 +1,16 @@
 """Running counts of an evaluation, in memory and in its output folder."""
 
 import datetime
-import json
+import sys
 import time
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from keras_psp.data.identity import data_difference, example_digest
 from keras_psp.data.sets.cityscapes_labels import label_ids
 from keras_psp.evaluation.boundary import BoundaryIoU
 from keras_psp.evaluation.cityscapes import CityscapesMeasures
@@ -16,28 +18,47 @@ from keras_psp.evaluation.errors import ErrorGroups
 from keras_psp.evaluation.measures import Measures
 from keras_psp.evaluation.report.images import Example
 from keras_psp.evaluation.result import Evaluation
-from keras_psp.files import writing, written_aside
+from keras_psp.files import read_npz, writing, written_aside
 from keras_psp.metrics.confusion import confusion_matrix
 from keras_psp.prediction.examples import Examples
 from keras_psp.prediction.segmenter import Segmenter
-from keras_psp.resume import check_settings
+from keras_psp.resume import check_settings, damaged, read_record, write_record
 
+SETTINGS, STATE = "settings.json", "state.npz"
 SECONDS_BETWEEN_SAVES = 20.0
 _WORST, _BEST = 6, 3  # images in the report
+# Attributes of a `Tally`, one item per image.
+_LISTS = {
+    "names": np.str_,
+    "digests": np.str_,
+    "predictions": np.uint32,
+    "accuracies": np.float64,
+    "ious": np.float64,
+}
 
 
 class Tally:
     """Counts of the images evaluated so far, and a state from which `resume` restores them.
 
-    The settings are everything that changes the results; "boundary" and "error_groups" choose
-    what is counted. Without a folder, the state is only in memory.
+    The settings are everything that changes the results, with `identity`, what is known of the
+    data; "boundary" and "error_groups" choose what is counted. Without a folder, the state is only
+    in memory.
     """
 
-    def __init__(self, examples: Examples, settings: Mapping[str, Any], folder: Path | None):
+    def __init__(
+        self,
+        examples: Examples,
+        settings: Mapping[str, Any],
+        identity: Mapping[str, Any] | None,
+        folder: Path | None,
+    ):
         self._examples, self._settings, self._folder = examples, settings, folder
+        self._identity = identity
         num_classes, ignore_class = examples.num_classes, examples.ignore_class
         self._confusion = np.zeros((num_classes, num_classes + 1), np.int64)
         self._names: list[str] = []
+        self._digests: list[str] = []  # of examples that aren't in files
+        self._predictions: list[int] = []  # checksums of the files, if they are saved
         self._accuracies: list[float] = []
         self._ious: list[float] = []
         self._seconds = 0.0
@@ -72,8 +93,12 @@ class Tally:
         mask: np.ndarray,
         classes: np.ndarray,
         instances: np.ndarray | None,
+        prediction: Path | None = None,
     ) -> None:
-        """Counts an image, keeps it if it is among the worst or best, and may save the state."""
+        """Counts an image, keeps it if it is among the worst or best, and may save the state.
+
+        `prediction` is the file of its classes, if there is one.
+        """
         self._consistent = False
         examples = self._examples
         counts = confusion_matrix(
@@ -87,6 +112,10 @@ class Tally:
         measures = Measures(counts, examples.class_names)
         self._confusion += counts
         self._names.append(name)
+        if not examples.in_files:
+            self._digests.append(example_digest(image, mask))
+        if prediction is not None:
+            self._predictions.append(_crc(prediction))
         self._accuracies.append(measures.pixel_accuracy)
         self._ious.append(measures.mean_iou)
         self._consistent = True
@@ -112,50 +141,88 @@ class Tally:
         return list(self._shown.values())
 
     def resume(self) -> None:
-        """Loads the folder's state, if any; one of other settings is a ValueError."""
-        path = None if self._folder is None else self._folder / "state.npz"
-        if path is None or not path.exists():
+        """Loads the folder's state, if any.
+
+        Raises:
+            ValueError: if it is one of other settings or data, or a file is damaged.
+        """
+        if self._folder is None:
             return
-        with np.load(path, allow_pickle=False) as file:
-            state = dict(file)
-        check_settings(
-            json.loads(str(state["settings"])),
-            self._settings,
-            contents=f"{self._folder} holds an evaluation",
-            remedy="choose another output",
-        )
-        self._confusion = state["confusion"]
-        self._names = state["names"].tolist()
-        self._accuracies = state["accuracies"].tolist()
-        self._ious = state["ious"].tolist()
-        self._seconds = float(state["seconds"])
-        for name, other in self._others.items():
-            prefix = f"{name}/"
-            arrays = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-            self._others[name] = type(other).from_arrays(arrays)
+        settings, state = self._folder / SETTINGS, self._folder / STATE
+        data = self._settings["data"]
+        now = {**self._settings, "data": {key: data[key] for key in ("split", "images")}}
+        del now["model"]  # a name; "weights" are compared
+        if settings.exists():
+            stored = read_record(settings, "remove it to evaluate again, or choose another output")
+            contents, remedy = f"{self._folder} holds an evaluation", "choose another output"
+            check_settings(stored["settings"], now, contents=contents, remedy=remedy)
+            before, present = stored["data"] or {}, self._identity or {}
+            if bool(before) != bool(present):
+                raise ValueError(f"{contents} of another kind of data; {remedy}.")
+            if present and (difference := data_difference(before, present)):
+                raise ValueError(f"{contents} of other data: {difference}; {remedy}.")
+            if state.exists():
+                self._load(state)
+            return
+        if state.exists():
+            print(
+                f"{state}: has no {SETTINGS} and can't be compared; evaluating again",
+                file=sys.stderr,
+            )
+            state.unlink()
+        write_record(settings, {"settings": now, "data": self._identity})
+
+    def _load(self, path):
+        try:
+            state = read_npz(path)
+            self._confusion = state["confusion"]
+            for name in _LISTS:
+                getattr(self, f"_{name}").extend(state[name].tolist())
+            self._seconds = float(state["seconds"])
+            for name, other in self._others.items():
+                prefix = f"{name}/"
+                arrays = {
+                    key.removeprefix(prefix): array
+                    for key, array in state.items()
+                    if key.startswith(prefix)
+                }
+                self._others[name] = type(other).from_arrays(arrays)
+        except (KeyError, OSError, ValueError) as error:
+            raise damaged(path, error, "remove it to evaluate again") from error
+
+    def check(self, index: int, name: str, image: np.ndarray, mask: np.ndarray) -> None:
+        """Raises ValueError unless an example that was counted is still the same."""
+        if example_digest(image, mask) != self._digests[index]:
+            raise ValueError(
+                f"{self._folder} holds an evaluation of other data: the image or mask of {name} "
+                "was changed; choose another output."
+            )
+
+    def check_predictions(self, folder: Path) -> None:
+        """Prints a line about saved predictions that are missing or were changed, if any."""
+        saved = zip(self._names, self._predictions, strict=False)
+        paths = [(folder / f"{name}.png", crc) for name, crc in saved]
+        lost = [path for path, crc in paths if not path.is_file() or _crc(path) != crc]
+        if lost:
+            print(
+                f"{lost[0]}: is missing or was changed, as {len(lost)} of {len(paths)} predictions "
+                f"are; remove {STATE} to evaluate again",
+                file=sys.stderr,
+            )
 
     def save(self) -> None:
         """Writes the state."""
         self._saved = time.monotonic()
         if self._folder is None or not self._consistent:
             return
-        others = {
-            f"{name}/{key}": array
-            for name, other in self._others.items()
-            for key, array in other.arrays().items()
+        arrays: dict[str, Any] = {
+            name: np.array(getattr(self, f"_{name}"), dtype) for name, dtype in _LISTS.items()
         }
-        path = self._folder / "state.npz"
+        for name, other in self._others.items():
+            arrays |= {f"{name}/{key}": array for key, array in other.arrays().items()}
+        path = self._folder / STATE
         with writing(path), written_aside(path) as draft:
-            np.savez(
-                draft,
-                confusion=self._confusion,
-                names=np.array(self._names, dtype=np.str_),
-                accuracies=np.array(self._accuracies),
-                ious=np.array(self._ious),
-                seconds=self._time(),
-                settings=json.dumps(self._settings),
-                **others,
-            )
+            np.savez(draft, confusion=self._confusion, seconds=self._time(), **arrays)
 
     def _time(self):
         return self._seconds + time.monotonic() - self._started
@@ -173,3 +240,7 @@ class Tally:
             settings={**self._settings, "date": datetime.date.today().isoformat()},
             seconds=self._time(),
         )
+
+
+def _crc(path):
+    return zlib.crc32(path.read_bytes())

@@ -2,7 +2,6 @@
 
 import itertools
 import os
-import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from keras_psp.data.examination import examine_pairs
+from keras_psp.data.identity import data_identity
 from keras_psp.data.report import DataReport
 from keras_psp.data.sets.cityscapes import Cityscapes
-from keras_psp.files import printable
+from keras_psp.files import file_digest, printable
 from keras_psp.models.classes import class_names_of, palette_of
 from keras_psp.models.pspnet import PSPNet
 from keras_psp.progress import ahead
@@ -22,8 +22,8 @@ class Examples:
     """Names, images and masks in order, from anything that `evaluate` takes as data.
 
     Classes, colors and `ignore_class` are those of the source, or else the model's. If the number
-    of examples is unknown, `count` is None and `end` very large. `description` tells one data set
-    from another, as plain data for JSON. With `limit`, only the first examples are used.
+    of examples is unknown, `count` is None and `end` very large. `description` says what the data
+    is, as plain data for JSON. With `limit`, only the first examples are used.
     """
 
     def __init__(self, dataset: Any, split: str, model: PSPNet, limit: int | None):
@@ -50,33 +50,39 @@ class Examples:
             "split": self.split,
             "images": self.count,
         }
-        # The rest tells data of the same kind and number apart.
         for key in ("root", "image_size", "seed"):
             if hasattr(source, key):
                 self.description[key] = str(getattr(source, key))
         self._names = None
         if hasattr(source, "paths"):
             self._names = _names([pair[0] for pair in source.paths(self.split)])
-            self.description["names"] = zlib.crc32("\n".join(self._names).encode())
-        if self.count and self.in_any_order:
-            first = (np.ascontiguousarray(part) for part in self._at(0))
-            self.description["first"] = [zlib.crc32(part.data) for part in first]
 
-    def check_files(self, *, progress: bool) -> str | None:
-        """Reads all files now, so that a faulty one doesn't stop long work later.
+    @property
+    def in_files(self) -> bool:
+        """Whether every image and label is a file."""
+        return hasattr(self._source, "to_classes") and hasattr(self._source, "paths")
 
-        What is unusual is printed on stderr. Returns hexadecimal digits that identify the files'
-        names and contents; None if the examples aren't in files.
+    def identity(self, *, progress: bool) -> dict[str, Any] | None:
+        """Returns what results depend on in the data, see `data_identity`; None for pairs.
+
+        All files are read now, so that a faulty one, which is a ValueError, doesn't stop long work
+        later. What is unusual is printed on stderr.
         """
-        if not hasattr(self._source, "to_classes"):
+        if self._source is None:
             return None
         split = str(self.split)
+        if not self.in_files:
+            return data_identity(self._source, [split])
         pairs = self._source.paths(split)[: self.count]
         found = list(examine_pairs(self._source, pairs, progress=progress))
         report = DataReport(self._source, {split: found})
         report.require()
         report.print_notes()
-        return report.digest(split)
+        identity = data_identity(self._source, [split], {split: found})
+        if self.has_instances:
+            for index, row in enumerate(identity["splits"][split]):
+                row[2] += file_digest(self._source.instance_file(split, index))
+        return identity
 
     def _check_source(self):
         source = self._source

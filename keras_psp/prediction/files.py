@@ -4,6 +4,7 @@ import collections
 import contextlib
 import dataclasses
 import os
+import sys
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -16,7 +17,7 @@ from keras_psp.prediction.outcomes import is_out_of_memory, predict_inputs
 from keras_psp.prediction.protocol import Protocol, ProtocolFields
 from keras_psp.prediction.record import TABLE, Record
 from keras_psp.prediction.video import predict_video
-from keras_psp.progress import ahead, with_bar
+from keras_psp.progress import ahead, in_threads, with_bar
 from keras_psp.weights.opening import chosen_model, digest
 
 SUFFIXES = (".png", ".jpg", ".webp")
@@ -65,14 +66,16 @@ def predict_files(
         NAME_overlay.mp4       of a video, see `predict_video`
         predictions.csv        one row per input: size, share of every class, why it failed,
                                and its state: "done", "failed", "begun", or "other settings" if
-                               a later call with `force` had others. Of several rows with one
-                               name the last one counts
+                               a later call with `force` had others; and checksums of the
+                               input, its results and the row. Of several rows with one name
+                               the last one counts
         predictions.json       the settings
 
     NAME is the file name of the input without suffix; if it is taken, the name of its folder is
     put in front, or a number at the end. Calling the function again resumes: what is done is
-    skipped unless the input is newer, and what failed or was interrupted is tried again. Images
-    in memory can't be recognized and get new names.
+    skipped unless the content of the input is another, and what failed or was interrupted is
+    tried again. Of an address only the name is compared. Images in memory can't be recognized and
+    get new names.
 
     Args:
         images: see `predict`; also videos.
@@ -87,7 +90,7 @@ def predict_files(
 
     Raises:
         ValueError: if an argument is invalid, a folder contains no images, or the output has
-            results with other settings; nothing is written.
+            results with other settings or a damaged table; nothing is written.
         FileExistsError: if a file that isn't a recorded result would be replaced.
         OSError: if the output can't be written.
 
@@ -116,7 +119,16 @@ def predict_files(
     }
     record = Record(output, class_names_of(network), settings, force=force)
     inputs = record.named(unique.values())
-    todo = [item for item in inputs if force or not record.is_done(item)]
+    todo = inputs
+    if not force:
+        done = in_threads(record.is_done, inputs, "Comparing", progress=progress)
+        todo = [item for item, is_done in zip(inputs, done, strict=True) if not is_done]
+    if record.changed:
+        print(
+            f"{record.changed[0]}: was changed after it was written, as {len(record.changed)} "
+            "results were; it is left as it is, remove it to predict it again",
+            file=sys.stderr,
+        )
     record.check_files(todo, force=force)
     record.begin(todo)
 
@@ -134,14 +146,16 @@ def predict_files(
 
     stills = [item for item in todo if not item.is_video]
     videos = [item for item in todo if item.is_video]
-    outcomes = predict_inputs(stills, segmenter, probabilities=probabilities, max_pixels=max_pixels)
+    outcomes = predict_inputs(
+        record.noted(stills), segmenter, probabilities=probabilities, max_pixels=max_pixels
+    )
     saved: Any = ahead(save, outcomes, threads=1 if probabilities else None)
     shown = with_bar(saved, "Predicting", len(stills)) if progress and stills else saved
     try:
         # Closed before the table is finished: its threads add rows until they end.
         with contextlib.closing(saved):
             collections.deque(shown, maxlen=0)
-        for item in videos:
+        for item in record.noted(videos):
             record.add(item, *_video(item, output, segmenter, alpha, progress))
     finally:
         record.finish([item.stem for item in inputs])

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from keras_psp.data.images import IMAGE_SUFFIXES, is_url, source_name
+from keras_psp.files import local_path
 
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".3gp")
 _MAX_STEM = 100  # characters, so that a name with a suffix appended fits every file system
@@ -94,7 +95,7 @@ def _flatten(images, without):
 
 
 def _files(name, without):
-    path = Path(name).expanduser()
+    path = local_path("image", name)
     matches: Iterable[Path]
     if path.is_dir():
         suffixes = (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES)

@@ -1,14 +1,15 @@
 """From a model's name, file or folder to a `Segmenter`."""
 
 import dataclasses
-import json
 import os
 import sys
 from pathlib import Path
 from typing import Any, Literal
 
+from keras_psp.files import local_path
 from keras_psp.prediction.protocol import Protocol
 from keras_psp.prediction.segmenter import Segmenter
+from keras_psp.resume import read_record
 from keras_psp.weights.opening import chosen_model, open_model
 from keras_psp.weights.presets import all_presets, find_preset
 
@@ -33,7 +34,7 @@ def run_folder(model: Any) -> Path | None:
     """The folder of a training run, if `model` names one."""
     if not isinstance(model, str | os.PathLike):
         return None
-    folder = Path(model).expanduser()
+    folder = local_path("model", model)
     return folder if folder.is_dir() else None
 
 
@@ -50,7 +51,8 @@ def choose_base_size(model: Any, base_size: int | Literal["auto"] | None) -> int
         return find_preset(str(model)).base_size if str(model) in all_presets() else None
     if not (folder / "recipe.json").is_file():
         return None
-    size = json.loads((folder / "recipe.json").read_text("utf-8")).get("image_size")
+    remedy = "restore it, or give base_size=None or the longer side of the training's images"
+    size = read_record(folder / "recipe.json", remedy).get("image_size")
     if not size:
         return None
     print(f"base_size={max(size)}, as in training", file=sys.stderr)

@@ -3,36 +3,59 @@
 import contextlib
 import csv
 import dataclasses
-import hashlib
 import itertools
-import json
 import threading
-from collections.abc import Iterable, Sequence
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from keras_psp.data.images import is_url
-from keras_psp.files import DRAFT_NAME, printable, remove_drafts, writing, written_aside
+from keras_psp.files import (
+    DRAFT_NAME,
+    csv_text,
+    file_digest,
+    plain_text,
+    printable,
+    remove_drafts,
+    writing,
+    written_aside,
+)
 from keras_psp.prediction.inputs import Input
 from keras_psp.prediction.result import result_files
-from keras_psp.resume import changed_settings, check_settings
+from keras_psp.resume import (
+    changed_settings,
+    check_settings,
+    damaged,
+    read_record,
+    row_checksum,
+    write_record,
+)
 
 TABLE, SETTINGS = "predictions.csv", "predictions.json"
 
-_COLUMNS = ("name", "source", "state", "width", "height", "frames", "failure", "sha256")
+_COLUMNS = (
+    *("name", "source", "state", "width", "height", "frames", "failure"),
+    *("sha256", "results", "check"),  # checksums of the input, the files made of it, and the row
+)
+# What a user's file names are part of.
+_TEXTS = ("name", "source", "failure")
 
 # States of a row. If the process was killed, an input that was begun may have some results.
 _BEGUN, _DONE, _FAILED, _OTHER = "begun", "done", "failed", "other settings"
+
+
+_REMEDY = "choose another output, or force its replacement"
 
 
 class Record:
     """Keeps the table and the settings of a folder of results, which need not exist.
 
     The settings are everything that changes results, as plain data for JSON. Without `force`, a
-    folder with results of other settings is a ValueError, a table without settings a
-    FileExistsError.
+    folder with results of other settings or a damaged file is a ValueError, a table without
+    settings a FileExistsError.
     """
 
     def __init__(
@@ -42,16 +65,20 @@ class Record:
         self._settings = settings
         self._class_columns = _class_columns(class_names)
         self._columns = (*_COLUMNS, *self._class_columns)
+        self._force = force
+        # Of inputs of this call, before they were read.
+        self._contents: dict[str, str] = {}
+        self.changed: list[Path] = []  # results that `is_done` found changed
         stored = None
         if (folder / SETTINGS).exists():
-            stored = {}
-            with contextlib.suppress(ValueError, TypeError):  # damaged
-                stored = dict(json.loads((folder / SETTINGS).read_text("utf-8")))
+            try:
+                stored = read_record(folder / SETTINGS, _REMEDY)
+            except ValueError:
+                if not force:
+                    raise
+                stored = {}
         elif (folder / TABLE).exists() and not force:
-            raise FileExistsError(
-                f"{folder / TABLE} exists without its {SETTINGS}; choose another output, or force "
-                "its replacement."
-            )
+            raise FileExistsError(f"{folder / TABLE} exists without its {SETTINGS}; {_REMEDY}.")
         changed = [] if stored is None else changed_settings(stored, settings)
         if "weights" not in changed:  # the same network, perhaps with another name
             changed = [name for name in changed if name != "model"]
@@ -69,22 +96,41 @@ class Record:
         path = self._folder / TABLE
         if not path.exists():
             return {}
-        with path.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
-            columns = reader.fieldnames or [""]
-            if not {"name", "source", "state"} <= set(columns):
-                return {}
-            # A killed process may leave half a row. Another network may have other classes.
-            rows = [
-                {column: row.get(column, "") for column in self._columns}
-                for row in reader
-                if row[columns[-1]] is not None
-            ]
+        try:
+            rows = self._rows_of(path)
+        except (OSError, ValueError, csv.Error) as error:
+            if not self._force:
+                raise damaged(path, error, _REMEDY) from error
+            return {}
         for row in rows:
             if row["state"] == _DONE and not same_settings:
                 row["state"] = _OTHER
         # Of several rows with one name the last one counts.
         return self._without_unused({row["name"]: row for row in rows})
+
+    def _rows_of(self, path):
+        with path.open(newline="", encoding="utf-8") as file:
+            # A killed process may leave half a row.
+            lines = [line for line in file if line.endswith(("\r", "\n"))]
+        reader = csv.DictReader(lines, strict=True)
+        columns = reader.fieldnames or [""]
+        if missing := [name for name in ("name", "source", "state") if name not in columns]:
+            raise ValueError(f"it has no column {missing[0]!r}")
+        rows = []
+        for row in reader:
+            if None in row or None in row.values():
+                raise ValueError(f"wrong number of cells in line {reader.line_num}")
+            if "check" in columns and row["check"] != _check(columns, row):
+                raise ValueError(f"wrong checksum in line {reader.line_num}")
+            # Another network may have other classes.
+            rows.append(
+                {
+                    column: plain_text(cell) if column in _TEXTS else cell
+                    for column in self._columns
+                    for cell in [row.get(column, "")]
+                }
+            )
+        return rows
 
     def _without_unused(self, rows):
         """Drops rows that were begun but have no files, which frees their names."""
@@ -118,7 +164,20 @@ class Record:
         if not row["sha256"]:  # of a table without this column
             modified = item.path.stat().st_mtime_ns
             return all(modified <= file.stat().st_mtime_ns for file in files)
-        return row["sha256"] == _content(item)
+        if row["sha256"] != _content(item):
+            return False
+        results = zip(files, row["results"].split(), strict=False)
+        self.changed += [file for file, digits in results if _crc(file) != digits]
+        return True
+
+    def noted(self, inputs: Iterable[Input]) -> Iterator[Input]:
+        """Yields inputs that are about to be read, and notes their contents for their rows.
+
+        If a file is replaced while it is read, the next call finds other contents.
+        """
+        for item in inputs:
+            self._contents[item.stem] = _content(item)
+            yield item
 
     def check_files(self, inputs: Iterable[Input], *, force: bool) -> None:
         """Raises if an input, or a file that isn't a result recorded here, would be replaced."""
@@ -158,18 +217,26 @@ class Record:
             self._write_settings()
 
     def _write_settings(self):
-        with written_aside(self._folder / SETTINGS) as draft:
-            draft.write_text(json.dumps(self._settings, indent=1) + "\n", "utf-8")
+        write_record(self._folder / SETTINGS, self._settings)
 
     def add(self, item: Input, row: dict[str, Any], shares: np.ndarray | None = None) -> None:
         """Appends a row to the table: size and class shares, or the reason of the failure."""
         state = _FAILED if "failure" in row else _DONE
-        row = self._row(item, {"state": state, "sha256": _content(item), **row}, shares)
+        row = {"state": state, "sha256": self._contents.get(item.stem, ""), **row}
+        if state == _DONE:
+            row["results"] = " ".join(map(_crc, self._files(item)))
+        row = self._row(item, row, shares)
         path = self._folder / TABLE
         with self._lock:
             self._rows[item.stem] = row
             with writing(path), path.open("a", newline="", encoding="utf-8") as file:
-                csv.DictWriter(file, self._columns).writerow(row)
+                csv.DictWriter(file, self._columns).writerow(self._cells(row))
+
+    def _cells(self, row):
+        """Returns the texts of a row, with its checksum."""
+        cells = {column: str(row.get(column, "")) for column in self._columns}
+        cells |= {column: csv_text(cells[column]) for column in _TEXTS}
+        return {**cells, "check": _check(self._columns, cells)}
 
     def _row(self, item, row, shares=None):
         row = {"name": item.stem, "source": _source(item), **row}
@@ -195,7 +262,7 @@ class Record:
         with written_aside(path) as draft, draft.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, self._columns)
             writer.writeheader()
-            writer.writerows(rows)
+            writer.writerows(map(self._cells, rows))
 
 
 def _is_recognizable(item):
@@ -204,12 +271,22 @@ def _is_recognizable(item):
 
 
 def _content(item):
-    """Returns the SHA-256 of an input's file; "" if there is none."""
+    """Returns digits that identify the content of an input's file; "" if there is none."""
     with contextlib.suppress(OSError):
-        if item.path is not None:
-            with item.path.open("rb") as file:
-                return hashlib.file_digest(file, "sha256").hexdigest()
+        return "" if item.path is None else file_digest(item.path)
     return ""
+
+
+def _crc(path):
+    with path.open("rb") as file:
+        crc = 0
+        while part := file.read(1 << 20):
+            crc = zlib.crc32(part, crc)
+    return f"{crc:08x}"
+
+
+def _check(columns, row):
+    return row_checksum([column for column in columns if column != "check"], row)
 
 
 def _source(item):
@@ -229,5 +306,6 @@ def _class_columns(class_names):
     """Class names as column names, each different from all other columns."""
     columns: list[str] = []
     for index, name in enumerate(class_names):
+        name = csv_text(name)
         columns.append(f"{name} ({index})" if name in (*_COLUMNS, *columns) else name)
     return columns

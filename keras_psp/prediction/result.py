@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from keras_psp.files import written_aside
+from keras_psp.files import local_path, written_aside
 from keras_psp.visual.overlays import overlay_with_legend, save_image
 
 _NOTEBOOK_SIDE = 1000  # pixels of the longer side in a notebook
@@ -96,7 +96,7 @@ class Prediction:
             FileExistsError: if a file exists and `force` is False; nothing is written.
         """
         files = result_files(self.name, suffix, probabilities=self.probabilities is not None)
-        paths = [Path(folder) / file for file in files]
+        paths = [local_path("folder", folder) / file for file in files]
         existing = [path for path in paths if path.exists()]
         if existing and not force:
             raise FileExistsError(

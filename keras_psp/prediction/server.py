@@ -4,7 +4,10 @@ import functools
 import os
 from typing import Any
 
-from keras_psp.files import local_path
+from keras_psp.data.examination import examine_pairs
+from keras_psp.data.identity import data_difference, data_identity
+from keras_psp.data.report import DataReport
+from keras_psp.files import claim, local_path
 from keras_psp.prediction.opening import open_segmenter
 from keras_psp.prediction.protocol import Protocol, ProtocolFields
 from keras_psp.prediction.submissions import (
@@ -16,8 +19,10 @@ from keras_psp.prediction.submissions import (
     image_sizes,
 )
 from keras_psp.progress import ahead, with_bar
-from keras_psp.resume import store_or_check_settings
+from keras_psp.resume import check_settings, read_record, write_record
 from keras_psp.weights.opening import digest
+
+SETTINGS = "submission.json"
 
 SERVERS: dict[str, type[Submission]] = {
     "ade20k": ADE20KSubmission,
@@ -45,7 +50,7 @@ def submit(
         data: a source with image files, such as `keras_psp.data.load("cityscapes", root=...)`.
         model: see `keras_psp.predict`.
         server: "ade20k", "cityscapes" or "voc2012".
-        output: folder of the files.
+        output: folder of the files; new, empty or that of an earlier call.
         split: of the data; it needs no labels.
         archive: also pack the files for the upload, as .zip or .tgz.
         progress: show progress bars on stderr.
@@ -56,8 +61,9 @@ def submit(
         The submission; every file has been read back and checked.
 
     Raises:
-        ValueError: if an argument is invalid, or `output` has files of another network or
-            protocol.
+        ValueError: if an argument is invalid, an image can't be read, or `output` has other files
+            or those of another network, protocol or images.
+        OSError: if a file can't be written.
 
     Example:
         cityscapes = keras_psp.data.load("cityscapes", root="data/cityscapes")
@@ -65,8 +71,7 @@ def submit(
     """
     if server not in SERVERS:
         raise ValueError(f"server={server!r} is unknown; choose {', '.join(sorted(SERVERS))}.")
-    if archive is not None:
-        checked_archive(archive)
+    archive = None if archive is None else checked_archive(archive)
     fields = {name: options.pop(name) for name in ProtocolFields.__annotations__ if name in options}
     segmenter = open_segmenter(model, Protocol(**fields))
     network = segmenter.model
@@ -76,6 +81,7 @@ def submit(
             f"{SERVERS[server].num_classes}; choose one that was trained on it."
         )
     output = local_path("output", output)
+    claim(output, SETTINGS, contents="submission")
     submission = SERVERS[server](output, image_sizes(data, split), **options)
     settings = {
         "network": digest(network),
@@ -83,12 +89,7 @@ def submit(
         **segmenter.protocol.settings,
         **options,
     }
-    store_or_check_settings(
-        output / "submission.json",
-        settings,
-        contents=f"{output} holds files",
-        remedy="choose another output",
-    )
+    _store_or_check(output, settings, _identity(data, split, progress))
     names = list(submission.images)
     missing = [index for index, name in enumerate(names) if not submission.path(name).exists()]
     masks = segmenter.stream(ahead(functools.partial(data.image, split), missing))
@@ -99,3 +100,26 @@ def submit(
     if archive is not None:
         submission.pack(archive, progress=progress)
     return submission
+
+
+def _identity(data, split, progress):
+    """Reads all images, so that a faulty one doesn't stop long work, and returns their contents."""
+    pairs = [(image, None) for image, _ in data.paths(split)]
+    examined = {split: list(examine_pairs(data, pairs, progress=progress))}
+    report = DataReport(data, examined)
+    report.require()
+    report.print_notes()
+    return data_identity(data, [split], examined)
+
+
+def _store_or_check(folder, settings, images):
+    """Writes the settings of a new submission, or checks those of an earlier call."""
+    path = folder / SETTINGS
+    if not path.exists():
+        write_record(path, {**settings, "data": images})
+        return
+    contents, remedy = f"{folder} holds files", "choose another output"
+    stored = read_record(path, f"restore it, or {remedy}")
+    check_settings(stored, settings, contents=contents, remedy=remedy)
+    if stored.get("data") and (difference := data_difference(stored["data"], images)):
+        raise ValueError(f"{contents} of other images: {difference}; {remedy}.")

@@ -12,7 +12,7 @@ from PIL import Image
 
 from keras_psp.data.pairs import ranges
 from keras_psp.data.sets.cityscapes_labels import CLASSES, label_ids
-from keras_psp.files import written_aside
+from keras_psp.files import checked_name, local_path, written_aside
 from keras_psp.progress import in_threads
 
 COMPETITIONS = {
@@ -31,7 +31,7 @@ def image_sizes(source: Any, split: str) -> dict[str, tuple[int, int]]:
 
 def checked_archive(path: str | os.PathLike) -> Path:
     """Returns the path, or raises a ValueError if its suffix is not .zip, .tgz or .tar.gz."""
-    path = Path(path)
+    path = local_path("archive", path)
     if not path.name.endswith((".zip", ".tgz", ".tar.gz")):
         raise ValueError(f"{path}: the archive must end in .zip, .tgz or .tar.gz.")
     return path
@@ -66,8 +66,11 @@ class Submission:
     mode = "L"
 
     def __init__(self, folder: str | os.PathLike, images: Mapping[str, tuple[int, int]]):
-        self.folder = Path(folder)
-        self.images = dict(images)
+        self.folder = local_path("folder", folder)
+        self.images = {
+            checked_name(name, "pass an image's file name without suffix"): size
+            for name, size in images.items()
+        }
         if not self.images:
             raise ValueError(f"images is empty; give the names and sizes of {self.title}'s images.")
 
@@ -171,6 +174,8 @@ class Submission:
         if not path.is_file():
             return f"{path}: there is no such file; write the prediction of {name}."
         try:
+            with Image.open(path) as image:
+                image.verify()  # all checksums, which reading the pixels ignores
             with Image.open(path) as image:
                 mode, size, values = image.mode, image.size, np.asarray(image)
         except Exception as error:  # Pillow raises a dozen types on broken files

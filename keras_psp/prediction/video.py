@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from keras_psp.data.images import is_url
-from keras_psp.files import written_aside
+from keras_psp.files import local_path, written_aside
 from keras_psp.models.classes import class_names_of, palette_of
 from keras_psp.prediction.outcomes import grouped
 from keras_psp.prediction.segmenter import Segmenter
@@ -78,6 +78,7 @@ def predict_video(
         raise ImportError(
             f'{path}: reading videos needs PyAV; pip install "keras-psp[video]".'
         ) from None
+    output = local_path("output", output)
     if is_url(path):
         raise ValueError(f"{path}: videos can't be read from an address; download it first.")
     if not os.path.exists(path):  # False also in a folder that can't be read
@@ -87,7 +88,7 @@ def predict_video(
     counts = np.zeros(len(class_names), np.int64)
     frames = 0
     size: tuple[int, ...] = ()
-    with written_aside(Path(output)) as draft, contextlib.ExitStack() as stack:
+    with written_aside(output) as draft, contextlib.ExitStack() as stack:
         with _input_errors(av, path):
             source = stack.enter_context(av.open(os.fspath(path)))
         if not source.streams.video:
@@ -125,7 +126,7 @@ def predict_video(
             )
         with _output_errors(av, output):
             writer.finish()
-    return VideoSummary(Path(output), size[1], size[0], frames, counts / counts.sum())
+    return VideoSummary(output, size[1], size[0], frames, counts / counts.sum())
 
 
 @contextlib.contextmanager

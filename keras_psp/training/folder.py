@@ -15,22 +15,20 @@ from typing import Any
 import keras
 
 from keras_psp import files
+from keras_psp.data.identity import data_difference, renamed_files
 from keras_psp.files import writing
-from keras_psp.resume import check_settings, write_json
+from keras_psp.resume import check_settings, read_json, read_record, write_json, write_record
 from keras_psp.training.log import Table
 from keras_psp.training.recipes import Recipe
 
 _PACKAGES = ("keras-psp", "keras", "tensorflow", "jax", "torch", "numpy", "pillow")
-_FILES = (
-    *("recipe.json", "starts.json", "log.csv", "steps.csv"),
-    *("best.keras", "last.keras", "curve.png", "augmented.png"),
-)
 
 
 class RunFolder:
     """The folder of a run and its files.
 
-        recipe.json       every field of the recipe, and the data
+        recipe.json       every field of the recipe, and where the data was
+        data.json         names and contents of the data, to compare when the run is resumed
         starts.json       each start: time, command, versions, devices, git state
         log.csv           one row per epoch
         steps.csv         one row per step
@@ -48,22 +46,14 @@ class RunFolder:
 
     Raises:
         ValueError: If it is a file, or contains files but no run.
+        OSError: If it can't be created.
     """
 
     def __init__(self, path: str | os.PathLike, *, writes: bool = True):
         self.path = files.local_path("output", path)
         self.writes = writes
-        if self.path.exists() and not self.path.is_dir():
-            raise ValueError(f"{self.path} is a file; the output must be a folder.")
         if writes:
-            with writing(self.path):
-                self.path.mkdir(parents=True, exist_ok=True)
-            others = [p.name for p in self.path.iterdir() if not p.name.startswith(".")]
-            if others and not (self / "recipe.json").exists():
-                raise ValueError(
-                    f"{self.path} is not empty ({others[0]}) and contains no run; choose another "
-                    "--output."
-                )
+            files.claim(self.path, "recipe.json", contents="run")
 
     def __truediv__(self, name: str) -> Path:
         return self.path / name
@@ -81,14 +71,13 @@ class RunFolder:
         owner = self / ".owner"
         with files.locked(self / ".lock") as has_lock:
             if has_lock is False:
-                name = owner.read_text("utf-8") if owner.exists() else "another process"
+                name = owner.read_text("utf-8", "replace") if owner.exists() else "another process"
                 raise ValueError(
                     f"another training is running in {self.path} ({name}); let it end or stop it, "
                     "or choose another --output."
                 )
             with writing(owner):
                 owner.write_text(f"process {os.getpid()} on {platform.node()}", "utf-8")
-            files.remove_drafts(self.path, _FILES.__contains__)
             files.remove_drafts(self / "pictures", lambda name: name.startswith("epoch-"))
             yield
 
@@ -117,7 +106,7 @@ class RunFolder:
                     f"{self.path} holds the log of a run but no checkpoint to resume from; choose "
                     "another --output, or remove the folder to start again."
                 )
-            write_json(self / "recipe.json", {**recipe.to_dict(), "data": data})
+            write_record(self / "recipe.json", {**recipe.to_dict(), "data": data})
         return False
 
     def store_or_check(self, name: str, value: Any) -> None:
@@ -125,14 +114,45 @@ class RunFolder:
         if self._has_checkpoint() and name in self._stored():
             self._check(self._stored(), {name: value})
         elif self.writes:
-            write_json(self / "recipe.json", {**self._stored(), name: value})
+            write_record(self / "recipe.json", {**self._stored(), name: value})
+
+    def store_or_check_data(self, data: dict[str, Any]) -> None:
+        """Writes data.json of a new run, or checks that an earlier one had the same data.
+
+        Args:
+            data: What `keras_psp.data.identity.data_identity` returned.
+
+        Raises:
+            ValueError: If files, contents, classes or the order of examples are different.
+        """
+        path = self / "data.json"
+        if not self._has_checkpoint():
+            if self.writes:
+                write_record(path, data)
+            return
+        if not path.exists():
+            self._print("has no data.json, so its data can't be compared with that of the start")
+            return
+        remedy = "restore it, remove it to resume without comparing the data, or choose another"
+        stored = read_record(path, f"{remedy} --output")
+        if difference := data_difference(stored, data):
+            raise ValueError(
+                f"{self.path} was trained on other data: {difference}; restore the data, or choose "
+                "another --output to train on this."
+            )
+        if renamed := renamed_files(stored, data):
+            self._print(f"{renamed} images have other names than at the start, in the same order")
+
+    def _print(self, text):
+        if self.writes:
+            print(f"{self.path}: {text}", file=sys.stderr)
 
     def _has_checkpoint(self):
         exists = any((self / "checkpoints").glob("step-*.npz"))
         return exists and (self / "recipe.json").exists()
 
     def _stored(self):
-        return json.loads((self / "recipe.json").read_text("utf-8"))
+        return read_record(self / "recipe.json", "restore it, or choose another --output")
 
     def _check(self, stored, settings):
         check_settings(
@@ -147,7 +167,7 @@ class RunFolder:
         if not self.writes:
             return
         path = self / "starts.json"
-        starts = json.loads(path.read_text("utf-8")) if path.exists() else []
+        starts = read_json(path, "restore it, or remove it", list) if path.exists() else []
         starts.append(
             {
                 "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

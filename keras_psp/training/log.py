@@ -9,6 +9,7 @@ from typing import Any
 import keras
 
 from keras_psp.files import writing, written_aside
+from keras_psp.resume import damaged, row_checksum
 from keras_psp.training.progress import TrainingProgress
 
 STEP_COLUMNS = ("step", "epoch", "loss", "mean_iou", "learning_rate", "images_per_second")
@@ -18,32 +19,69 @@ EPOCH_COLUMNS = (
 )
 
 
+_CHECK = "check"  # the column of each row's checksum
+_REMEDY = "restore it, or remove it to resume without its rows"
+
+
 class Table:
     """A CSV file that grows by rows and can be cut back to an earlier step.
 
-    One of the columns is "step". With `writes=False` the file is only read.
+    Its last column, "check", has each row's checksum. One of the others is "step". With
+    `writes=False` the file is only read.
+
+    Raises:
+        ValueError: If the file is damaged.
     """
 
     def __init__(self, path: Path, columns: tuple[str, ...], *, writes: bool = True):
         self.path = path
         self.columns = columns
         self.writes = writes
-        self.rows: list[dict[str, str]] = []
-        if path.exists():
-            with open(path, newline="", encoding="utf-8") as file:
-                # A killed process may have left an incomplete row.
-                self.rows = [
-                    row for row in csv.DictReader(file) if row.get(columns[-1]) is not None
-                ]
+        self._is_new = not path.exists()
+        self.rows: list[dict[str, str]] = [] if self._is_new else self._read()
 
-    def cut(self, step: int) -> None:
-        """Removes the rows of later steps, which will be repeated."""
+    def _read(self):
+        try:
+            with open(self.path, newline="", encoding="utf-8") as file:
+                # A killed process may have left an incomplete row.
+                lines = [line for line in file if line.endswith(("\r", "\n"))]
+            reader = csv.DictReader(lines, strict=True)
+            names = list(reader.fieldnames or ())
+            rows = list(reader)
+            if missing := [name for name in self.columns if rows and name not in names]:
+                raise ValueError(f"without the column {missing[0]}")
+            for row in rows:
+                self._check_row(names, row)
+        except (csv.Error, ValueError) as error:
+            raise damaged(self.path, error, _REMEDY) from error
+        return rows
+
+    def _check_row(self, names, row):
+        step = row["step"]
+        others = [name for name in names if name != _CHECK]
+        # Tables of earlier versions have no checksums.
+        if _CHECK in names and row[_CHECK] != row_checksum(others, row):
+            raise ValueError(f"wrong checksum of the row of step {step}")
+        if None in row or None in row.values():
+            raise ValueError(f"wrong number of cells in the row of step {step}")
+        int(step)
+        for name in self.columns:
+            float(row[name] or "nan")
+
+    def cut(self, step: int, *, end: int = 0) -> None:
+        """Removes the rows of later steps, which will be repeated.
+
+        Raises ValueError if there is a file whose rows end before the step `end`.
+        """
         self.rows = [row for row in self.rows if int(row["step"]) <= step]
+        last = max((int(row["step"]) for row in self.rows), default=0)
+        if last < end and not self._is_new:
+            raise damaged(self.path, f"its rows end at step {last} of {end}", _REMEDY)
         if self.writes:
             text = io.StringIO(newline="")
-            writer = csv.DictWriter(text, self.columns)
+            writer = csv.DictWriter(text, [*self.columns, _CHECK])
             writer.writeheader()
-            writer.writerows(self.rows)
+            writer.writerows(map(self._checked, self.rows))
             with writing(self.path), written_aside(self.path) as draft:
                 draft.write_text(text.getvalue(), "utf-8", newline="")
 
@@ -54,7 +92,12 @@ class Table:
         self.rows.append(text)
         if self.writes:
             with writing(self.path), open(self.path, "a", newline="", encoding="utf-8") as file:
-                csv.DictWriter(file, self.columns).writerow(text)
+                csv.DictWriter(file, [*self.columns, _CHECK]).writerow(self._checked(text))
+
+    def _checked(self, row):
+        """Returns the columns of a row with their checksum."""
+        text = {name: row.get(name, "") for name in self.columns}
+        return {**text, _CHECK: row_checksum(self.columns, text)}
 
     def column(self, name: str) -> list[float]:
         """Returns the numbers of a column, NaN where it is empty."""

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from keras_psp.data import GeneratedScenes, batch_examples, load, training_batches
+from keras_psp.data.identity import data_identity
 from keras_psp.data.python_calls import original_errors
 from keras_psp.data.report import checked
 from keras_psp.losses import median_frequency_weights
@@ -107,8 +108,8 @@ def train(
     with folder.locked():
         folder.begin(chosen, description)
         folder.record_start(devices.names)
+        splits, examined = _splits(chosen), None
         if unreadable != "trust" and hasattr(source, "leave_out"):
-            splits = _splits(chosen)
             report = checked(
                 source,
                 splits,
@@ -116,8 +117,8 @@ def train(
                 skip=unreadable == "skip",
                 progress=shown,
             )
-            folder.store_or_check("class_names", list(source.class_names))
-            folder.store_or_check("files", [report.digest(split) for split in splits])
+            examined = report.examined
+        folder.store_or_check_data(data_identity(source, splits, examined))
         # With other examples their order would differ, and a resumed training as well.
         folder.store_or_check("examples", source.count(chosen.train_split))
         return _Training(chosen, source, folder, devices, shown).run()
@@ -146,7 +147,7 @@ class _Training:
     def run(self) -> Run:
         self._build_model()
         position = self._restore()
-        self._open_logs()
+        self._open_logs(position)
         draw_input(self.folder, self.source, self._augmentation())
         with ProgressBar(self.progress, shown=self.shown) as self.bar:
             validation = self._validation()
@@ -154,6 +155,7 @@ class _Training:
                 # It was stopped between the epoch's checkpoint and its validation.
                 validation.on_epoch_end(position["epoch"] - 1, position["finished"])
             self._fit(position, validation)
+            validation.save_damaged()
             draw_curve(self.folder, self.steps, self.log)
         return Run(self.folder.path, self.model, validation.best_mean_iou)
 
@@ -196,12 +198,15 @@ class _Training:
             print(f"{self.folder.path}: resuming after step {step}", file=sys.stderr)
         return position
 
-    def _open_logs(self):
+    def _open_logs(self, position):
         first = self.devices.first
         self.log = Table(self.folder / "log.csv", EPOCH_COLUMNS, writes=first)
         self.steps = Table(self.folder / "steps.csv", STEP_COLUMNS, writes=first)
-        self.log.cut(self.progress.step)
-        self.steps.cut(self.progress.step)
+        step = self.progress.step
+        # The row of an epoch is written after its checkpoint and validation.
+        logged = position["epoch"] - ("finished" in position)
+        self.log.cut(step, end=logged * self.steps_per_epoch)
+        self.steps.cut(step, end=step)
         self.board = TensorBoard.create(self.folder / "tensorboard") if first else None
 
     def _validation(self):

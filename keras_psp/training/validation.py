@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,11 +11,16 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_psp.files import writing, written_aside
+from keras_psp.files import damage_in_zip, writing, written_aside
 from keras_psp.metrics import MeanIoU
 from keras_psp.training.folder import RunFolder
 from keras_psp.training.log import Table
 from keras_psp.training.progress import TrainingProgress
+
+_REPLACED_BY = {
+    "best.keras": "the network of the next validation, if there is one, takes its place",
+    "last.keras": "it is saved again",
+}
 
 
 class Validation(keras.callbacks.Callback):
@@ -44,6 +50,25 @@ class Validation(keras.callbacks.Callback):
         self._progress = progress
         self._every = every
         self._on_logged = on_logged
+        self._damaged = self._damages()
+        for name, reason in self._damaged.items():
+            if folder.writes:
+                what = f"{folder / name} is damaged ({reason})"
+                print(f"{what}; {_REPLACED_BY[name]}.", file=sys.stderr)
+
+    def _damages(self):
+        """Returns why networks that earlier starts have saved can't be opened."""
+        expected = {
+            "best.keras": math.isfinite(self.best_mean_iou),
+            "last.keras": self._progress.epoch == self._progress.epochs,
+        }
+        damages = {}
+        for name, is_expected in expected.items():
+            path = self._folder / name
+            reason = damage_in_zip(path) if path.exists() else "it is missing" * is_expected
+            if reason:
+                damages[name] = reason
+        return damages
 
     @property
     def best_mean_iou(self) -> float:
@@ -72,7 +97,7 @@ class Validation(keras.callbacks.Callback):
             if evaluates:
                 row |= self._evaluate()
                 # True for the first one as well, when the best is NaN.
-                if not row["val_mean_iou"] <= self.best_mean_iou:
+                if not row["val_mean_iou"] <= self.best_mean_iou or "best.keras" in self._damaged:
                     self._save("best.keras")
             if evaluates or last:
                 self._save("last.keras")
@@ -88,7 +113,13 @@ class Validation(keras.callbacks.Callback):
             "val_pixel_accuracy": self._metric.pixel_accuracy(),
         }
 
+    def save_damaged(self) -> None:
+        """Saves the network again at the end of a training, if last.keras is damaged."""
+        if "last.keras" in self._damaged:
+            self._save("last.keras")
+
     def _save(self, name):
+        self._damaged.pop(name, None)
         path = self._folder / name
         if self._folder.writes:
             with writing(path), written_aside(path) as draft:

@@ -2,13 +2,12 @@
 
 import json
 import os
-from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
-from keras_psp.files import read_npz, written_aside
+from keras_psp.files import local_path, read_npz, written_aside
 from keras_psp.models.pspnet import PSPNet
 from keras_psp.weights.files import WeightsFileError
 
@@ -40,7 +39,7 @@ def save_compact(model: PSPNet, path: str | os.PathLike) -> None:
 
 def open_compact(path: str | os.PathLike) -> PSPNet:
     """Opens a file of `save_compact`."""
-    path = Path(path)
+    path = local_path("path", path)
     try:
         arrays = read_npz(path)
         version = int(arrays["format"])

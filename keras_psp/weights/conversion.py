@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 
+from keras_psp.files import local_path
 from keras_psp.layers.resnet import DilatedResNet
 from keras_psp.models.pspnet import PSPNet
 from keras_psp.weights.families import BACKBONES, NETWORKS, recognized
@@ -51,7 +52,7 @@ def convert(
             "backbone= can't be chosen, since it is in the file; output_stride, dilations, "
             "contract_dilation and dilate_second can."
         )
-    paths = [Path(p) for p in ([path] if isinstance(path, str | Path) else path)]
+    paths = [local_path("path", p) for p in ([path] if isinstance(path, str | Path) else path)]
     if len(paths) == 1 and not paths[0].is_dir() and file_format(paths[0]) == "keras":
         return _open_keras(paths[0], options, verbose)
     return convert_checkpoint(read_network(*paths), verbose=verbose, **options)

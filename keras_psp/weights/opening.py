@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_psp.files import local_path
 from keras_psp.models.pretrained import PresetName
 from keras_psp.models.pspnet import PSPNet
 from keras_psp.weights.conversion import convert, convert_checkpoint, read_network
@@ -40,7 +41,7 @@ def open_weights(weights: Any, given: Mapping[str, Any]) -> NetworkWeights | Bac
         return NetworkWeights(open_preset(name), name, given)
     if name in IMAGENET:
         return imagenet_weights(name, given)
-    path = Path(name).expanduser()
+    path = local_path("weights", name)
     if not path.exists():
         if _is_path(path):
             raise FileNotFoundError(f"weights={name!r}: there is no such file.")
@@ -99,7 +100,7 @@ def open_model(model: Any) -> PSPNet:
             f"model is an object of type {type(model).__name__}; it must be a PSPNet, a preset's "
             "name, a file or the folder of a training run."
         )
-    path = Path(model).expanduser()
+    path = local_path("model", model)
     if path.is_dir():
         files = [path / name for name in ("best.keras", "last.keras") if (path / name).is_file()]
         if not files:
@@ -109,15 +110,16 @@ def open_model(model: Any) -> PSPNet:
             )
         path = files[0]
     if path.is_file():
-        return _opened(str(path), path.stat().st_mtime_ns)
+        status = path.stat()
+        return _opened(str(path), (status.st_ino, status.st_size, status.st_mtime_ns))
     if _is_path(path):
         raise FileNotFoundError(f"model {str(model)!r}: there is no such file or folder.")
     return _opened(str(model), None)
 
 
 @functools.lru_cache(maxsize=1)
-def _opened(name, modified):
-    return PSPNet.from_preset(name) if modified is None else convert(name, verbose=False)
+def _opened(name, version):
+    return PSPNet.from_preset(name) if version is None else convert(name, verbose=False)
 
 
 def digest(model: PSPNet) -> str:

@@ -153,8 +153,10 @@ def test_sources_without_files_are_compared_by_their_arguments_and_first_example
         return json.loads(json.dumps(data_identity(source, ("train", "val"))))
 
     assert data_difference(scenes(), scenes()) == ""
-    assert data_difference(scenes(), scenes(seed=1)) == "its seed is 1, not 0"
-    assert "its images is {'train': 3, 'val': 1}" in data_difference(scenes(), scenes(count=3))
+    assert data_difference(scenes(), scenes(seed=1)) == "the seed is 1, not 0"
+    assert data_difference(scenes(), scenes(count=3)) == (
+        "the number of images in split 'train' is 3, not 2"
+    )
 
     class InMemory(GeneratedScenes):
         def example(self, split, index):
@@ -165,5 +167,6 @@ def test_sources_without_files_are_compared_by_their_arguments_and_first_example
     before = data_identity(source, ("train", "val"))
     source.values[1][0, 0, 0] ^= 1
     assert data_difference(before, data_identity(source, ("train", "val"))) == (
-        "its first example was changed"
+        "the first example of split 'train' was changed, and the first example of split 'val' "
+        "was changed"
     )

@@ -47,7 +47,7 @@ def pair(height=20, width=30, label=0, mask_height=20):
 
 def test_measures_match_a_plain_loop(model, camvid, tmp_path, capsys):
     evaluation = keras_psp.evaluate(
-        camvid, model, split="test", output=tmp_path, save_predictions=True, **PROTOCOL
+        camvid, model, split="test", output=tmp_path / "out", save_predictions=True, **PROTOCOL
     )
     expected = counted(model, camvid, "test", **PROTOCOL)
     np.testing.assert_array_equal(evaluation.measures.confusion[:, :-1], expected)
@@ -58,7 +58,7 @@ def test_measures_match_a_plain_loop(model, camvid, tmp_path, capsys):
     assert evaluation.error_groups.result().wrong == expected.sum() - inter.sum()
     assert evaluation.names == ["test_0", "test_1"]
     assert "evaluating" in capsys.readouterr().err
-    with Image.open(tmp_path / "predictions" / "test_0.png") as prediction:
+    with Image.open(tmp_path / "out" / "predictions" / "test_0.png") as prediction:
         image, _ = camvid.example("test", 0)
         np.testing.assert_array_equal(prediction, Segmenter(model, **PROTOCOL).classes([image])[0])
 
@@ -163,22 +163,136 @@ def test_data_with_other_classes_or_without_labels_raises(model, tmp_path):
         keras_psp.evaluate(voc, random_network(21), split="test")
 
 
-def test_an_evaluation_of_other_labels_is_not_repeated(model, tmp_path):
-    for index in range(3):
+@pytest.fixture
+def folder(tmp_path, model):
+    """Four labeled images in a folder's split "val", and a function that evaluates them."""
+    for index in range(4):
         datasets.write_example(tmp_path / "data" / "val", f"{index}", value=index)
     names = [f"class {index}" for index in range(model.num_classes)]
 
-    def evaluate():
-        source = data.ImageFolder(tmp_path / "data", class_names=names)
-        options = {"output": tmp_path / "out", "base_size": 64, "error_groups": False}
-        return keras_psp.evaluate(source, model, progress=False, report=False, **options)
+    def evaluate(*, where="data", names=names, **options):
+        options = {"output": tmp_path / "out", "base_size": 64, "report": False, **options}
+        source = data.ImageFolder(tmp_path / where, class_names=names)
+        return keras_psp.evaluate(source, model, progress=False, error_groups=False, **options)
 
+    return tmp_path, names, evaluate
+
+
+def test_an_evaluation_of_other_data_is_not_repeated(folder):
+    tmp_path, names, evaluate = folder
+    first = evaluate(limit=3)
+    (tmp_path / "data").rename(tmp_path / "moved")
+    assert evaluate(limit=3, where="moved").mean_iou == first.mean_iou
+    labels = tmp_path / "moved" / "val" / "labels"
+    (labels / "3.png").write_bytes((labels / "2.png").read_bytes())  # beyond the limit
+    assert evaluate(limit=3, where="moved").mean_iou == first.mean_iou
+    with pytest.raises(ValueError, match="out holds an evaluation with images=3, not 4; choose"):
+        evaluate(where="moved")
+    other = [*names[1:], names[0]]
+    with pytest.raises(ValueError, match="holds an evaluation of other data: class 0 is 'class 1'"):
+        evaluate(limit=3, where="moved", names=other)
+    # The size and date of a corrected label may be the same as before.
+    times = os.stat(labels / "0.png")
+    Image.new("L", (6, 4), 5).save(labels / "0.png")
+    os.utime(labels / "0.png", ns=(times.st_atime_ns, times.st_mtime_ns))
+    with pytest.raises(
+        ValueError,
+        match="out holds an evaluation of other data: 1 of 3 labels in split 'val' were changed "
+        r"\(first val/images/0.png\); choose another output",
+    ):
+        evaluate(limit=3, where="moved")
+
+
+def test_an_output_with_other_files_or_the_data_itself_is_refused(folder, model):
+    tmp_path, _, evaluate = folder
+    for output in (tmp_path / "data", tmp_path / "data" / "val", tmp_path):
+        before = sorted(output.rglob("*"))
+        with pytest.raises(ValueError, match=r"is not empty \(.*\) and contains no evaluation"):
+            evaluate(output=output)
+        assert sorted(output.rglob("*")) == before
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "report.html").write_text("mine")
+    evaluation = evaluate(output=None)
+    for use in (lambda path: evaluate(output=path), evaluation.save):
+        with pytest.raises(ValueError, match=r"mine is not empty \(report.html\) and contains no"):
+            use(tmp_path / "mine")
+    assert (tmp_path / "mine" / "report.html").read_text() == "mine"
+    with pytest.raises(ValueError, match=r"report.html is a file; the output must be a"):
+        evaluate(output=tmp_path / "mine" / "report.html")
+    with pytest.raises(ValueError, match=r"output is 's3:.*', an address; give a local path"):
+        evaluate(output="s3://bucket/out")
+    # Drafts of a killed process are removed from a folder of our own.
+    evaluate()
+    (tmp_path / "out" / ".state.npz-abc_1234").mkdir()
+    (tmp_path / "out" / ".state.npz-abc_1234" / "new.npz").touch()
+    evaluate()
+    assert not list((tmp_path / "out").glob(".*"))
+
+
+def test_damaged_files_of_an_evaluation_are_named(folder, capsys):
+    tmp_path, _, evaluate = folder
+    first = evaluate(save_predictions=True)
+    for name, remedy in (
+        ("state.npz", "remove it to evaluate again."),
+        ("settings.json", "remove it to evaluate again, or choose another output."),
+    ):
+        path = tmp_path / "out" / name
+        for content in (b"", path.read_bytes()[:200], b"PK\3\4", b"{}\xff"):
+            path.write_bytes(content)
+            with pytest.raises(ValueError) as raised:
+                evaluate(save_predictions=True)
+            assert str(raised.value).startswith(f"{path} is damaged (")
+            assert str(raised.value).endswith(remedy) and "\n" not in str(raised.value)
+        path.unlink()
+        assert evaluate(save_predictions=True).mean_iou == first.mean_iou
+    (tmp_path / "out" / "predictions" / "1.png").write_bytes(b"")
+    (tmp_path / "out" / "predictions" / "2.png").unlink()
+    capsys.readouterr()
+    evaluate(save_predictions=True)
+    assert "1.png: is missing or was changed, as 2 of 4 predictions are; remove state.npz" in (
+        capsys.readouterr().err
+    )
+
+
+def test_a_state_of_an_earlier_version_is_evaluated_again(folder, capsys):
+    tmp_path, _, evaluate = folder
     first = evaluate()
-    assert evaluate().mean_iou == first.mean_iou
-    path = tmp_path / "data" / "val" / "labels" / "0.png"
-    Image.fromarray(np.full_like(np.asarray(Image.open(path)), 5)).save(path)
-    with pytest.raises(ValueError, match="made from other images or labels: files were changed"):
-        evaluate()
+    (tmp_path / "out" / "settings.json").unlink()
+    np.savez(tmp_path / "out" / "state.npz", confusion=np.eye(11), names=["0"])
+    assert evaluate().names == first.names
+    assert "state.npz: has no settings.json and can't be compared; evaluating again" in (
+        capsys.readouterr().err
+    )
+
+
+def test_a_damaged_log_of_the_training_leaves_the_report_without_curves(folder, tmp_path, capsys):
+    _, _, evaluate = folder
+    run = tmp_path / "run"
+    run.mkdir()
+    random_network(11).save(run / "best.keras")
+    (run / "log.csv").write_text("epoch,step\n1,x\n")
+    source = data.ImageFolder(tmp_path / "data", class_names=[str(i) for i in range(11)])
+    keras_psp.evaluate(source, run, output=tmp_path / "out", base_size=64, progress=False)
+    assert "log.csv is damaged (" in (err := capsys.readouterr().err)
+    assert "the report has no curves" in err
+    assert (tmp_path / "out" / "report.html").exists()
+
+
+@pytest.mark.parametrize("kind", ["pairs", "generator"])
+def test_examples_in_memory_that_changed_are_not_evaluated_from_the_old_state(
+    model, tmp_path, kind
+):
+    def evaluate(pairs):
+        given = pairs if kind == "pairs" else iter(pairs)
+        return keras_psp.evaluate(given, model, output=tmp_path / "out", progress=False)
+
+    pairs = [pair(), pair(), pair()]
+    first = evaluate(pairs)
+    assert evaluate(pairs).mean_iou == first.mean_iou
+    with pytest.raises(ValueError, match="the image or mask of 000001 was changed; choose"):
+        evaluate([pairs[0], pair(label=3), pairs[2]])
+    with pytest.raises(ValueError, match=r"with images=3, not 2|of 3 images, but there are 2"):
+        evaluate(pairs[:2])
 
 
 def test_a_faulty_label_is_named_before_the_evaluation(model, tmp_path, capsys):

@@ -77,5 +77,5 @@ def test_resume_keeps_the_report_and_refuses_other_data_of_the_same_size(model, 
     assert resumed.names == ["000000", "000001"]
     new_page = (tmp_path / "report.html").read_text("utf-8")
     assert new_page.count("data:image") == page.count("data:image")
-    with pytest.raises(ValueError, match="holds an evaluation made from other images or labels"):
+    with pytest.raises(ValueError, match="of other data: the image or mask of 000000 was"):
         keras_psp.evaluate(constant_pairs(1), model, output=tmp_path, progress=False)

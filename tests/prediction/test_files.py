@@ -12,7 +12,7 @@ from PIL import Image
 from support.networks import tiny_predictor
 
 import keras_psp
-from keras_psp.prediction import Segmenter, files, predict_files, record
+from keras_psp.prediction import Segmenter, files, outcomes, predict_files, record
 from keras_psp.prediction.result import Prediction
 from keras_psp.progress import ahead
 
@@ -152,7 +152,7 @@ def test_other_settings_are_refused(photos, model, quick):
         predict_files("in", "out", model, flip=True, progress=False)
     other = keras_psp.PSPNet.from_config(model.get_config())
     with pytest.raises(
-        ValueError, match="out holds predictions made by a network with other weights"
+        ValueError, match=r"out holds predictions of another network \(its weights or settings"
     ):
         predict_files("in", "out", other, progress=False)
     assert len(quick) == 1
@@ -169,7 +169,7 @@ def test_force_for_one_image_keeps_the_rows_of_the_others(photos, model, quick):
     states = {name: row["state"] for name, row in rows.items()}
     expected = {"a": "other settings", "b": "done", "c": "failed", "deep_a": "other settings"}
     assert states == expected
-    assert rows["a"] == {**before["a"], "state": "other settings"}
+    assert rows["a"] == {**before["a"], "state": "other settings", "check": rows["a"]["check"]}
     # These are results of this folder, but with other settings.
     del quick[:]
     summary = predict_files("in", "out", model, flip=True, progress=False)
@@ -399,11 +399,84 @@ def test_overlap_is_a_setting_only_with_windows(photos, model, quick):
         predict_files("in", "windows", model, crop=17, overlap=0.25, progress=False)
 
 
-def test_damaged_settings_count_as_other_settings(photos, model, quick):
+@pytest.mark.parametrize("name", ["predictions.json", "predictions.csv"])
+def test_a_damaged_table_or_settings_are_named_unless_forced(photos, model, quick, name):
     predict_files("in", "out", model, progress=False)
-    (photos / "out" / "predictions.json").write_text("{")
-    with pytest.raises(ValueError, match="out holds predictions with model=None"):
+    path = photos / "out" / name
+    whole = path.read_bytes()
+    damages = [b"{", b"\xff\n", b"\0\n", whole.replace(b"a", b"b", 1), whole.replace(b"32", b"33")]
+    for content in filter(whole.__ne__, damages):
+        path.write_bytes(content)
+        with pytest.raises(ValueError) as raised:
+            predict_files("in", "out", model, progress=False)
+        message = str(raised.value)
+        assert message.startswith(f"out/{name} is damaged (") and "\n" not in message
+        assert message.endswith("choose another output, or force its replacement.")
+    assert predict_files("in", "out", model, force=True, progress=False).done == 3
+    assert predict_files("in", "out", model, progress=False).skipped == 3
+
+
+def test_a_table_that_lost_rows_replaces_no_file(photos, model, quick):
+    predict_files("in", "out", model, progress=False)
+    path = photos / "out" / "predictions.csv"
+    lines = path.read_bytes().splitlines(keepends=True)
+    for kept in (lines[:1], [*lines[:2], lines[2][:20]]):
+        path.write_bytes(b"".join(kept))
+        with pytest.raises(FileExistsError, match=r"out/\w+.png exists and isn't recorded in"):
+            predict_files("in", "out", model, progress=False)
+
+
+def test_results_that_were_changed_are_left_and_named(photos, model, quick, capsys):
+    predict_files("in", "out", model, progress=False)
+    (photos / "out" / "a_overlay.png").write_bytes(b"cut")
+    (photos / "out" / "b_classes.png").write_bytes(b"edited")
+    assert predict_files("in", "out", model, progress=False).skipped == 3
+    assert capsys.readouterr().err == (
+        "out/a_overlay.png: was changed after it was written, as 2 results were; it is left as it "
+        "is, remove it to predict it again\n"
+    )
+    (photos / "out" / "a_overlay.png").unlink()
+    assert predict_files("in", "out", model, progress=False).done == 1
+
+
+def test_an_image_replaced_while_it_is_read_is_predicted_again(photos, model, quick, monkeypatch):
+    read = outcomes.read_image
+
+    def slow(source, **options):
+        image = read(source, **options)
+        if str(source) == "in/a.png":
+            Image.fromarray(np.full((24, 32, 3), 99, np.uint8)).save("in/a.png")
+        return image
+
+    with monkeypatch.context() as patch:
+        patch.setattr(outcomes, "read_image", slow)
         predict_files("in", "out", model, progress=False)
+    assert predict_files("in", "out", model, progress=False).done == 1
+
+
+def test_tables_of_earlier_versions_are_continued(photos, model, quick):
+    predict_files("in", "out", model, progress=False)
+    rows = table()
+    columns = [name for name in rows[0] if name not in ("sha256", "results", "check")]
+    with open("out/predictions.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, columns, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
+    (photos / "out" / "predictions.json").write_text(
+        json.dumps({name: value for name, value in settings().items() if name != "checksum"})
+    )
+    assert predict_files("in", "out", model, progress=False).skipped == 3
+
+
+def test_no_cell_is_a_formula(photos, model, quick):
+    config = {**model.get_config(), "class_names": ("=1+1", "b", "c", "d"), "palette": None}
+    other = keras_psp.PSPNet.from_config(config)
+    os.rename("in/a.png", "in/-1+1(2).png")
+    predict_files("in", "out", other, progress=False)
+    assert {"'=1+1", "b"} < set(table()[0])
+    assert "'-1+1(2)" in {row["name"] for row in table()}
+    assert os.path.exists("out/-1+1(2)_classes.png")
+    assert predict_files("in", "out", other, progress=False).skipped == 3
 
 
 @pytest.mark.parametrize(

@@ -25,3 +25,17 @@ def test_other_models_have_no_base_size(name):
 
 def test_a_preset_has_its_own_base_size():
     assert choose_base_size("pspnet_r18-d8_128x128_scenes", "auto") == 192
+
+
+def test_a_damaged_recipe_is_named(tmp_path):
+    (tmp_path / "recipe.json").write_text("{")
+    with pytest.raises(ValueError, match=r"recipe.json is damaged .*; restore it, or give base_"):
+        choose_base_size(tmp_path, "auto")
+    assert choose_base_size(tmp_path, None) is None
+
+
+def test_a_model_is_a_local_path(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert run_folder("~") == tmp_path
+    with pytest.raises(ValueError, match=r"model is 'gs:.*', an address; give a local path"):
+        run_folder("gs://bucket/runs/a")

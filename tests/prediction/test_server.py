@@ -33,3 +33,43 @@ def test_submission_has_the_predictions_and_checks_its_arguments(tmp_path):
         ValueError, match="the network has 21 classes but Cityscapes has 19; choose"
     ):
         submit(source, model, "cityscapes", output)
+
+
+def test_a_submission_of_other_images_or_into_another_folder_is_refused(tmp_path):
+    datasets.voc2012(tmp_path / "voc")
+    source = data.load("voc2012", root=tmp_path / "voc", complete=False)
+    model = random_network(21)
+
+    def submitted():
+        return submit(source, model, "voc2012", tmp_path / "out", progress=False)
+
+    submission = submitted()
+    first, second = (submission.path(name) for name in submission.images)
+    first.unlink()
+    before = second.stat().st_mtime_ns
+    submitted()  # predicts only what is missing
+    assert first.exists() and second.stat().st_mtime_ns == before
+    image = source.paths("test")[1][0]
+    content = image.read_bytes()
+    Image.fromarray(np.asarray(Image.open(image))[::-1]).save(image)
+    with pytest.raises(
+        ValueError,
+        match="out holds files of other images: 1 of 2 images in split 'test' were changed "
+        r"\(first JPEGImages/2008_000008.jpg\); choose another output",
+    ):
+        submitted()
+    image.write_bytes(content)
+    settings = tmp_path / "out" / "submission.json"
+    stored = settings.read_text()
+    settings.write_text(stored.replace("test", "tesl"))
+    with pytest.raises(ValueError, match=r"submission.json is damaged \(wrong checksum\); restore"):
+        submitted()
+    settings.write_text(stored)
+    image.write_bytes(content[:2000])
+    with pytest.raises(ValueError, match=r"2008_000008.jpg: ") as raised:
+        submitted()
+    assert "copy" in str(raised.value)
+    with pytest.raises(ValueError, match=r"voc is not empty .* and contains no submission"):
+        submit(source, model, "voc2012", tmp_path / "voc", progress=False)
+    with pytest.raises(ValueError, match=r"archive is 'gs:.*', an address"):
+        submit(source, model, "voc2012", tmp_path / "new", archive="gs://bucket/results.tgz")

@@ -206,3 +206,24 @@ def test_other_faults_are_counted(tmp_path):
 def test_invalid_arguments_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("name", ["../escaped", "/etc/passwd", "a/b", ""])
+def test_names_cannot_lead_out_of_the_folder(name, tmp_path):
+    with pytest.raises(ValueError, match="is a path, not a name; pass an image's file name"):
+        ADE20KSubmission(tmp_path, {name: (2, 2)})
+
+
+def test_every_flipped_byte_is_found_or_harmless(tmp_path):
+    submission = ADE20KSubmission(tmp_path, {"a": (9, 7)})
+    classes = np.random.default_rng(0).integers(0, 150, (9, 7))
+    path = submission.write("a", classes)
+    data = path.read_bytes()
+    for place in range(len(data)):
+        path.write_bytes(data[:place] + bytes([data[place] ^ 16]) + data[place + 1 :])
+        try:
+            submission.check(progress=False)
+        except ValueError:
+            continue
+        with Image.open(path) as image:
+            np.testing.assert_array_equal(np.asarray(image), classes + 1)

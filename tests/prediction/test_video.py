@@ -161,6 +161,7 @@ def test_a_video_that_fails_does_not_stop_the_others(error, reason, network, tmp
         if path.name == "b.mp4":
             raise error
         assert segmenter.protocol.batch_size == 2
+        output.touch()
         return video.VideoSummary(output, 64, 48, 9, np.array([0.5, 0.5]))
 
     monkeypatch.setattr(files, "predict_video", fake)

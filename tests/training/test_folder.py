@@ -2,6 +2,7 @@ import os
 
 import pytest
 
+from keras_psp.files import written_aside
 from keras_psp.training import recipe
 from keras_psp.training.folder import RunFolder
 
@@ -30,9 +31,9 @@ def test_a_folder_has_one_recipe(tmp_path):
 
 
 def test_two_trainings_cannot_share_a_folder(tmp_path):
-    draft = tmp_path / "run" / ".last.keras-abc_1234"
-    with RunFolder(tmp_path / "run").locked():
-        draft.mkdir()
+    folder = RunFolder(tmp_path / "run")
+    with folder.locked(), written_aside(folder / "last.keras") as draft:
+        draft.touch()
         for _ in range(2):  # the second message names the first training too
             with pytest.raises(
                 ValueError, match=rf"another training is running in .* \(process {os.getpid()} on"
@@ -41,6 +42,9 @@ def test_two_trainings_cannot_share_a_folder(tmp_path):
         with RunFolder(tmp_path / "run", writes=False).locked():  # another machine of it
             pass
         assert draft.exists()
+    (folder / "last.keras").unlink()
+    draft.parent.mkdir()
+    draft.touch()
     with RunFolder(tmp_path / "run").locked():
         assert not draft.exists()  # the draft of a killed training
     # The lock's files are not taken for those of a run.
@@ -53,3 +57,72 @@ def test_a_folder_of_other_files_is_refused(tmp_path):
         RunFolder(tmp_path).begin(recipe("camvid"), "data")
     with pytest.raises(ValueError, match="is a file"):
         RunFolder(tmp_path / "thesis.txt")
+
+
+@pytest.fixture
+def begun(tmp_path):
+    """The folder of a run with a checkpoint."""
+    folder = RunFolder(tmp_path / "run")
+    folder.begin(recipe("camvid"), "data")
+    folder.record_start(["CPU"])
+    folder.store_or_check_data(data_of(["a", "b"]))
+    (tmp_path / "run" / "checkpoints").mkdir()
+    (tmp_path / "run" / "checkpoints" / "step-00000001.npz").touch()
+    return folder
+
+
+def data_of(names, classes=("sky", "car")):
+    rows = [[name, f"image {index}", "label"] for index, name in enumerate(names)]
+    identity = {"class_names": list(classes), "ignore_class": 255, "values": None}
+    return {**identity, "compared by": "content", "splits": {"train": rows}}
+
+
+def test_other_data_is_named_in_a_sentence(begun, capsys):
+    begun.store_or_check_data(data_of(["a", "b"]))
+    assert capsys.readouterr().err == ""
+    with pytest.raises(
+        ValueError,
+        match=r"run was trained on other data: class 0 is 'car', not 'sky' \(1 more differ\); "
+        "restore the data, or choose another --output to train on this",
+    ):
+        begun.store_or_check_data(data_of(["a", "b"], ("car", "sky")))
+    begun.store_or_check_data(data_of(["x", "b"]))
+    assert "run: 1 images have other names than at the start, in the same order" in (
+        capsys.readouterr().err
+    )
+    (begun / "data.json").unlink()
+    begun.store_or_check_data(data_of(["a"]))
+    assert "run: has no data.json, so its data can't be compared" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "use", "remedy"),
+    [
+        (
+            "recipe.json",
+            lambda run: run.begin(recipe("camvid"), "data"),
+            "restore it, or choose another --output",
+        ),
+        (
+            "data.json",
+            lambda run: run.store_or_check_data(data_of(["a"])),
+            "restore it, remove it to resume without comparing the data, or choose another",
+        ),
+        ("starts.json", lambda run: run.record_start([]), "restore it, or remove it"),
+    ],
+)
+def test_damaged_files_are_named_with_a_remedy(begun, name, use, remedy):
+    for content in (b"", b"{", b"\xff", b"3"):
+        (begun / name).write_bytes(content)
+        with pytest.raises(ValueError) as raised:
+            use(begun)
+        message = str(raised.value)
+        assert message.startswith(f"{begun / name} is damaged (") and remedy in message
+        assert "\n" not in message
+
+
+def test_a_name_of_the_running_training_that_cannot_be_read(tmp_path):
+    with RunFolder(tmp_path / "run").locked():
+        (tmp_path / "run" / ".owner").write_bytes(b"\xff")
+        with pytest.raises(ValueError, match="another training is running"):
+            RunFolder(tmp_path / "run").locked().__enter__()

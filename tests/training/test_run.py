@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,8 +11,10 @@ import sys
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 
 from keras_psp import data, train, training
+from keras_psp.files import damage_in_zip
 from keras_psp.losses import median_frequency_weights
 from keras_psp.training import callbacks, checkpoints
 from keras_psp.training.log import EPOCH_COLUMNS, STEP_COLUMNS, Table
@@ -250,3 +253,104 @@ def test_an_output_that_cannot_be_written_is_reported(tmp_path, monkeypatch):
 def test_invalid_arguments_are_refused_before_training(arguments, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         train("scenes", data=scenes(), output=tmp_path / "run", **{**SMALL, **arguments})
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Small images of noise with labels, in splits "train" and "val"."""
+    generator = np.random.default_rng(0)
+    for split, count in (("train", 8), ("val", 2)):
+        for index in range(count):
+            for kind, shape, high in (("images", (48, 48, 3), 256), ("labels", (48, 48), 3)):
+                path = tmp_path / "data" / split / kind / f"{split}{index}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                values = generator.integers(0, high, shape, np.uint8)
+                Image.fromarray(values).save(path)
+    (tmp_path / "data" / "classes.txt").write_text("sky\ncar\ntree\n")
+    return tmp_path / "data"
+
+
+def train_on(folder, tmp_path, **options):
+    fields = {
+        **SMALL,
+        "epochs": 1,
+        "warmup_steps": 0,
+        "backbone": "resnet18",
+        "weights": None,
+        **options,
+    }
+    return train("folder", data=folder, output=tmp_path / "run", progress=False, **fields)
+
+
+@pytest.mark.parametrize("unreadable", ["stop", "trust"])
+def test_a_run_is_not_resumed_with_other_classes_labels_or_names(
+    folder, tmp_path, unreadable, monkeypatch
+):
+    def checkpoint(self):
+        """Stands for a training of one step; what is compared comes before."""
+        (self.folder / "checkpoints").mkdir(exist_ok=True)
+        (self.folder / "checkpoints" / "step-00000001.npz").touch()
+
+    monkeypatch.setattr(training.run._Training, "run", checkpoint)
+    train_on(folder, tmp_path, unreadable=unreadable)
+    moved = tmp_path / "moved"
+    shutil.move(folder, moved)
+    train_on(moved, tmp_path, unreadable=unreadable)
+
+    def refusal():
+        with pytest.raises(ValueError, match="run was trained on other data: ") as raised:
+            train_on(moved, tmp_path, unreadable=unreadable)
+        return str(raised.value)
+
+    label = moved / "train" / "labels" / "train3.png"
+    content = label.read_bytes()
+    Image.new("L", (48, 48)).save(label)
+    assert "1 of 8 labels in split 'train' were changed (first train/images/train3.png)" in (
+        refusal()
+    )
+    label.write_bytes(content)
+    (moved / "classes.txt").write_text("car\nsky\ntree\n")
+    assert "class 0 is 'car', not 'sky' (1 more differ)" in refusal()
+    (moved / "classes.txt").write_text("sky\ncar\ntree\n")
+    for kind in ("images", "labels"):
+        (moved / "train" / kind / "train0.png").rename(moved / "train" / kind / "z.png")
+    assert "train/images/train0.png" in refusal()
+
+
+@pytest.mark.slow
+def test_damaged_networks_of_a_finished_run_are_named(folder, tmp_path, capsys):
+    run = train_on(folder, tmp_path)
+    last = run.folder / "last.keras"
+    image = np.full((1, 48, 48, 3), 99.0)
+    expected = run.model.predict(image, verbose=0)
+    data = last.read_bytes()
+    last.write_bytes(data[: len(data) // 2])
+    (run.folder / "best.keras").unlink()
+    capsys.readouterr()
+    train_on(folder, tmp_path)
+    err = capsys.readouterr().err
+    assert "last.keras is damaged (File is not a zip file); it is saved again." in err
+    assert "best.keras is damaged (it is missing); the network of the next validation" in err
+    again = keras.models.load_model(last)
+    np.testing.assert_array_equal(again.predict(image, verbose=0), expected)
+
+
+@pytest.mark.slow
+def test_a_damaged_best_network_is_replaced_by_the_next_validation(folder, tmp_path, monkeypatch):
+    def stop(callback, batch, logs=None):
+        if callback._progress.step == 3:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(callbacks.StopOnNonFiniteLoss, "on_train_batch_end", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train_on(folder, tmp_path, epochs=2)
+    best = tmp_path / "run" / "best.keras"
+    best.write_bytes(best.read_bytes()[:-1000])
+    log = Table(tmp_path / "run" / "log.csv", EPOCH_COLUMNS)
+    # No later mean IoU is better.
+    log.rows[0]["val_mean_iou"] = "0.99"
+    log.cut(99)
+    run = train_on(folder, tmp_path, epochs=2)
+    assert damage_in_zip(best) == ""
+    assert run.best_mean_iou == 0.99

@@ -29,6 +29,15 @@ class Cityscapes(PublishedSet):
         Pixels of instances have 1000 * label id + number, others the label id, as in
         `*_instanceIds.png` and cityscapesScripts' evaluation.
         """
+        path = self.instance_file(split, index)
+        with opened(path) as image:
+            values = np.asarray(image)
+        if values.ndim != 2:
+            raise ValueError(f"{path}: has colors instead of instance ids; unpack it again.")
+        return values.astype(np.int32)
+
+    def instance_file(self, split: str, index: int) -> Path:
+        """Returns the path of an example's instance ids."""
         label = self.paths(split)[index][1]
         if label is None:
             raise ValueError(f"Split {split!r} of {self._title} has no instance labels.")
@@ -38,11 +47,7 @@ class Cityscapes(PublishedSet):
                 f"{path}: no such file; unpack gtFine_trainvaltest.zip (gtCoarse.zip for "
                 "train_extra) again."
             )
-        with opened(path) as image:
-            values = np.asarray(image)
-        if values.ndim != 2:
-            raise ValueError(f"{path}: has colors instead of instance ids; unpack it again.")
-        return values.astype(np.int32)
+        return path
 
 
 def open_cityscapes(entry: DataSet, root: Path, *, complete: bool) -> PublishedSet:

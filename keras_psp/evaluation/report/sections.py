@@ -1,7 +1,6 @@
 """What each section of the report shows, as variables of its template."""
 
 import itertools
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,8 +13,10 @@ from keras_psp.evaluation.measures import Measures
 from keras_psp.evaluation.report.charts import Curve, LineChart, heat_map
 from keras_psp.evaluation.report.images import GROUP_STYLES, Example, Panels, css_color
 from keras_psp.metrics.confusion import ratio
+from keras_psp.resume import read_json, read_record
 from keras_psp.visual.curve import highest_loss, smoothed
 
+_REMEDY = "restore it"
 _LISTED = 8  # classes or pairs named per error group
 
 
@@ -166,9 +167,9 @@ def training_settings(folder: Path) -> dict[str, Any]:
     """Recipe, date and versions of a training."""
     settings: dict[str, Any] = {}
     if (folder / "recipe.json").exists():
-        settings["Recipe"] = json.loads((folder / "recipe.json").read_text("utf-8"))
+        settings["Recipe"] = read_record(folder / "recipe.json", _REMEDY)
     if (folder / "starts.json").exists():
-        starts = json.loads((folder / "starts.json").read_text("utf-8"))
+        starts = read_json(folder / "starts.json", _REMEDY, list)
         if starts:
             # The command may contain what a page should not show.
             last = {key: value for key, value in starts[-1].items() if key != "command"}
