@@ -26,6 +26,21 @@ def checked_integer(
     raise ValueError(f"{name} is {value!r}; it must be an integer{allowed}.")
 
 
+def checked_count(name: str, value: Any, *words: Any) -> Any:
+    """Returns the value as an int, or the word that it is equal to, e.g. "auto" or None.
+
+    Raises ValueError unless it is one of the words or an integer of at least 1.
+    """
+    if value is None or isinstance(value, str):
+        with contextlib.suppress(ValueError):
+            return checked_choice(name, value, words)
+    else:
+        with contextlib.suppress(ValueError):
+            return checked_integer(name, value, least=1)
+    known = " or ".join(map(repr, words))
+    raise ValueError(f"{name} is {value!r}; it must be an integer >= 1, or {known}.")
+
+
 def checked_number(
     name: str,
     value: Any,

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 import keras
 
-from keras_psp.arguments import checked_integer, checked_number
+from keras_psp.arguments import checked_count, checked_integer, checked_number
 from keras_psp.layers.convolution import (
     ConvNorm,
     freeze_inner,
@@ -50,9 +50,7 @@ class AuxiliaryHead(keras.layers.Layer):
     ):
         super().__init__(**kwargs)
         self.num_classes = checked_integer("num_classes", num_classes, least=1)
-        self.filters = (
-            filters if filters == "auto" else checked_integer("filters", filters, least=1)
-        )
+        self.filters = checked_count("filters", filters, "auto")
         self.dropout_rate = checked_number("dropout", dropout, least=0, below=1)
         store_norm_options(self, epsilon, momentum, synchronized)
 

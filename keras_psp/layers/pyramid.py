@@ -10,6 +10,7 @@ from keras import ops
 
 from keras_psp.arguments import (
     checked_choice,
+    checked_count,
     checked_flag,
     checked_integer,
     checked_number,
@@ -198,10 +199,8 @@ class PyramidPoolingModule(keras.layers.Layer):
         if len(set(self.bin_sizes)) < len(self.bin_sizes):
             raise ValueError(f"bin_sizes is {bin_sizes!r}; give each level another number of bins.")
         self.pooling = checked_choice("pooling", pooling, ("average", "max"))
-        if reduction not in ("auto", None):
-            reduction = positive("reduction", reduction)
-        self.reduction = reduction
-        self.filters = filters if filters == "auto" else positive("filters", filters)
+        self.reduction = checked_count("reduction", reduction, "auto", None)
+        self.filters = checked_count("filters", filters, "auto")
         self.kernel_size = checked_choice("kernel_size", kernel_size, (1, 3))
         self.normalize_global = checked_flag("normalize_global", normalize_global)
         self.align_corners = checked_flag("align_corners", align_corners)

@@ -9,6 +9,7 @@ from keras import ops
 
 from keras_psp.arguments import (
     checked_choice,
+    checked_count,
     checked_integer,
     checked_number,
     checked_string,
@@ -121,10 +122,8 @@ class PSPNet(TrainingMixin, InferenceMixin, keras.Model):
         # Checks; the layers check what they have under the same name. `weights` is the decorator's.
         del weights
         num_classes = checked_integer("num_classes", num_classes, least=2)
-        filters = {"fusion_filters": fusion_filters, "aux_filters": aux_filters}
-        for argument, number in filters.items():
-            if number != "auto":
-                filters[argument] = checked_integer(argument, number, least=1)
+        fusion_filters = checked_count("fusion_filters", fusion_filters, "auto")
+        aux_filters = checked_count("aux_filters", aux_filters, "auto")
         checked_choice("fusion_kernel_size", fusion_kernel_size, (1, 3))
         kernel_size = checked_choice("classifier_kernel_size", classifier_kernel_size, (1, 3, 5, 7))
         aux_weight = checked_number("aux_weight", aux_weight, least=0)
@@ -148,7 +147,7 @@ class PSPNet(TrainingMixin, InferenceMixin, keras.Model):
             bin_sizes,
             pooling=pooling,
             reduction=reduction,
-            filters=filters["fusion_filters"],
+            filters=fusion_filters,
             kernel_size=fusion_kernel_size,
             normalize_global=normalize_global,
             align_corners=align_corners,
@@ -167,7 +166,7 @@ class PSPNet(TrainingMixin, InferenceMixin, keras.Model):
         if aux_weight > 0:
             head = AuxiliaryHead(
                 num_classes,
-                filters=filters["aux_filters"],
+                filters=aux_filters,
                 dropout=dropout,
                 dtype=policy,
                 name="auxiliary_head",
@@ -183,13 +182,13 @@ class PSPNet(TrainingMixin, InferenceMixin, keras.Model):
         self.bin_sizes = pyramid.bin_sizes
         self.pooling = pyramid.pooling
         self.reduction = pyramid.reduction
-        self.fusion_filters = filters["fusion_filters"]
+        self.fusion_filters = fusion_filters
         self.fusion_kernel_size = pyramid.kernel_size
         self.normalize_global = pyramid.normalize_global
         self.classifier_kernel_size = kernel_size
         self.dropout_rate = pyramid.dropout_rate
         self.aux_weight = aux_weight
-        self.aux_filters = filters["aux_filters"]
+        self.aux_filters = aux_filters
         self.align_corners = pyramid.align_corners
         self.activation = activation
         self.class_names = class_names

@@ -14,7 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from keras_psp.arguments import checked_choice, checked_integer, checked_number, checked_tuple
+from keras_psp.arguments import (
+    checked_choice,
+    checked_count,
+    checked_integer,
+    checked_number,
+    checked_tuple,
+)
 from keras_psp.imagenet import IMAGENET_MEAN
 from keras_psp.layers.resnet import BLOCKS
 from keras_psp.losses import UpsampledCrossentropy
@@ -145,8 +151,7 @@ class Recipe:
                 raise ValueError(f"{field.name}={value!r} must be {kind.replace('|', 'or')}.")
             if field.name in _CHECKS and value is not None:
                 _CHECKS[field.name](field.name, value)
-        if self.reduction not in ("auto", None):
-            _positive("reduction", self.reduction)
+        checked_count("reduction", self.reduction, "auto", None)
         if self.class_weights != "median_frequency":
             # The loss checks them, together with the options of hard pixels.
             UpsampledCrossentropy(
@@ -186,10 +191,10 @@ def _plain(value):
     """A value without NumPy's types, lists (from JSON) and path objects."""
     if isinstance(value, os.PathLike):
         return os.fspath(value)
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, list | tuple | np.ndarray):
-        return tuple(_plain(item) for item in value)
+    if isinstance(value, np.generic | np.ndarray):
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return tuple(map(_plain, value))
     return value
 
 
@@ -260,8 +265,9 @@ def _published():
         checkpoint_steps=100,
         validation_epochs=5,
     )
-    # For folders of your own data.
-    recipes["folder"] = Recipe(origin="keras_psp", checkpoint_steps=100)
+    # For your own data, whichever tool it comes from.
+    for name in ("folder", "list", "labelme", "coco_instances", "cvat", "supervisely", "roboflow"):
+        recipes[name] = Recipe(dataset=name, origin="keras_psp", checkpoint_steps=100)
     # Takes minutes on two CPU cores and downloads nothing.
     recipes["scenes"] = Recipe(
         dataset="scenes",
