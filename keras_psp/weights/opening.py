@@ -28,7 +28,8 @@ DEFAULT_MODEL = "pspnet_r18-d8_128x128_scenes"
 def open_weights(weights: Any, given: Mapping[str, Any]) -> NetworkWeights | BackboneWeights:
     """Opens the value of `PSPNet(weights=...)`; `given` are the other arguments that it got.
 
-    That is a `PSPNet`, a preset, a key of `IMAGENET`, or the path of one or two files.
+    That is a `PSPNet`, a preset, a key of `IMAGENET`, the path of one or two files, or the folder
+    of a training run.
     """
     if isinstance(weights, PSPNet):
         return NetworkWeights(weights, weights.name, given, weights.get_config()["dtype"])
@@ -51,6 +52,7 @@ def open_weights(weights: Any, given: Mapping[str, Any]) -> NetworkWeights | Bac
             raise ValueError(
                 f"weights={name!r} is neither a file nor one of {', '.join(IMAGENET)}, and {error}"
             ) from None
+    path = _networks(path)[0] if _networks(path) else path
     if path.is_dir():
         return NetworkWeights(convert(path, verbose=False), path.name, given)
     if file_format(path) == "keras":
@@ -62,6 +64,11 @@ def open_weights(weights: Any, given: Mapping[str, Any]) -> NetworkWeights | Bac
     if family is None or recognized(checkpoint.tensors) is not family:
         return NetworkWeights(convert_checkpoint(checkpoint, verbose=False), path.name, given)
     return BackboneWeights(family, checkpoint.tensors, path.name, given)
+
+
+def _networks(folder):
+    """The networks in the folder of a training run, the best one first."""
+    return [folder / name for name in ("best.keras", "last.keras") if (folder / name).is_file()]
 
 
 def _is_path(path):
@@ -102,7 +109,7 @@ def open_model(model: Any) -> PSPNet:
         )
     path = local_path("model", model)
     if path.is_dir():
-        files = [path / name for name in ("best.keras", "last.keras") if (path / name).is_file()]
+        files = _networks(path)
         if not files:
             raise ValueError(
                 f"{model}: neither best.keras nor last.keras is in this folder; pass the folder "

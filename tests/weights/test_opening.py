@@ -36,6 +36,14 @@ def test_models_by_file_and_folder_are_opened_once(model, tmp_path):
     assert digest(open_model(tmp_path)) != digest(model)
 
 
+def test_weights_may_be_the_folder_of_a_run(model, tmp_path):
+    model.save(tmp_path / "last.keras")
+    assert digest(PSPNet(weights=tmp_path)) == digest(model)
+    best = tiny_predictor()
+    best.save(tmp_path / "best.keras")
+    assert digest(PSPNet(weights=str(tmp_path))) == digest(best)
+
+
 @pytest.mark.parametrize(
     "changes",
     [
