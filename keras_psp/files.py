@@ -25,8 +25,8 @@ _DRAFT = re.compile(rf"\.(.{{1,{DRAFT_NAME}}})-\w{{8}}", re.DOTALL)
 
 # Two letters or more, since one is a drive of Windows; `Path` keeps one of the slashes.
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
-# Of the file system, not of a user.
-_OF_THE_SYSTEM = ("lost+found",)
+OF_THE_SYSTEM = ("lost+found",)
+"""Entries of a folder that belong to its file system."""
 
 
 def cache_folder() -> Path:
@@ -98,12 +98,12 @@ def claim(folder: Path, mark: str | Iterable[str], *, contents: str) -> None:
                 f"{entry} is a link to {os.readlink(entry)}, outside of the output; remove the "
                 "link, or choose another --output."
             )
-    remove_drafts(folder, lambda name: True)
+    remove_drafts(folder, lambda name: True, recursive=True)
 
 
 def is_hidden(name: str) -> bool:
     """Whether an entry of a folder is no one's result: hidden, or of the file system."""
-    return name.startswith(".") or name in _OF_THE_SYSTEM
+    return name.startswith(".") or name in OF_THE_SYSTEM
 
 
 def printable(path: str | os.PathLike) -> str:
@@ -167,8 +167,9 @@ def _output_error(path, error):
                 f"{path} can't be written: {folder} is a file, not a folder; choose another output."
             )
     text = str(error).split("\n")[0]
-    within = re.search(r"error message = '([^']+)'", text)  # of h5py
-    reason = getattr(error, "strerror", None) or (within[1] if within else text)
+    # h5py and TensorFlow wrap the reason in details.
+    known = [os.strerror(number) for number in _OF_OUTPUTS if os.strerror(number) in text]
+    reason = getattr(error, "strerror", None) or (known or [text])[0]
     return OutputError(
         f"{path} can't be written ({reason}); earlier results are complete. Free some space "
         "or grant write access, and run the same command again to resume."
@@ -405,6 +406,14 @@ def remove_drafts(
                 _remove_if_abandoned(work)
         if not recursive:
             break
+
+
+def sweep(path: Path) -> None:
+    """Removes what killed processes left of a file or folder that is about to be written."""
+    path = Path(os.path.abspath(path))
+    for folder in (path.parent, path):
+        if folder.is_dir():
+            remove_drafts(folder, path.name[:DRAFT_NAME].__eq__)
 
 
 def _is_draft(work):

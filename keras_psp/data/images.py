@@ -140,7 +140,7 @@ def _open(path, name):
     try:
         if os.path.isdir(path):
             raise ValueError(f"{name}: is a folder; give a file, or the folder to `predict`.")
-        with open(path, "rb") as file:
+        with open(os.path.expanduser(path), "rb") as file:
             yield file
     except FileNotFoundError:
         raise FileNotFoundError(f"{name}: there is no such file.") from None

@@ -16,6 +16,7 @@ from keras_psp.export.to_onnx import open_onnx
 from keras_psp.export.to_openvino import open_openvino
 from keras_psp.export.to_saved_model import open_saved_model
 from keras_psp.export.to_tflite import open_tflite
+from keras_psp.files import local_path
 from keras_psp.metrics.confusion import confusion_matrix, mean_of_present, per_class_iou
 from keras_psp.models.pspnet import PSPNet
 from keras_psp.prediction.examples import Examples
@@ -77,7 +78,7 @@ def open_export(
         >>> predict = open_export("pspnet.onnx")
         >>> classes = predict(images)  # (batch, height, width)
     """
-    path = Path(path)
+    path = local_path("path", path)
     if (path / "saved_model.pb").is_file():
         return open_saved_model(path)
     if (path / "model.xml").is_file():

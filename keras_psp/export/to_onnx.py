@@ -16,6 +16,7 @@ from keras_psp.export.metadata import metadata, metadata_json
 from keras_psp.export.onnx_network import IR_VERSION, OPSET, TYPES, network
 from keras_psp.export.representative import calibration_batches, check_precision
 from keras_psp.export.writing import checked_export, require_tensorflow_backend, required
+from keras_psp.files import local_path
 from keras_psp.layers.resnet import DilatedResNet
 from keras_psp.models.pspnet import PSPNet
 from keras_psp.progress import with_bar
@@ -161,7 +162,8 @@ def open_onnx(
     path: str | os.PathLike, *, num_threads: int | None = None
 ) -> Callable[[np.ndarray], np.ndarray]:
     """As `open_export`, for a file of `onnx` or of another program, on ONNX Runtime's CPU."""
-    if not Path(path).is_file():
+    path = local_path("path", path)
+    if not path.is_file():
         raise FileNotFoundError(f"{path}: there is no such file.")
     onnxruntime = _runtime()
     options = onnxruntime.SessionOptions()

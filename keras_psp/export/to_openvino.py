@@ -1,6 +1,7 @@
 """OpenVINO models (.xml and .bin)."""
 
 import contextlib
+import errno
 import io
 import json
 import logging
@@ -19,6 +20,7 @@ from keras_psp.export.metadata import metadata, metadata_json
 from keras_psp.export.representative import calibration_batches, check_precision
 from keras_psp.export.to_onnx import onnx_model
 from keras_psp.export.writing import checked_export, required
+from keras_psp.files import local_path
 from keras_psp.models.pspnet import PSPNet
 
 PRECISIONS = ("float32", "bfloat16", "int8")
@@ -83,7 +85,10 @@ def openvino(
         converted.set_rt_info(metadata_json(about), "keras_psp")
         converted.set_rt_info(precision, "keras_psp_precision")
         draft.mkdir()
-        runtime.serialize(converted, draft / FILES[0])
+        try:
+            runtime.serialize(converted, draft / FILES[0])
+        except RuntimeError as error:  # of a C++ stream, which doesn't know the reason
+            raise OSError(errno.EIO, "the disk is full or broken", str(draft)) from error
 
 
 def _runtime():
@@ -117,7 +122,7 @@ def open_openvino(
         precision: to compute in; default that of the export.
     """
     runtime = _runtime()
-    path = Path(path)
+    path = local_path("path", path)
     for name in FILES:
         if not (path / name).is_file():
             raise FileNotFoundError(f"{path} has no {name}; give the folder of an export.")

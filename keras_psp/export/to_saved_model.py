@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from keras_psp.export.graph import (
 from keras_psp.export.inputs import graph_function
 from keras_psp.export.metadata import NAME, metadata, metadata_json
 from keras_psp.export.writing import checked_export, require_tensorflow_backend
+from keras_psp.files import local_path
 from keras_psp.models.checks import smallest_side
 from keras_psp.models.pspnet import PSPNet
 
@@ -104,7 +104,8 @@ def open_saved_model(path: str | os.PathLike) -> Callable[[np.ndarray], np.ndarr
     """A function from images (batch, height, width, 3) to the exported output, as numpy arrays."""
     import tensorflow as tf
 
-    if not (Path(path) / FILES[0]).is_file():
+    path = local_path("path", path)
+    if not (path / FILES[0]).is_file():
         raise FileNotFoundError(f"{path} has no {FILES[0]}; give the folder of an export.")
     module = tf.saved_model.load(str(path))
     serve = module.signatures["serving_default"]

@@ -10,7 +10,7 @@ from keras_psp.export.graph import MAX_PIXELS, MAX_SIDE, InputType, Output, Sign
 from keras_psp.export.to_saved_model import saved_model
 from keras_psp.export.versions import is_model_name, model_folder, publish, versions
 from keras_psp.export.warmup import FILE, MAX_REQUESTS, Request, warmup_requests, write_warmup
-from keras_psp.files import written_aside
+from keras_psp.files import local_path, sweep, written_aside
 from keras_psp.models.checks import smallest_side
 from keras_psp.models.pspnet import PSPNet
 
@@ -99,7 +99,7 @@ def server_files(
         FileExistsError: if one of them exists with other contents and `replace` is False.
         ValueError: if the folder has no model with a version.
     """
-    folder = Path(folder)
+    folder = local_path("folder", folder)
     names = sorted(
         path.name
         for path in (folder.iterdir() if folder.is_dir() else ())
@@ -121,6 +121,7 @@ def server_files(
         if not replace and path.exists() and path.read_text("utf-8") != text:
             raise FileExistsError(f"{path} has other contents; replace=True overwrites it.")
     for name, text in contents.items():
+        sweep(folder / name)
         with written_aside(folder / name) as draft:
             draft.write_text(text, "utf-8")
     return [folder / name for name in contents]

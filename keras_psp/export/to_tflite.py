@@ -19,6 +19,7 @@ from keras_psp.export.inputs import graph_function
 from keras_psp.export.metadata import NAME, metadata, metadata_json
 from keras_psp.export.representative import check_precision, representative_images
 from keras_psp.export.writing import checked_export, require_tensorflow_backend
+from keras_psp.files import local_path
 from keras_psp.models.pspnet import PSPNet
 from keras_psp.progress import with_bar
 
@@ -170,7 +171,8 @@ def open_tflite(
 
     Needs the LiteRT runtime, `pip install ai-edge-litert`, or TensorFlow, which includes one.
     """
-    if not Path(path).is_file():
+    path = local_path("path", path)
+    if not path.is_file():
         raise FileNotFoundError(f"{path}: there is no such file.")
     try:
         from ai_edge_litert.interpreter import Interpreter
@@ -210,6 +212,7 @@ def open_tflite(
 
 def tflite_metadata(path: str | os.PathLike) -> dict[str, Any]:
     """Reads the `metadata` of a TFLite file; raises ValueError if it has none of keras_psp."""
+    path = local_path("path", path)
     try:
         with zipfile.ZipFile(path) as archive:
             return json.loads(archive.read(NAME))

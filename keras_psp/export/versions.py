@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from keras_psp.files import local_path, to_disk, workspace, writing
+from keras_psp.files import OutputError, local_path, to_disk, workspace, writing
 
 DRAFT = ".draft-"
 
@@ -57,7 +57,10 @@ def publish(folder: str | os.PathLike, write: Callable[[Path], None]) -> Path:
     with workspace(folder, DRAFT) as draft:
         version = draft / "version"
         with writing(folder):
-            write(version)
+            try:
+                write(version)
+            except OutputError as error:  # of the draft; the folder's name says more
+                raise (error.__cause__ or error) from None
             to_disk(version)
         return _moved(version, folder)
 

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from keras_psp.export.graph import Signature, check_network
-from keras_psp.files import local_path, written_aside
+from keras_psp.files import OF_THE_SYSTEM, local_path, sweep, written_aside
 from keras_psp.models.checks import smallest_side
 from keras_psp.models.pspnet import PSPNet
 
@@ -44,7 +44,7 @@ def _check_target(path, suffix, files):
     if path.is_dir():
         if suffix:
             raise ValueError(f"{path} is a folder; give the name of a file in it.")
-        if others := sorted({entry.name for entry in path.iterdir()} - set(files)):
+        if others := sorted({entry.name for entry in path.iterdir()} - {*files, *OF_THE_SYSTEM}):
             raise ValueError(
                 f"{path} contains other files, e.g. {others[0]}; give a new folder, e.g. "
                 f"{path}/pspnet."
@@ -72,6 +72,7 @@ def checked_export(
     """
     check_network(model, signature)
     path = local_path("path", path)
+    sweep(path)
     _check_target(path, suffix, files)
     with written_aside(path) as draft:
         yield draft

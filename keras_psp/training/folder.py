@@ -78,7 +78,6 @@ class RunFolder:
                 )
             with writing(owner):
                 owner.write_text(f"process {os.getpid()} on {platform.node()}", "utf-8")
-            files.remove_drafts(self / "pictures", lambda name: name.startswith("epoch-"))
             yield
 
     def begin(self, recipe: Recipe, data: str) -> bool:

@@ -13,7 +13,7 @@ from keras_psp.evaluation.figures import percent
 from keras_psp.evaluation.measures import Measures
 from keras_psp.evaluation.report import sections
 from keras_psp.evaluation.report.images import Example, Panels
-from keras_psp.files import written_aside
+from keras_psp.files import local_path, written_aside
 from keras_psp.metrics.confusion import confusion_matrix, mean_of_present, per_class_iou
 from keras_psp.palette import checked_palette, default_palette
 from keras_psp.version import __version__
@@ -105,7 +105,7 @@ def report_page(
         backgrounds=panels.backgrounds,
         settings={**(settings or {}), **recorded},
     )
-    path = Path(path)
+    path = local_path("path", path)
     with written_aside(path) as draft:
         # File names may contain characters that UTF-8 can't encode.
         draft.write_text(content, "utf-8", "backslashreplace")
