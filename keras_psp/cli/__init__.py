@@ -5,7 +5,7 @@ import sys
 import traceback
 from pathlib import Path
 
-from keras_psp.cli import bulk, check, evaluate, export, predict, train, weights
+from keras_psp.cli import bulk, check, evaluate, export, labels, predict, train, weights
 from keras_psp.cli.messages import sentence
 from keras_psp.files import local_path, printable
 
@@ -13,6 +13,7 @@ SUBCOMMANDS = {
     "presets": weights.run_presets,
     "fetch": weights.run_fetch,
     "convert": weights.run_convert,
+    "labels": labels.run,
     "check": check.run,
     "train": train.run,
     "evaluate": evaluate.run_evaluate,
@@ -35,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
         "segmentation. Run `keras-psp COMMAND --help` for the options of a command.",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (weights, check, train, evaluate, predict, bulk, export):
+    for module in (weights, labels, check, train, evaluate, predict, bulk, export):
         module.add(commands)
     for command in commands.choices.values():
         command.add_argument(

@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from keras_psp.cli.data import add_data_options, data_options, recognized_data
+
 
 def add(commands: Any) -> None:
     """Adds the command to the parser's subcommands."""
@@ -30,6 +32,7 @@ def add(commands: Any) -> None:
         "--partial", action="store_true", help="accept an incomplete copy of the data set"
     )
     check.add_argument("--quiet", action="store_true", help="no progress bar")
+    add_data_options(check)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -37,11 +40,13 @@ def run(options: argparse.Namespace) -> int:
     from keras_psp.data import examine, load
 
     name, root = options.dataset, options.data
+    given = data_options(options)
     if root is None and Path(name).is_dir():
-        name, root = "folder", Path(name)
+        root = Path(name)
+        name, given = recognized_data(root, given)
     if options.output and options.output.exists() and not options.output.is_dir():
         raise ValueError(f"--output {options.output} is a file; give a folder.")
-    source = load(name, root=root, complete=not options.partial)
+    source = load(name, root=root, complete=not options.partial, **given)
     report = examine(source, options.split, progress=not options.quiet)
     report.print()
     if options.output:

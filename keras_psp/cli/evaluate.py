@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from keras_psp.cli.data import add_data_options, data_options
 from keras_psp.cli.protocol import add_protocol, protocol_arguments
 
 
@@ -47,6 +48,7 @@ def add(commands: Any) -> None:
     submit.add_argument(
         "--competition", choices=("comp5", "comp6"), help="for VOC: trained on VOC alone, or not"
     )
+    add_data_options(evaluate)
     for parser in (evaluate, submit):
         add_protocol(parser)
         parser.add_argument("--quiet", action="store_true", help="no progress bars")
@@ -66,7 +68,7 @@ def _add_data(parser, split):
 
 def run_evaluate(options: argparse.Namespace) -> int:
     """Evaluates a model and prints the tables."""
-    source, protocol = _opened(options)
+    source, protocol = _opened(options, **data_options(options))
     from keras_psp.evaluation.run import evaluate
 
     evaluation = evaluate(
@@ -115,9 +117,10 @@ def run_submit(options: argparse.Namespace) -> int:
     return 0
 
 
-def _opened(options):
+def _opened(options, **given):
     """The data set and the protocol."""
     protocol = protocol_arguments(options)
     from keras_psp.data import load
 
-    return load(options.dataset, root=options.data, complete=not options.partial), protocol
+    complete = not options.partial
+    return load(options.dataset, root=options.data, complete=complete, **given), protocol

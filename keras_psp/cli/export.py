@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from keras_psp.cli.data import add_data_options, data_options
+
 
 def add(commands: Any) -> None:
     """Adds the command to the parser's subcommands."""
@@ -56,6 +58,7 @@ def add(commands: Any) -> None:
     )
     export.add_argument("--partial", action="store_true", help="accept an incomplete data set")
     export.add_argument("--quiet", action="store_true", help="no progress bars")
+    add_data_options(export)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -76,7 +79,8 @@ def run(options: argparse.Namespace) -> int:
     if options.check:
         from keras_psp.data import load
 
-        source = load(options.check, root=options.data, complete=not options.partial)
+        complete, given = not options.partial, data_options(options)
+        source = load(options.check, root=options.data, complete=complete, **given)
     model, paths = open_model(options.model), []
     for kind, precision in chosen:
         try:

@@ -12,6 +12,7 @@ _SPELLINGS = {
     "skip=True": "--unreadable skip",
 }
 _PACKAGE = str(Path(__file__).resolve().parents[1])
+_SPECIAL = set("*?[]{} ")
 _VALUE = r"'[^']*'|\"[^\"]*\"|\([^()]*\)|[\w.+-]+"
 
 
@@ -67,6 +68,8 @@ def _as_typed(text, options):
         name, value = match[1], match[2].strip("'\"")
         if name not in names:
             return match[0]
+        if match[2][0] in "'\"" and set(value) & _SPECIAL:  # which a shell would replace
+            return f'--{name.replace("_", "-")} "{value}"'
         return f"--{name.replace('_', '-')} {re.sub('[(),]', '', value)}"
 
     return re.sub(rf"(?<![\w.-])(\w+)=({_VALUE})", typed, text)

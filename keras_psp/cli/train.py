@@ -4,6 +4,8 @@ import argparse
 import dataclasses
 from pathlib import Path
 
+from keras_psp.cli.data import add_data_options, data_options
+
 
 def add(commands: argparse._SubParsersAction) -> None:
     """Adds the command to the parser."""
@@ -29,6 +31,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         "--partial", action="store_true", help="accept an incomplete copy of the data set"
     )
     train.add_argument("--quiet", action="store_true", help="show no progress bars")
+    add_data_options(train)
     fields = train.add_argument_group("fields of the recipe")
     for field in dataclasses.fields(Recipe):
         if field.name not in ("name", "origin"):
@@ -52,9 +55,14 @@ def run(options: argparse.Namespace) -> int:
         for field in dataclasses.fields(Recipe)
         if (words := getattr(options, f"field_{field.name}", None)) is not None
     }
+    chosen, data = recipe(options.recipe, **fields), options.data
+    if given := data_options(options):
+        from keras_psp.data import load
+
+        data = load(chosen.dataset, root=data, complete=not options.partial, **given)
     finished = train(
-        recipe(options.recipe, **fields),
-        data=options.data,
+        chosen,
+        data=data,
         output=options.output,
         unreadable=options.unreadable,
         complete=not options.partial,

@@ -1,20 +1,21 @@
 """A folder of images and labels as a source of examples."""
 
-import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
+from keras_psp.data import patterns
 from keras_psp.data.class_files import NamedByFiles
+from keras_psp.data.division import SPLITS, MayBeFlat, divided
 from keras_psp.data.images import IMAGE_SUFFIXES
 from keras_psp.data.label_files import by_stem
+from keras_psp.data.labels.recognition import recognized
 from keras_psp.data.pairs import matched
 
-SPLITS = ("train", "val", "test")
 
-
-class ImageFolder(NamedByFiles):
+class ImageFolder(MayBeFlat, NamedByFiles):
     """Images and their per-pixel labels in a folder.
 
     The folder either has splits, any of the three:
@@ -30,12 +31,28 @@ class ImageFolder(NamedByFiles):
     Images are files of any of `keras_psp.data.images.IMAGE_SUFFIXES`; see
     `keras_psp.data.images.read_image` for how they become RGB of 8 bits.
 
+    Other names and folders are given by patterns:
+
+        images="img/*.jpg", labels="masks/{stem}_mask.png"
+        images="**/*.png", labels="truth/**/{name}.png"
+        images="{split}/rgb/{id}_rgb.png", labels="{split}/seg/{id}_seg.png"
+
+    `*` matches within a name and `**/` any folders, which the labels then have as well. `{stem}`
+    is the image's name without suffix, `{name}` the one with it, and any other word in braces
+    stands for what it matches in the image's path. The folders that `{split}` matches are the
+    splits; without it, the patterns are for the folder or for each of its train, val and test.
+
     Labels are grayscale or palette PNGs with one number per pixel. The *indices* into the
     palette are the classes; its colors have no meaning. 16-bit grayscale is accepted if the
-    values fit 8 bits. See `NamedByFiles` for class names and colors.
+    values fit 8 bits. Labels in RGB are read by the colors in `palette.txt` or `palette`. See
+    `NamedByFiles` for class names and colors.
 
     Args:
         root: the folder.
+        images: pattern of the images' paths within the folder.
+        labels: pattern of the labels' paths, by those of their images.
+        label_map: maps other values in the labels to class indices or "ignore": {255: 1} for
+            masks of 0 and 255, {"1-254": 1} for instances. Other values stay as they are.
         ignore_class: label value of pixels that don't count, 0 to 255.
         class_names: names in index order.
         palette: (num_classes, 3), RGB 0 to 255.
@@ -52,60 +69,96 @@ class ImageFolder(NamedByFiles):
         self,
         root: str | os.PathLike,
         *,
+        images: str | None = None,
+        labels: str | None = None,
+        label_map: Mapping[Any, Any] | None = None,
         ignore_class: int = 255,
         class_names: Sequence[str] | None = None,
         palette: Sequence | np.ndarray | None = None,
     ):
-        super().__init__(root, ignore_class=ignore_class, class_names=class_names, palette=palette)
-        divided = tuple(s for s in SPLITS if (self.root / s / "images").is_dir())
-        self._flat = not divided
-        if self._flat and not (self.root / "images").is_dir():
-            raise ValueError(
-                f"{self.root}: has neither images/ nor any of train/images/, val/images/ and "
-                "test/images/; put images into images/ and their labels into labels/, one .png "
-                "of the same name each."
+        super().__init__(
+            root,
+            ignore_class=ignore_class,
+            class_names=class_names,
+            palette=palette,
+            label_map=label_map,
+        )
+        if images is not None or labels is not None:
+            pairs = patterns.pairs_by_pattern(
+                self.root,
+                patterns.IMAGES if images is None else images,
+                patterns.LABELS if labels is None else labels,
             )
-        self._set_splits(("all", *SPLITS) if self._flat else divided)
+            self._flat = tuple(pairs) == ("",)
+            if self._flat:
+                pairs = {"all": pairs[""], **divided(pairs[""], _stem)}
+            self._pairs = pairs
+            self._set_splits(tuple(pairs))
+            return
+        parts = tuple(s for s in SPLITS if (self.root / s / "images").is_dir())
+        self._flat = not parts
+        if self._flat and not (self.root / "images").is_dir():
+            raise ValueError(f"{self.root}: {_why_no_images(self.root)}")
+        self._set_splits(("all", *SPLITS) if self._flat else parts)
 
     def _pairs_of(self, split):
         if split not in self._pairs:
-            pairs = _pairs_in(self.root if self._flat else self.root / split)
-            self._pairs |= {"all": pairs, **_divided(pairs)} if self._flat else {split: pairs}
+            folder = self.root if self._flat else self.root / split
+            pairs = _pairs_in(folder, self.root)
+            if self._flat:
+                self._pairs |= {"all": pairs, **divided(pairs, _stem)}
+            else:
+                self._pairs[split] = pairs
         return self._pairs[split]
 
-    def _whole(self):
-        return ("all",) if self._flat else self.splits
 
-    def _why_empty(self):
-        if not self._flat or self.skipped:
-            return super()._why_empty()
+def _stem(pair):
+    return pair[0].stem
+
+
+def _why_no_images(root):
+    found = recognized(root)
+    if found is None or (found.name == "folder" and not found.options):
         return (
-            f"{len(self._pairs['all'])} example(s) are too few to divide; use split='all' or "
-            "add images."
+            "has neither images/ nor any of train/images/, val/images/ and test/images/; put "
+            "images into images/ and their labels into labels/, one .png of the same name each, "
+            "or give patterns, e.g. images='img/*.jpg', labels='masks/{stem}.png'."
         )
+    return f"has no images/; {found.how_to_open()}"
 
 
-def _pairs_in(folder):
+def _pairs_in(folder, root):
     """Returns the (image, label) paths of a folder with images/ and labels/."""
     images, labels = folder / "images", folder / "labels"
     if not labels.is_dir():
-        raise ValueError(f"{labels}: no such folder; it must hold one .png per image.")
+        found = recognized(root)
+        other = f" {found.how_to_open()}" if found and found.options else ""
+        raise ValueError(f"{labels}: no such folder; it must hold one .png per image.{other}")
     paths = by_stem(images, IMAGE_SUFFIXES)
+    _check_subfolders(images, labels, root)
     if not paths:
         raise ValueError(
             f"{images}: no images in this folder; files must end in {', '.join(IMAGE_SUFFIXES)}."
         )
-    return matched(
-        paths, by_stem(labels, (".png",)), image_folder=images, label_at=(labels, ".png")
-    )
+    masks = by_stem(labels, (".png",))
+    missing = [paths[stem] for stem in sorted(paths.keys() - masks.keys())]
+    if missing:
+        inside = [path.relative_to(root).as_posix() for path in missing]
+        why = patterns.why_no_label(root, inside, labels / f"{missing[0].stem}.png")
+        raise ValueError(f"{missing[0]}: image has no label; {why}.")
+    return matched(paths, masks, image_folder=images, label_at=(labels, ".png"))
 
 
-def _divided(pairs):
-    """Divides pairs into 80, 10 and 10 %, by the hash of their names."""
-    order = sorted(
-        pairs, key=lambda pair: hashlib.sha256(f"keras_psp/{pair[0].stem}".encode()).digest()
-    )
-    tenth = max(1, round(len(pairs) / 10)) if len(pairs) >= 3 else 0
-    cut = len(pairs) - 2 * tenth
-    train, val, test = order[:cut], order[cut : cut + tenth], order[cut + tenth :]
-    return {"train": sorted(train), "val": sorted(val), "test": sorted(test)}
+def _check_subfolders(images, labels, root):
+    """Refuses folders with images within images/, which would be left out."""
+    for path, _ in patterns.image_files(images):
+        if "/" not in path:
+            continue
+        first = images.relative_to(root).as_posix()
+        second = labels.relative_to(root).as_posix()
+        word = "{split}/" if patterns.split_named(path.split("/")[0]) else "**/"
+        values = f"{first}/{word}*", f"{second}/{word}{{stem}}.png"
+        raise ValueError(
+            f"{images / path}: images in folders within {images} aren't read by default; give "
+            f"images={values[0]!r} and labels={values[1]!r}."
+        )

@@ -3,10 +3,12 @@
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from keras_psp.data.class_files import NamedByFiles
+from keras_psp.data.division import SPLITS
 from keras_psp.data.label_files import read_text
 from keras_psp.data.pairs import Pair
 
@@ -21,8 +23,9 @@ class FileList(NamedByFiles):
 
     Args:
         root: the folder that paths are relative to.
-        lists: a text file for each split, also relative to `root`.
-        ignore_class, class_names, palette: as for `ImageFolder`.
+        lists: a text file for each split, also relative to `root`; by default those of
+            train.txt, val.txt and test.txt that exist.
+        label_map, ignore_class, class_names, palette: as for `ImageFolder`.
 
     Example:
         ```python
@@ -34,13 +37,27 @@ class FileList(NamedByFiles):
     def __init__(
         self,
         root: str | os.PathLike,
-        lists: Mapping[str, str | os.PathLike],
+        lists: Mapping[str, str | os.PathLike] | None = None,
         *,
+        label_map: Mapping[Any, Any] | None = None,
         ignore_class: int = 255,
         class_names: Sequence[str] | None = None,
         palette: Sequence | np.ndarray | None = None,
     ):
-        super().__init__(root, ignore_class=ignore_class, class_names=class_names, palette=palette)
+        super().__init__(
+            root,
+            ignore_class=ignore_class,
+            class_names=class_names,
+            palette=palette,
+            label_map=label_map,
+        )
+        if lists is None:
+            lists = {s: f"{s}.txt" for s in SPLITS if (self.root / f"{s}.txt").is_file()}
+            if not lists:
+                raise ValueError(
+                    f"{self.root}: has neither train.txt nor val.txt nor test.txt; write "
+                    "`image label` lines into them, or give lists={'train': 'PATH.txt'}."
+                )
         if not lists:
             raise ValueError("lists is empty; give a text file for each split.")
         self._pairs = {split: self._listed(self.root / path) for split, path in lists.items()}

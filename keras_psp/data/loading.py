@@ -1,20 +1,47 @@
 """Data sets by name."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from keras_psp.data.folder import ImageFolder
+from keras_psp.data.labels.coco import CocoInstances
+from keras_psp.data.labels.cvat import Cvat
+from keras_psp.data.labels.labelme import Labelme
+from keras_psp.data.labels.roboflow import RoboflowMasks
+from keras_psp.data.labels.supervisely import Supervisely
 from keras_psp.data.lists import FileList
 from keras_psp.data.sets.registry import SETS
 from keras_psp.data.split import Split
 from keras_psp.data.tfds import TFDSSource
 
-_OTHERS = {
-    "folder": "your own images/ and labels/ (ImageFolder)",
-    "list": "text files with `image label` lines, as semseg's (FileList)",
-    "tfds:NAME": "a data set of tensorflow-datasets with images and masks (TFDSSource)",
+_NAMING = ("ignore_class", "class_names", "palette")
+_SHAPES = ("unlabeled", *_NAMING)
+# Sources for data of one's own: their classes, arguments and what they read.
+_OWN: dict[str, tuple[Callable, tuple[str, ...], str]] = {
+    "folder": (
+        ImageFolder,
+        ("images", "labels", "label_map", *_NAMING),
+        "your own images/ and labels/, or other names by patterns",
+    ),
+    "list": (
+        FileList,
+        ("lists", "label_map", *_NAMING),
+        "text files with `image label` lines, as semseg's",
+    ),
+    "labelme": (Labelme, _SHAPES, "a .json of labelme next to each image"),
+    "coco_instances": (
+        CocoInstances,
+        ("crowd", *_SHAPES),
+        "a .json in COCO's format with polygons or run lengths",
+    ),
+    "cvat": (Cvat, _SHAPES, "an annotations.xml of 'CVAT for images'"),
+    "supervisely": (Supervisely, _SHAPES, "a project of Supervisely with meta.json"),
+    "roboflow": (RoboflowMasks, _NAMING, "Roboflow's 'Semantic Segmentation Masks'"),
 }
+OWN_DATA = tuple(_OWN)
+"""Names of the sources for data of one's own."""
 
 
 def list_datasets() -> dict[str, str]:
@@ -23,7 +50,9 @@ def list_datasets() -> dict[str, str]:
     for name, entry in sorted(SETS.items()):
         counts = ", ".join(f"{split} {count:,}" for split, count in entry.counts.items())
         datasets[name] = f"{entry.title}: {entry.summary}; {counts}"
-    return {**datasets, **_OTHERS}
+    own = {name: f"{text} ({kind.__name__})" for name, (kind, _, text) in _OWN.items()}
+    tfds = "a data set of tensorflow-datasets with images and masks (TFDSSource)"
+    return {**datasets, **own, "tfds:NAME": tfds}
 
 
 def load(
@@ -43,9 +72,9 @@ def load(
             variable KERAS_PSP_DATA. For "tfds:NAME" the `data_dir` of tensorflow-datasets.
         complete: whether every split must have the published number of examples, and every
             image its label. `False` accepts a copy that is partial on purpose.
-        options: further arguments of "folder", "list", "tfds:NAME" (those of their classes),
-            "voc2012" (`sbd`, the folder of benchmark_RELEASE) and "coco" (`classes`, "coco" or
-            "voc2012").
+        options: further arguments of own data and "tfds:NAME" (those of their classes, which
+            `list_datasets()` names), "voc2012" (`sbd`, the folder of benchmark_RELEASE) and
+            "coco" (`classes`, "coco" or "voc2012").
 
     Returns:
         A source (`ImagePairs` or `TFDSSource`), which `training_batches` and
@@ -69,18 +98,16 @@ def load(
 def _opened(name, root, complete, options):
     if name.startswith("tfds:"):
         return TFDSSource(name.removeprefix("tfds:"), data_dir=root, **options)
-    if name in ("folder", "list"):
+    if name in _OWN:
         if root is None:
             raise ValueError(f"load({name!r}) needs root=..., the folder of the files.")
-        return (ImageFolder if name == "folder" else FileList)(root, **options)
+        kind, known, _ = _OWN[name]
+        _check_options(name, options, known)
+        return kind(root, **options)
     if name not in SETS:
         raise ValueError(f"Data set {name!r} is unknown; load knows {', '.join(list_datasets())}.")
     entry = SETS[name]
-    for option in options.keys() - set(entry.options):
-        raise ValueError(
-            f"{name} takes no argument {option!r}; "
-            + (f"it takes {', '.join(entry.options)}." if entry.options else "it takes none.")
-        )
+    _check_options(name, options, entry.options)
     shared = os.environ.get("KERAS_PSP_DATA")
     if root is None and not shared:
         raise ValueError(
@@ -91,3 +118,11 @@ def _opened(name, root, complete, options):
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder.\n{entry.help()}")
     return entry.open(folder, complete=complete, **options)
+
+
+def _check_options(name, options, known):
+    for option in options.keys() - set(known):
+        raise ValueError(
+            f"{name} takes no argument {option!r}; "
+            + (f"it takes {', '.join(known)}." if known else "it takes none.")
+        )

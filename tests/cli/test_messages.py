@@ -36,6 +36,7 @@ OPTIONS = argparse.Namespace(field_epochs=3, field_crop_size=None, output="x", b
         ("crop_size=(64, 65) is wrong", "--crop-size 64 65 is wrong"),
         ("leave out backbone='resnet50'.", "leave out --backbone resnet50."),
         ("other=3 is a name in a file", "other=3 is a name in a file"),
+        ("give output='{stem}_*.png'.", 'give --output "{stem}_*.png".'),
         ("pass complete=False", "pass --partial"),
     ],
 )

@@ -150,7 +150,8 @@ def test_label_with_colors_is_refused(divided, mode):
     path = divided / "train" / "labels" / "train0.png"
     Image.new(mode, (WIDTH, HEIGHT)).save(path)
     message = datasets.fault(divided)
-    assert message.startswith(f"{path}: label has mode {mode}, colors instead of")
+    has = "mode LA, colors" if mode == "LA" else "colors"
+    assert message.startswith(f"{path}: label has {has} instead of one class number per pixel")
     assert "palette PNG of class indices" in message
 
 
@@ -214,3 +215,62 @@ def test_check_needs_two_classes(tmp_path):
         match=r"only class 0 \(background\), and .* 255, which is.* 255=1",
     ):
         ImageFolder(tmp_path).check(progress=False)
+
+
+@pytest.mark.parametrize(
+    ("image", "label", "pattern"),
+    [
+        ("x.jpg", "x_mask.png", "labels='labels/{stem}_mask.png'"),
+        ("x.jpg", "x_gtFine_labelIds.png", "labels='labels/{stem}_gtFine_labelIds.png'"),
+        ("x.jpg", "x.jpg.png", "labels='labels/{name}.png'"),
+        ("x.jpg", "x.tif", "labels='labels/{stem}.tif'"),
+        (
+            "u_1_leftImg8bit.png",
+            "u_1_labelIds.png",
+            "images='images/{id}_leftImg8bit.png' and labels='labels/{id}_labelIds.png'",
+        ),
+    ],
+)
+def test_labels_of_other_names_are_named_with_their_pattern(tmp_path, image, label, pattern):
+    for folder, name, mode in (("images", image, "RGB"), ("labels", label, "L")):
+        (tmp_path / folder).mkdir()
+        Image.new(mode, (6, 4)).save(tmp_path / folder / name)
+    stem = image.rpartition(".")[0]
+    assert datasets.fault(tmp_path) == (
+        f"{tmp_path / 'images' / image}: image has no label; there is no {stem}.png in "
+        f"{tmp_path / 'labels'} but other names; if they are the labels, give {pattern}."
+    )
+    given = dict(part.split("=") for part in pattern.replace("'", "").split(" and "))
+    assert ImageFolder(tmp_path, **given).count("all") == 1
+
+
+@pytest.mark.parametrize(
+    ("folder", "word"), [("north", "**/"), ("train", "{split}/"), ("Validation", "{split}/")]
+)
+def test_folders_within_images_are_refused_with_the_patterns(tmp_path, folder, word):
+    datasets.write_example(tmp_path, "a")
+    (tmp_path / "images" / folder).mkdir()
+    Image.new("RGB", (6, 4)).save(tmp_path / "images" / folder / "b.png")
+    message = datasets.fault(tmp_path)
+    assert message.endswith(
+        f"aren't read by default; give images='images/{word}*' and "
+        f"labels='labels/{word}{{stem}}.png'."
+    )
+    assert message.startswith(str(tmp_path / "images" / folder / "b.png"))
+
+
+def test_other_layouts_are_recognized(tmp_path):
+    (tmp_path / "img").mkdir()
+    (tmp_path / "masks").mkdir()
+    Image.new("RGB", (6, 4)).save(tmp_path / "img" / "a.jpg")
+    Image.new("L", (6, 4)).save(tmp_path / "masks" / "a_m.png")
+    assert datasets.fault(tmp_path).endswith(
+        "has no images/; This looks like images and masks in img/ and masks/; open it as 'folder', "
+        "with images='img/*' and labels='masks/{stem}_m.png'."
+    )
+    (tmp_path / "img").rename(tmp_path / "images")
+    assert datasets.fault(tmp_path).endswith(
+        "labels: no such folder; it must hold one .png per image. This looks like images and masks "
+        "in images/ and masks/; open it as 'folder', with images='images/*' and "
+        "labels='masks/{stem}_m.png'."
+    )

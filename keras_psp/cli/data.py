@@ -1,0 +1,59 @@
+"""The options about one's own data, for every command that reads it."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+_UNLABELED = ("background", "ignore")
+
+
+def add_data_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options that say how images and labels belong together and are read."""
+    group = parser.add_argument_group("your own data")
+    group.add_argument(
+        "--images", metavar="PATTERN", help="of the images in the folder [images/*], e.g. img/*.jpg"
+    )
+    group.add_argument(
+        "--labels",
+        metavar="PATTERN",
+        help="of their labels [labels/{stem}.png], e.g. masks/{stem}_mask.png",
+    )
+    group.add_argument(
+        "--label-map",
+        nargs="+",
+        metavar="VALUE=CLASS",
+        help="classes of other values in the labels, e.g. 255=1, 1-254=1 or 128=ignore",
+    )
+    group.add_argument(
+        "--unlabeled",
+        choices=_UNLABELED,
+        help="what pixels without a shape are, in labels of labelme, COCO, CVAT and Supervisely "
+        "[background]",
+    )
+
+
+def data_options(options: argparse.Namespace) -> dict[str, Any]:
+    """Returns the arguments for `keras_psp.data.load` that `add_data_options` gives, by name."""
+    from keras_psp.data.label_map import parse_label_map
+
+    given = {name: getattr(options, name) for name in ("images", "labels", "unlabeled")}
+    if options.label_map is not None:
+        given["label_map"] = parse_label_map(options.label_map)
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def recognized_data(path: Path, given: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Returns the name and arguments with which `keras_psp.data.load` reads a folder.
+
+    What was recognized is printed on stderr. `given` are the arguments on the command line.
+    """
+    from keras_psp.data.labels.recognition import recognized
+
+    if given.keys() & {"images", "labels", "label_map"}:
+        return "folder", given
+    found = recognized(path)
+    if found is None:
+        return "folder", given  # whose error says what is missing
+    print(f"{path}: {found.what}", file=sys.stderr)
+    return found.name, {**found.options, **given}

@@ -1,0 +1,79 @@
+"""Splits of own data: named by folders, or divided by the hash of the names."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+SPLITS = ("train", "val", "test")
+SPLIT_FOLDERS = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation"),
+    "test": ("test", "testing"),
+}
+"""Names that folders of a split have, in any case."""
+
+_Item = TypeVar("_Item")
+
+
+def split_named(name: str) -> str | None:
+    """Returns the split that a folder or subset of this name holds, or None."""
+    for split, names in SPLIT_FOLDERS.items():
+        if name.lower() in names:
+            return split
+    return None
+
+
+def split_folders(root: Path) -> dict[str, Path]:
+    """Returns the folders in `root` that are named like splits, in the order of `SPLITS`.
+
+    Raises:
+        ValueError: if two of them are the same split, for instance val and valid.
+    """
+    folders: dict[str, Path] = {}
+    for folder in sorted(path for path in root.iterdir() if path.is_dir()):
+        split = split_named(folder.name)
+        if split in folders:
+            raise ValueError(
+                f"{root}: {folders[split].name} and {folder.name} are both the split {split!r}; "
+                "rename or remove one of them."
+            )
+        if split is not None:
+            folders[split] = folder
+    return {split: folders[split] for split in SPLITS if split in folders}
+
+
+def divided(items: Sequence[_Item], name: Callable[[_Item], str]) -> dict[str, list[_Item]]:
+    """Divides items into 80, 10 and 10 %, by the hash of their names.
+
+    With 3 items or more, none of the parts is empty. The order within each is that of `items`.
+    """
+    digests = [hashlib.sha256(f"keras_psp/{name(item)}".encode()).digest() for item in items]
+    order = sorted(range(len(items)), key=digests.__getitem__)
+    tenth = max(1, round(len(items) / 10)) if len(items) >= 3 else 0
+    cut = len(items) - 2 * tenth
+    parts = (order[:cut], order[cut : cut + tenth], order[cut + tenth :])
+    return {
+        split: [items[index] for index in sorted(part)]
+        for split, part in zip(SPLITS, parts, strict=True)
+    }
+
+
+class MayBeFlat:
+    """For sources whose examples are in no split, so that "all" of them are divided."""
+
+    splits: tuple[str, ...]
+    skipped: list
+    _pairs: dict[str, list]
+    _flat: bool
+
+    def _whole(self):
+        return ("all",) if self._flat else self.splits
+
+    def _why_empty(self):
+        if not self._flat or self.skipped:
+            return "check(skip=True) left out every example; see source.skipped."
+        return (
+            f"{len(self._pairs['all'])} example(s) are too few to divide; use split='all' or "
+            "add images."
+        )

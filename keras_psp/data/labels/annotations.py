@@ -1,0 +1,252 @@
+"""Images labeled by shapes, which all tools share once their files are read."""
+
+import dataclasses
+import os
+import sys
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from keras_psp.data.division import SPLITS, MayBeFlat, divided
+from keras_psp.data.label_files import opened, read_text
+from keras_psp.data.labels.drawing import Size
+from keras_psp.data.pairs import ImagePairs
+from keras_psp.palette import default_palette
+
+BACKGROUND = ("background", "_background_", "__background__")
+IGNORED = "__ignore__"  # labelme's own name for pixels that don't count
+UNLABELED = ("background", "ignore")
+_ORIENTATION = 0x0112  # EXIF 2.3
+
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+    """A labeled region.
+
+    Attributes:
+        label: name of its class.
+        pixels: returns them as (height, width) bool, given the size of the annotated image; a
+            ValueError is the end of a sentence that begins with the shape.
+        name: what messages call it.
+    """
+
+    label: str
+    pixels: Callable[[Size], np.ndarray]
+    name: str = "a shape"
+
+
+@dataclasses.dataclass(frozen=True)
+class Annotation:
+    """What a tool's file says about one image.
+
+    Attributes:
+        image: the image file.
+        origin: what errors call the annotation: the file, and "#NAME" if it is for many images.
+        size: (height, width) for which it was drawn; None if that isn't recorded.
+        shapes: returns the shapes, from the lowest to the topmost.
+        file: the file that has it, if that isn't `origin`.
+        left_out: number of things without area, by kind.
+    """
+
+    image: Path
+    origin: Path
+    size: Size | None
+    shapes: Callable[[], Sequence[Shape]]
+    file: Path | None = None
+    left_out: Mapping[str, int] = dataclasses.field(default_factory=dict)
+
+
+class AnnotatedImages(MayBeFlat, ImagePairs):
+    """Images whose labels are shapes, drawn when they are read.
+
+    The sources of `keras_psp.data.load` for labelme, COCO instances, CVAT and Supervisely. Later
+    or higher shapes cover earlier ones, as in the tool. Shapes are drawn for the size that the
+    tool recorded, and then turned like the image if that is the size before its EXIF orientation.
+
+    Class names come from `class_names`, else from `root/classes.txt` (one name per line), else
+    from the tool's file. Pixels without a shape are the class "background", which is class 0
+    unless the names contain it.
+
+    Args:
+        root: the folder of the export, or its annotation file.
+        unlabeled: "background", or "ignore": pixels without a shape don't count.
+        ignore_class: value of pixels that don't count, 0 to 255.
+        class_names: names in index order.
+        palette: (num_classes, 3), RGB 0 to 255.
+    """
+
+    tool = ""
+    """The program whose files are read, as messages call it."""
+    names_origin = "the labels"
+    """What messages call the list of the names."""
+
+    def __init__(
+        self,
+        root: str | os.PathLike,
+        *,
+        unlabeled: str = "background",
+        ignore_class: int = 255,
+        class_names: Sequence[str] | None = None,
+        palette: Sequence | np.ndarray | None = None,
+    ):
+        if unlabeled not in UNLABELED:
+            raise ValueError(f"unlabeled is {unlabeled!r}; choose one of {', '.join(UNLABELED)}.")
+        path = Path(root)
+        if not path.exists():
+            raise ValueError(f"{path}: no such folder.")
+        super().__init__(
+            {}, ignore_class=ignore_class, palette=palette, title=f"{self.tool} in {path}"
+        )
+        self.root = path if path.is_dir() else path.parent
+        self._colors: dict[str, tuple[int, int, int]] = {}
+        parts = self._annotations_in(path)
+        self._of: dict[Path, Annotation] = {
+            item.origin: item for part in parts.values() for item in part
+        }
+        self._check_unique(parts)
+        self.read_label = self._read_label
+        self._set_names(class_names, unlabeled)
+        pairs = {split: [(a.image, a.origin) for a in part] for split, part in parts.items()}
+        self._flat = tuple(pairs) == ("",)
+        if self._flat:
+            pairs = {"all": pairs[""], **divided(pairs[""], lambda pair: pair[0].stem)}
+        self._pairs = {s: pairs[s] for s in ("all", *SPLITS, *sorted(pairs)) if s in pairs}
+        self.splits = tuple(self._pairs)
+        self._print_notes(unlabeled)
+
+    def _annotations_in(self, path: Path) -> Mapping[str, list[Annotation]]:
+        """Returns the annotations of each split, or those of "" if there are no splits."""
+        raise NotImplementedError
+
+    def _tool_names(self) -> Sequence[str]:
+        """Returns the names of the classes in the tool's order."""
+        raise NotImplementedError
+
+    def label_file(self, label: Path) -> Path:
+        """Returns the file that has the label of an example, given its path in `paths`."""
+        return self._of[label].file or label
+
+    def _check_unique(self, parts):
+        of: dict[Path, Path] = {}
+        for part in parts.values():
+            for item in part:
+                if of.setdefault(item.image, item.origin) != item.origin:
+                    raise ValueError(
+                        f"{item.origin}: {item.image} is annotated in {of[item.image]} as well; "
+                        "remove one of the two."
+                    )
+        if sum(map(len, parts.values())) != len(self._of):
+            raise ValueError(f"{self.title}: an image is listed twice; export it again.")
+
+    def _set_names(self, class_names, unlabeled):
+        listed = self.root / "classes.txt"
+        if class_names is not None:
+            origin, names = "class_names", list(class_names)
+        elif listed.is_file():
+            lines = read_text(listed).splitlines()
+            origin, names = str(listed), [line.strip() for line in lines if line.strip()]
+        else:
+            origin, names = self.names_origin, list(dict.fromkeys(self._tool_names()))
+        names = [name for name in names if name != IGNORED]
+        background = [name for name in names if name.lower() in BACKGROUND]
+        if unlabeled == "background" and not background:
+            names.insert(0, "background")
+            background = names[:1]
+        if not 1 <= len(names) <= 256:
+            raise ValueError(f"{origin}: {len(names)} class names; between 1 and 256 are needed.")
+        twice = [name for name, count in Counter(names).items() if count > 1]
+        if twice:
+            raise ValueError(f"{origin}: class {twice[0]!r} occurs twice; names must differ.")
+        self._names, self._names_from = tuple(names), origin
+        self._index = {name: index for index, name in enumerate(names)}
+        self._index[IGNORED] = self.ignore_class
+        self._rest = self.ignore_class if unlabeled == "ignore" else self._index[background[0]]
+        if self._palette is None and self._colors:
+            palette = default_palette(len(names))
+            for name, color in self._colors.items():
+                if name in self._index and name != IGNORED:
+                    palette[self._index[name]] = color
+            self._palette = palette
+
+    def _print_notes(self, unlabeled):
+        for note in self._notes(unlabeled):
+            print(f"{self.title}: {note}.", file=sys.stderr)
+
+    def _notes(self, unlabeled):
+        """Yields sentences about what a person should know about the labels."""
+        if unlabeled == "background":
+            yield (
+                f"pixels without a label are class {self._rest}, {self._names[self._rest]}; "
+                "unlabeled='ignore' (--unlabeled ignore) ignores them"
+            )
+        kinds: Counter[str] = Counter()
+        for annotation in self._of.values():
+            kinds.update(annotation.left_out)
+        if kinds:
+            listed = ", ".join(f"{count} of type {kind}" for kind, count in kinds.items())
+            yield f"left out, since they have no area: {listed}"
+
+    def _read_label(self, path):
+        """Draws the label of an example as (height, width) uint8."""
+        annotation = self._of[path]
+        stored, upright, orientation = _sizes(annotation.image)
+        size = annotation.size or upright
+        if size not in (stored, upright):
+            raise ValueError(
+                f"{path}: was drawn for an image of {_times(size)}, but {annotation.image} is "
+                f"{_times(upright)}; use the image that was labeled, or label this one."
+            )
+        mask = np.full(size, self._rest, np.uint8)
+        for shape in annotation.shapes():
+            if shape.label not in self._index:
+                raise ValueError(
+                    f"{path}: {shape.name} is labeled {shape.label!r}, which isn't one of the "
+                    f"classes in {self._names_from} ({', '.join(self._names[:10])}); correct the "
+                    "label, or add the class there."
+                )
+            try:
+                mask[shape.pixels(size)] = self._index[shape.label]
+            except ValueError as error:
+                raise ValueError(
+                    f"{path}: {shape.name} ({shape.label}) {error}; draw it again, or remove it."
+                ) from None
+        if size == upright:
+            return mask
+        turned = Image.fromarray(mask)
+        turned.getexif()[_ORIENTATION] = orientation
+        return np.array(ImageOps.exif_transpose(turned))
+
+
+def _sizes(path):
+    """Returns (height, width) as stored and upright, and the EXIF orientation."""
+    with opened(path) as image:
+        stored = image.height, image.width
+        try:
+            orientation = image.getexif().get(_ORIENTATION, 1)
+        except Exception:  # the image is readable although its EXIF data isn't
+            orientation = 1
+    return stored, stored[::-1] if orientation in (5, 6, 7, 8) else stored, orientation
+
+
+def _times(size):
+    return f"{size[1]}x{size[0]}"
+
+
+def is_whole(value: Any) -> bool:
+    """Whether a value in JSON is a whole number."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def recorded_size(height: Any, width: Any, origin: Path | str) -> Size | None:
+    """Returns (height, width) as an annotation has them; None if they are missing."""
+    if height is None and width is None:
+        return None
+    if not (is_whole(height) and is_whole(width) and height > 0 and width > 0):
+        raise ValueError(
+            f"{origin}: records a size of {width!r} x {height!r}; export it again, or remove both."
+        )
+    return height, width
