@@ -10,6 +10,7 @@ import keras
 
 from keras_psp.files import local_path
 from keras_psp.layers.resnet import DilatedResNet
+from keras_psp.models.checks import check_weights
 from keras_psp.models.pspnet import PSPNet
 from keras_psp.weights.families import BACKBONES, NETWORKS, recognized
 from keras_psp.weights.files import Checkpoint, WeightsFileError, file_format, read_checkpoint
@@ -73,9 +74,17 @@ def convert_checkpoint(checkpoint: Checkpoint, *, verbose: bool = True, **option
     model = build(arguments, **options)
     with naming(checkpoint.path):
         family.load(model, checkpoint.tensors)
+    _check_finite(model, checkpoint.path)
     if verbose:
         print(f"{checkpoint.path.name}: {family.title}, {summary(model)}", file=sys.stderr)
     return model
+
+
+def _check_finite(model, path):
+    try:
+        check_weights(model, str(path))
+    except ValueError as error:
+        raise WeightsFileError(str(error)) from None
 
 
 def build(arguments: dict[str, Any], **options: Any) -> PSPNet:
@@ -167,6 +176,7 @@ def _open_keras(path, options, verbose):
         ) from error
     if not isinstance(model, PSPNet):
         raise WeightsFileError(f"{path} contains a {type(model).__name__}, not a PSPNet.")
+    _check_finite(model, path)
     if verbose:
         kind = summary(model) if isinstance(model.backbone, DilatedResNet) else model.name
         print(f"{path.name}: a PSPNet of keras_psp, {kind}", file=sys.stderr)

@@ -216,6 +216,19 @@ def test_a_missing_tensor_is_reported(tmp_path, key):
     assert key in str(caught.value) and str(path) in str(caught.value)
 
 
+def test_weights_that_are_not_finite_are_refused(tmp_path):
+    tensors = checkpoints.semseg(50, 3)
+    tensors["cls.4.bias"][1] = np.nan
+    writers.write_torch(tmp_path / "a.pth", {"state_dict": tensors})
+    model = tiny_pspnet(3)
+    model.get_layer("classifier").bias.assign([0, np.inf, 0])
+    model.save(tmp_path / "b.keras")
+    for name in ("a.pth", "b.keras"):
+        message = rf"classifier/bias holds weights that are NaN or infinite: .*{name} comes from"
+        with pytest.raises(WeightsFileError, match=message):
+            convert(tmp_path / name, verbose=False)
+
+
 def test_a_renamed_tensor_is_reported_as_missing_and_unexpected(tmp_path):
     key = "backbone.layer3.0.downsample.1.weight"
     path = changed(tmp_path, lambda tensors: tensors.update({key + "x": tensors.pop(key)}))
