@@ -170,10 +170,12 @@ def _output_error(path, error):
     # h5py and TensorFlow wrap the reason in details.
     known = [os.strerror(number) for number in _OF_OUTPUTS if os.strerror(number) in text]
     reason = getattr(error, "strerror", None) or (known or [text])[0]
-    return OutputError(
+    output_error = OutputError(
         f"{path} can't be written ({reason}); earlier results are complete. Free some space "
         "or grant write access, and run the same command again to resume."
     )
+    output_error.errno = getattr(error, "errno", None)
+    return output_error
 
 
 @contextlib.contextmanager

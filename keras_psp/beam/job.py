@@ -24,10 +24,12 @@ from keras_psp.beam.sources import Source
 from keras_psp.beam.storage import absolute, matches, read_bytes, sweep, write_bytes
 from keras_psp.data.pairs import ImagePairs
 from keras_psp.progress import Bar
-from keras_psp.resume import check_settings
+from keras_psp.resume import check_settings, damaged
 
 # "DirectRunner" would first try to download a binary of Prism.
 _LOCAL = "FnApiRunner"
+_SETTINGS = "job.json"
+_RESULTS = ("failed.jsonl", "confusion.npy", "confusion.json", "summary.json")
 _LOCAL_RUNNERS = (_LOCAL, "DirectRunner", "PrismRunner", "BundleBasedDirectRunner")
 
 
@@ -68,6 +70,8 @@ def predict_many(
     A job that was stopped or killed resumes with the same call: it skips images that have a
     result, and counts each image once in the confusion matrix. Images that can't be read or
     predicted, or whose label doesn't fit, are listed in failed.jsonl; the next call retries them.
+    The network is compared by its weights, the images only by their names: remove the result of
+    an image that was replaced.
 
     The output folder, on any of Beam's file systems:
 
@@ -98,7 +102,8 @@ def predict_many(
         The outcome, or None if the runner doesn't wait for the end of the job.
 
     Raises:
-        ValueError: if an argument is invalid or the output folder has results of another job.
+        ValueError: if an argument is invalid, or the output folder has results of another job or
+            other files of the same names.
         JobError: if Beam stops the job.
 
     Example:
@@ -189,16 +194,29 @@ def _pipeline_options(flags, workers):
 
 def _store_or_check(folder, settings):
     """Writes the settings of a new job, or checks that they are those of the job in the folder."""
-    file = f"{folder}/job.json"
-    if FileSystems.exists(file):
-        check_settings(
-            json.loads(read_bytes(file)),
-            settings,
-            contents=f"{folder} holds a job",
-            remedy="choose another output, or use the same arguments to resume",
-        )
-    else:
+    file = f"{folder}/{_SETTINGS}"
+    if not FileSystems.exists(file):
+        # It may be the folder of the images, but nothing of a user's is replaced.
+        for name in ("classes", "parts", *_RESULTS):
+            if FileSystems.exists(f"{folder}/{name}"):
+                raise ValueError(
+                    f"{folder} has {name!r} but no {_SETTINGS}, so it isn't of a job; choose "
+                    "another output."
+                )
         write_bytes(file, json.dumps(settings, indent=1).encode() + b"\n")
+        return
+    try:
+        stored = json.loads(read_bytes(file))
+        if not isinstance(stored, dict):
+            raise ValueError("it isn't an object")
+    except ValueError as error:
+        raise damaged(file, error, "restore it, or choose another output") from error
+    check_settings(
+        stored,
+        settings,
+        contents=f"{folder} holds a job",
+        remedy="choose another output, or use the same arguments to resume",
+    )
 
 
 def _run(pipeline, folder):

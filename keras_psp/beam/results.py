@@ -72,13 +72,20 @@ class PNGs:
 
     def read(self, file: str) -> Iterator[Record]:
         """Yields the record of a file that an earlier run wrote."""
-        with Image.open(io.BytesIO(read_bytes(file))) as image:
-            text = image.info.get(_TEXT)
-        if text is None:
-            raise ValueError(f"{file} wasn't written by this job; remove it.")
-        content = json.loads(text)
+        content = read_bytes(file)
+        try:
+            with Image.open(io.BytesIO(content)) as image:
+                image.verify()  # all checksums
+            text = image.info[_TEXT]
+            found = json.loads(text)
+            origin, cells = found["origin"], tuple(found["confusion"])
+        except Exception as error:  # of Pillow
+            reason = "no text of this job" if isinstance(error, KeyError) else error
+            raise ValueError(
+                f"{file} is damaged or wasn't written by this job ({reason}); remove it."
+            ) from error
         name = file.removeprefix(f"{self.output}/classes/").removesuffix(".png")
-        yield Record(name, content["origin"], tuple(content["confusion"]), file)
+        yield Record(name, origin, cells, file)
 
 
 class TFRecordParts:

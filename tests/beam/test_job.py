@@ -1,5 +1,6 @@
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -149,7 +150,7 @@ def test_the_folder_of_another_job_is_refused(write_set, predict, by_hand):
     predict()
     with pytest.raises(ValueError, match="holds a job with format='png', not 'tfrecord'; choose"):
         predict(format="tfrecord")
-    with pytest.raises(ValueError, match="holds a job with segmenter="):
+    with pytest.raises(ValueError, match=r"holds a job with scales=\[1.0\], not \[0.5"):
         predict(scales=(0.5, 1.0))
 
 
@@ -218,10 +219,29 @@ def test_an_error_of_the_disk_stops_the_job_with_one_sentence(
     write_set, predict, by_hand, tmp_path
 ):
     write_set(1)
-    (tmp_path / "out").mkdir()
+    predict()
+    shutil.rmtree(tmp_path / "out/classes")
     (tmp_path / "out/classes").write_text("not a folder")
-    with pytest.raises(beam.JobError, match=r"Beam stopped: .*Not a directory.* again to resume\."):
+    text = r"Beam stopped: .*classes is a file, not a folder; .* again to resume\."
+    with pytest.raises(beam.JobError, match=text):
         predict()
+
+
+def test_a_folder_of_other_files_and_damaged_settings_are_refused(
+    write_set, predict, by_hand, tmp_path
+):
+    write_set(1)
+    for name in ("classes", "failed.jsonl"):
+        (tmp_path / "out").mkdir(exist_ok=True)
+        (tmp_path / "out" / name).write_text("mine")
+        with pytest.raises(ValueError, match=f"out has '{name}' but no job.json, so it isn't of a"):
+            predict()
+        (tmp_path / "out" / name).unlink()
+    predict()
+    for content in ("", "[]", "{"):
+        (tmp_path / "out/job.json").write_text(content)
+        with pytest.raises(ValueError, match=r"job.json is damaged \(.*\); restore it, or choose"):
+            predict()
 
 
 def test_a_log_shows_the_progress(write_set, by_hand, network, tmp_path, capsys):

@@ -34,7 +34,7 @@ def test_result_records_among_the_source_files_are_not_predicted(
 
 def test_other_errors_of_the_disk_are_raised(tmp_path):
     (tmp_path / "classes").write_text("not a folder")
-    with pytest.raises(NotADirectoryError):
+    with pytest.raises(OSError, match=r"classes is a file, not a folder; choose another output"):
         results.PNGs(str(tmp_path)).add("a/b", "a/b.jpg", np.zeros((2, 2), np.uint8), ())
 
 
@@ -45,5 +45,25 @@ def test_more_than_256_classes(tmp_path):
     np.testing.assert_array_equal(np.asarray(Image.open(record.file)), classes)
     assert list(store.read(record.file)) == [record]
     Image.fromarray(classes).save(tmp_path / "other.png")
-    with pytest.raises(ValueError, match=r"other\.png wasn't written by this job; remove it"):
+    with pytest.raises(ValueError, match=r"other\.png is damaged or wasn't written .*; remove"):
         next(store.read(str(tmp_path / "other.png")))
+
+
+def test_a_damaged_result_is_named(tmp_path):
+    store = results.PNGs(str(tmp_path))
+    (record,) = store.add("a", "a.jpg", np.zeros((9, 9), np.uint8), (1, 2, 3))
+    with open(record.file, "rb") as file:
+        data = file.read()
+    for place in range(len(data)):
+        with open(record.file, "wb") as file:
+            file.write(data[:place] + bytes([data[place] ^ 4]) + data[place + 1 :])
+        try:
+            found = list(store.read(record.file))
+        except ValueError:
+            continue
+        assert found == [record]
+    for length in (0, 8, len(data) // 2):
+        with open(record.file, "wb") as file:
+            file.write(data[:length])
+        with pytest.raises(ValueError, match=r"a\.png is damaged or wasn't written by this job"):
+            list(store.read(record.file))

@@ -1,4 +1,5 @@
 import importlib.util
+import shutil
 import subprocess
 import sys
 
@@ -85,10 +86,9 @@ def test_evaluation_on_the_command_line(tmp_path, capsys):
     assert "1 more images have no result; the reasons are in" in err
     assert "failed.jsonl" in err
 
-    (tmp_path / "third").mkdir()
-    (tmp_path / "third/classes").write_text("not a folder")
-    third = str(tmp_path / "third")
-    assert main([third if word == str(tmp_path / "out") else word for word in command]) == 1
+    shutil.rmtree(tmp_path / "again/classes")
+    (tmp_path / "again/classes").write_text("not a folder")
+    assert main([again if word == str(tmp_path / "out") else word for word in command]) == 1
     assert "keras-psp: Beam stopped: " in capsys.readouterr().err
 
     for index in (0, 2):
