@@ -84,7 +84,9 @@ def _rows(source, split, items):
     if items is not None:
         contents = [(item.image, item.digest, item.label_digest) for item in items]
     else:
-        contents = [(image, _size(image), _size(label)) for image, label in source.paths(split)]
+        file_of = getattr(source, "label_file", lambda label: label)  # of one for many images
+        pairs = [(image, label and file_of(label)) for image, label in source.paths(split)]
+        contents = [(image, _size(image), _size(label)) for image, label in pairs]
     root = getattr(source, "root", None)
     return [[_name(image, root), *digests] for image, *digests in contents]
 

@@ -23,7 +23,6 @@ from keras_psp.arguments import (
 )
 from keras_psp.imagenet import IMAGENET_MEAN
 from keras_psp.layers.resnet import BLOCKS
-from keras_psp.losses import UpsampledCrossentropy
 
 _Check = Callable[[str, Any], Any]
 
@@ -152,8 +151,11 @@ class Recipe:
             if field.name in _CHECKS and value is not None:
                 _CHECKS[field.name](field.name, value)
         checked_count("reduction", self.reduction, "auto", None)
-        if self.class_weights != "median_frequency":
-            # The loss checks them, together with the options of hard pixels.
+        options = (self.class_weights, self.hard_pixels, self.hard_threshold)
+        if self.class_weights != "median_frequency" and options != (None, None, None):
+            # The loss checks them together. The others' help is read without Keras.
+            from keras_psp.losses import UpsampledCrossentropy
+
             UpsampledCrossentropy(
                 class_weights=self.class_weights,  # type: ignore[arg-type]
                 hard_pixels=self.hard_pixels,

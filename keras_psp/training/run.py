@@ -334,7 +334,8 @@ def _open_source(recipe, data, complete):
                 f"data is an object of type {type(data).__name__}; it must be a folder or a source "
                 "of examples, e.g. keras_psp.data.ImageFolder."
             )
-        return data, f"a {type(data).__name__}"
+        title = getattr(data, "title", "")
+        return data, f"a {type(data).__name__}" + (f" of {title}" if title else "")
     if recipe.dataset == "scenes":
         if data is not None:
             raise ValueError(f"data={data!r}: generated scenes are not read from files; omit data.")

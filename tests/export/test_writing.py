@@ -61,9 +61,7 @@ def test_the_current_folder_and_a_volume_may_be_empty_or_an_export(model, tmp_pa
         exported(model, ".")
         assert names(tmp_path) == ["lost+found", "model.bin"]
     (tmp_path / "thesis.txt").touch()
-    with pytest.raises(
-        ValueError, match=r"\. contains other files, e\.g\. thesis\.txt; give"
-    ):
+    with pytest.raises(ValueError, match=r"\. contains other files, e\.g\. thesis\.txt; give"):
         exported(model, ".")
 
 
