@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_psp.cli.data import add_data_options, data_options, recognized_data
+from keras_psp.files import claim
 
 
 def add(commands: Any) -> None:
@@ -44,15 +45,14 @@ def run(options: argparse.Namespace) -> int:
     if root is None and Path(name).is_dir():
         root = Path(name)
         name, given = recognized_data(root, given)
-    if options.output and options.output.exists() and not options.output.is_dir():
-        raise ValueError(f"--output {options.output} is a file; give a folder.")
+    if options.output:
+        claim(options.output, "report.json", contents="report of a check")
     source = load(name, root=root, complete=not options.partial, **given)
     report = examine(source, options.split, progress=not options.quiet)
     report.print()
     if options.output:
         from keras_psp.training import contact_sheet
 
-        options.output.mkdir(parents=True, exist_ok=True)
         report.to_json(options.output / "report.json")
         contact_sheet(report, path=options.output / "contact_sheet.png")
         print(options.output / "contact_sheet.png")

@@ -121,11 +121,13 @@ def _export(model, options, source, kind, precision):
     """Writes one export and returns its path."""
     from keras_psp.data import Split
     from keras_psp.export.by_format import FORMATS
+    from keras_psp.files import checked_name
 
     given = Path(options.model).expanduser().resolve()
-    name = options.name or (given.stem if given.suffix == ".keras" else given.name)
-    if Path(name).name != name:
-        raise ValueError(f"--name {name} is a path; give a name, and its folder by --output.")
+    name = given.stem if given.suffix == ".keras" else given.name
+    name = name if options.name is None else options.name
+    if options.name is not None:
+        checked_name(name, "give a --name, and its folder by --output")
     arguments = {
         "image_size": options.image_size and tuple(options.image_size),
         "batch_size": options.batch_size,

@@ -57,7 +57,7 @@ def run_fetch(options: argparse.Namespace) -> int:
 
 def run_convert(options: argparse.Namespace) -> int:
     """Converts a checkpoint and prints the path of the `.keras` file."""
-    from keras_psp.files import written_aside
+    from keras_psp.files import sweep, written_aside
     from keras_psp.weights import convert
 
     if given := [file for file in options.files if file.suffix == ".keras"]:
@@ -79,6 +79,7 @@ def run_convert(options: argparse.Namespace) -> int:
         settings["align_corners"] = options.align_corners == "true"
     if options.output_stride:
         settings["output_stride"] = options.output_stride
+    sweep(output)
     model = convert(options.files, **settings)
     with written_aside(output) as draft:
         model.save(draft)

@@ -14,6 +14,7 @@ from keras_psp.data.color_labels import Color, ColorReader, UnnamedColors, has_c
 from keras_psp.data.label_files import read_text
 from keras_psp.data.label_map import LabelMap
 from keras_psp.data.pairs import ImagePairs
+from keras_psp.files import local_path
 from keras_psp.palette import checked_palette
 from keras_psp.progress import in_threads
 
@@ -44,7 +45,7 @@ class NamedByFiles(ImagePairs):
         label_map: Mapping[Any, Any] | None = None,
     ):
         super().__init__({}, ignore_class=ignore_class, palette=palette, title=root)
-        self.root = Path(root)
+        self.root = local_path("root", root)
         self._given_names = class_names
         self._lock = threading.Lock()
         self._label_map = None

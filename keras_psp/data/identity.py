@@ -46,6 +46,8 @@ def data_identity(
         }
         return identity
     identity["compared by"] = _SIZE if examined is None else _CONTENT
+    if examined is None:  # shows as well whether labels are read in another way
+        identity["first examples"] = {split: _first(source, split) for split in splits}
     identity["splits"] = {
         split: _rows(source, split, None if examined is None else examined[split])
         for split in splits
@@ -68,7 +70,9 @@ def _first(source, split):
     """Returns digits that identify the first example of a source that reads them in any order."""
     if not hasattr(source, "example"):
         return None
-    return example_digest(*source.example(split, 0))
+    with contextlib.suppress(ValueError, OSError):  # reported when it is needed
+        return example_digest(*source.example(split, 0))
+    return None
 
 
 def example_digest(image: Any, mask: Any) -> str:
@@ -126,6 +130,14 @@ def data_difference(stored: Mapping[str, Any], present: Mapping[str, Any]) -> st
         if by is None:  # one of the two has sizes, so that only names can be compared
             before, rows = ([[name, "", ""] for name, *_ in each] for each in (before, rows))
         clauses += _other_files(before, rows, split, by)
+    if not clauses:
+        before, now = (each.get("first examples", {}) for each in (stored, present))
+        shared = before.keys() & now.keys()
+        clauses = [
+            f"the first example of split {split!r} is read in another way"
+            for split in sorted(shared)
+            if before[split] != now[split]
+        ]
     return ", and ".join(clauses)
 
 

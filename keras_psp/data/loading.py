@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from keras_psp.data.folder import ImageFolder
@@ -15,6 +14,7 @@ from keras_psp.data.lists import FileList
 from keras_psp.data.sets.registry import SETS
 from keras_psp.data.split import Split
 from keras_psp.data.tfds import TFDSSource
+from keras_psp.files import local_path
 
 _NAMING = ("ignore_class", "class_names", "palette")
 _SHAPES = ("unlabeled", *_NAMING)
@@ -114,7 +114,10 @@ def _opened(name, root, complete, options):
             f"{name}: no folder is given; pass root=..., or set KERAS_PSP_DATA to a folder "
             f"that contains {name}/.\n{entry.help()}"
         )
-    folder = Path(shared, name) if root is None else Path(root)
+    if root is None:
+        folder = local_path("KERAS_PSP_DATA", shared) / name
+    else:
+        folder = local_path("root", root)
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder.\n{entry.help()}")
     return entry.open(folder, complete=complete, **options)

@@ -53,4 +53,16 @@ def test_masks_of_0_and_255_give_status_1(tmp_path, capsys):
 def test_a_file_as_output_is_refused(folder, tmp_path, capsys):
     (tmp_path / "file").write_bytes(b"")
     assert main(["check", str(folder), "--output", str(tmp_path / "file")]) == 1
-    assert "file is a file; give a folder." in capsys.readouterr().err
+    assert "file is a file; the output must be a folder." in capsys.readouterr().err
+
+
+def test_a_folder_of_other_files_is_not_written_to(folder, tmp_path, capsys):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "contact_sheet.png").write_text("mine")
+    assert main(["check", str(folder), "--output", str(tmp_path / "mine"), "--quiet"]) == 1
+    assert "mine is not empty (contact_sheet.png) and contains no report of a check" in (
+        capsys.readouterr().err
+    )
+    assert (tmp_path / "mine" / "contact_sheet.png").read_text() == "mine"
+    for _ in range(2):  # the second replaces the first
+        assert main(["check", str(folder), "--output", str(tmp_path / "new"), "--quiet"]) == 0

@@ -43,6 +43,10 @@ def test_exports_and_their_check(run, tmp_path, capsys):
     ("arguments", "message"),
     [
         (["--format", "pickle"], "--format pickle: choose one of saved_model"),
+        (["--format", "onnx", "--name", "../../escaped"], "'../../escaped' is a path, not a name"),
+        (["--format", "tf_serving", "--name", ".."], "'..' is a path, not a name; give a --name"),
+        (["--format", "saved_model", "--name", "/etc"], "'/etc' is a path, not a name"),
+        (["--format", "saved_model", "--name", ""], "'' is a path, not a name"),
         (["--format", "onnx:int4"], "the precisions of onnx are float32, int8, not int4"),
         (["--format", "onnx:int8"], "name a data set: --check DATASET --data FOLDER"),
         (["--format", "tflite", "--batch-size", "2"], "a TFLite file takes one image"),
@@ -54,7 +58,8 @@ def test_exports_and_their_check(run, tmp_path, capsys):
     ],
 )
 def test_errors_are_one_sentence(run, tmp_path, arguments, message, capsys):
-    assert main(["export", str(run), *arguments, "--output", str(tmp_path), "--quiet"]) == 1
+    output = tmp_path / "a" / "b"
+    assert main(["export", str(run), *arguments, "--output", str(output), "--quiet"]) == 1
     error = capsys.readouterr().err
     assert message in error and "Traceback" not in error
     assert not list(tmp_path.iterdir())

@@ -170,3 +170,14 @@ def test_sources_without_files_are_compared_by_their_arguments_and_first_example
         "the first example of split 'train' was changed, and the first example of split 'val' "
         "was changed"
     )
+
+
+def test_labels_that_are_read_in_another_way_are_noticed_without_their_contents(folder):
+    def maps(label_map=None):
+        return identity(ImageFolder(folder, label_map=label_map), by="size")
+
+    assert data_difference(maps(), maps()) == ""
+    assert data_difference(maps(), maps({0: 1})) == (
+        "the first example of split 'train' is read in another way, and the first example of split "
+        "'val' is read in another way"
+    )

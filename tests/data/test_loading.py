@@ -66,3 +66,17 @@ def test_a_folder_of_your_own(tmp_path):
 def test_invalid_arguments_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         data.load(**arguments)
+
+
+def test_home_folders_are_expanded_and_addresses_refused(tmp_path, monkeypatch):
+    datasets.write_example(tmp_path / "aerial", "a")
+    datasets.camvid(tmp_path / "camvid")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert data.load("folder", root="~/aerial").root == tmp_path / "aerial"
+    assert data.ImageFolder("~/aerial").count("all") == 1
+    assert data.load("camvid", root="~/camvid", complete=False).count("train") == 2
+    monkeypatch.setenv("KERAS_PSP_DATA", "~")
+    assert data.load("camvid", complete=False).count("train") == 2
+    for name in ("folder", "camvid", "labelme"):
+        with pytest.raises(ValueError, match=r"root is 'gs:.*', an address; give a local path"):
+            data.load(name, root="gs://bucket/data")

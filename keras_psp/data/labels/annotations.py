@@ -15,6 +15,7 @@ from keras_psp.data.division import SPLITS, MayBeFlat, divided
 from keras_psp.data.label_files import opened, read_text
 from keras_psp.data.labels.drawing import Size
 from keras_psp.data.pairs import ImagePairs
+from keras_psp.files import local_path
 from keras_psp.palette import default_palette
 
 BACKGROUND = ("background", "_background_", "__background__")
@@ -95,7 +96,7 @@ class AnnotatedImages(MayBeFlat, ImagePairs):
     ):
         if unlabeled not in UNLABELED:
             raise ValueError(f"unlabeled is {unlabeled!r}; choose one of {', '.join(UNLABELED)}.")
-        path = Path(root)
+        path = local_path("root", root)
         if not path.exists():
             raise ValueError(f"{path}: no such folder.")
         super().__init__(

@@ -14,7 +14,15 @@ from PIL import Image
 
 from keras_psp.data.division import SPLITS
 from keras_psp.data.images import image_size
-from keras_psp.files import DRAFT_NAME, is_hidden, printable, remove_drafts, writing, written_aside
+from keras_psp.files import (
+    DRAFT_NAME,
+    is_hidden,
+    local_path,
+    printable,
+    remove_drafts,
+    writing,
+    written_aside,
+)
 from keras_psp.palette import VOID_COLOR
 from keras_psp.progress import in_threads
 
@@ -69,7 +77,7 @@ def convert_labels(
         ValueError: if the output isn't empty, or an image or label can't be read.
         OSError: if the output can't be written.
     """
-    output = Path(output)
+    output = local_path("output", output)
     if output.exists() and not output.is_dir():
         raise ValueError(f"{output} is a file; the output must be a folder.")
     with writing(output):

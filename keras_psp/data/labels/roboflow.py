@@ -11,6 +11,7 @@ from keras_psp.data.division import MayBeFlat, divided, split_folders
 from keras_psp.data.images import IMAGE_SUFFIXES
 from keras_psp.data.label_files import by_stem, read_text
 from keras_psp.data.pairs import ImagePairs, Pair
+from keras_psp.files import local_path
 
 CLASSES = "_classes.csv"
 _MARK = "_mask"
@@ -37,7 +38,7 @@ class RoboflowMasks(MayBeFlat, ImagePairs):
         class_names: Sequence[str] | None = None,
         palette: Sequence | np.ndarray | None = None,
     ):
-        self.root = Path(root)
+        self.root = local_path("root", root)
         if not self.root.is_dir():
             raise ValueError(f"{self.root}: no such folder.")
         self._flat = (self.root / CLASSES).is_file()

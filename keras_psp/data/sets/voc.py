@@ -13,6 +13,7 @@ from keras_psp.data.sets.published import (
     listed_names,
     listed_pairs,
 )
+from keras_psp.files import local_path
 
 
 def open_voc2012(
@@ -56,7 +57,7 @@ def _augmented(entry, home, names, labels, sbd):
     lists = home / "ImageSets" / "Segmentation"
     release = None
     if sbd is not None:
-        release = entry.find_home(Path(sbd), "dataset/cls", "benchmark_RELEASE")
+        release = entry.find_home(local_path("sbd", sbd), "dataset/cls", "benchmark_RELEASE")
     elif ready is None:
         release = first_existing(
             *(folder / "benchmark_RELEASE" for folder in (home, *list(home.parents)[:2])),
