@@ -223,6 +223,16 @@ def test_a_link_out_of_a_folder_is_refused(tmp_path):
         files.claim(tmp_path / "out", "settings.json", contents="run")
 
 
+@pytest.mark.skipif(os.name == "nt", reason="links need a privilege on Windows")
+def test_a_link_is_replaced_and_not_followed(tmp_path):
+    (tmp_path / "mine").write_text("mine")
+    (tmp_path / "out.csv").symlink_to("mine")
+    with written_aside(tmp_path / "out.csv") as draft:
+        draft.write_text("new")
+    assert (tmp_path / "mine").read_text() == "mine"
+    assert (tmp_path / "out.csv").read_text() == "new" and not (tmp_path / "out.csv").is_symlink()
+
+
 def mounted(monkeypatch, folder):
     """Lets a folder or file behave as a mount point: it can't be renamed or replaced."""
     replace = os.replace
