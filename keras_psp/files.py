@@ -23,7 +23,7 @@ ABANDONED = 7 * 24 * 3600  # age in seconds of an abandoned workspace if there a
 
 _DRAFT = re.compile(rf"\.(.{{1,{DRAFT_NAME}}})-\w{{8}}", re.DOTALL)
 
-# Two letters or more, since one is a drive of Windows; `Path` keeps one of the slashes.
+# Two letters or more, since one is a drive of Windows.
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 OF_THE_SYSTEM = ("lost+found",)
 """Entries of a folder that belong to its file system."""
@@ -48,8 +48,10 @@ def local_path(name: str, path: Any) -> Path:
     if not text or "\0" in text:
         raise ValueError(f"{name} is {'empty' if not text else repr(text)}; give a path.")
     if _ADDRESS.match(text):
+        address = re.sub(":/+", "://", text, count=1)  # `Path` keeps one slash
         raise ValueError(
-            f"{name} is {text!r}, an address; give a local path, and copy the files there or back."
+            f"{name} is {address!r}, an address; give a local path, and copy the files there or "
+            "back."
         )
     expanded = Path(os.path.expanduser(text))
     home = expanded.parts[0] if expanded.parts else ""

@@ -19,9 +19,9 @@ Color = tuple[int, int, int]
 
 
 def has_colors(path: Path) -> bool:
-    """Whether a label file stores colors instead of class numbers."""
+    """Whether a label file without loss stores colors instead of class numbers."""
     with opened(path) as image:
-        return image.mode in _COLOR_MODES
+        return image.mode in _COLOR_MODES and image.format in _LOSSLESS
 
 
 class ColorReader:

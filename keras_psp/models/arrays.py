@@ -199,11 +199,18 @@ def _check_classes(model, masks):
 
 def check_batch(model: Any, batch: Any, report: Callable[[str], None] | None = None) -> None:
     """Checks the values of one batch of any source as those of arrays."""
-    images, masks, _ = keras.utils.unpack_x_y_sample_weight(batch)
+    images, masks, _ = map(_local, keras.utils.unpack_x_y_sample_weight(batch))
     if len(getattr(images, "shape", ())) == 4 and images.shape[0]:
         check_values(model, images, report)
         if model.compiled and len(getattr(masks, "shape", ())) in (3, 4):
             check_labels(model, masks, "the first batch's mask")
+
+
+def _local(array):
+    """Returns what this process has of an array that JAX spreads over several machines."""
+    if getattr(array, "is_fully_addressable", True):
+        return array
+    return array.addressable_shards[0].data
 
 
 def find_invalid_label(model: Any, data: Any) -> None:

@@ -47,7 +47,7 @@ _TEXTS = ("name", "source", "failure")
 _BEGUN, _DONE, _FAILED, _OTHER = "begun", "done", "failed", "other settings"
 
 
-_REMEDY = "choose another output, or force its replacement"
+_REMEDY = "choose another output, or give force=True to replace it"
 
 
 class Record:
@@ -87,7 +87,7 @@ class Record:
                 stored or {},
                 {name: settings[name] for name in changed},
                 contents=f"{folder} holds predictions",
-                remedy="choose another output, or force their replacement",
+                remedy="choose another output, or give force=True to replace them",
             )
         self._rows = self._read(same_settings=stored is not None and not changed)
         self._lock = threading.Lock()
@@ -191,7 +191,7 @@ class Record:
                 if file.exists() and item.stem not in self._rows and not force:
                     raise FileExistsError(
                         f"{file} exists and isn't recorded in {self._folder / TABLE}; choose "
-                        "another output, or force its replacement."
+                        "another output, or give force=True to replace it."
                     )
 
     def _files(self, item):

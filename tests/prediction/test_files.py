@@ -411,7 +411,7 @@ def test_a_damaged_table_or_settings_are_named_unless_forced(photos, model, quic
             predict_files("in", "out", model, progress=False)
         message = str(raised.value)
         assert message.startswith(f"out/{name} is damaged (") and "\n" not in message
-        assert message.endswith("choose another output, or force its replacement.")
+        assert message.endswith("choose another output, or give force=True to replace it.")
     assert predict_files("in", "out", model, force=True, progress=False).done == 3
     assert predict_files("in", "out", model, progress=False).skipped == 3
 
