@@ -127,11 +127,10 @@ class Evaluation:
             settings |= {name: percent(value, 2) for name, value in means}
         if self.boundary is not None:
             settings["boundary IoU"] = percent(self.boundary.result(), 2)
-        data = self.settings["data"]
         with writing(path):
             return report_page(
                 path,
-                title=" ".join(str(part) for part in (data["name"], data["split"]) if part),
+                title=_title(**self.settings["data"]),
                 measures=self.measures,
                 images=examples,
                 groups=self.error_groups,
@@ -140,6 +139,13 @@ class Evaluation:
                 palette=palette,
                 ignore_class=ignore_class,
             )
+
+
+def _title(*, name, split, root="", **_):
+    """The heading of the report; it has the name of the data set's folder without its path."""
+    if root and name.endswith(root):
+        name = name.removesuffix(root) + (Path(root).resolve().name or root)
+    return f"{name} {split}" if split else name
 
 
 def _errors(groups, names):

@@ -3,7 +3,7 @@ import json
 
 import numpy as np
 import pytest
-from support.datasets import random_camvid
+from support.datasets import random_camvid, write_example
 from support.networks import random_network
 
 import keras_psp
@@ -45,6 +45,18 @@ def test_files_contain_the_results(evaluated):
 def test_report_has_title_classes_and_images(evaluated):
     page = (evaluated[1] / "report.html").read_text("utf-8")
     assert "bicyclist" in page and "test_1" in page and "<h1>CamVid test</h1>" in page
+
+
+def test_report_of_own_data_is_titled_by_the_folder_and_split(tmp_path, monkeypatch):
+    for name in "abc":
+        write_example(tmp_path / "aerial", name, size=(41, 41))
+    monkeypatch.chdir(tmp_path / "aerial")
+    for number, root in enumerate((tmp_path / "aerial", ".")):
+        output = tmp_path / f"results{number}"
+        source = keras_psp.data.ImageFolder(root)
+        keras_psp.evaluate(source, random_network(2), output=output, progress=False)
+        page = (output / "report.html").read_text("utf-8")
+        assert "<title>aerial val</title>" in page and "<h1>aerial val</h1>" in page
 
 
 def test_summary_and_printed_tables_have_the_means(evaluated, capsys):
