@@ -18,7 +18,8 @@ from keras_psp.prediction.protocol import Protocol, ProtocolFields
 from keras_psp.prediction.record import TABLE, Record
 from keras_psp.prediction.video import predict_video
 from keras_psp.progress import ahead, in_threads, with_bar
-from keras_psp.weights.opening import chosen_model, digest
+from keras_psp.weights.locating import chosen_model
+from keras_psp.weights.opening import digest
 
 SUFFIXES = (".png", ".jpg", ".webp")
 
@@ -125,7 +126,7 @@ def predict_files(
         todo = [item for item, is_done in zip(inputs, done, strict=True) if not is_done]
     if record.changed:
         print(
-            f"{record.changed[0]}: was changed after it was written, as {len(record.changed)} "
+            f"{min(record.changed)}: was changed after it was written, as {len(record.changed)} "
             "results were; it is left as it is, remove it to predict it again",
             file=sys.stderr,
         )
