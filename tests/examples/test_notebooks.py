@@ -8,11 +8,12 @@ import sys
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "examples" / "notebooks"
-NAMES = ("export", "finetune", "quickstart")
+NAMES = ("export", "finetune", "pets", "quickstart")
 
 nbformat = pytest.importorskip("nbformat", reason="nbformat is not installed")
 
@@ -41,8 +42,11 @@ def number_of_images(notebook):
     )
 
 
-def executed(name, folder, monkeypatch):
-    """Runs the notebook in `folder` with this Python, and returns it with its outputs."""
+def executed(name, folder, monkeypatch, *, before=""):
+    """Runs the notebook in `folder` with this Python, and returns it with its outputs.
+
+    The code `before` runs first, in a cell of its own.
+    """
     nbclient = pytest.importorskip("nbclient", reason="nbclient is not installed")
     pytest.importorskip("ipykernel", reason="ipykernel is not installed")
     kernel = folder / "jupyter" / "kernels" / "this_python"
@@ -63,6 +67,8 @@ def executed(name, folder, monkeypatch):
     }.items():
         monkeypatch.setenv(variable, value)
     notebook = opened(name)
+    if before:
+        notebook.cells.insert(0, nbformat.v4.new_code_cell(before))
     client = nbclient.NotebookClient(
         notebook,
         timeout=600,  # per cell
@@ -131,6 +137,72 @@ def test_finetune_creates_a_folder_and_trains_on_it(tmp_path, monkeypatch):
     assert number_of_images(notebook) == 3
     assert (tmp_path / "finetuned.keras").stat().st_size > 1e6
     assert len(list((tmp_path / "generated_images" / "labels").iterdir())) == 20
+
+
+MOCKED_PETS = """
+import numpy as np
+import tensorflow_datasets as tfds
+
+def examples():
+    generator = np.random.default_rng(0)
+    for _ in range(12):
+        height, width = generator.integers(90, 140, 2)
+        rows, columns = np.mgrid[:height, :width]
+        distance = np.hypot(rows - height / 2, columns - width / 2) / min(height, width)
+        trimap = np.where(distance < 0.3, 1, np.where(distance < 0.34, 3, 2)).astype(np.uint8)
+        image = np.where(distance < 0.32, 200, 60)[..., None] + generator.integers(
+            0, 50, (height, width, 3)
+        )
+        yield {"image": image.astype(np.uint8), "segmentation_mask": trimap[..., None]}
+
+stored = list(examples())
+mocked = tfds.testing.mock_data(
+    as_data_source_fn=lambda builder, split: stored,
+    data_dir="metadata",
+    policy=tfds.testing.MockPolicy.USE_FILES,
+)
+mocked.__enter__()
+"""
+PETS_METADATA = {
+    "name": "oxford_iiit_pet",
+    "version": "4.0.0",
+    "fileFormat": "array_record",
+    "splits": [
+        {
+            "name": name,
+            "shardLengths": ["12"],
+            "filepathTemplate": "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}",
+        }
+        for name in ("train", "test")
+    ],
+}
+"""As TFDS writes it into dataset_info.json."""
+
+
+@pytest.mark.slow
+def test_pets_are_trained_evaluated_and_exported(tmp_path, monkeypatch):
+    pytest.importorskip("tensorflow_datasets", reason="needs the extra tfds")
+    pytest.importorskip("array_record", reason="has no wheels for Windows")
+    folder = tmp_path / "metadata" / "oxford_iiit_pet" / "4.0.0"
+    folder.mkdir(parents=True)
+    (folder / "dataset_info.json").write_text(json.dumps(PETS_METADATA))
+    notebook = executed("pets", tmp_path, monkeypatch, before=MOCKED_PETS)
+    text = printed(notebook)
+    assert "train: 12 images\ntest: 12 images" in text
+    # In the first image, the pet is a disk with a radius of 0.3 sides, and the border surrounds it.
+    height, width = map(int, re.findall(r"image \((\d+), (\d+), 3\) uint8", text)[0])
+    side = min(height, width)
+    areas = [np.pi * (radius * side) ** 2 / (height * width) for radius in (0.3, 0.34)]
+    shares = [int(share) for share in re.findall(r"\): (\d+)% of the pixels", text)]
+    expected = [100 - 100 * areas[1], 100 * areas[0], 100 * (areas[1] - areas[0])]
+    np.testing.assert_allclose(shares, expected, atol=1)
+    assert "255 (border, ignored)" in text
+    (mean,) = re.findall(r"mean IoU ([\d.]+) %   pixel accuracy", text)
+    assert 0 < float(mean) < 100
+    exported = dict(re.findall(r"(\w+)\.tflite: .* ([\d.]+)% of pixels equal", text))
+    assert float(exported["pets"]) > 99.9 and float(exported["pets_int8"]) > 95
+    assert number_of_images(notebook) == 4
+    assert (tmp_path / "pets.keras").stat().st_size > 1e6
 
 
 @pytest.mark.slow
