@@ -37,7 +37,8 @@ def examine(
 
     Args:
         source: a source of labeled images, for instance `keras_psp.data.ImageFolder`.
-        splits: names of splits; all of the source's by default.
+        splits: names of splits; by default all of the source's, except for "all" if the others
+            divide it.
         progress: show a progress bar on stderr.
 
     Raises:
@@ -47,7 +48,9 @@ def examine(
         report = keras_psp.data.examine(keras_psp.data.load("folder", root="aerial"))
         report.print()
     """
-    splits = tuple(source.splits if splits is None else splits)
+    if splits is None:
+        splits = [split for split in source.splits if split != "all"] or source.splits
+    splits = tuple(splits)
     if not hasattr(source, "to_classes"):
         return DataReport(source, {s: list(_examined(source, s, progress)) for s in splits})
     # Splits may share files, as the "trainval" of PASCAL VOC.
@@ -191,6 +194,13 @@ class DataReport:
         if not counts.sum():
             return
         names = self.source.class_names
+        if not self._named and split == self.train_split:
+            labels = [item for item in self.examined[split] if item.pixels]
+            largest = max(labels, key=lambda item: self._largest_value(item))
+            yield (
+                f"{len(names)} classes, counted from the labels; the largest value of split "
+                f"{split!r}, {self._largest_value(largest)}, is in {largest.label}"
+            )
         absent = np.flatnonzero(counts[:-1] == 0)
         if absent.size and split == self.train_split:
             listed = ", ".join(names[index] for index in absent[:5])
@@ -215,6 +225,9 @@ class DataReport:
                 f"{smooth} values in the labels of split {split!r} nowhere fill 2x2 pixels; check "
                 "that the masks weren't smoothed or resized with interpolation"
             )
+
+    def _largest_value(self, item):
+        return max((v for v in item.pixels if v != self.source.ignore_class), default=-1)
 
     def _is_unlabeled(self, item):
         return bool(item.pixels) and not any(self._classes_of(item)[:-1])

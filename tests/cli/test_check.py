@@ -27,7 +27,12 @@ def test_the_sheet_and_the_report_are_written(folder, tmp_path, capsys):
     assert main(["check", "folder", "--data", str(folder), "--output", str(output)]) == 0
     sheet = np.asarray(Image.open(output / "contact_sheet.png"))
     assert sheet.std() > 10
-    assert len(json.loads((output / "report.json").read_text())["splits"]["all"]) == 6
+    splits = json.loads((output / "report.json").read_text())["splits"]
+    assert {split: len(images) for split, images in splits.items()} == {
+        "train": 4,
+        "val": 1,
+        "test": 1,
+    }
     captured = capsys.readouterr()
     assert str(output / "contact_sheet.png") in captured.out
     assert "Checking" in captured.err

@@ -105,6 +105,23 @@ def test_labels_of_stored_pixels_are_refused_with_the_reason(tmp_path):
     assert "mask is 8x6 but its image is 6x8 if turned upright by its EXIF orientation" in fault
 
 
+def test_images_of_a_divided_folder_are_counted_once(tmp_path):
+    write(tmp_path, "", [halves(0, 1)] * 5)
+    for path in (tmp_path / "images").iterdir():
+        Image.open(path).convert("RGBA").rotate(45).save(path)  # transparent corners
+    found = report(tmp_path, ["a", "b"])
+    assert list(found.examined) == ["train", "val", "test"]
+    assert any(note.startswith("5 of 5 images have transparent pixels") for note in found.notes())
+    chosen = found.representative(16)
+    assert {split: len(numbers) for split, numbers in chosen.items()} == {
+        "train": 3,
+        "val": 1,
+        "test": 1,
+    }
+    whole = examine(found.source, ["all"], progress=False)
+    assert len(whole.examined["all"]) == 5
+
+
 def test_all_faults_are_listed_and_the_first_is_raised(tmp_path):
     write(tmp_path, "train", [halves(0, 1), 7, halves(0, 1)])
     (tmp_path / "train" / "images" / "train0.png").write_bytes(b"")
