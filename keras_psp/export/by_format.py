@@ -6,7 +6,8 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from keras_psp.export import to_onnx, to_openvino, to_tflite
+from keras_psp.export import to_onnx
+from keras_psp.export.formats import PRECISIONS
 from keras_psp.export.to_onnx import onnx
 from keras_psp.export.to_openvino import openvino
 from keras_psp.export.to_saved_model import saved_model
@@ -27,9 +28,9 @@ class Format:
 FORMATS = {
     "saved_model": Format(saved_model, ending="_saved_model"),
     "tf_serving": Format(tf_serving),
-    "tflite": Format(tflite, to_tflite.PRECISIONS, ".tflite"),
-    "onnx": Format(onnx, to_onnx.PRECISIONS, ".onnx"),
-    "openvino": Format(openvino, to_openvino.PRECISIONS, "_openvino"),
+    "tflite": Format(tflite, PRECISIONS["tflite"], ".tflite"),
+    "onnx": Format(onnx, PRECISIONS["onnx"], ".onnx"),
+    "openvino": Format(openvino, PRECISIONS["openvino"], "_openvino"),
 }
 
 KERAS_FORMATS = {

@@ -158,6 +158,25 @@ def inference_function(model: PSPNet, *, in_blocks: bool = True) -> Callable[...
     return network
 
 
+def refuses_small_images(function: Callable[..., Any], least: int) -> Callable[..., Any]:
+    """The TensorFlow function of (batch, height, width, 3) images of at least `least` pixels.
+
+    Unlike `tf.debugging`, the check is of operations that every format has: two sides can't be
+    broadcast to three numbers.
+    """
+    import tensorflow as tf
+
+    def checked(image):
+        image = tf.cast(image, "float32")  # first, as TensorRT needs it
+        shape = tf.shape(image)
+        too_small = tf.cast(tf.reduce_min(shape[1:3]) < least, "int32")
+        name = f"image_needs_{least}_pixels_per_side"
+        sides = tf.maximum(shape[1:3], tf.range(2 + too_small), name=name)
+        return function(tf.reshape(image, tf.concat([shape[:1], sides, shape[3:]], 0)))
+
+    return checked
+
+
 def output_of(logits: Any, output: Output) -> dict[str, Any]:
     """{output's name: tensor} from logits at the image's size, in operations that TFLite has."""
     import tensorflow as tf

@@ -9,6 +9,7 @@ from keras_psp.export import winograd
 from keras_psp.export.graph import Signature, class_dtype
 from keras_psp.layers.folding import fold
 from keras_psp.layers.resampling import interpolation_matrix, pooling_matrix
+from keras_psp.models.checks import smallest_side
 from keras_psp.models.pspnet import PSPNet
 
 OPSET = 17
@@ -94,13 +95,10 @@ class _Writer:
         self.graph, self.model = Graph(), model
         self.channels_first, self.split_fusion = channels_first, split_fusion
         self.use_winograd = use_winograd and signature.image_size is not None
-        full = signature.image_size
-        if full is None:
-            shape = self.graph.add("Shape", "image")
-            full = tuple(
-                self.graph.add("Gather", shape, self.graph.integer(axis), axis=0) for axis in (1, 2)
-            )
-        x = self._normalized("image", model.get_layer("normalization"))
+        # TensorRT takes uint8 only straight into a Cast.
+        image = self._float("image")
+        full = signature.image_size or self._checked_size(image)
+        x = self._normalized(image, model.get_layer("normalization"))
         before = len(self.graph.nodes)
         x, size = self._backbone(x, full, model.backbone)
         self.graph.quantizable = [node.name for node in self.graph.nodes[before:]]
@@ -108,10 +106,22 @@ class _Writer:
         x, layout = self._classifier(x, layout, model.get_layer("classifier"))
         self._output(x, layout, size, full, signature)
 
+    def _checked_size(self, image):
+        """Height and width, or an error of the runtime for an image that is too small."""
+        add, integer, integers = self.graph.add, self.graph.integer, self.graph.integers
+        least = smallest_side(self.model)
+        sides = add("Slice", add("Shape", image), integers(1), integers(3))
+        too_small = add("Less", add("ReduceMin", sides, keepdims=0), integer(least))
+        count = add("Add", add("Cast", too_small, to=TYPES["int64"]), integer(2))
+        # The two sides can't be broadcast to three numbers. Errors contain the node's name.
+        numbers = add("Range", integer(0), count, integer(1))
+        sides = add("Max", sides, numbers, name=f"image_needs_{least}_pixels_per_side")
+        return tuple(add("Gather", sides, integer(axis), axis=0) for axis in (0, 1))
+
     def _normalized(self, image, layer):
         """(batch, height, width, 3) 0..255 to (batch, 3, height, width)."""
         add, constant = self.graph.add, self.graph.constant
-        x = add("Cast", add("Transpose", image, perm=[0, 3, 1, 2]), to=TYPES["float32"])
+        x = add("Transpose", image, perm=[0, 3, 1, 2])
         if layer.channel_order == "bgr":
             x = add("Gather", x, self.graph.integers(2, 1, 0), axis=1)
         mean, std = (np.reshape(values, (3, 1, 1)) for values in (layer.mean, layer.std))
@@ -319,7 +329,7 @@ class _Writer:
             scores = (add("MatMul", self._name(block), x) for block in blocks)
             best = [add("ArgMax", block, axis=1, keepdims=0) for block in scores]
             x = best[0] if len(best) == 1 else add("Concat", *best, axis=1)
-            add("Cast", x, to=kind, name="classes")
+            add("Cast", self._float(x), to=kind, name="classes")
             return
         if layout == "first":
             x = add("Transpose", x, perm=[0, 2, 3, 1])
@@ -331,7 +341,7 @@ class _Writer:
         if signature.output == "probabilities":
             add("Softmax", x, axis=-1, name="probabilities")
         elif signature.output == "classes":
-            add("Cast", add("ArgMax", x, axis=-1, keepdims=0), to=kind, name="classes")
+            add("Cast", self._float(add("ArgMax", x, axis=-1, keepdims=0)), to=kind, name="classes")
 
     # Matrices are numpy arrays if the sizes are known, else names of the graph's results.
 

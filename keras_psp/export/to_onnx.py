@@ -10,7 +10,15 @@ from typing import Any, Literal
 
 import numpy as np
 
-from keras_psp.export.graph import InputType, Output, Signature, float32_model, inference_function
+from keras_psp.export.formats import PRECISIONS
+from keras_psp.export.graph import (
+    InputType,
+    Output,
+    Signature,
+    float32_model,
+    inference_function,
+    refuses_small_images,
+)
 from keras_psp.export.inputs import graph_function
 from keras_psp.export.metadata import metadata, metadata_json
 from keras_psp.export.onnx_network import IR_VERSION, OPSET, TYPES, network
@@ -18,10 +26,9 @@ from keras_psp.export.representative import calibration_batches, check_precision
 from keras_psp.export.writing import checked_export, require_tensorflow_backend, required
 from keras_psp.files import local_path
 from keras_psp.layers.resnet import DilatedResNet
+from keras_psp.models.checks import smallest_side
 from keras_psp.models.pspnet import PSPNet
 from keras_psp.progress import with_bar
-
-PRECISIONS = ("float32", "int8")
 
 
 def onnx(
@@ -62,7 +69,7 @@ def onnx(
         RuntimeError: if the resulting file doesn't run.
     """
     signature = Signature(image_size, batch_size, input_dtype, output)
-    check_precision(precision, PRECISIONS, signature, representative)
+    check_precision(precision, PRECISIONS["onnx"], signature, representative)
     with checked_export(
         path, "ONNX file", open_onnx, model, signature, suffix=".onnx", progress=progress
     ) as draft:
@@ -89,15 +96,8 @@ def onnx_model(model: PSPNet, signature: Signature, **options: bool) -> tuple[An
         return _traced(model, signature)
     from onnx import helper
 
-    num_classes = model.num_classes
     graph = network(float32_model(model), signature, **options)
-    batch, height, width, _ = signature.shape
-    shape = [batch or "batch", height or "height", width or "width"]
-    image = helper.make_tensor_value_info("image", TYPES[signature.input_dtype], [*shape, 3])
-    if signature.output != "classes":
-        shape.append(num_classes)
-    dtype = TYPES[signature.output_dtype(num_classes)]
-    result = helper.make_tensor_value_info(signature.output, dtype, shape)
+    image, result = _input_and_output(signature, model.num_classes)
     proto = helper.make_model(
         helper.make_graph(graph.nodes, "PSPNet", [image], [result], graph.constants),
         opset_imports=[helper.make_opsetid("", OPSET)],
@@ -105,6 +105,18 @@ def onnx_model(model: PSPNet, signature: Signature, **options: bool) -> tuple[An
         producer_name="keras_psp",
     )
     return proto, graph.quantizable
+
+
+def _input_and_output(signature, num_classes):
+    """Descriptions of both; sizes that vary are called "batch", "height" and "width"."""
+    from onnx import helper
+
+    known = zip(signature.shape, ("batch", "height", "width"), strict=False)
+    sizes = [size or name for size, name in known]
+    image = helper.make_tensor_value_info("image", TYPES[signature.input_dtype], [*sizes, 3])
+    scores = [] if signature.output == "classes" else [num_classes]
+    dtype = TYPES[signature.output_dtype(num_classes)]
+    return image, helper.make_tensor_value_info(signature.output, dtype, sizes + scores)
 
 
 def _traced(model, signature):
@@ -116,14 +128,31 @@ def _traced(model, signature):
     from onnx import helper
 
     network = inference_function(model, in_blocks=False)
-    function = tf.function(lambda image: network(image, signature.output), autograph=False)
+
+    def traced(image):
+        if signature.output == "classes":
+            return tf.argmax(network(image, "logits")["logits"], axis=-1)
+        return network(image, signature.output)[signature.output]
+
+    if signature.image_size is None:
+        traced = refuses_small_images(traced, smallest_side(model))
     inputs = [tf.TensorSpec(signature.shape, signature.input_dtype, name="image")]
-    proto, _ = tf2onnx.convert.from_function(function, inputs, opset=OPSET)
+    proto, _ = tf2onnx.convert.from_function(
+        tf.function(traced, autograph=False), inputs, opset=OPSET
+    )
     proto.ir_version = IR_VERSION
-    result = proto.graph.output[0]
-    if result.name != signature.output:  # depends on the version of tf2onnx
-        proto.graph.node.append(helper.make_node("Identity", [result.name], [signature.output]))
-        result.name = signature.output
+    del proto.opset_import[1:]  # ai.onnx.ml, of which it uses nothing
+    # TensorRT computes uint8 from floats only.
+    dtypes = ["float32"] * (signature.output == "classes")
+    dtypes.append(signature.output_dtype(model.num_classes))
+    name = proto.graph.output[0].name  # depends on the version of tf2onnx
+    for index, dtype in enumerate(dtypes, 1):
+        last = signature.output if index == len(dtypes) else f"classes_{dtype}"
+        proto.graph.node.append(helper.make_node("Cast", [name], [last], to=TYPES[dtype]))
+        name = last
+    image, result = _input_and_output(signature, model.num_classes)
+    proto.graph.input[0].CopyFrom(image)
+    proto.graph.output[0].CopyFrom(result)
     return proto, [node.name for node in proto.graph.node if node.op_type == "Conv"]
 
 

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from keras_psp.export.formats import PRECISIONS
 from keras_psp.export.graph import InputType, Output, Signature
 from keras_psp.export.inputs import graph_function
 from keras_psp.export.metadata import metadata, metadata_json
@@ -23,7 +24,6 @@ from keras_psp.export.writing import checked_export, required
 from keras_psp.files import local_path
 from keras_psp.models.pspnet import PSPNet
 
-PRECISIONS = ("float32", "bfloat16", "int8")
 FILES = ("model.xml", "model.bin")
 
 
@@ -58,7 +58,7 @@ def openvino(
         RuntimeError: if the resulting model doesn't run.
     """
     signature = Signature(image_size, batch_size, input_dtype, output)
-    check_precision(precision, PRECISIONS, signature, representative)
+    check_precision(precision, PRECISIONS["openvino"], signature, representative)
     checked = checked_export(
         path, "OpenVINO model", open_openvino, model, signature, files=FILES, progress=progress
     )

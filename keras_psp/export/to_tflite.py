@@ -14,16 +14,23 @@ from typing import Any, Literal
 
 import numpy as np
 
-from keras_psp.export.graph import InputType, Output, Signature, inference_function
+from keras_psp.export.formats import PRECISIONS
+from keras_psp.export.graph import (
+    InputType,
+    Output,
+    Signature,
+    inference_function,
+    refuses_small_images,
+)
 from keras_psp.export.inputs import graph_function
 from keras_psp.export.metadata import NAME, metadata, metadata_json
 from keras_psp.export.representative import check_precision, representative_images
+from keras_psp.export.task_metadata import LABELS, task_metadata
 from keras_psp.export.writing import checked_export, require_tensorflow_backend
 from keras_psp.files import local_path
+from keras_psp.models.checks import smallest_side
 from keras_psp.models.pspnet import PSPNet
 from keras_psp.progress import with_bar
-
-PRECISIONS = ("float32", "float16", "dynamic_int8", "int8")
 
 
 def tflite(
@@ -65,7 +72,7 @@ def tflite(
             "output='probabilities' has steps of 1/256 with precision='int8', too coarse to tell "
             "classes apart; use 'logits' or 'classes'."
         )
-    check_precision(precision, PRECISIONS, signature, representative)
+    check_precision(precision, PRECISIONS["tflite"], signature, representative)
     opener = functools.partial(open_tflite, num_threads=os.cpu_count())
     with checked_export(
         path, "TFLite file", opener, model, signature, suffix=".tflite", progress=progress
@@ -92,6 +99,7 @@ def _converted(model, signature, precision, images, progress):
     else:
         network = inference_function(model, in_blocks=False)
         function = functools.partial(network, output=signature.output)
+        function = refuses_small_images(function, smallest_side(model))
     dtype = "float32" if quantized else signature.input_dtype
     spec = tf.TensorSpec(signature.shape, dtype, name="image")
     traced = tf.function(function, autograph=False).get_concrete_function(spec)
@@ -134,7 +142,8 @@ def _packed(content, about, *, half_precision):
     A ZIP archive at the end of the file, with TFLite's "associated files", contains
     `keras_psp.json` and `labels.txt` (one class name per line). The flatbuffer's metadata entry
     "keras_psp.json" is the same JSON, and survives tools that rewrite the file without the
-    archive. `half_precision` allows hardware to compute in float16 where that is faster.
+    archive. The entry "TFLITE_METADATA" is TFLite's own. `half_precision` allows hardware to
+    compute in float16 where that is faster.
     """
     from tensorflow.lite.python import schema_py_generated as schema
     from tensorflow.lite.tools import flatbuffer_utils
@@ -143,7 +152,7 @@ def _packed(content, about, *, half_precision):
     graph = model.subgraphs[0]
     for tensor, side in ((graph.inputs[0], "input"), (graph.outputs[0], "output")):
         graph.tensors[tensor].name = about[side]["name"]
-    entries = {NAME: metadata_json(about).encode()}
+    entries = {NAME: metadata_json(about).encode(), "TFLITE_METADATA": task_metadata(about)}
     if half_precision:
         entries["reduced_precision_support"] = b"fp16accfp32"
     model.metadata = [e for e in model.metadata or () if e.name.decode() not in entries]
@@ -160,7 +169,7 @@ def _packed(content, about, *, half_precision):
     with zipfile.ZipFile(file, "a") as archive:
         # ZipInfo's fixed date: the same network makes the same file.
         archive.writestr(zipfile.ZipInfo(NAME), entries[NAME])
-        archive.writestr(zipfile.ZipInfo("labels.txt"), labels)
+        archive.writestr(zipfile.ZipInfo(LABELS), labels)
     return file.getvalue()
 
 

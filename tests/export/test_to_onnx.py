@@ -10,9 +10,10 @@ from support.networks import tiny_backbone, tiny_pspnet
 
 from keras_psp import DilatedResNet, PSPNet, export
 from keras_psp.layers.folding import foldable_layers
+from keras_psp.models.checks import smallest_side
 
 onnx = pytest.importorskip("onnx", reason="needs the extra onnx")
-pytest.importorskip("onnxruntime", reason="needs the extra onnx")
+onnxruntime = pytest.importorskip("onnxruntime", reason="needs the extra onnx")
 
 NAMES = ("sky", "boat", "river", "car")
 
@@ -51,6 +52,56 @@ def test_one_file_takes_any_size(model, tmp_path):
         opened(images(49, 57)[0])
     with pytest.raises(ValueError, match="are 16x50 but this network needs at least 41"):
         opened(images(16, 50))
+
+
+@pytest.mark.parametrize("options", [{}, {"image_size": (49, 57)}, {"output": "probabilities"}])
+def test_the_graph_is_valid_and_computes_with_uint8_as_tensorrt_does(model, tmp_path, options):
+    export.onnx(model, tmp_path / "m.onnx", progress=False, **options)
+    proto = onnx.load(tmp_path / "m.onnx")
+    onnx.checker.check_model(proto, full_check=True)
+    assert proto.ir_version == 8 and [(o.domain, o.version) for o in proto.opset_import] == [
+        ("", 17)
+    ]
+    assert_uint8_meets_floats_in_casts_only(proto)
+
+
+def assert_uint8_meets_floats_in_casts_only(proto):
+    """TensorRT's rule: NvInferRuntimeBase.h, DataType.kUINT8."""
+    (image,), (output,) = proto.graph.input, proto.graph.output
+    assert image.name == "image" and output.name in ("classes", "probabilities")
+    for value in (image, output):
+        dims = [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
+        assert dims[:3] in (["batch", "height", "width"], ["batch", 49, 57], ["batch", 97, 113])
+    made = {name: node for node in proto.graph.node for name in node.output}
+    assert [node.op_type for node in proto.graph.node if "image" in node.input] == ["Cast"]
+    if output.name == "classes":
+        last = made["classes"]
+        before = made[last.input[0]]
+        assert (last.op_type, last.attribute[0].i) == ("Cast", onnx.TensorProto.UINT8)
+        assert (before.op_type, before.attribute[0].i) == ("Cast", onnx.TensorProto.FLOAT)
+
+
+def assert_small_images_are_refused(path, smallest):
+    """By the runtime itself, as in programs without keras_psp."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(path, options)
+
+    def run(height, width):
+        return session.run(None, {"image": np.zeros((1, height, width, 3), "uint8")})[0]
+
+    least = smallest
+    assert run(least, least + 9).shape[:3] == (1, least, least + 9)
+    for size in ((1, 1), (least - 1, least), (least, least - 1)):
+        with pytest.raises(Exception, match=f"image_needs_{least}_pixels_per_side"):
+            run(*size)
+
+
+@pytest.mark.parametrize(("stride", "smallest"), [(8, 41), (16, 81)])
+def test_the_graph_itself_refuses_small_images(tmp_path, stride, smallest):
+    model = tiny_pspnet(backbone=tiny_backbone(output_stride=stride))
+    export.onnx(model, tmp_path / "m.onnx", progress=False)
+    assert_small_images_are_refused(tmp_path / "m.onnx", smallest)
 
 
 @pytest.mark.parametrize("winograd", [False, True])
@@ -116,6 +167,10 @@ def test_a_backbone_of_keras_applications_is_traced(size, tmp_path):
     expected = model.predict(batch.astype("float32"), verbose=0)
     np.testing.assert_allclose(logits, expected, atol=1e-4 * np.ptp(expected))
     proto = onnx.load(tmp_path / "classes.onnx")
+    onnx.checker.check_model(proto, full_check=True)
+    assert_uint8_meets_floats_in_casts_only(proto)
+    if size is None:
+        assert_small_images_are_refused(tmp_path / "classes.onnx", smallest_side(model))
     assert [result.name for result in proto.graph.output] == ["classes"]
     assert json.loads(proto.metadata_props[0].value)["class_names"] == list(NAMES)
     classes = export.open_onnx(tmp_path / "classes.onnx")(batch)

@@ -33,6 +33,14 @@ def test_same_logits(model, tmp_path, image_size):
     assert size < 1.2 * 4 * sum(w.size for w in model.get_weights())
 
 
+def test_the_graph_itself_refuses_small_images(model, tmp_path):
+    export.openvino(model, tmp_path / "m", progress=False)
+    compiled = openvino.compile_model(tmp_path / "m" / "model.xml", "CPU")
+    assert compiled(images(41, 50))["classes"].shape == (2, 41, 50)
+    with pytest.raises(RuntimeError, match="image_needs_41_pixels_per_side"):
+        compiled(images(40, 50))
+
+
 def test_bfloat16_and_metadata(model, tmp_path):
     export.openvino(model, tmp_path / "m", precision="bfloat16", license="MIT", progress=False)
     batch = images(65, 81)

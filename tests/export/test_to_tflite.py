@@ -12,6 +12,7 @@ from keras_psp import export
 from keras_psp.data import ImageFolder, Split
 from keras_psp.export import to_tflite
 from keras_psp.export.representative import representative_images
+from keras_psp.export.task_metadata import task_metadata
 
 interpreter = pytest.importorskip("ai_edge_litert.interpreter")
 
@@ -86,6 +87,50 @@ def test_one_file_takes_any_size(precision, model, tmp_path):
         assert distance(opened(images), expected) < limit
 
 
+def test_the_graph_itself_refuses_small_images(model, tmp_path):
+    export.tflite(model, tmp_path / "a.tflite")
+    for size in ((41, 64), (40, 64), (64, 40), (1, 1)):
+        runner = interpreter.Interpreter(str(tmp_path / "a.tflite")).get_signature_runner()
+        image = np.zeros((1, *size, 3), "uint8")
+        if min(size) == 41:
+            assert runner(image=image)["classes"].shape == (1, 41, 64)
+        else:
+            with pytest.raises(RuntimeError, match=r"\[2\] and \[3\], are not broadcastable"):
+                runner(image=image)
+
+
+MEDIAPIPE = """
+import sys
+import mediapipe
+import numpy as np
+from mediapipe.tasks.python import vision
+from mediapipe.tasks.python.core.base_options import BaseOptions
+file = BaseOptions(model_asset_path=sys.argv[1])
+options = vision.ImageSegmenterOptions(base_options=file, output_category_mask=True)
+with vision.ImageSegmenter.create_from_options(options) as segmenter:
+    for image, expected in zip(*np.load(sys.argv[2]).values()):
+        image = mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=image)
+        result = segmenter.segment(image)
+        assert np.mean(result.category_mask.numpy_view().squeeze() == expected) > 0.999
+        total = sum(mask.numpy_view() for mask in result.confidence_masks)
+        np.testing.assert_allclose(total, 1, atol=1e-4)
+    print(segmenter.labels)
+"""
+
+
+@pytest.mark.parametrize("output", ["logits", "probabilities"])
+def test_mediapipe_reads_classes_and_labels(output, model, images, tmp_path):
+    pytest.importorskip("mediapipe", reason="needs MediaPipe")
+    export.tflite(model, tmp_path / "a.tflite", image_size=SIZE, output=output)
+    expected = model.predict_classes(images.astype("float32"), verbose=0)
+    np.savez(tmp_path / "images.npz", images=images, expected=expected)
+    arguments = [tmp_path / "a.tflite", tmp_path / "images.npz"]
+    run = subprocess.run(
+        [sys.executable, "-c", MEDIAPIPE, *arguments], capture_output=True, text=True, timeout=120
+    )
+    assert "['sky', 'a road', 'car', 'tree']" in run.stdout, run.stderr
+
+
 @pytest.mark.parametrize("input_dtype", ["uint8", "float32"])
 @pytest.mark.parametrize("output", ["classes", "probabilities"])
 def test_input_types_and_outputs(input_dtype, output, model, images, tmp_path):
@@ -148,6 +193,7 @@ def test_metadata_is_in_the_archive_and_in_the_flatbuffer(quantized):
         entry.name.decode(): bytes(file.buffers[entry.buffer].data) for entry in file.metadata
     }
     assert b'"preset": "street"' in entries["keras_psp.json"]
+    assert entries["TFLITE_METADATA"] == task_metadata(about)
 
 
 def test_other_files_are_refused(tmp_path):
