@@ -1,6 +1,6 @@
 """A web demo that segments an image, ready for Hugging Face Spaces.
 
-    pip install "keras-psp[demo]"
+    python -m pip install -e ".[demo]"           # in the clone
     python examples/gradio_app.py                # the bundled model, which needs no download
     python examples/gradio_app.py runs/camvid    # a training run, a .keras file or a preset
     KERAS_PSP_MODEL=runs/camvid python examples/gradio_app.py

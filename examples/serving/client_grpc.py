@@ -1,6 +1,6 @@
 """Segments images with TensorFlow Serving over gRPC.
 
-    pip install "keras-psp[serving]"
+    python -m pip install -e ".[serving]"  # in the clone
     python examples/serving/client_grpc.py street.jpg --model pspnet
 
 Writes street.jpg.classes.png, like client_rest.py.
