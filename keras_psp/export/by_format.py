@@ -78,7 +78,7 @@ def export_model(
         >>> model = PSPNet.from_preset("pspnet_r18-d8_128x128_scenes")
         >>> export_model(model, "pspnet.onnx", format="onnx", image_size=(128, 128))
     """
-    if format not in KERAS_FORMATS:
+    if not isinstance(format, str) or format not in KERAS_FORMATS:
         raise ValueError(f"format={format!r} is unknown; choose one of {', '.join(KERAS_FORMATS)}.")
     write = FORMATS[KERAS_FORMATS[format]].write
     options = {name: value for name, value in options.items() if value is not None}

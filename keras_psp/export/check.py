@@ -12,6 +12,8 @@ import numpy as np
 import rich.console
 import rich.table
 
+from keras_psp.export.graph import Signature
+from keras_psp.export.inputs import thread_count
 from keras_psp.export.to_onnx import open_onnx
 from keras_psp.export.to_openvino import open_openvino
 from keras_psp.export.to_saved_model import open_saved_model
@@ -78,6 +80,7 @@ def open_export(
         >>> predict = open_export("pspnet.onnx")
         >>> classes = predict(images)  # (batch, height, width)
     """
+    thread_count(num_threads)  # also where it isn't used
     path = local_path("path", path)
     if (path / "saved_model.pb").is_file():
         return open_saved_model(path)
@@ -89,7 +92,7 @@ def open_export(
             f"{path} isn't an export: give a .tflite or .onnx file, or the folder of a SavedModel "
             "or an OpenVINO model."
         )
-    return openers[path.suffix](path, num_threads=num_threads or os.cpu_count())
+    return openers[path.suffix](path, num_threads=num_threads)
 
 
 def check_exports(
@@ -117,6 +120,10 @@ def check_exports(
     Returns:
         `ExportResults`: mean IoU, agreement with the network, size and time.
     """
+    if isinstance(exports, str | os.PathLike):
+        raise ValueError(f"exports is one path, '{exports}'; give a list of paths.")
+    if image_size is not None:
+        image_size = Signature(image_size).image_size
     examples = Examples(dataset, split, model, limit)
     paths = [Path(path) for path in exports]
     runners = [

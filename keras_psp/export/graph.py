@@ -1,6 +1,7 @@
 """The graph that every export computes: images in; classes, logits or probabilities out."""
 
 import dataclasses
+import math
 import operator
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
@@ -24,6 +25,10 @@ MAX_PIXELS = 2**24
 
 MAX_SIDE = 2**14
 """In pixels. The matrix that upsamples a side grows with its square: 134 MB at 16,384."""
+
+
+MAX_BATCH_PIXELS = 2**28
+"""In a call: their 3 GB as float32 are about what 32-bit sizes can count."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,10 +67,20 @@ class Signature:
             size = checked_pair(
                 "image_size", size, size, operator.index, lambda *sides: min(sides) > 0, needed
             )
+            if max(size) > MAX_SIDE:
+                raise ValueError(
+                    f"image_size is {size}; exports take at most {MAX_SIDE:,} pixels per side."
+                )
             object.__setattr__(self, "image_size", size)
         if self.batch_size is not None:
             batch_size = checked_integer("batch_size", self.batch_size, least=1)
             object.__setattr__(self, "batch_size", batch_size)
+        pixels = (self.batch_size or 1) * math.prod(self.image_size or (1, 1))
+        if pixels > MAX_BATCH_PIXELS:
+            raise ValueError(
+                f"batch_size={self.batch_size} and image_size={self.image_size} are {pixels:,} "
+                f"pixels per call; exports take at most {MAX_BATCH_PIXELS:,}."
+            )
         check_choice("input_dtype", self.input_dtype, get_args(InputType))
         check_choice("output", self.output, get_args(Output))
 

@@ -1,12 +1,15 @@
 """Images brought to the type and batch size of an exported graph."""
 
 import contextlib
+import os
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from keras_psp.arguments import checked_integer
 
 
 def graph_function(
@@ -43,6 +46,13 @@ def graph_function(
             return np.concatenate([run(part) for part in np.split(images, len(images) // count)])
 
     return predict
+
+
+def thread_count(num_threads: int | None) -> int:
+    """The number of threads to compute on; None is one per core."""
+    if num_threads is None:
+        return os.cpu_count() or 1
+    return checked_integer("num_threads", num_threads, least=1)
 
 
 def _check_shape(shape, size, smallest):

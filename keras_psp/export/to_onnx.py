@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from keras_psp.arguments import checked_flag
 from keras_psp.export.formats import PRECISIONS
 from keras_psp.export.graph import (
     InputType,
@@ -19,7 +20,7 @@ from keras_psp.export.graph import (
     inference_function,
     refuses_small_images,
 )
-from keras_psp.export.inputs import graph_function
+from keras_psp.export.inputs import graph_function, thread_count
 from keras_psp.export.metadata import metadata, metadata_json
 from keras_psp.export.onnx_network import IR_VERSION, OPSET, TYPES, network
 from keras_psp.export.representative import calibration_batches, check_precision
@@ -42,6 +43,7 @@ def onnx(
     input_dtype: InputType = "uint8",
     output: Output = "classes",
     winograd: bool = True,
+    reduce_range: bool = False,
     preset: str | None = None,
     license: str | None = None,
     progress: bool = True,
@@ -61,6 +63,8 @@ def onnx(
         image_size, batch_size, input_dtype, output: see `Signature`.
         winograd: whether large 3x3 convolutions use Winograd's algorithm, with fewer
             multiplications, if the size is fixed and the precision float32: fastest on CPUs.
+        reduce_range: whether "int8" weights have 7 bits, for CPUs without VNNI (Intel's before
+            2019, AMD's before Zen 4): their sums of products overflow with 8 bits.
         preset, license: see `metadata`; they are in metadata_props, key "keras_psp".
         progress: report progress on stderr.
 
@@ -69,7 +73,12 @@ def onnx(
         RuntimeError: if the resulting file doesn't run.
     """
     signature = Signature(image_size, batch_size, input_dtype, output)
+    winograd = checked_flag("winograd", winograd)
     check_precision(precision, PRECISIONS["onnx"], signature, representative)
+    if checked_flag("reduce_range", reduce_range) and precision != "int8":
+        raise ValueError(
+            f"reduce_range=True is for precision='int8' but this is {precision!r}; leave it out."
+        )
     with checked_export(
         path, "ONNX file", open_onnx, model, signature, suffix=".onnx", progress=progress
     ) as draft:
@@ -82,7 +91,7 @@ def onnx(
             draft.write_bytes(proto.SerializeToString())
         else:
             batches = calibration_batches(representative, signature)
-            _quantize(proto, quantizable, draft, batches, progress)
+            _quantize(proto, quantizable, draft, batches, reduce_range, progress)
 
 
 def _runtime():
@@ -156,7 +165,7 @@ def _traced(model, signature):
     return proto, [node.name for node in proto.graph.node if node.op_type == "Conv"]
 
 
-def _quantize(proto, nodes, path, images, progress):
+def _quantize(proto, nodes, path, images, reduce_range, progress):
     """Lets ONNX Runtime quantize the convolutions to 8 bits and write the file."""
     from onnxruntime import quantization
 
@@ -180,6 +189,7 @@ def _quantize(proto, nodes, path, images, progress):
                 quant_format=quantization.QuantFormat.QDQ,
                 nodes_to_quantize=nodes,
                 per_channel=True,
+                reduce_range=reduce_range,
                 activation_type=quantization.QuantType.QUInt8,
                 weight_type=quantization.QuantType.QInt8,
             )
@@ -191,12 +201,13 @@ def open_onnx(
     path: str | os.PathLike, *, num_threads: int | None = None
 ) -> Callable[[np.ndarray], np.ndarray]:
     """As `open_export`, for a file of `onnx` or of another program, on ONNX Runtime's CPU."""
+    num_threads = thread_count(num_threads)
     path = local_path("path", path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: there is no such file.")
     onnxruntime = _runtime()
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = num_threads or os.cpu_count() or 1
+    options.intra_op_num_threads = num_threads
     providers = ["CPUExecutionProvider"]
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=providers)

@@ -14,9 +14,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from keras_psp.arguments import checked_flag
 from keras_psp.export.formats import PRECISIONS
-from keras_psp.export.graph import InputType, Output, Signature
-from keras_psp.export.inputs import graph_function
+from keras_psp.export.graph import InputType, Output, Signature, check_choice
+from keras_psp.export.inputs import graph_function, thread_count
 from keras_psp.export.metadata import metadata, metadata_json
 from keras_psp.export.representative import calibration_batches, check_precision
 from keras_psp.export.to_onnx import onnx_model
@@ -58,6 +59,7 @@ def openvino(
         RuntimeError: if the resulting model doesn't run.
     """
     signature = Signature(image_size, batch_size, input_dtype, output)
+    winograd = checked_flag("winograd", winograd)
     check_precision(precision, PRECISIONS["openvino"], signature, representative)
     checked = checked_export(
         path, "OpenVINO model", open_openvino, model, signature, files=FILES, progress=progress
@@ -121,6 +123,9 @@ def open_openvino(
         num_threads: default all cores.
         precision: to compute in; default that of the export.
     """
+    num_threads = thread_count(num_threads)
+    if precision is not None:
+        check_choice("precision", precision, PRECISIONS["openvino"])
     runtime = _runtime()
     path = local_path("path", path)
     for name in FILES:
@@ -142,7 +147,7 @@ def open_openvino(
     options = {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32",
-        "INFERENCE_NUM_THREADS": num_threads or os.cpu_count() or 1,
+        "INFERENCE_NUM_THREADS": num_threads,
     }
     request = core.compile_model(model, "CPU", options).create_infer_request()
     image = model.inputs[0]

@@ -22,7 +22,7 @@ from keras_psp.export.graph import (
     inference_function,
     refuses_small_images,
 )
-from keras_psp.export.inputs import graph_function
+from keras_psp.export.inputs import graph_function, thread_count
 from keras_psp.export.metadata import NAME, metadata, metadata_json
 from keras_psp.export.representative import check_precision, representative_images
 from keras_psp.export.task_metadata import LABELS, task_metadata
@@ -73,9 +73,8 @@ def tflite(
             "classes apart; use 'logits' or 'classes'."
         )
     check_precision(precision, PRECISIONS["tflite"], signature, representative)
-    opener = functools.partial(open_tflite, num_threads=os.cpu_count())
     with checked_export(
-        path, "TFLite file", opener, model, signature, suffix=".tflite", progress=progress
+        path, "TFLite file", open_tflite, model, signature, suffix=".tflite", progress=progress
     ) as draft:
         images = []
         if precision == "int8":
@@ -180,6 +179,7 @@ def open_tflite(
 
     Needs the LiteRT runtime, `pip install ai-edge-litert`, or TensorFlow, which includes one.
     """
+    num_threads = thread_count(num_threads)
     path = local_path("path", path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: there is no such file.")

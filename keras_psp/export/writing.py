@@ -16,6 +16,9 @@ from keras_psp.files import OF_THE_SYSTEM, local_path, sweep, written_aside
 from keras_psp.models.checks import smallest_side
 from keras_psp.models.pspnet import PSPNet
 
+_FILE_SUFFIXES = (".bin", ".h5", ".keras", ".onnx", ".pb", ".tflite", ".xml", ".zip")
+"""Of names that are meant for a file."""
+
 
 def required(module: str, purpose: str, extra: str) -> Any:
     """Imports an optional module; the error says what it is for and which extra installs it."""
@@ -35,12 +38,20 @@ def require_tensorflow_backend(target: str) -> None:
             f"{target} is written by TensorFlow but Keras runs on {backend}; save the model "
             "as .keras and export it in a process with KERAS_BACKEND=tensorflow."
         )
+    import tensorflow as tf
+
+    if tf.distribute.has_strategy():
+        raise RuntimeError(
+            f"{target} can't be written inside strategy.scope(); export after the `with` block."
+        )
 
 
 def _check_target(path, suffix, files):
     """Checks that an export to this path overwrites nothing but another export."""
     if suffix and path.suffix != suffix:
         raise ValueError(f"path is '{path}'; the name must end in {suffix}.")
+    if files and path.suffix in _FILE_SUFFIXES:
+        raise ValueError(f"path is '{path}' but this export is a folder; leave out {path.suffix}.")
     if path.is_dir():
         if suffix:
             raise ValueError(f"{path} is a folder; give the name of a file in it.")
