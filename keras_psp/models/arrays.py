@@ -7,6 +7,7 @@ looks at one before it begins.
 
 import contextlib
 import math
+import os
 import types
 import warnings
 from collections.abc import Callable, Iterator
@@ -36,6 +37,7 @@ def check_arrays(
                 f"{name} are a {type(values).__name__} of {len(values)}; give one array, e.g. "
                 f"np.stack({name})."
             )
+    check_kind(images)
     if not hasattr(images, "shape"):
         return
     check_images(model, images)
@@ -52,6 +54,7 @@ def check_arrays(
             f"masks have shape {tuple(masks.shape)}; give one integer mask per image, "
             "(batch, height, width)."
         )
+    _check_not_one_hot(model, masks)
     if training:
         check_same_size(images, masks)
     check_values(model, images)
@@ -60,6 +63,15 @@ def check_arrays(
         check_labels(model, masks)
         if training:
             _check_classes(model, masks)
+
+
+def check_kind(images: Any) -> None:
+    """Raises ValueError for what is neither an array nor batches: nothing, or a file's name."""
+    if images is None or isinstance(images, str | bytes | os.PathLike):
+        raise ValueError(
+            f"images are {images!r}; give an array, (batch, height, width, 3), or batches. "
+            "keras_psp.train, evaluate and predict read files."
+        )
 
 
 def check_values(model: Any, images: Any, report: Callable[[str], None] | None = None) -> None:
@@ -197,13 +209,29 @@ def _check_classes(model, masks):
     )
 
 
-def check_batch(model: Any, batch: Any, report: Callable[[str], None] | None = None) -> None:
+def _check_not_one_hot(model, masks):
+    """Raises ValueError for one score per class where the loss takes labels."""
+    channels = masks.shape[-1] if len(masks.shape) == 4 else 1
+    if model.compiled and hasattr(model._loss_function, "ignore_class") and channels != 1:
+        raise ValueError(
+            f"masks have shape {tuple(masks.shape)}; give one integer mask per image, (batch, "
+            "height, width), e.g. np.argmax(masks, axis=-1) of one-hot masks."
+        )
+
+
+def check_batch(
+    model: Any,
+    batch: Any,
+    report: Callable[[str], None] | None = None,
+    name: str = "the first batch's mask",
+) -> None:
     """Checks the values of one batch of any source as those of arrays."""
     images, masks, _ = map(_local, keras.utils.unpack_x_y_sample_weight(batch))
     if len(getattr(images, "shape", ())) == 4 and images.shape[0]:
         check_values(model, images, report)
         if model.compiled and len(getattr(masks, "shape", ())) in (3, 4):
-            check_labels(model, masks, "the first batch's mask")
+            _check_not_one_hot(model, masks)
+            check_labels(model, masks, name)
 
 
 def _local(array):

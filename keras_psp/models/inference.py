@@ -31,7 +31,12 @@ import keras
 import numpy as np
 
 from keras_psp.layers.normalization import full_precision
-from keras_psp.models.arrays import check_values, first_batch_checked, warn_of_values
+from keras_psp.models.arrays import (
+    check_kind,
+    check_values,
+    first_batch_checked,
+    warn_of_values,
+)
 from keras_psp.models.checks import check_images, check_weights
 from keras_psp.models.outputs import ClassMap, called
 
@@ -84,6 +89,11 @@ class InferenceMixin(_Model):
         with self._one_thread(), first_batch_checked(self, x, warn_of_values) as x:
             return super().predict(x, *args, **kwargs)
 
+    def predict_on_batch(self, x: Any) -> Any:
+        """As `keras.Model.predict_on_batch`; the batch is checked as by `predict`."""
+        self._check_images(x)
+        return super().predict_on_batch(x)
+
     def predict_classes(
         self,
         images: Any,
@@ -124,6 +134,7 @@ class InferenceMixin(_Model):
 
     def _check_images(self, images):
         self._check_loaded_weights()
+        check_kind(images)
         if isinstance(images, list | tuple):
             raise ValueError(
                 f"images are a {type(images).__name__} of {len(images)}; give one array, e.g. "

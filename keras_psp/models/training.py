@@ -12,7 +12,7 @@ Overrides of `keras.Model`, for Keras 3.15:
     Refuses `clone_model` of a compiled model, which fails with a TypeError in Keras.
 `compute_loss`, and `update_state` of the compiled metrics
     Two heads at output stride 8 against one mask per image, upsampled a few rows at a time.
-`fit`, `evaluate`, `_symbolic_build`
+`fit`, `evaluate`, `train_on_batch`, `test_on_batch`, `_symbolic_build`
     Check arrays and first batches before long work, see `arrays.py`; `fit` warns of a schedule
     that doesn't fit, and a loss that isn't finite stops it.
 `train_step`
@@ -118,6 +118,7 @@ class TrainingMixin(_Model):
             getattr(metric, "accepts_class_ids", False) for metric in every_metric
         )
         self._parts = parts
+        self._compile_metrics = None  # Keras would keep those of an earlier call
         super().compile(optimizer=optimizer, loss=loss, metrics=metrics, **kwargs)
         self._update_metrics_at_mask_size()
         self._reset_views()
@@ -279,6 +280,18 @@ class TrainingMixin(_Model):
         if not all(math.isfinite(value) for value in values):
             find_invalid_label(self, x)
         return results
+
+    def train_on_batch(self, x: Any, y: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """As `keras.Model.train_on_batch`; the batch is checked as arrays of `fit` are."""
+        self._check_loaded_weights()
+        check_batch(self, (x, y), name="mask")
+        return super().train_on_batch(x, y, *args, **kwargs)
+
+    def test_on_batch(self, x: Any, y: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """As `keras.Model.test_on_batch`; the batch is checked as arrays of `evaluate` are."""
+        self._check_loaded_weights()
+        check_batch(self, (x, y), name="mask")
+        return super().test_on_batch(x, y, *args, **kwargs)
 
     def train_step(self, *args: Any) -> Any:
         """As Keras' own, in parts if the model was compiled so; on JAX of (state, data)."""

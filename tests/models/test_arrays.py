@@ -124,6 +124,12 @@ def test_images_that_are_not_finite_are_refused(model, value):
         (lambda x, y: (list(x), y), r"images are a list of 4; give one array, e.g. np.stack"),
         (lambda x, y: (x, list(y)), r"masks are a list of 4; give one array, e.g. np.stack"),
         (lambda x, y: (x, None), "masks are None; give one integer mask per image"),
+        (
+            lambda x, y: (x, np.eye(4)[y % 4]),
+            r"masks have shape .*e.g. np.argmax\(masks, axis=-1\)",
+        ),
+        (lambda x, y: (None, y), "images are None; give an array"),
+        (lambda x, y: ("a.jpg", y), "images are 'a.jpg'; give an array, .* read files"),
         (lambda x, y: (x, y[:, 0, 0]), r"masks have shape \(4,\); give one integer mask per image"),
         (lambda x, y: (x.astype("O"), y), "images have dtype object; they must be numbers"),
         (lambda x, y: (x, y.astype("U3")), "masks have dtype <U3; they must be numbers"),
@@ -137,11 +143,35 @@ def test_invalid_arrays_are_refused(model, changed, message):
             call(*changed(*example()), verbose=0)
 
 
-@pytest.mark.parametrize("images", [np.zeros((0, 17, 25, 3), "uint8"), [np.zeros((17, 25, 3))]])
-def test_predictions_of_no_or_several_arrays_are_refused(model, images):
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (np.zeros((0, 17, 25, 3), "uint8"), "there is no image"),
+        ([np.zeros((17, 25, 3))], "give one array, e.g. np.stack"),
+        ("a.jpg", "images are 'a.jpg'; give an array"),
+        (None, "images are None; give an array"),
+    ],
+)
+def test_predictions_of_no_or_several_arrays_are_refused(model, images, message):
     for call in (model.predict, model.predict_classes):
-        with pytest.raises(ValueError, match=r"there is no image|give one array, e.g. np.stack"):
+        with pytest.raises(ValueError, match=message):
             call(images, verbose=0)
+
+
+def test_single_batches_are_checked(model):
+    images, masks = example()
+    for call in (model.train_on_batch, model.test_on_batch):
+        with pytest.raises(ValueError, match=r"multiply images of 0..1 by 255"):
+            call(images / 255, masks)
+        with pytest.raises(ValueError, match=r"mask 0 holds the label 0.0039"):
+            call(images, masks / 255.0)
+        with pytest.raises(ValueError, match="mask 3 holds the label 77"):
+            call(images, np.where(np.arange(4)[:, None, None] == 3, 77, masks))
+        with pytest.raises(ValueError, match=r"np.argmax"):
+            call(images, np.eye(4)[masks % 4])
+        assert np.isfinite(call(images, masks)).all()
+    with pytest.warns(UserWarning, match="multiply images of 0..1 by 255"):
+        model.predict_on_batch(images / 255)
 
 
 @pytest.mark.parametrize("weight", [-1.0, np.nan])

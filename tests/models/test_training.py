@@ -311,6 +311,14 @@ def test_a_metric_monitored_without_mode_is_maximized():
     assert stop.monitor_op is keras.ops.greater
 
 
+def test_a_model_compiled_again_has_no_earlier_metrics():
+    model = scheduled(2)
+    model.compile(metrics=[MeanIoU(2)])
+    model.compile()
+    history = model.fit(*example(), verbose=0)
+    assert list(history.history) == ["loss"]
+
+
 def test_jit_compile_is_checked():
     with pytest.raises(ValueError, match="jit_compile is 'maybe'; choose one of 'auto', True, Fal"):
         scheduled(2).compile(jit_compile="maybe")
