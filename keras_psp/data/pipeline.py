@@ -22,6 +22,8 @@ from keras_psp.data.memory import free_memory
 from keras_psp.data.python_calls import map_python, until_exit
 from keras_psp.imagenet import IMAGENET_MEAN
 
+_LARGEST_SIDE = 2**14  # of a crop or an image, so that a slip doesn't fill the memory
+
 if TYPE_CHECKING:
     import tensorflow as tf
 
@@ -373,8 +375,11 @@ def _checked_shard(shard):
 
 def _checked_size(name, size, *, square=False):
     sides = (size, size) if square and not np.iterable(size) else size
-    needed = "two positive integers, (height, width)" + (", or one for both" if square else "")
-    return checked_pair(name, size, sides, operator.index, lambda h, w: min(h, w) > 0, needed)
+    needed = f"two integers from 1 to {_LARGEST_SIDE}, (height, width)"
+    needed += ", or one for both" if square else ""
+    return checked_pair(
+        name, size, sides, operator.index, lambda *n: 1 <= min(n) <= max(n) <= _LARGEST_SIDE, needed
+    )
 
 
 def _checked_scale(scale):

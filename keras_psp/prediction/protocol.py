@@ -55,7 +55,9 @@ class Protocol:
     def __post_init__(self):
         scales = tuple(float(scale) for scale in np.atleast_1d(self.scales))
         if not scales or not all(0 < scale < 100 for scale in scales):
-            raise ValueError(f"scales={self.scales!r}; give one or more factors above 0.")
+            raise ValueError(
+                f"scales={self.scales!r}; give one or more factors above 0 and below 100."
+            )
         if not 0 <= self.overlap < 1:
             raise ValueError(f"overlap={self.overlap!r}; it must be from 0 to below 1.")
         if isinstance(self.base_size, str) and self.base_size != "auto":

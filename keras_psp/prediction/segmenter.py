@@ -10,7 +10,10 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_psp.data.images import MAX_PIXELS
 from keras_psp.layers.resampling import interpolation_matrix
+from keras_psp.models.arrays import check_values, warn_of_values
+from keras_psp.models.checks import smallest_side
 from keras_psp.models.pspnet import PSPNet
 from keras_psp.prediction.protocol import Protocol, ProtocolFields
 from keras_psp.prediction.windows import Axis, resize_taps, resized, scaled_size
@@ -18,6 +21,7 @@ from keras_psp.progress import ahead
 
 # Probabilities in memory at a time: 32 MB of float32, and a few temporaries of that size.
 _BLOCK_ELEMENTS = 2**23
+_MOST_PIXELS = 2 * MAX_PIXELS  # of an image at one scale, 2 GB as float32
 _WIDTH_STEP = 64  # JAX compiles for each width; widths are rounded up to this
 
 
@@ -55,6 +59,12 @@ class Segmenter:
         self.protocol = protocol or Protocol(**fields)
         if self.protocol.base_size == "auto":
             self.protocol = dataclasses.replace(self.protocol, base_size=None)
+        crop, least = self.protocol.crop, smallest_side(model)
+        if crop is not None and crop < least:
+            raise ValueError(
+                f"crop={crop}; windows need at least {least} pixels per side, for this network's "
+                f"bin_sizes of {model.bin_sizes}."
+            )
         normalization = model.get_layer("normalization")
         step = 1 if normalization.channel_order == "rgb" else -1
         self._mean = np.array(normalization.mean[::step], np.float32)
@@ -129,7 +139,24 @@ class Segmenter:
         image = np.asarray(image)
         if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
             raise ValueError(f"image has shape {image.shape}; it must be (height, width, 3), RGB.")
+        if not np.isfinite(image).all():
+            raise ValueError("image has values that are NaN or infinite; repair it.")
+        check_values(self.model, image[None], warn_of_values)
+        self._check_views(*image.shape[:2])
         return _Image(image, self.protocol, self._mean)
+
+    def _check_views(self, height, width):
+        """Raises ValueError if an image would become too large for the memory."""
+        protocol = self.protocol
+        for scale in protocol.scales:
+            size = scaled_size(height, width, scale, protocol.base_size)
+            high, wide = (max(side, protocol.crop or 0) for side in size)
+            if high * wide > _MOST_PIXELS:
+                raise ValueError(
+                    f"an image of {width}x{height} would become one of {wide}x{high} with "
+                    f"scale {scale:g}, base_size={protocol.base_size} and crop={protocol.crop}, "
+                    f"more than {_MOST_PIXELS:,} pixels; choose smaller ones."
+                )
 
     def _run(self, pending):
         """Runs the network on the pending windows and clears the list."""

@@ -202,6 +202,8 @@ def test_other_backends(model, tmp_path, backend):
         ({"scales": ()}, r"scales=\(\); give one or more factors above 0"),
         ({"scales": (1.0, -1.0)}, r"scales=\(1.0, -1.0\); give one or more"),
         ({"overlap": 1.0}, "overlap=1.0; it must be from 0 to below 1"),
+        ({"scales": 1e6}, "scales=1000000.0; give one or more factors above 0 and below 100"),
+        ({"crop": 8}, r"crop=8; windows need at least 9 pixels per side, .* of \(1, 2\)"),
         ({"crop": 0}, "crop is 0; it must be an integer >= 1"),
         ({"base_size": 2.5}, "base_size is 2.5; it must be an integer >= 1"),
         ({"batch_size": None}, "batch_size is None; it must be an integer >= 1"),
@@ -217,3 +219,18 @@ def test_an_invalid_image_is_refused(model):
         ValueError, match=r"image has shape \(5, 5\); it must be \(height, width, 3\)"
     ):
         Segmenter(model).classes([np.zeros((5, 5))])
+    image = np.zeros((24, 32, 3))
+    image[3] = np.nan
+    with pytest.raises(ValueError, match="image has values that are NaN or infinite"):
+        Segmenter(model).classes([image])
+
+
+def test_an_image_of_another_scale_is_reported(model):
+    with pytest.warns(UserWarning, match="multiply images of 0..1 by 255"):
+        Segmenter(model).classes([random_image(24, 32) / 255])
+
+
+@pytest.mark.parametrize("options", [{"base_size": 10**9}, {"crop": 10**6}])
+def test_images_that_do_not_fit_into_the_memory_are_refused(model, options):
+    with pytest.raises(ValueError, match=r"an image of 999x1 would become .* choose smaller ones"):
+        Segmenter(model, **options).classes([np.zeros((1, 999, 3), np.uint8)] * 2)
