@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from keras_psp.data.color_labels import Color, ColorReader, UnnamedColors, has_colors
-from keras_psp.data.label_files import read_text
+from keras_psp.data.label_files import read_mask, read_text
 from keras_psp.data.label_map import LabelMap
 from keras_psp.data.pairs import ImagePairs
 from keras_psp.files import local_path
@@ -201,6 +201,14 @@ class NamedByFiles(ImagePairs):
             if index != self.ignore_class:
                 names[index] = names.get(index) or name
         return names
+
+    def _value_remedy(self, value):
+        if self._label_map is not None or self.read_label is not read_mask:
+            return super()._value_remedy(value)
+        return (
+            f'map the value to a class or "ignore", e.g. label_map={{{value}: 1}}, or '
+            f"--label-map {value}=1."
+        )
 
     def _largest_label(self):
         labels = {label for split in self._whole() for _, label in self.paths(split) if label}

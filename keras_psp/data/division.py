@@ -72,7 +72,7 @@ class MayBeFlat:
 
     def _why_empty(self):
         if not self._flat or self.skipped:
-            return "check(skip=True) left out every example; see source.skipped."
+            return super()._why_empty()
         return (
             f"{len(self._pairs['all'])} example(s) are too few to divide; use split='all' or "
             "add images."

@@ -43,6 +43,8 @@ _OWN: dict[str, tuple[Callable, tuple[str, ...], str]] = {
 OWN_DATA = tuple(_OWN)
 """Names of the sources for data of one's own."""
 
+_NO_FOLDER = "no such folder; give the folder of the images and labels, or a data set's name."
+
 
 def list_datasets() -> dict[str, str]:
     """Returns the names that `load` takes, each with a line about its classes and splits."""
@@ -105,21 +107,26 @@ def _opened(name, root, complete, options):
         _check_options(name, options, known)
         return kind(root, **options)
     if name not in SETS:
-        raise ValueError(f"Data set {name!r} is unknown; load knows {', '.join(list_datasets())}.")
+        if "/" in name or os.sep in name:
+            folder = local_path("the data set", name)
+            raise ValueError(
+                f"{folder}: " + ("is a file; give a folder." if folder.exists() else _NO_FOLDER)
+            )
+        raise ValueError(f"Data set {name!r} is unknown; choose {', '.join(list_datasets())}.")
     entry = SETS[name]
     _check_options(name, options, entry.options)
     shared = os.environ.get("KERAS_PSP_DATA")
     if root is None and not shared:
-        raise ValueError(
-            f"{name}: no folder is given; pass root=..., or set KERAS_PSP_DATA to a folder "
-            f"that contains {name}/.\n{entry.help()}"
+        raise entry.missing(
+            f"{name}: no folder is given; pass root=... (--data), or set KERAS_PSP_DATA to a "
+            f"folder that contains {name}/."
         )
     if root is None:
         folder = local_path("KERAS_PSP_DATA", shared) / name
     else:
         folder = local_path("root", root)
     if not folder.is_dir():
-        raise ValueError(f"{folder}: no such folder.\n{entry.help()}")
+        raise entry.missing(f"{folder}: no such folder; give the one that holds all of this.")
     return entry.open(folder, complete=complete, **options)
 
 

@@ -14,6 +14,7 @@ from keras_psp.data.images import MAX_PIXELS, image_size, read_image
 from keras_psp.data.label_files import check_size, ranges, read_mask
 from keras_psp.data.python_calls import map_python
 from keras_psp.data.report import checked
+from keras_psp.files import printable
 from keras_psp.palette import checked_palette, default_palette
 from keras_psp.progress import in_threads
 
@@ -120,10 +121,7 @@ class ImagePairs:
         They are sorted by name, or in the order of the list that defines the split.
         """
         if split not in self.splits:
-            raise ValueError(
-                f"Split {split!r} is unknown; {self._title} has {', '.join(self.splits)}."
-                + self._why_absent(split)
-            )
+            raise self._absent(split)
         pairs = self._pairs_of(split)
         if not pairs:
             raise ValueError(f"Split {split!r} of {self._title} is empty: {self._why_empty()}")
@@ -234,13 +232,11 @@ class ImagePairs:
             self._pairs[split] = [pair for pair in pairs if str(pair[0]) not in faults]
         self._sizes.clear()
         self.skipped += [(Path(image), reason) for image, reason in faults.items()]
-        first = ", ".join(path.name for path, _ in self.skipped[-len(faults) :][:3])
-        more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
-        print(
-            f"{self._title}: left out {len(faults)} of {total} examples with a fault: "
-            f"{first}{more}; source.skipped has the reasons.",
-            file=sys.stderr,
-        )
+        lines = [f"{self._title}: left out {len(faults)} of {total} examples with a fault:"]
+        lines += [f"    {reason}" for _, reason in self.skipped[-len(faults) :][:3]]
+        if len(faults) > 3:
+            lines.append(f"    and {len(faults) - 3} more, which `keras-psp check` lists")
+        print(printable("\n".join(lines)), file=sys.stderr)
 
     def _read(self, image_path, label_path):
         image = read_image(image_path, max_pixels=2 * MAX_PIXELS)
@@ -269,7 +265,7 @@ class ImagePairs:
             raise ValueError(
                 f"{origin}: label value {wrong[0]} is neither a class (0 to "
                 f"{self.num_classes - 1}) nor ignore_class ({self.ignore_class}); "
-                "correct the file, name all classes, or set ignore_class."
+                f"correct the file, name all classes, or {self._value_remedy(wrong[0])}"
             )
         return values
 
@@ -280,11 +276,17 @@ class ImagePairs:
         """Splits that together contain every example."""
         return self.splits
 
-    def _why_absent(self, split):
-        return ""
+    def _absent(self, split):
+        return ValueError(
+            f"Split {split!r} is unknown; {self._title} has {', '.join(self.splits)}."
+        )
 
     def _why_empty(self):
-        return "check(skip=True) left out every example; see source.skipped."
+        first = f"; the first, {self.skipped[0][1]}" if self.skipped else "."
+        return f"every example was left out because of a fault{first}"
+
+    def _value_remedy(self, value):
+        return "set ignore_class."
 
     def _require_labels(self, split):
         if not self.labeled(split):

@@ -100,7 +100,8 @@ def test_a_label_that_breaks_during_training_is_named(tmp_path, capsys):
     assert main(["train", "folder", *output, *arguments]) == 1
     assert capsys.readouterr().err.strip().split("\n")[-1] == (
         f"keras-psp: {path}: label value 9 is neither a class (0 to 1) nor ignore_class (255); "
-        "correct the file, name all classes, or set ignore_class."
+        'correct the file, name all classes, or map the value to a class or "ignore", e.g. '
+        "label_map={9: 1}, or --label-map 9=1."
     )
 
 

@@ -135,7 +135,9 @@ def test_label_value_without_class_is_named(divided):
     assert message.startswith(
         f"{path}: label value 3 is neither a class (0 to 2) nor ignore_class (255)"
     )
-    assert "set ignore_class" in message
+    assert message.endswith(
+        'or map the value to a class or "ignore", e.g. label_map={3: 1}, or --label-map 3=1.'
+    )
     assert ImageFolder(divided, ignore_class=3).check(progress=False) == 5
 
 

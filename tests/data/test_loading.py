@@ -17,8 +17,12 @@ def test_an_environment_variable_is_the_default_root(tmp_path, monkeypatch):
     datasets.ade20k(tmp_path / "ade20k")
     monkeypatch.setenv("KERAS_PSP_DATA", str(tmp_path))
     assert data.load("ade20k", complete=False).count("train") == 3
-    with pytest.raises(ValueError, match=r"camvid: no such folder\.\nCamVid comes from https://"):
+    with pytest.raises(ValueError, match="CamVid comes from https://") as caught:
         data.load("camvid")
+    # The last line is the sentence about what was given.
+    assert str(caught.value).splitlines()[-1] == (
+        f"{tmp_path / 'camvid'}: no such folder; give the one that holds all of this."
+    )
 
 
 def test_error_without_a_folder_says_where_to_get_the_files(monkeypatch):
@@ -27,8 +31,22 @@ def test_error_without_a_folder_says_where_to_get_the_files(monkeypatch):
         with pytest.raises(ValueError) as caught:
             data.load(name)
         message = str(caught.value)
-        assert message.startswith(f"{name}: no folder is given; pass root=..., or set KERAS_PSP_DA")
-        assert message.endswith(entry.help())
+        assert message.startswith(entry.help())
+        assert message.splitlines()[-1].startswith(
+            f"{name}: no folder is given; pass root=... (--data), or set KERAS_PSP_DATA to a"
+        )
+
+
+def test_a_path_is_not_taken_for_a_name(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="nowhere: no such folder; give the folder of the images"):
+        data.load(f"{tmp_path}/nowhere")
+    with pytest.raises(ValueError, match="file: is a file; give a folder"):
+        data.load(f"{tmp_path}/file")
+    with pytest.raises(ValueError, match=r"the data set is 's3://b/data', an address"):
+        data.load("s3://b/data")
+    with pytest.raises(ValueError, match="Data set 'citiscapes' is unknown; choose ade20k, "):
+        data.load("citiscapes")
 
 
 def test_one_split_is_a_sequence_of_examples(tmp_path):
@@ -56,7 +74,7 @@ def test_a_folder_of_your_own(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"name": "kitti"}, "Data set 'kitti' is unknown; load knows ade20k, "),
+        ({"name": "kitti"}, "Data set 'kitti' is unknown; choose ade20k, "),
         ({"name": "folder"}, r"load\('folder'\) needs root="),
         ({"name": "list"}, r"load\('list'\) needs root="),
         ({"name": "ade20k", "sbd": "x"}, "ade20k takes no argument 'sbd'; it takes none"),

@@ -60,10 +60,9 @@ def test_check_can_leave_faults_out(tmp_path, source, capsys):
     damage(tmp_path)
     assert len(source.sizes("val")) == 1
     assert source.check("train", progress=False, skip=True) == 2
-    assert capsys.readouterr().err.startswith(
-        "Scenes: left out 2 of 4 examples with a fault: scene0.png, scene3.png; "
-        "source.skipped has the reasons.\n"
-    )
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "Scenes: left out 2 of 4 examples with a fault:"
+    assert "scene0.png: is empty" in lines[1] and "mask is 5x9" in lines[2]
     assert [image.name for image, _ in source.paths("train")] == ["scene1.png", "scene2.png"]
     assert [path.name for path, _ in source.skipped] == ["scene0.png", "scene3.png"]
     assert "is empty" in source.skipped[0][1]
@@ -78,12 +77,16 @@ def test_check_names_three_of_many_faults(tmp_path, source, capsys):
     for i in range(4):
         (tmp_path / f"scene{i}.png").write_bytes(b"")
     source.check("train", progress=False, skip=True)
-    assert (
-        "left out 4 of 4 examples with a fault: scene0.png, scene1.png, scene2.png and 1 more;"
-        in (capsys.readouterr().err)
-    )
+    first, *reasons, last = capsys.readouterr().err.splitlines()
+    assert first == "Scenes: left out 4 of 4 examples with a fault:"
+    assert reasons == [
+        f"    {tmp_path / f'scene{i}.png'}: is empty; copy or download it again." for i in range(3)
+    ]
+    assert last == "    and 1 more, which `keras-psp check` lists"
     with pytest.raises(
-        ValueError, match=r"'train' of Scenes is empty: check\(skip=True\) left out"
+        ValueError,
+        match=r"'train' of Scenes is empty: every example was left out because of a fault; the "
+        r"first, .*scene0.png: is empty; copy or download it again\.$",
     ):
         source.count("train")
 

@@ -73,6 +73,14 @@ def test_classes_that_never_occur_in_training_are_named(tmp_path):
     assert notes == ["2 of 4 classes never occur in split 'train': boat, sign"]
 
 
+def test_classes_counted_from_labels_are_told_with_the_largest(tmp_path):
+    write(tmp_path, "train", [halves(0, 1), halves(0, 2), halves(1, 255)])
+    path = tmp_path / "train" / "labels" / "train1.png"
+    assert report(tmp_path).notes() == [
+        f"3 classes, counted from the labels; the largest value of split 'train', 2, is in {path}"
+    ]
+
+
 def test_much_ignored_and_empty_labels_are_told(tmp_path):
     write(tmp_path, "train", [halves(0, 1), 255, 255])
     notes = report(tmp_path, ["sky", "boat"]).notes()

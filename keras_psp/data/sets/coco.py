@@ -18,7 +18,7 @@ def open_coco_stuff(entry: DataSet, root: Path, *, complete: bool) -> PublishedS
     home = root / "coco_stuff164k" if (root / "coco_stuff164k").is_dir() else root
     label_home = first_existing(home / "stuffthingmaps", home / "annotations")
     if label_home is None:
-        raise ValueError(f"{home}: stuffthingmaps isn't here.\n{entry.help()}")
+        raise entry.missing(f"{home}: stuffthingmaps isn't here; unpack all of this.")
     pairs = {}
     for split in ("train", "val"):
         images = first_existing(home / "images" / f"{split}2017", home / f"{split}2017")

@@ -57,7 +57,7 @@ def open_lmo(entry: DataSet, root: Path, *, complete: bool) -> PublishedSet:
     home = entry.find_home(root, "SemanticLabels", "SiftFlowDataset")
     listed = first_existing(home / "TestSet1.txt", home / "test.txt")
     if listed is None:
-        raise ValueError(f"{home / 'TestSet1.txt'}: no such file.\n{entry.help()}")
+        raise entry.missing(f"{home / 'TestSet1.txt'}: no such file; unpack all of this.")
     image_home, label_home = home / "Images" / _LMO_FOLDER, home / "SemanticLabels" / _LMO_FOLDER
     images, labels = by_stem(image_home, (".jpg",)), by_stem(label_home, (".mat",))
     unlabeled = [name for name in _LMO_UNLABELED if name not in labels]

@@ -52,12 +52,16 @@ class DataSet:
         tree = "\n".join(f"    {line}" for line in self.layout.splitlines())
         return f"{self.title} comes from {self.where}. Its folder holds\n{tree}"
 
+    def missing(self, fault: str) -> ValueError:
+        """Returns an error that ends with a sentence about what isn't there, after the help."""
+        return ValueError(f"{self.help()}\n{fault}")
+
     def find_home(self, root: Path, marker: str, *below: str) -> Path:
         """Returns the folder that contains the marker: the root, or one where archives put it."""
         for folder in (root, *(root / inner for inner in below)):
             if (folder / marker).exists():
                 return folder
-        raise ValueError(f"{root}: {marker} isn't here.\n{self.help()}")
+        raise self.missing(f"{root}: {marker} isn't here; give the folder that holds all of this.")
 
 
 class PublishedSet(ImagePairs):
@@ -105,7 +109,7 @@ class PublishedSet(ImagePairs):
         if complete:
             self._require_published(pairs, lacking or {})
         if not self.splits:
-            raise ValueError(f"{self._title} has no examples.\n{entry.help()}")
+            raise entry.missing(f"{self._title} has no examples; unpack all of this.")
 
     def _require_published(self, pairs, lacking):
         wrong, fewer = [], False
@@ -126,10 +130,13 @@ class PublishedSet(ImagePairs):
                 f"{self._entry.where}, or pass complete=False to use what is here."
             )
 
-    def _why_absent(self, split):
+    def _absent(self, split):
         if split not in self._entry.counts:
-            return ""
-        return f" Its files aren't here.\n{self._entry.help()}"
+            return super()._absent(split)
+        return self._entry.missing(
+            f"Split {split!r} of {self._title} isn't here; unpack its files, or choose one of "
+            f"{', '.join(self.splits)}."
+        )
 
 
 def first_existing(*paths: Path) -> Path | None:
