@@ -15,6 +15,7 @@ import numpy as np
 from keras_psp.data.examination import Examined, count_values, examine_pairs
 from keras_psp.data.images import DEVIATIONS
 from keras_psp.data.label_files import ranges
+from keras_psp.data.python_calls import original_errors
 from keras_psp.files import printable, writing, written_aside
 from keras_psp.progress import with_bar
 
@@ -28,6 +29,7 @@ _DISJOINT = ("train", "val", "test")
 _MUCH_IGNORED = 0.5  # a fraction of the pixels
 
 
+@original_errors()
 def examine(
     source: Any, splits: Sequence[str] | None = None, *, progress: bool = True
 ) -> "DataReport":
@@ -92,10 +94,12 @@ def _examined(source, split, progress):
     examples: Iterable = source.examples(split)
     if progress:
         examples = with_bar(examples, f"Checking {split}", source.count(split))
+    names = source.names(split) if hasattr(source, "names") else None
     for number, (image, mask) in enumerate(examples):
         contents = count_values(np.asarray(mask, np.uint8))
         size = (int(image.shape[0]), int(image.shape[1]))
-        yield Examined(f"{split} {number}", f"{split} {number}", size=size, **contents)
+        name = f"{split} {number}" if names is None else names[number]
+        yield Examined(name, name, size=size, **contents)
 
 
 @dataclasses.dataclass

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 _IMAGES = ("image", "image_left")
+_FILE_NAMES = ("file_name", "filename", "image/filename", "image_id", "image/id", "id")
 _MASKS = ("segmentation_mask", "segmentation_label", "mask", "label_mask", "annotation")
 
 # Values in the masks of known builders; their class names are in labels.json.
@@ -94,6 +95,7 @@ class TFDSSource:
         features = self._builder.info.features
         self._image = _feature(features, image, "image", _IMAGES, 3, name)
         self._mask = _feature(features, mask, "mask", _MASKS, 1, name)
+        self._file_name = next((key for key in _FILE_NAMES if key in features), None)
         if lookup is None and class_names is None and key in _LOOKUPS:
             lookup, known = _LOOKUPS[key], labels(key)
             class_names, palette = known.class_names, palette or known.palette
@@ -147,7 +149,8 @@ class TFDSSource:
         else:
             self.count(split)
             stored = self._builder.as_dataset(split=split, shuffle_files=False).enumerate()
-            elements = stored.map(lambda i, parts: (i, parts[self._image], parts[self._mask]))
+            keys = [key for key in (self._image, self._mask, self._file_name) if key]
+            elements = stored.map(lambda i, parts: (i, *(parts[key] for key in keys)))
             read = self._checked
         shapes = (None, None, 3), (None, None)
         examples = map_python(elements, functools.partial(read, split), *shapes)
@@ -159,10 +162,29 @@ class TFDSSource:
         if split not in self._readers:
             self._readers[split] = self._builder.as_data_source(split=split)
         example = self._readers[split][int(index)]
-        return self._checked(split, index, example[self._image], example[self._mask])
+        name = example[self._file_name] if self._file_name else b""
+        return self._checked(split, index, example[self._image], example[self._mask], name)
 
-    def _checked(self, split, index, image, mask):
-        origin = f"{self.name}, example {int(index)} of {split!r}"
+    def names(self, split: str) -> list[str]:
+        """Returns what messages call the examples of a split: number and file name, if known.
+
+        The images aren't decoded for this.
+        """
+        import tensorflow_datasets as tfds
+
+        count = self.count(split)
+        if self._file_name is None:
+            return [_called(split, index) for index in range(count)]
+        skipped = {key: tfds.decode.SkipDecoding() for key in (self._image, self._mask)}
+        if hasattr(self, "example"):
+            stored = self._builder.as_data_source(split=split, decoders=skipped)
+        else:
+            stored = self._builder.as_dataset(split=split, decoders=skipped, shuffle_files=False)
+            stored = stored.as_numpy_iterator()
+        return [_called(split, i, each[self._file_name]) for i, each in enumerate(stored)]
+
+    def _checked(self, split, index, image, mask, name=b""):
+        origin = f"{self.name}, {_called(split, int(index), name)}"
         if mask.shape[:2] != image.shape[:2]:
             raise ValueError(
                 f"{origin}: mask is {mask.shape[1]}x{mask.shape[0]} but its image is "
@@ -173,6 +195,11 @@ class TFDSSource:
         if values.max(initial=0) > 255:
             raise ValueError(f"{origin}: label value {values.max()} doesn't fit 8 bits.")
         return image, self._pairs.to_classes(values.astype(np.uint8), origin)
+
+
+def _called(split, index, name=b""):
+    text = name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
+    return f"example {index} of {split!r}" + (f" ({text})" if text else "")
 
 
 def _feature(features, given, kind, usual, channels, name):

@@ -8,6 +8,7 @@ from typing import Any, Unpack
 from PIL import Image
 
 from keras_psp.arguments import checked_integer
+from keras_psp.data.python_calls import original_errors
 from keras_psp.evaluation.report.sections import training_charts, training_settings
 from keras_psp.evaluation.result import Evaluation
 from keras_psp.evaluation.tally import SETTINGS, STATE, Tally
@@ -20,6 +21,7 @@ from keras_psp.visual.overlays import save_image
 from keras_psp.weights.opening import digest
 
 
+@original_errors()
 def evaluate(
     data: Any,
     model: Any = None,

@@ -17,7 +17,14 @@ import keras
 from keras_psp import files
 from keras_psp.data.identity import data_difference, renamed_files
 from keras_psp.files import writing
-from keras_psp.resume import check_settings, read_json, read_record, write_json, write_record
+from keras_psp.resume import (
+    changed_settings,
+    check_settings,
+    read_json,
+    read_record,
+    write_json,
+    write_record,
+)
 from keras_psp.training.log import Table
 from keras_psp.training.recipes import Recipe
 
@@ -154,12 +161,14 @@ class RunFolder:
         return read_record(self / "recipe.json", "restore it, or choose another --output")
 
     def _check(self, stored, settings):
-        check_settings(
-            stored,
-            settings,
-            contents=f"{self.path} holds a run",
-            remedy="choose another --output, or give the same recipe and data to resume it",
-        )
+        remedy = "choose another --output, or give the same recipe and data to resume it"
+        if changed_settings(stored, settings) == ["epochs"]:
+            remedy = (
+                "to train longer, give another --output and "
+                f"weights={str(self.path)!r}, which begins with its network; to resume it, give "
+                f"epochs={stored['epochs']}"
+            )
+        check_settings(stored, settings, contents=f"{self.path} holds a run", remedy=remedy)
 
     def record_start(self, devices: list[str]) -> None:
         """Adds this start, with the names of its devices, to starts.json."""

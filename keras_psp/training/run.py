@@ -144,6 +144,7 @@ class _Training:
                 "choose a smaller one."
             )
 
+    @original_errors()  # of files that break while they are read
     def run(self) -> Run:
         self._build_model()
         position = self._restore()
@@ -291,16 +292,15 @@ class _Training:
             shard=self.devices.shard,
             **self._augmentation(),
         )
-        with original_errors():
-            self.model.fit(
-                self.devices.distributed(batches),
-                initial_epoch=first,
-                epochs=end,
-                steps_per_epoch=self.steps_per_epoch - first_step,
-                verbose=0,
-                shuffle=False,
-                callbacks=callbacks,
-            )
+        self.model.fit(
+            self.devices.distributed(batches),
+            initial_epoch=first,
+            epochs=end,
+            steps_per_epoch=self.steps_per_epoch - first_step,
+            verbose=0,
+            shuffle=False,
+            callbacks=callbacks,
+        )
 
     def _augmentation(self):
         """Returns the arguments of `training_batches` that turn examples into crops."""

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from keras_psp.data import DataReport, training_batches
+from keras_psp.data.python_calls import original_errors
 from keras_psp.palette import VOID_COLOR
 from keras_psp.visual.legend import BACKGROUND, TEXT, legend_entries
 from keras_psp.visual.overlays import image_table, overlay, save_image
@@ -68,6 +69,7 @@ def augmented_samples(
     return image
 
 
+@original_errors()
 def contact_sheet(
     report: DataReport,
     *,

@@ -1,3 +1,4 @@
+import re
 import sys
 
 import numpy as np
@@ -68,9 +69,34 @@ def test_a_value_without_class_is_named(tmp_path, folders, file_format):
     source = data.load("tfds:oxford_iiit_pet", root=tmp_path)
     with pytest.raises(
         Exception,
-        match=r"oxford_iiit_pet, example 0 of 'train': label value 4 doesn't occur in .*1 to 3",
+        match=r"pet, example 0 of 'train' \(\d.jpg\): label value 4 doesn't occur in .*1 to 3",
     ):
         list(source.examples("train"))
+
+
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_examples_have_the_names_of_their_files(folders, tmp_path, file_format):
+    source = data.load("tfds:oxford_iiit_pet", root=folders[file_format])
+    names = source.names("train")
+    found = [re.fullmatch(r"example (\d) of 'train' \((\d)\.jpg\)", name) for name in names]
+    assert [int(match[1]) for match in found] == [0, 1, 2]
+    written = np.array([datasets.random_image(index) for index in range(3)], float)
+    for match, (image, _) in zip(found, source.examples("train"), strict=True):
+        # Stored as JPEG; the nearest is the one of this name.
+        distances = np.abs(image.numpy() - written).mean(axis=(1, 2, 3))
+        assert int(match[2]) == np.argmin(distances)
+    report = data.examine(source, ["train"], progress=False)
+    assert [item.image for item in report.examined["train"]] == names
+
+
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_the_check_names_a_value_without_class(tmp_path, folders, file_format):
+    strange = np.full((datasets.HEIGHT, datasets.WIDTH), 4, np.uint8)
+    datasets.prepare_pets(tmp_path, file_format=file_format, values=strange)
+    source = data.load("tfds:oxford_iiit_pet", root=tmp_path)
+    # The error itself, not TensorFlow's about it.
+    with pytest.raises(ValueError, match=r"^oxford_iiit_pet, example 0 of 'train' \(\d.jpg\): la"):
+        data.examine(source, ["train"], progress=False)
 
 
 def test_features_and_classes_can_be_given(folders):

@@ -16,8 +16,14 @@ def test_a_folder_has_one_recipe(tmp_path):
     (tmp_path / "run" / "checkpoints").mkdir()
     (tmp_path / "run" / "checkpoints" / "step-00000001.npz").touch()
     assert folder.begin(recipe("camvid", epochs=4), "data")
-    with pytest.raises(ValueError, match=r"holds a run with epochs=4, not 3; choose another"):
+    with pytest.raises(ValueError, match=r"a run with epochs=4, not 3; to train longer") as raised:
         folder.begin(small, "data")
+    assert str(raised.value).endswith(
+        f"to train longer, give another --output and weights={str(tmp_path / 'run')!r}, which "
+        "begins with its network; to resume it, give epochs=4."
+    )
+    with pytest.raises(ValueError, match=r"holds a run with batch_size=16, not 4; choose another"):
+        folder.begin(recipe("camvid", epochs=4, batch_size=4), "data")
     folder.store_or_check("examples", 5)
     folder.store_or_check("examples", 5)
     with pytest.raises(ValueError, match="holds a run with examples=5, not 4"):

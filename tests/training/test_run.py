@@ -317,6 +317,15 @@ def test_a_run_is_not_resumed_with_other_classes_labels_or_names(
     assert "train/images/train0.png" in refusal()
 
 
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_file_that_breaks_during_the_training_is_named(folder, tmp_path, split):
+    # "train0" and "val0" are drawn before and after the first epoch.
+    path = folder / split / "images" / f"{split}0.png"
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(ValueError, match=rf"^{path}: is broken \(.*copy or download it again\.$"):
+        train_on(folder, tmp_path, unreadable="trust")
+
+
 @pytest.mark.slow
 def test_damaged_networks_of_a_finished_run_are_named(folder, tmp_path, capsys):
     run = train_on(folder, tmp_path)
