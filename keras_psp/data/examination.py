@@ -19,7 +19,7 @@ from keras_psp.files import cache_folder
 from keras_psp.progress import Bar, ahead
 
 # Counts up whenever images or labels are read in another way, or other things are stored.
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclasses.dataclass(frozen=True)

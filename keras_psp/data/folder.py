@@ -1,5 +1,6 @@
 """A folder of images and labels as a source of examples."""
 
+import glob
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -124,7 +125,7 @@ def _why_no_images(root):
             "images into images/ and their labels into labels/, one .png of the same name each, "
             "or give patterns, e.g. images='img/*.jpg', labels='masks/{stem}.png'."
         )
-    return f"has no images/; {found.how_to_open()}"
+    return f"has no images/. {found.how_to_open()}"
 
 
 def _pairs_in(folder, root):
@@ -141,6 +142,13 @@ def _pairs_in(folder, root):
             f"{images}: no images in this folder; files must end in {', '.join(IMAGE_SUFFIXES)}."
         )
     masks = by_stem(labels, (".png",))
+    for stem in masks.keys() - paths.keys():
+        for path in images.glob(f"{glob.escape(stem)}*"):
+            if path.is_file() and path.stem == stem:
+                raise ValueError(
+                    f"{path}: isn't read because its name doesn't end in one of "
+                    f"{', '.join(IMAGE_SUFFIXES)}; rename it."
+                )
     missing = [paths[stem] for stem in sorted(paths.keys() - masks.keys())]
     if missing:
         inside = [path.relative_to(root).as_posix() for path in missing]

@@ -30,6 +30,7 @@ DEVIATIONS = {
     "extra band": "have a fourth band, which is dropped",
     "16 bits": "have 16 bits per channel, which are reduced to 8",
     "range": "hold values outside 0 to 255, each image's least becomes 0 and its greatest 255",
+    "not finite": "hold NaN, which becomes black, or infinity, which becomes the nearest number",
     "colors": "aren't RGB but CMYK or Lab, which are converted",
     "profile": "have a color profile other than sRGB, which is ignored",
     "frames": "have several frames or pages, of which the first is read",
@@ -395,6 +396,8 @@ def _to_8_bits(values, deviations):
     finite = values[np.isfinite(values)]
     if not finite.size:
         raise ValueError("no value is a finite number")
+    if finite.size < values.size:
+        deviations.append("not finite")
     least, greatest = float(finite.min()), float(finite.max())
     floats = np.nan_to_num(values.astype(np.float64), nan=least, posinf=greatest, neginf=least)
     if least >= 0 and greatest <= 255:

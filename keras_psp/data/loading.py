@@ -118,7 +118,7 @@ def _opened(name, root, complete, options):
     shared = os.environ.get("KERAS_PSP_DATA")
     if root is None and not shared:
         raise entry.missing(
-            f"{name}: no folder is given; pass root=... (--data), or set KERAS_PSP_DATA to a "
+            f"{name}: no folder is given; pass root=..., or set KERAS_PSP_DATA to a "
             f"folder that contains {name}/."
         )
     if root is None:

@@ -419,20 +419,48 @@ class StopOnNonFiniteLoss(keras.callbacks.Callback):
         super().__init__()
         self._network = network
         self._next = 0
+        self._classes_unchecked = True
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Starts counting the epoch's steps."""
         self._next = 0
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Checks the loss if ten steps have passed."""
+        """Checks the loss if ten steps have passed, and after the first epoch its classes."""
         if batch >= self._next:  # steps_per_execution may skip any one number
             self._next = batch + self.EVERY
             self._check(logs, f"step {batch + 1}")
+        if self._classes_unchecked and batch + 1 == self.params.get("steps"):
+            self._classes_unchecked = False
+            self._check_classes()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Checks the epoch's loss."""
         self._check(logs, f"epoch {epoch + 1}")
+
+    def _check_classes(self):
+        """Warns if the labels that the metric has counted are of fewer than two classes."""
+        for metric in self._network._mean_ious().values():
+            if keras.backend.backend() == "jax":
+                self._network.jax_state_sync()
+            (classes,) = metric.confusion_matrix(others=True).sum(axis=1).nonzero()
+            if len(classes) < 2:
+                self._warn_of_one_class(classes)
+            break
+
+    def _warn_of_one_class(self, classes):
+        ignored = getattr(self._network._loss_function, "ignore_class", None)
+        message = (
+            "the labels of the first epoch hold "
+            + (f"only class {classes[0]}" if len(classes) else "no class")
+            + ", so that nothing is learned"
+        )
+        if ignored is not None:
+            message += (
+                f"; {ignored} is ignored: if it means a class, give it a number, e.g. "
+                f"np.where(mask == {ignored}, 1, mask)"
+            )
+        warnings.warn(f"{message}.", stacklevel=2)
 
     def _check(self, logs, where):
         logs = logs or {}

@@ -91,7 +91,7 @@ def _segment(segmenter, images, probabilities):
 
 def _refusal(item, error, base_size):
     reason = str(error).split("\n")[0]
-    if base_size:
+    if base_size and "at least" in reason:  # pixels
         reason = f"{reason.rstrip('.')}; base_size is {base_size}, a larger one may help."
     return ValueError(f"{item.origin}: the network can't process it: {reason}")
 

@@ -88,6 +88,14 @@ def test_missing_label_is_named(divided):
     assert "image has no label; add" in message
 
 
+def test_an_image_without_a_known_suffix_is_named(divided):
+    path = divided / "train" / "images" / "train0.png"
+    path.rename(path.with_suffix(""))
+    assert datasets.fault(divided).startswith(
+        f"{path.with_suffix('')}: isn't read because its name doesn't end in one of .jpg, "
+    )
+
+
 def test_missing_image_is_named(divided):
     (divided / "val" / "images" / "val0.png").unlink()
     message = datasets.fault(divided)
@@ -267,7 +275,7 @@ def test_other_layouts_are_recognized(tmp_path):
     Image.new("RGB", (6, 4)).save(tmp_path / "img" / "a.jpg")
     Image.new("L", (6, 4)).save(tmp_path / "masks" / "a_m.png")
     assert datasets.fault(tmp_path).endswith(
-        "has no images/; This looks like images and masks in img/ and masks/; open it as 'folder', "
+        "has no images/. This looks like images and masks in img/ and masks/; open it as 'folder', "
         "with images='img/*' and labels='masks/{stem}_m.png'."
     )
     (tmp_path / "img").rename(tmp_path / "images")

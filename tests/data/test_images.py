@@ -223,6 +223,8 @@ NEAR_INFRARED = Image.new("RGBA", (2, 2), (9, 9, 9, 80))
         (Image.new("RGB", (2, 2)), "jpg", {"exif": orientation(1)}, []),
         (Image.new("L", (2, 2)), "gif", {"save_all": True, "append_images": [NIGHT]}, ["frames"]),
         (Image.fromarray(np.float32([[-1, 300]])), "tif", {}, ["range"]),
+        (Image.fromarray(np.float32([[np.nan, 200]])), "tif", {}, ["not finite"]),
+        (Image.fromarray(np.float32([[-np.inf, 300, 1]])), "tif", {}, ["not finite", "range"]),
     ],
 )  # fmt: skip
 def test_what_is_unusual_is_reported(tmp_path, image, suffix, options, expected):

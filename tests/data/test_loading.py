@@ -33,7 +33,7 @@ def test_error_without_a_folder_says_where_to_get_the_files(monkeypatch):
         message = str(caught.value)
         assert message.startswith(entry.help())
         assert message.splitlines()[-1].startswith(
-            f"{name}: no folder is given; pass root=... (--data), or set KERAS_PSP_DATA to a"
+            f"{name}: no folder is given; pass root=..., or set KERAS_PSP_DATA to a"
         )
 
 

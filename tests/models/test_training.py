@@ -311,6 +311,23 @@ def test_a_metric_monitored_without_mode_is_maximized():
     assert stop.monitor_op is keras.ops.greater
 
 
+def test_batches_of_one_class_are_reported_after_the_first_epoch():
+    images, masks = example()
+    model = scheduled(10)
+    model.compile(metrics=[MeanIoU(2)])
+
+    def batches(masks):
+        return tf.data.Dataset.from_tensor_slices((images, masks)).batch(5)
+
+    with pytest.warns(
+        UserWarning, match=r"hold only class 0, so that .*; 255 is ignored: .*mask == 255"
+    ):
+        model.fit(batches(np.where(masks == 1, 255, 0)), epochs=2, verbose=0)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="the labels of the first epoch")
+        model.fit(batches(masks), verbose=0)
+
+
 def test_a_model_compiled_again_has_no_earlier_metrics():
     model = scheduled(2)
     model.compile(metrics=[MeanIoU(2)])
