@@ -196,8 +196,8 @@ def download(url: str, *, max_bytes: int = MAX_BYTES, timeout: float = TIMEOUT) 
         if isinstance(error, urllib.error.HTTPError):
             reason = f"HTTP {error.code} {reason}"
         raise ConnectionError(
-            f"{url}: can't be downloaded ({reason}); check the address and the network, or "
-            "download it otherwise and give the file."
+            f"{url}: can't be downloaded ({' '.join(reason.split())}); check the address and the "
+            "network, or download it otherwise and give the file."
         ) from error
     return bytes(content)
 

@@ -207,6 +207,7 @@ class Record:
         One row per input tells the next call which files belong to it if this call is stopped.
         """
         drafts = {file.name[:DRAFT_NAME] for item in inputs for file in self._files(item)}
+        drafts |= {TABLE, SETTINGS}
         remove_drafts(self._folder, drafts.__contains__)
         self._rows |= {item.stem: self._row(item, {"state": _BEGUN}) for item in inputs}
         with writing(self._folder):

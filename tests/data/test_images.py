@@ -116,9 +116,10 @@ class Answers(http.server.BaseHTTPRequestHandler):
         if self.path == "/missing.png":
             self.send_error(404)
             return
-        if self.path == "/moved.png":
+        if self.path in ("/moved.png", "/loop.png"):
             self.send_response(302)
-            self.send_header("Location", "ftp://127.0.0.1/a.png")
+            there = "ftp://127.0.0.1/a.png" if self.path == "/moved.png" else self.path
+            self.send_header("Location", there)
             self.end_headers()
             return
         self.send_response(200)
@@ -156,6 +157,8 @@ def test_failed_downloads_are_named(server):
         read_image(f"{server}/missing.png")
     with pytest.raises(ConnectionError, match=r"moved.png: .*\(it redirects to ftp://127.0.0.1/a"):
         read_image(f"{server}/moved.png")
+    with pytest.raises(ConnectionError, match=r"loop.png: [^\n]*infinite loop[^\n]*the file\.$"):
+        read_image(f"{server}/loop.png")
     with pytest.raises(ConnectionError, match=r"half.png: .*99 bytes are missing|99 more expected"):
         read_image(f"{server}/half.png")
     with pytest.raises(ConnectionError, match=r"slow.png: can't be downloaded \(timed out\)"):

@@ -352,6 +352,15 @@ def test_after_a_kill_the_same_call_resumes(photos, model, quick):
     assert [name for name in os.listdir("out") if name.startswith(".")] == []
 
 
+def test_drafts_of_the_table_and_settings_are_removed(photos, model, quick):
+    for name in ("predictions.csv", "predictions.json", "a_overlay.png"):
+        draft = photos / "out" / f".{name}-abc_1234"  # of a killed process
+        draft.mkdir(parents=True)
+        (draft / "new").touch()
+    predict_files("in", "out", model, progress=False)
+    assert [name for name in os.listdir("out") if name.startswith(".")] == []
+
+
 def test_names_without_any_file_are_reused(photos, model, quick, monkeypatch):
     def save(self, *arguments, **options):
         raise OSError(28, "No space left on device")
