@@ -103,6 +103,30 @@ def test_errors_are_one_line(arguments, message, tmp_path, monkeypatch, capsys):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("number", ["inf", "nan", "0", "-1"])
+def test_megapixels_are_a_finite_number(number, tmp_path, capsys):
+    output = str(tmp_path / "out")
+    with pytest.raises(SystemExit) as stopped:
+        main(["predict", "a.jpg", "--output", output, "--max-megapixels", number])
+    assert stopped.value.code == 2
+    assert (
+        capsys.readouterr()
+        .err.splitlines()[-1]
+        .endswith(f"{number} isn't a number of megapixels between 0 and 1e6")
+    )
+
+
+def test_the_status_is_1_if_no_image_was_predicted(run, tmp_path, capsys):
+    for name in ("a.jpg", "b.jpg"):
+        (tmp_path / name).write_bytes(b"")
+    more = command(run, tmp_path / "out", "--quiet")
+    more[1:2] = [str(tmp_path / "a.jpg"), str(tmp_path / "b.jpg")]
+    assert main(more) == 1
+    out, err = capsys.readouterr()
+    assert out.startswith("0 done, 2 failed: ")
+    assert err.splitlines()[-1].endswith("b.jpg: is empty; copy or download it again.")
+
+
 def test_the_default_model_is_the_bundled_one(run, tmp_path, capsys):
     photo, output = tmp_path / "photo.png", tmp_path / "out"
     pixels = np.random.default_rng(3).integers(0, 256, (90, 120, 3), np.uint8)

@@ -1,4 +1,7 @@
 import concurrent.futures
+import subprocess
+import sys
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -305,6 +308,17 @@ def test_cloning_a_compiled_model_names_the_way(model):
     model.compile()
     with pytest.raises(ValueError, match=r"PSPNet.from_config\(model.get_config\(\)\)"):
         keras.models.clone_model(model)
+
+
+def test_the_documentation_has_the_error_without_an_import(tmp_path):
+    tiny_pspnet().save(tmp_path / "model.keras")
+    code = f"import keras; keras.saving.load_model({str(tmp_path / 'model.keras')!r})"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    # Keras' own message; nothing of ours has been imported.
+    message = "Could not locate class 'PSPNet'"
+    assert message in run.stderr
+    page = Path(__file__).parents[2].joinpath("docs/training.md").read_text(encoding="utf-8")
+    assert f"**`{message}`** from `keras.models.load_model`: `import keras_psp` first." in page
 
 
 def test_loaded_weights_that_are_not_finite_are_refused(tmp_path):

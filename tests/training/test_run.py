@@ -248,6 +248,8 @@ def test_an_output_that_cannot_be_written_is_reported(tmp_path, monkeypatch):
         ({"unreadable": "ignore"}, "unreadable='ignore' is unknown; choose stop"),
         ({"gradient_accumulation_steps": 3}, "batch_size=4 can't be shared equally by 1 device"),
         ({"crop": 3}, "a recipe has no field 'crop'"),
+        ({"reduction": "many"}, "reduction is 'many'; it must be an integer >= 1, or 'auto' or"),
+        ({"image_size": (64, 99_999)}, r"image_size is \(64, 99999\); it must be two integers"),
     ],
 )
 def test_invalid_arguments_are_refused_before_training(arguments, message, tmp_path):
