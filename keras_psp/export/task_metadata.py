@@ -9,7 +9,7 @@ from typing import Any
 LABELS = "labels.txt"
 """The associated file of class names."""
 
-_TENSOR_AXIS_LABELS = 2  # of AssociatedFileType
+_AXIS_LABELS, _VALUE_LABELS = 2, 3  # of AssociatedFileType
 _IMAGE_PROPERTIES, _NORMALIZATION_OPTIONS = 2, 1  # of the unions ContentProperties, ...
 _RGB, _GRAYSCALE = 1, 2  # of ColorSpaceType
 _NONE, _SOFTMAX = 0, 2  # of Activation
@@ -26,7 +26,8 @@ def task_metadata(about: dict[str, Any]) -> bytes:
     unit = _table(writer, {1: normalization}, {0: _NORMALIZATION_OPTIONS})
     stats = _table(writer, {0: _floats(writer, [255]), 1: _floats(writer, [0])})
     inputs = _tensor(writer, image, _RGB, {4: _vector(writer, [unit]), 5: stats})
-    labels = _table(writer, {0: writer.CreateString(LABELS)}, {2: _TENSOR_AXIS_LABELS})
+    kind = _VALUE_LABELS if output["name"] == "classes" else _AXIS_LABELS
+    labels = _table(writer, {0: writer.CreateString(LABELS)}, {2: kind})
     outputs = _tensor(writer, output, _GRAYSCALE, {6: _vector(writer, [labels])})
     subgraph = {2: _vector(writer, [inputs]), 3: _vector(writer, [outputs])}
     activation = _SOFTMAX if output["name"] == "logits" else _NONE

@@ -18,7 +18,8 @@ WARMUP_SIDES = (256, 512)
 """Sides of the square images that warm up a network for any size."""
 
 SERVING = Path(__file__).with_name("serving")
-"""The server's files: docker-compose.yml with batching, and models.config for one model."""
+"""The server's files: docker-compose.yml with batching, its addition for a GPU, and models.config
+for one model."""
 
 
 def tf_serving(
@@ -92,8 +93,8 @@ def server_files(
         replace: overwrite files that have other contents.
 
     Returns:
-        Paths of "models.config", "batching_parameters.txt", "monitoring.config" and
-        "docker-compose.yml".
+        Paths of "models.config", "batching_parameters.txt", "monitoring.config",
+        "docker-compose.yml" and "docker-compose.gpu.yml", which adds a GPU to it.
 
     Raises:
         FileExistsError: if one of them exists with other contents and `replace` is False.

@@ -58,6 +58,11 @@ def test_pixels_go_in_as_they_are_and_labels_are_named():
     assert labels.text(0) == "labels.txt" and labels.byte(2) == 2  # TENSOR_AXIS_LABELS
 
 
+def test_labels_of_a_class_map_are_those_of_its_values():
+    (result,) = written(output="classes").tables(3)[0].tables(3)
+    assert result.tables(6)[0].byte(2) == 3  # TENSOR_VALUE_LABELS
+
+
 def test_only_logits_still_need_softmax():
     for output, activation in (("logits", 2), ("probabilities", None), ("classes", None)):
         (custom,) = written(output=output).tables(3)[0].tables(9)

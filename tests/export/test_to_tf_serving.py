@@ -135,6 +135,7 @@ def test_server_files_are_read_by_the_official_messages(tmp_path):
     written = export.server_files(folder)
     assert sorted(path.name for path in written) == [
         "batching_parameters.txt",
+        "docker-compose.gpu.yml",
         "docker-compose.yml",
         "models.config",
         "monitoring.config",
@@ -162,6 +163,21 @@ def test_docker_compose_starts_the_server_with_these_files(tmp_path):
     export.server_files(folder, batching=True, replace=True)
     service = yaml.safe_load((folder / "docker-compose.yml").read_text())["services"]["serving"]
     assert "--batching_parameters_file=/models/batching_parameters.txt" in service["command"]
+
+
+def test_the_gpu_file_reserves_one_for_the_same_service(tmp_path):
+    yaml = pytest.importorskip("yaml")
+    folder = models(tmp_path, "pspnet")
+    export.server_files(folder)
+    text = (folder / "docker-compose.gpu.yml").read_text()
+    services = yaml.safe_load(text)["services"]
+    server = yaml.safe_load((folder / "docker-compose.yml").read_text())["services"]
+    assert services.keys() == server.keys()
+    assert "gpu}" in services["serving"]["image"]
+    (device,) = services["serving"]["deploy"]["resources"]["reservations"]["devices"]
+    assert device == {"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}
+    example = Path(__file__).parents[2] / "examples" / "serving" / "docker-compose.gpu.yml"
+    assert example.read_text() == text
 
 
 def test_edited_server_files_are_kept(tmp_path):
