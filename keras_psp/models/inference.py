@@ -164,7 +164,7 @@ class InferenceMixin(_Model):
         raise ValueError(
             f"mode={mode!r}: Keras doesn't quantize convolutions, so that nothing would change; "
             "export to 8 bits instead, e.g. model.export(path, format='litert', "
-            "quantization='int8')."
+            "precision='int8', image_size=(height, width), representative=images)."
         )
 
     def save(self, filepath: Any, *args: Any, **kwargs: Any) -> None:

@@ -69,3 +69,14 @@ def test_every_format_of_keras_but_its_own_is_known():
     for name in KERAS_FORMATS.keys() - {"tflite"}:
         assert f'"{name}"' in formats
     assert set(KERAS_FORMATS.values()) <= FORMATS.keys()
+
+
+def test_quantize_is_refused_with_a_call_that_works(model, tmp_path):
+    pytest.importorskip("ai_edge_litert")
+    with pytest.raises(ValueError, match="doesn't quantize convolutions") as raised:
+        model.quantize("int8")
+    options = {"format": "litert", "precision": "int8", "image_size": (49, 57)}
+    assert all(f"{name}=" in str(raised.value) for name in (*options, "representative"))
+    path = tmp_path / "a.tflite"
+    model.export(path, verbose=False, representative=images(49, 57), **options)
+    assert export.open_export(path)(images(49, 57)).shape == (1, 49, 57)
