@@ -1,15 +1,35 @@
 """PSPNet, the Pyramid Scene Parsing Network, in Keras 3."""
 
+import sys
 from importlib import import_module
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from keras_psp.layers import AuxiliaryHead, DilatedBackbone, DilatedResNet, PyramidPoolingModule
-from keras_psp.losses import UpsampledCrossentropy
-from keras_psp.metrics import MeanIoU
-from keras_psp.models import PSPNet
-from keras_psp.optimizers import SGD
-from keras_psp.schedules import PolyLearningRate
+from keras_psp.logs import quiet_tensorflow
 from keras_psp.version import __version__ as __version__
+
+if TYPE_CHECKING:
+    from keras_psp import (  # noqa: F401
+        beam,
+        data,
+        evaluation,
+        export,
+        labels,
+        prediction,
+        training,
+        visual,
+        weights,
+    )
+    from keras_psp.evaluation import evaluate
+    from keras_psp.layers import AuxiliaryHead, DilatedBackbone, DilatedResNet, PyramidPoolingModule
+    from keras_psp.losses import UpsampledCrossentropy
+    from keras_psp.metrics import MeanIoU
+    from keras_psp.models import PSPNet
+    from keras_psp.optimizers import SGD
+    from keras_psp.prediction import predict
+    from keras_psp.schedules import PolyLearningRate
+    from keras_psp.training import train
+    from keras_psp.weights import list_presets
 
 __all__ = [
     "SGD",
@@ -27,8 +47,8 @@ __all__ = [
     "train",
 ]
 
-# What needs more than Keras is imported when it is first used: rooms, and functions by room.
-_ROOMS = (
+_CORE = ("layers", "losses", "metrics", "models", "optimizers", "schedules")
+_EDGES = (
     "beam",
     "data",
     "evaluation",
@@ -39,37 +59,39 @@ _ROOMS = (
     "visual",
     "weights",
 )
-_FUNCTIONS = {
+_ROOMS = {
+    "SGD": "optimizers",
+    "AuxiliaryHead": "layers",
+    "DilatedBackbone": "layers",
+    "DilatedResNet": "layers",
+    "MeanIoU": "metrics",
+    "PSPNet": "models",
+    "PolyLearningRate": "schedules",
+    "PyramidPoolingModule": "layers",
+    "UpsampledCrossentropy": "losses",
     "evaluate": "evaluation",
     "list_presets": "weights",
     "predict": "prediction",
     "train": "training",
 }
-if TYPE_CHECKING:
-    from keras_psp import (  # noqa: F401
-        beam,
-        data,
-        evaluation,
-        export,
-        labels,
-        prediction,
-        training,
-        visual,
-        weights,
-    )
-    from keras_psp.evaluation import evaluate
-    from keras_psp.prediction import predict
-    from keras_psp.training import train
-    from keras_psp.weights import list_presets
-else:
 
-    def __getattr__(name):
-        if name in _ROOMS:
-            return import_module(f"{__name__}.{name}")
-        if name in _FUNCTIONS:
-            return getattr(import_module(f"{__name__}.{_FUNCTIONS[name]}"), name)
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+def __getattr__(name: str) -> object:
+    """Imports a room, or what it defines, when it is first used."""
+    if name in _CORE or name in _EDGES:
+        return import_module(f"{__name__}.{name}")
+    if name in _ROOMS:
+        return getattr(import_module(f"{__name__}.{_ROOMS[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_ROOMS, *_FUNCTIONS})
+    return sorted({*globals(), *_CORE, *_EDGES, *_ROOMS})
+
+
+# The core is imported at once, so that Keras knows its classes when it opens a saved network.
+# The keras-psp command answers most questions without it.
+if PurePath(*sys.argv[:1]).stem != "keras-psp":
+    quiet_tensorflow()
+    for _room in _CORE:
+        import_module(f"{__name__}.{_room}")

@@ -108,3 +108,35 @@ def checked_pair(
         if valid(first, second):
             return first, second
     raise ValueError(f"{name} is {given!r}; it must be {needed}.")
+
+
+def checked_class_weights(weights: Any) -> list[float] | None:
+    """Returns one non-negative factor per class as a list, or None.
+
+    Raises:
+        TypeError, ValueError: if they aren't that, or all of them are 0.
+    """
+    if weights is None:
+        return None
+    numbers = checked_tuple("class_weights", weights, lambda *item: checked_number(*item, least=0))
+    if not any(numbers):
+        raise ValueError(f"class_weights is {weights!r}; not all of them may be 0.")
+    return list(numbers)
+
+
+def checked_mining(pixels: Any, threshold: Any) -> tuple[int | None, float | None]:
+    """Returns `hard_pixels` and `hard_threshold`, the options of hard example mining.
+
+    Raises:
+        TypeError, ValueError: if one is out of range, or the first is missing.
+    """
+    if pixels is not None:
+        pixels = checked_integer("hard_pixels", pixels, least=1)
+    if threshold is None:
+        return pixels, None
+    if pixels is None:
+        raise ValueError(
+            f"hard_threshold={threshold!r} needs hard_pixels, the minimum number of pixels to keep "
+            "per image; mmsegmentation's default is 100_000."
+        )
+    return pixels, checked_number("hard_threshold", threshold, above=0, below=1)

@@ -1,4 +1,4 @@
-"""ImageNet statistics, without Keras so that the data package can import them."""
+"""Facts about ImageNet and its ResNets, for modules that don't import Keras."""
 
 # On the scale 0..255, RGB (semseg/tool/train.py).
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
@@ -10,3 +10,6 @@ CAFFE_NORMALIZATION = {
     "std": (1.0, 1.0, 1.0),
     "channel_order": "bgr",
 }
+
+RESNET_DEPTHS = (18, 34, 50, 101, 152, 269)
+"""Depths of `DilatedResNet`."""

@@ -21,10 +21,10 @@ ELSEWHERE = {"keras_psp.data.scenes", "keras_psp.models", "keras_psp.weights.fil
 
 def public_names():
     """Yields (package, its __all__), without imports, since some packages may not be installed."""
-    for path in sorted(ROOT.glob("keras_psp/**/__init__.py")):
+    for path in sorted(ROOT.glob("keras_psp/**/__init__.py*")):
         package = ".".join(path.parent.relative_to(ROOT).parts)
         for node in ast.parse(path.read_text("utf-8")).body:
-            named = isinstance(node, ast.Assign) and node.targets[0].id == "__all__"
+            named = isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
             if named and package not in ELSEWHERE:
                 yield package, ast.literal_eval(node.value)
 

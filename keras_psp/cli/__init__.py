@@ -1,13 +1,22 @@
-"""The `keras-psp` command."""
+"""The `keras-psp` command.
+
+The modules of this package import Keras only in the function that runs a subcommand, after
+everything that was typed has been checked.
+"""
 
 import argparse
+import os
 import sys
 import traceback
 from pathlib import Path
 
-from keras_psp.cli import bulk, check, evaluate, export, labels, predict, train, weights
+from keras_psp.cli import bulk, check, evaluate, export, info, labels, predict, train, weights
+from keras_psp.cli.completion import SHELLS, completion_script
+from keras_psp.cli.help import HelpFormatter, complete_help
 from keras_psp.cli.messages import sentence
 from keras_psp.files import local_path, printable
+from keras_psp.logs import LEVEL, quiet_tensorflow
+from keras_psp.version import __version__
 
 SUBCOMMANDS = {
     "presets": weights.run_presets,
@@ -21,8 +30,49 @@ SUBCOMMANDS = {
     "predict": predict.run,
     "bulk": bulk.run,
     "export": export.run,
+    "info": info.run,
 }
 """Function of each subcommand, from its options to the exit status."""
+
+_EXAMPLES = """\
+examples:
+  keras-psp predict photo.jpg --model pspnet_r50-d8_512x512_160k_ade20k
+  keras-psp check photos/
+  keras-psp train folder --data photos/ --output runs/mine --crop-size 321
+  keras-psp export runs/mine --format onnx tflite:int8 --check folder --data photos/
+
+Run `keras-psp COMMAND --help` for the options of a command. The exit status is 0 for success, 1
+for an error, 2 for an invalid command line, 3 if some of the inputs have no result, and 130 for
+a command that was stopped.
+"""
+
+
+def command_parser() -> argparse.ArgumentParser:
+    """Returns the parser of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="keras-psp",
+        description="Train, evaluate, apply and export PSPNet, a network for semantic "
+        "segmentation.",
+        epilog=_EXAMPLES,
+        formatter_class=HelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"keras-psp {__version__}")
+    parser.add_argument(
+        "--print-completion", choices=SHELLS, help="print the script that completes the command"
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    for module in (weights, labels, check, train, evaluate, predict, bulk, export, info):
+        module.add(commands)
+    for command in commands.choices.values():
+        messages = command.add_argument_group("messages")
+        messages.add_argument("--quiet", action="store_true", help="hide progress bars")
+        messages.add_argument(
+            "--verbose",
+            action="store_true",
+            help="show TensorFlow's log, and the traceback if there is an error",
+        )
+        complete_help(command)
+    return parser
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -30,20 +80,18 @@ def main(arguments: list[str] | None = None) -> int:
 
     An error is printed as one sentence; with --verbose its traceback comes first.
     """
-    parser = argparse.ArgumentParser(
-        prog="keras-psp",
-        description="Train, evaluate, apply and export PSPNet, a network for semantic "
-        "segmentation. Run `keras-psp COMMAND --help` for the options of a command.",
-    )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (weights, labels, check, train, evaluate, predict, bulk, export):
-        module.add(commands)
-    for command in commands.choices.values():
-        command.add_argument(
-            "--verbose", action="store_true", help="show the traceback if there is an error"
-        )
+    parser = command_parser()
     own, beam = bulk.split_beam_options(sys.argv[1:] if arguments is None else arguments)
     options = parser.parse_args(own, argparse.Namespace(beam=beam))
+    if options.print_completion:
+        print(completion_script(parser, options.print_completion))
+        return 0
+    if options.command is None:
+        parser.print_help(sys.stderr)
+        return 2
+    if options.verbose:
+        os.environ.setdefault(LEVEL, "0")
+    quiet_tensorflow()
     try:
         _expand_paths(options)
         return SUBCOMMANDS[options.command](options)

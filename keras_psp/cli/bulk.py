@@ -4,6 +4,7 @@ import argparse
 import sys
 from typing import Any
 
+from keras_psp.cli.checks import check_model
 from keras_psp.cli.predict import SOME_FAILED
 from keras_psp.cli.protocol import add_protocol, protocol_arguments
 
@@ -18,6 +19,10 @@ def add(commands: Any) -> None:
         "Arguments after -- are passed to Beam, e.g. "
         f"-- --runner=DataflowRunner --project=NAME. The exit status is {SOME_FAILED} if some of "
         "the images have no result, and 1 if none has.",
+        epilog="""\
+examples:
+  keras-psp bulk --model runs/mine --images "photos/**.jpg" --output results --workers 4
+""",
     )
     bulk.add_argument(
         "--model", required=True, help="name of a preset, .keras file, or folder of a training run"
@@ -57,7 +62,6 @@ def add(commands: Any) -> None:
     bulk.add_argument(
         "--share-model", action="store_true", help="share one network among these processes"
     )
-    bulk.add_argument("--quiet", action="store_true", help="hide the progress bar")
 
 
 def split_beam_options(arguments: list[str]) -> tuple[list[str], list[str]]:
@@ -72,6 +76,7 @@ def run(options: argparse.Namespace) -> int:
     """Runs the job and prints its outcome."""
     source = _source(options)  # fails first if Beam isn't installed
     protocol = protocol_arguments(options)
+    check_model(options.model)
     from keras_psp.beam import JobError, predict_many
     from keras_psp.evaluation import Measures
 

@@ -18,6 +18,12 @@ def add(commands: Any) -> None:
         "is wrong or unusual. What was read once is remembered by its content, so that the next "
         "check only reads new files. The exit status is 1 if a file can't be used or a training "
         "would learn nothing.",
+        epilog="""\
+examples:
+  keras-psp check photos/
+  keras-psp check photos/ --label-map 255=1 --output check
+  keras-psp check ade20k --data ADEChallengeData2016/ --split val
+""",
     )
     check.add_argument(
         "dataset", help="a folder with images/ and labels/, or ade20k, voc2012, camvid, list ..."
@@ -32,7 +38,6 @@ def add(commands: Any) -> None:
     check.add_argument(
         "--partial", action="store_true", help="accept an incomplete copy of the data set"
     )
-    check.add_argument("--quiet", action="store_true", help="no progress bar")
     add_data_options(check)
 
 

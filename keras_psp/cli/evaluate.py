@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from keras_psp.cli.checks import check_model, check_output
 from keras_psp.cli.data import add_data_options, data_options
 from keras_psp.cli.protocol import add_protocol, protocol_arguments
 
@@ -15,6 +16,12 @@ def add(commands: Any) -> None:
         help="evaluate a model on a labeled data set",
         description="Evaluate a model on a labeled data set. With --output, the same command "
         "resumes after an interruption.",
+        epilog="""\
+examples:
+  keras-psp evaluate folder --data photos/ --model runs/mine --output results
+  keras-psp evaluate ade20k --data ADEChallengeData2016/ --model runs/ade20k --multi-scale \\
+      --crop 473 --base-size 512
+""",
     )
     _add_data(evaluate, "val")
     evaluate.add_argument(
@@ -39,6 +46,11 @@ def add(commands: Any) -> None:
         help="predict a test split for a benchmark's server",
         description="Predict a test split and write the files that the server of ADE20K, "
         "Cityscapes or PASCAL VOC 2012 accepts. The same command resumes after an interruption.",
+        epilog="""\
+examples:
+  keras-psp submit cityscapes --data cityscapes/ --model runs/city --crop 713 --output files \\
+      --archive submission.zip
+""",
     )
     _add_data(submit, "test")
     submit.add_argument("--output", type=Path, required=True, help="folder for the files")
@@ -51,7 +63,6 @@ def add(commands: Any) -> None:
     add_data_options(evaluate)
     for parser in (evaluate, submit):
         add_protocol(parser)
-        parser.add_argument("--quiet", action="store_true", help="no progress bars")
 
 
 def _add_data(parser, split):
@@ -69,6 +80,8 @@ def _add_data(parser, split):
 def run_evaluate(options: argparse.Namespace) -> int:
     """Evaluates a model and prints the tables."""
     source, protocol = _opened(options, **data_options(options))
+    if options.save_predictions and not options.output:
+        raise ValueError("--save-predictions needs an --output, the folder to write them into.")
     from keras_psp.evaluation.run import evaluate
 
     evaluation = evaluate(
@@ -91,16 +104,20 @@ def run_evaluate(options: argparse.Namespace) -> int:
 
 def run_submit(options: argparse.Namespace) -> int:
     """Predicts a test split, checks the files and prints where they are."""
-    from keras_psp.prediction.server import SERVERS, submit
+    from keras_psp.prediction.submissions import SERVERS, checked_archive
 
     if options.dataset not in SERVERS:
         raise ValueError(
             f"{options.dataset} has no server to submit to; choose {', '.join(SERVERS)}."
         )
+    if options.archive:
+        checked_archive(options.archive)
     competition = {"competition": options.competition} if options.competition else {}
     if competition and options.dataset != "voc2012":
         raise ValueError(f"--competition is only for voc2012, not {options.dataset}.")
     source, protocol = _opened(options)
+    from keras_psp.prediction.server import submit
+
     submission = submit(
         source,
         options.model,
@@ -118,9 +135,12 @@ def run_submit(options: argparse.Namespace) -> int:
 
 
 def _opened(options, **given):
-    """The data set and the protocol."""
-    protocol = protocol_arguments(options)
+    """The data set and the protocol, once the model, the split and the output are checked too."""
     from keras_psp.data import load
 
-    complete = not options.partial
-    return load(options.dataset, root=options.data, complete=complete, **given), protocol
+    protocol = protocol_arguments(options)
+    check_model(options.model)
+    check_output(options.output)
+    source = load(options.dataset, root=options.data, complete=not options.partial, **given)
+    source.count(options.split)  # raises for an unknown or empty split
+    return source, protocol

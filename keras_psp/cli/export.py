@@ -5,7 +5,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from keras_psp.arguments import checked_integer
+from keras_psp.cli.checks import check_model, check_output
 from keras_psp.cli.data import add_data_options, data_options
+from keras_psp.files import checked_name
 
 
 def add(commands: Any) -> None:
@@ -15,6 +20,11 @@ def add(commands: Any) -> None:
         help="write a network for TF Serving, TFLite, ONNX or OpenVINO",
         description="Write a network for programs without Keras. With --check, evaluate the "
         "network and each export on the same labeled images.",
+        epilog="""\
+examples:
+  keras-psp export runs/mine --format saved_model tflite onnx
+  keras-psp export runs/mine --format tflite:int8 --image-size 473 473 --check folder --data photos/
+""",
     )
     export.add_argument("model", help="name of a preset, a .keras file or the folder of a training")
     export.add_argument(
@@ -57,7 +67,6 @@ def add(commands: Any) -> None:
         help="split on which int8 measures its ranges [train]",
     )
     export.add_argument("--partial", action="store_true", help="accept an incomplete data set")
-    export.add_argument("--quiet", action="store_true", help="no progress bars")
     add_data_options(export)
 
 
@@ -73,14 +82,26 @@ def run(options: argparse.Namespace) -> int:
             f"--batch-size {options.batch_size}: --check uses one image at a time; leave one of "
             "the two out."
         )
-    from keras_psp.weights.opening import open_model
-
+    if options.name is not None:
+        checked_name(options.name, "give a --name, and its folder by --output")
+    if options.batch_size not in (None, 1) and any(kind == "tflite" for kind, _ in chosen):
+        raise ValueError(f"--batch-size {options.batch_size}: a TFLite file takes one image.")
+    for name, sizes in (("image-size", options.image_size), ("batch-size", options.batch_size)):
+        for size in np.atleast_1d(1 if sizes is None else sizes):
+            checked_integer(f"--{name}", int(size), least=1)
+    check_model(options.model)
+    check_output(options.output)
     source = None
     if options.check:
         from keras_psp.data import load
 
         complete, given = not options.partial, data_options(options)
         source = load(options.check, root=options.data, complete=complete, **given)
+        source.count(options.split)  # raises for an unknown or empty split
+        if any(precision == "int8" for _, precision in chosen):
+            source.count(options.representative)
+    from keras_psp.weights.opening import open_model
+
     model, paths = open_model(options.model), []
     for kind, precision in chosen:
         try:
@@ -104,15 +125,14 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _format_and_precision(text):
-    from keras_psp.export.by_format import FORMATS
+    from keras_psp.export.formats import PRECISIONS
 
     kind, _, precision = text.partition(":")
     precision = precision or "float32"
-    if kind not in FORMATS:
-        raise ValueError(f"--format {text}: choose one of {', '.join(FORMATS)}.")
-    precisions = FORMATS[kind].precisions
-    if precision not in precisions:
-        known = ", ".join(precisions)
+    if kind not in PRECISIONS:
+        raise ValueError(f"--format {text}: choose one of {', '.join(PRECISIONS)}.")
+    if precision not in PRECISIONS[kind]:
+        known = ", ".join(PRECISIONS[kind])
         raise ValueError(f"--format {text}: the precisions of {kind} are {known}, not {precision}.")
     return kind, precision
 
@@ -121,13 +141,10 @@ def _export(model, options, source, kind, precision):
     """Writes one export and returns its path."""
     from keras_psp.data import Split
     from keras_psp.export.by_format import FORMATS
-    from keras_psp.files import checked_name
 
     given = Path(options.model).expanduser().resolve()
     name = given.stem if given.suffix == ".keras" else given.name
     name = name if options.name is None else options.name
-    if options.name is not None:
-        checked_name(name, "give a --name, and its folder by --output")
     arguments = {
         "image_size": options.image_size and tuple(options.image_size),
         "batch_size": options.batch_size,
@@ -136,8 +153,8 @@ def _export(model, options, source, kind, precision):
         "preset": None if given.exists() else options.model,
         "license": options.license,
     }
-    if kind == "tflite" and arguments.pop("batch_size") not in (None, 1):
-        raise ValueError(f"--batch-size {options.batch_size}: a TFLite file takes one image.")
+    if kind == "tflite":
+        del arguments["batch_size"]
     if len(FORMATS[kind].precisions) > 1:
         arguments |= {"precision": precision, "progress": not options.quiet}
     if precision == "int8":

@@ -17,12 +17,17 @@ def add(commands: Any) -> None:
         description="Convert labeled images once to a folder with images/, labels/, classes.txt "
         "and palette.txt. The labeling tool is recognized by its files. Trainings can read them "
         "directly as well; this is faster for large data sets, and shows what the labels are.",
+        epilog="""\
+examples:
+  keras-psp labels labelme_photos/ --output data
+  keras-psp labels instances_train.json --output data --link
+  keras-psp labels masks/ --images "img/*.jpg" --labels "ann/{stem}.png" --output data
+""",
     )
     labels.add_argument("input", type=Path, help="folder of the export, or its annotation file")
     labels.add_argument("--output", type=Path, required=True, help="folder, absent or empty")
     labels.add_argument("--format", choices=_FORMATS, help="of the input [recognized]")
     labels.add_argument("--link", action="store_true", help="hard links to the images, no copies")
-    labels.add_argument("--quiet", action="store_true", help="no progress bar")
     add_data_options(labels)
 
 

@@ -10,6 +10,8 @@ _SPELLINGS = {
     "force=True": "--force",
     "flip=True": "--flip",
     "skip=True": "--unreadable skip",
+    "root=...": "--data FOLDER",
+    "keras_psp.list_presets()": "`keras-psp presets`",
 }
 _PACKAGE = str(Path(__file__).resolve().parents[1])
 _SPECIAL = set("*?[]{} ")

@@ -6,6 +6,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from keras_psp.cli.checks import check_model, check_output
 from keras_psp.cli.protocol import add_protocol, protocol_arguments
 
 SOME_FAILED = 3
@@ -20,6 +21,11 @@ def add(commands: Any) -> None:
         description="Predict the classes of images and videos, and write overlays, class indices "
         "and a table into a folder. The same command resumes after a stop. The exit status is "
         f"{SOME_FAILED} if some inputs could not be read, which are listed, and 1 if none could.",
+        epilog="""\
+examples:
+  keras-psp predict photo.jpg --model pspnet_r50-d8_512x512_160k_ade20k
+  keras-psp predict photos/ street.mp4 "more/*.png" --model runs/mine --output predictions
+""",
     )
     predict.add_argument(
         "images",
@@ -32,7 +38,9 @@ def add(commands: Any) -> None:
         help="a preset's name, e.g. pspnet_r50-d8_512x512_160k_ade20k, a .keras file or the folder "
         "of a training run [pspnet_r18-d8_128x128_scenes, which is bundled]",
     )
-    predict.add_argument("--output", type=Path, required=True, help="folder of the results")
+    predict.add_argument(
+        "--output", type=Path, help="folder of the results [predictions, next to the first image]"
+    )
     add_protocol(predict)
     predict.add_argument(
         "--probabilities", action="store_true", help="also write them, as float16: large files"
@@ -40,28 +48,37 @@ def add(commands: Any) -> None:
     predict.add_argument(
         "--format", choices=("png", "jpg", "webp"), default="png", help="of the overlays [png]"
     )
-    predict.add_argument("--alpha", type=float, default=0.5, help="opacity of the colors [0.5]")
+    predict.add_argument(
+        "--alpha", type=_opacity, default=0.5, metavar="X", help="opacity of the colors [0.5]"
+    )
     predict.add_argument(
         "--max-megapixels", type=_megapixels, metavar="NUMBER", help="refuse larger images [89.5]"
     )
     predict.add_argument(
         "--force", action="store_true", help="replace existing results, even with other settings"
     )
-    predict.add_argument("--quiet", action="store_true", help="no progress bars")
 
 
 def run(options: argparse.Namespace) -> int:
     """Runs the subcommand; prints where the results are and what failed."""
     protocol = protocol_arguments(options)
     from keras_psp.data.images import MAX_PIXELS
+    from keras_psp.prediction.inputs import find_inputs
+
+    output, limit = options.output or _beside(options.images[0]), options.max_megapixels
+    check_model(options.model)
+    check_output(output)
+    inputs = list(find_inputs(options.images, without=output))  # raises if there are none
+    paths = [item.path for item in inputs]
+    if all(path and not path.exists() for path in paths):
+        raise FileNotFoundError(f"{paths[0]}: there is no such file.")
     from keras_psp.prediction.files import predict_files
 
-    limit = options.max_megapixels
     # Pillow's warnings are repeated in our messages, with the file's name.
     warnings.filterwarnings("ignore", module="PIL")
     summary = predict_files(
         options.images,
-        options.output,
+        output,
         options.model,
         **protocol,
         probabilities=options.probabilities,
@@ -77,6 +94,19 @@ def run(options: argparse.Namespace) -> int:
     if not summary.failures:
         return 0
     return SOME_FAILED if summary.done or summary.skipped else 1
+
+
+def _beside(image):
+    """The folder `predictions` next to a file or folder, or in the current folder."""
+    path = Path(image).expanduser()
+    return (path.parent if path.exists() else Path()) / "predictions"
+
+
+def _opacity(text):
+    number = float(text)
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"{text} isn't from 0 to 1")
+    return number
 
 
 def _megapixels(text):

@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from keras_psp.prediction.protocol import SIX_SCALES
+from keras_psp.prediction.protocol import SIX_SCALES, Protocol
 
 
 def add_protocol(parser: argparse.ArgumentParser, *, auto: bool = True) -> None:
@@ -21,6 +21,7 @@ def add_protocol(parser: argparse.ArgumentParser, *, auto: bool = True) -> None:
     default = "the size in training if the model records it, else the image's own"
     group.add_argument(
         "--base-size",
+        metavar="N",
         type=_base_size if auto else int,
         default="auto" if auto else None,
         help=f"longer side at scale 1; 0: the image's own [{default if auto else 0}]",
@@ -29,10 +30,14 @@ def add_protocol(parser: argparse.ArgumentParser, *, auto: bool = True) -> None:
 
 
 def protocol_arguments(options: argparse.Namespace) -> dict[str, Any]:
-    """The fields of `Protocol` that the options of `add_protocol` give, by name."""
+    """The fields of `Protocol` that the options of `add_protocol` give, by name.
+
+    Raises:
+        ValueError: if one of them is out of range.
+    """
     if options.multi_scale and options.scales:
         raise ValueError("--multi-scale sets the six scales and flip; leave out --scales.")
-    return {
+    fields: Any = {
         "scales": SIX_SCALES if options.multi_scale else tuple(options.scales or (1.0,)),
         "flip": options.flip or options.multi_scale,
         "crop": options.crop,
@@ -40,6 +45,8 @@ def protocol_arguments(options: argparse.Namespace) -> dict[str, Any]:
         "base_size": options.base_size or None,
         "batch_size": options.batch_size,
     }
+    Protocol(**fields)
+    return fields
 
 
 def _base_size(text):

@@ -8,14 +8,34 @@ from typing import Any
 
 def add(commands: Any) -> None:
     """Adds the three subcommands."""
-    presets = commands.add_parser("presets", help="list the trained networks")
+    presets = commands.add_parser(
+        "presets",
+        help="list the trained networks",
+        epilog="""\
+examples:
+  keras-psp presets --dataset cityscapes
+""",
+    )
     presets.add_argument("--dataset", help="list only networks of one data set, e.g. ade20k")
 
-    fetch = commands.add_parser("fetch", help="download and convert trained networks before use")
+    fetch = commands.add_parser(
+        "fetch",
+        help="download and convert trained networks before use",
+        epilog="""\
+examples:
+  keras-psp fetch pspnet_r50-d8_512x512_160k_ade20k
+""",
+    )
     fetch.add_argument("presets", nargs="+", metavar="PRESET", help="name of a preset")
 
     convert = commands.add_parser(
-        "convert", help="convert a checkpoint of another project to a .keras file"
+        "convert",
+        help="convert a checkpoint of another project to a .keras file",
+        epilog="""\
+examples:
+  keras-psp convert iter_80000.pth
+  keras-psp convert encoder_epoch_20.pth decoder_epoch_20.pth --output csail.keras
+""",
     )
     convert.add_argument(
         "files", nargs="+", type=Path, metavar="FILE", help="file, or all files, of the checkpoint"
@@ -45,10 +65,12 @@ def run_presets(options: argparse.Namespace) -> int:
 
 def run_fetch(options: argparse.Namespace) -> int:
     """Downloads and converts presets."""
-    from keras_psp.weights.presets import find_preset, open_preset
+    from keras_psp.weights.presets import find_preset
 
     for name in options.presets:
         find_preset(name)  # raises for a wrong name before the first download
+    from keras_psp.weights.published import open_preset
+
     for name in options.presets:
         open_preset(name)
         print(f"{name} is ready", file=sys.stderr)
@@ -57,8 +79,7 @@ def run_fetch(options: argparse.Namespace) -> int:
 
 def run_convert(options: argparse.Namespace) -> int:
     """Converts a checkpoint and prints the path of the `.keras` file."""
-    from keras_psp.files import sweep, written_aside
-    from keras_psp.weights import convert
+    from keras_psp.files import local_path, sweep, written_aside
 
     if given := [file for file in options.files if file.suffix == ".keras"]:
         raise ValueError(
@@ -74,6 +95,11 @@ def run_convert(options: argparse.Namespace) -> int:
         raise ValueError(f"--output {output} is a folder; give the name of a file.")
     if output.exists() and not options.force:
         raise ValueError(f"{output} exists; choose another --output, or use --force to replace it.")
+    for file in options.files:
+        if not local_path("FILE", file).exists():
+            raise FileNotFoundError(f"{file} doesn't exist; pass the path of a weights file.")
+    from keras_psp.weights import convert
+
     settings = {}
     if options.align_corners:
         settings["align_corners"] = options.align_corners == "true"

@@ -1,19 +1,6 @@
 """Metrics of whole data sets: mean IoU, boundary IoU, error groups and the HTML report."""
 
-from keras_psp.evaluation.boundary import BoundaryIoU
-from keras_psp.evaluation.cityscapes import CityscapesMeasures
-from keras_psp.evaluation.errors import ErrorGroups
-from keras_psp.evaluation.measures import Measures, class_table, print_class_table
-from keras_psp.evaluation.result import Evaluation
-from keras_psp.evaluation.run import evaluate
+import lazy_loader
 
-__all__ = [
-    "BoundaryIoU",
-    "CityscapesMeasures",
-    "ErrorGroups",
-    "Evaluation",
-    "Measures",
-    "class_table",
-    "evaluate",
-    "print_class_table",
-]
+# The names are in __init__.pyi. Each is imported when it is first used.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

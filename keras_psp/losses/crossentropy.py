@@ -9,10 +9,10 @@ from keras import ops
 
 from keras_psp.arguments import (
     checked_choice,
+    checked_class_weights,
     checked_integer,
-    checked_number,
+    checked_mining,
     checked_string,
-    checked_tuple,
 )
 from keras_psp.layers.chunks import CHUNK_ELEMENTS, RowChunks, map_images, row_index
 from keras_psp.layers.labels import integer_labels
@@ -95,8 +95,8 @@ class UpsampledCrossentropy(keras.losses.Loss):
         if ignore_class is not None:
             ignore_class = checked_integer("ignore_class", ignore_class)
         self.ignore_class = ignore_class
-        self.class_weights = _class_weights(class_weights)
-        self.hard_pixels, self.hard_threshold = _mining(hard_pixels, hard_threshold)
+        self.class_weights = checked_class_weights(class_weights)
+        self.hard_pixels, self.hard_threshold = checked_mining(hard_pixels, hard_threshold)
         self.align_corners = checked_choice("align_corners", align_corners, (None, True, False))
         self.chunk_elements = checked_integer("chunk_elements", chunk_elements, least=1)
 
@@ -296,30 +296,6 @@ def _search(losses, rank, low, high):
 
     start = (ops.cast(low, losses.dtype), ops.cast(high, losses.dtype))
     return ops.fori_loop(0, HALVINGS, step, start)
-
-
-def _class_weights(weights):
-    """The weights as a list of floats, checked."""
-    if weights is None:
-        return None
-    numbers = checked_tuple("class_weights", weights, lambda *item: checked_number(*item, least=0))
-    if not any(numbers):
-        raise ValueError(f"class_weights is {weights!r}; not all of them may be 0.")
-    return list(numbers)
-
-
-def _mining(pixels, threshold):
-    """The options of hard example mining, checked."""
-    if pixels is not None:
-        pixels = checked_integer("hard_pixels", pixels, least=1)
-    if threshold is None:
-        return pixels, None
-    if pixels is None:
-        raise ValueError(
-            f"hard_threshold={threshold!r} needs hard_pixels, the minimum number of pixels to keep "
-            "per image; mmsegmentation's default is 100_000."
-        )
-    return pixels, checked_number("hard_threshold", threshold, above=0, below=1)
 
 
 def _all_replicas_sum(count):

@@ -10,7 +10,8 @@ from keras_psp.files import local_path
 from keras_psp.prediction.protocol import Protocol
 from keras_psp.prediction.segmenter import Segmenter
 from keras_psp.resume import read_record
-from keras_psp.weights.opening import chosen_model, open_model
+from keras_psp.weights.locating import chosen_model
+from keras_psp.weights.opening import open_model
 from keras_psp.weights.presets import all_presets, find_preset
 
 

@@ -11,10 +11,8 @@ from keras_psp.files import claim, local_path
 from keras_psp.prediction.opening import open_segmenter
 from keras_psp.prediction.protocol import Protocol, ProtocolFields
 from keras_psp.prediction.submissions import (
-    ADE20KSubmission,
-    CityscapesSubmission,
+    SERVERS,
     Submission,
-    VOCSubmission,
     checked_archive,
     image_sizes,
 )
@@ -23,12 +21,6 @@ from keras_psp.resume import check_settings, read_record, write_record
 from keras_psp.weights.opening import digest
 
 SETTINGS = "submission.json"
-
-SERVERS: dict[str, type[Submission]] = {
-    "ade20k": ADE20KSubmission,
-    "cityscapes": CityscapesSubmission,
-    "voc2012": VOCSubmission,
-}
 
 
 def submit(

@@ -311,3 +311,11 @@ class ADE20KSubmission(Submission):
 
 def _core(name):
     return name.removesuffix("_leftImg8bit")
+
+
+SERVERS: dict[str, type[Submission]] = {
+    "ade20k": ADE20KSubmission,
+    "cityscapes": CityscapesSubmission,
+    "voc2012": VOCSubmission,
+}
+"""The classes of the submissions by the names of their data sets."""

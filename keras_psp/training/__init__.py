@@ -1,7 +1,6 @@
 """Training by recipes."""
 
-from keras_psp.training.recipes import RECIPES, Recipe, recipe
-from keras_psp.training.run import Run, train
-from keras_psp.training.samples import augmented_samples, contact_sheet
+import lazy_loader
 
-__all__ = ["RECIPES", "Recipe", "Run", "augmented_samples", "contact_sheet", "recipe", "train"]
+# The names are in __init__.pyi. Each is imported when it is first used.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -13,7 +13,6 @@ from keras_psp.models import PSPNet
 from keras_psp.optimizers import SGD
 from keras_psp.schedules import PolyLearningRate
 from keras_psp.training.recipes import Recipe
-from keras_psp.weights.imagenet import IMAGENET, imagenet_source
 from keras_psp.weights.opening import open_weights
 
 
@@ -25,12 +24,6 @@ def schedule(recipe: Recipe, steps_per_epoch: int) -> PolyLearningRate:
         power=recipe.power,
         warmup_steps=recipe.warmup_steps,
     )
-
-
-def check_weights(recipe: Recipe) -> None:
-    """Raises ValueError if there are no ImageNet weights for the recipe's depth."""
-    if recipe.weights in IMAGENET:
-        imagenet_source(recipe.weights, int(recipe.backbone.removeprefix("resnet")))
 
 
 def build(

@@ -16,13 +16,14 @@ import numpy as np
 
 from keras_psp.arguments import (
     checked_choice,
+    checked_class_weights,
     checked_count,
     checked_integer,
+    checked_mining,
     checked_number,
     checked_tuple,
 )
-from keras_psp.imagenet import IMAGENET_MEAN
-from keras_psp.layers.resnet import BLOCKS
+from keras_psp.imagenet import IMAGENET_MEAN, RESNET_DEPTHS
 
 _Check = Callable[[str, Any], Any]
 
@@ -41,7 +42,7 @@ _share = functools.partial(checked_number, least=0, below=1)
 _between = functools.partial(checked_number, above=0, below=1)
 # What the values must be, besides their types.
 _CHECKS: dict[str, _Check] = {
-    "backbone": _one_of(*(f"resnet{depth}" for depth in BLOCKS)),
+    "backbone": _one_of(*(f"resnet{depth}" for depth in RESNET_DEPTHS)),
     "output_stride": _one_of(8, 16, 32),
     "stem_filters": _each(_positive),
     "num_stages": _one_of(2, 3, 4),
@@ -73,6 +74,7 @@ _CHECKS: dict[str, _Check] = {
     "checkpoint_steps": _positive,
 }
 _LARGEST_CROP = 2**14
+_KINDS = {int: "an integer", float: "a number", bool: "true or false", str: "a text"}
 
 
 def _help(default: Any, help: str) -> Any:
@@ -146,21 +148,14 @@ class Recipe:
             value = _plain(getattr(self, field.name))
             object.__setattr__(self, field.name, value)
             if not fits(value, field.type):
-                kind = field.type.__name__ if isinstance(field.type, type) else str(field.type)
-                raise ValueError(f"{field.name}={value!r} must be {kind.replace('|', 'or')}.")
+                kind = _KINDS.get(field.type) or str(field.type).replace("|", "or")
+                raise ValueError(f"{field.name}={value!r} must be {kind}.")
             if field.name in _CHECKS and value is not None:
                 _CHECKS[field.name](field.name, value)
         checked_count("reduction", self.reduction, "auto", None)
-        options = (self.class_weights, self.hard_pixels, self.hard_threshold)
-        if self.class_weights != "median_frequency" and options != (None, None, None):
-            # The loss checks them together. The others' help is read without Keras.
-            from keras_psp.losses import UpsampledCrossentropy
-
-            UpsampledCrossentropy(
-                class_weights=self.class_weights,  # type: ignore[arg-type]
-                hard_pixels=self.hard_pixels,
-                hard_threshold=self.hard_threshold,
-            )
+        if self.class_weights != "median_frequency":
+            checked_class_weights(self.class_weights)
+        checked_mining(self.hard_pixels, self.hard_threshold)
         self._check_sizes()
 
     def _check_sizes(self):

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_psp.data import GeneratedScenes, batch_examples, load, training_batches
+from keras_psp.data import batch_examples, training_batches
 from keras_psp.data.identity import data_identity
 from keras_psp.data.python_calls import original_errors
 from keras_psp.data.report import checked
@@ -21,8 +21,9 @@ from keras_psp.training.checkpoints import Checkpoints
 from keras_psp.training.devices import Devices, find_devices
 from keras_psp.training.folder import RunFolder
 from keras_psp.training.images import draw_curve, draw_input, draw_predictions
+from keras_psp.training.inputs import check_splits, check_weights, open_source, splits_of
 from keras_psp.training.log import EPOCH_COLUMNS, STEP_COLUMNS, StepLog, Table, TensorBoard
-from keras_psp.training.network import build, check_weights, schedule
+from keras_psp.training.network import build, schedule
 from keras_psp.training.progress import ProgressBar, TrainingProgress
 from keras_psp.training.recipes import Recipe, with_fields
 from keras_psp.training.recipes import recipe as recipe_by_name
@@ -101,14 +102,14 @@ def train(
     check_weights(chosen)
     devices = find_devices(strategy)
     devices.check(chosen)
-    source, description = _open_source(chosen, data, complete)
-    _check_splits(source, chosen)
+    source, description = open_source(chosen, data, complete=complete)
+    check_splits(source, chosen)
     folder = RunFolder(output, writes=devices.first)
     shown = progress and devices.first
     with folder.locked():
         folder.begin(chosen, description)
         folder.record_start(devices.names)
-        splits, examined = _splits(chosen), None
+        splits, examined = splits_of(chosen), None
         if unreadable != "trust" and hasattr(source, "leave_out"):
             report = checked(
                 source,
@@ -193,7 +194,7 @@ class _Training:
         position = self.checkpoints.restore() or self.progress.position()
         self.progress.resume(position)
         step = self.progress.step
-        counts = [self.source.count(split) for split in _splits(self.recipe)]
+        counts = [self.source.count(split) for split in splits_of(self.recipe)]
         self.devices.check_agreement(step, f"{self.recipe}, {counts} examples")
         if step and self.shown:
             print(f"{self.folder.path}: resuming after step {step}", file=sys.stderr)
@@ -324,38 +325,3 @@ class _Training:
             return "There is no checkpoint yet."
         path = self.checkpoints.path(steps[0])
         return f"The last good weights are those of step {steps[0]}, {path}."
-
-
-def _open_source(recipe, data, complete):
-    """Returns the source of examples, and its description for recipe.json."""
-    if data is not None and not isinstance(data, str | os.PathLike):
-        if not hasattr(data, "splits"):
-            raise TypeError(
-                f"data is an object of type {type(data).__name__}; it must be a folder or a source "
-                "of examples, e.g. keras_psp.data.ImageFolder."
-            )
-        title = getattr(data, "title", "")
-        return data, f"a {type(data).__name__}" + (f" of {title}" if title else "")
-    if recipe.dataset == "scenes":
-        if data is not None:
-            raise ValueError(f"data={data!r}: generated scenes are not read from files; omit data.")
-        return GeneratedScenes(seed=recipe.seed), "generated"
-    options = {} if complete else {"complete": False}
-    source = load(recipe.dataset, root=data, **options)
-    return source, str(Path(data).resolve()) if data else ""
-
-
-def _splits(recipe):
-    """Returns the splits that a training reads, each once."""
-    splits = [recipe.train_split, *([recipe.val_split] if recipe.validation_epochs else [])]
-    return list(dict.fromkeys(splits))
-
-
-def _check_splits(source, recipe):
-    for split in _splits(recipe):
-        if split not in source.splits:
-            field = "train_split" if split == recipe.train_split else "val_split"
-            raise ValueError(
-                f"{field}={split!r} is not a split of the data; choose one of "
-                f"{', '.join(source.splits)}."
-            )

@@ -1,7 +1,6 @@
 """Trained weights: published PSPNets, ImageNet backbones, and checkpoints of other projects."""
 
-from keras_psp.weights.conversion import convert
-from keras_psp.weights.files import WeightsFileError, read_checkpoint
-from keras_psp.weights.presets import Preset, list_presets
+import lazy_loader
 
-__all__ = ["Preset", "WeightsFileError", "convert", "list_presets", "read_checkpoint"]
+# The names are in __init__.pyi. Each is imported when it is first used.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

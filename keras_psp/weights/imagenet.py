@@ -1,8 +1,6 @@
 """ImageNet weights of ResNets, by name: what `PSPNet(weights="imagenet")` loads."""
 
-import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -12,25 +10,8 @@ from keras_psp.weights import store
 from keras_psp.weights.families import BACKBONES, recognized
 from keras_psp.weights.families.imagenet import APPLICATIONS
 from keras_psp.weights.files import WeightsFileError, read_checkpoint
+from keras_psp.weights.locating import imagenet_source
 from keras_psp.weights.transfer import BackboneWeights
-
-# Sources by name and depth: torchvision/models/resnet.py (the second version where there
-# are two) and mmcv/model_zoo/open_mmlab.json.
-IMAGENET: dict[str, dict[int, str]] = {
-    name: {int(depth): source for depth, source in sources.items()}
-    for name, sources in json.loads(Path(__file__).with_name("imagenet.json").read_bytes()).items()
-}
-
-
-def imagenet_source(name: str, depth: int) -> str:
-    """Returns the URL or keras.applications model with the weights of one depth."""
-    sources = IMAGENET[name]
-    if depth not in sources:
-        raise ValueError(
-            f"weights={name!r} exist for depths {', '.join(map(str, sources))}, not {depth}; "
-            "pass the path of a checkpoint, or None for random weights."
-        )
-    return sources[depth]
 
 
 def imagenet_weights(name: str, given: Mapping[str, Any]) -> BackboneWeights:

@@ -1,33 +1,23 @@
-"""Trained PSPNets by name: mmsegmentation's (its configs/pspnet/README.md), and our own."""
+"""Trained PSPNets by name: mmsegmentation's (its configs/pspnet/README.md), and our own.
+
+Keras is imported when a network is built, so that the table can be read without it.
+"""
 
 import dataclasses
 import difflib
 import functools
 import io
 import json
-import sys
 from pathlib import Path
-from typing import Any
-
-import keras
+from typing import TYPE_CHECKING, Any
 
 from keras_psp import labels
-from keras_psp.files import put_in_place
-from keras_psp.models.pspnet import PSPNet
-from keras_psp.weights import store
-from keras_psp.weights.compact import open_compact
-from keras_psp.weights.conversion import build
-from keras_psp.weights.families.mmsegmentation import (
-    MMSEGMENTATION,
-    MMSEGMENTATION_PLAIN,
-    backbone_options,
-)
-from keras_psp.weights.files import read_checkpoint
-from keras_psp.weights.files.errors import naming
-from keras_psp.weights.names import Family
+from keras_psp.files import cache_folder
 
-# Increased when the conversion changes, so that files of an older keras_psp aren't used.
-_CONVERSION = 1
+if TYPE_CHECKING:
+    from keras_psp.models.pspnet import PSPNet
+    from keras_psp.weights.names import Family
+
 _STRIDES = {8: (1, 2, 1, 1), 32: (1, 2, 2, 2)}
 
 
@@ -76,8 +66,10 @@ class Preset:
         return len(labels.labels(self.labels).class_names)
 
     @property
-    def family(self) -> Family:
+    def family(self) -> "Family":
         """The table of its tensors' names."""
+        from keras_psp.weights.families.mmsegmentation import MMSEGMENTATION, MMSEGMENTATION_PLAIN
+
         return MMSEGMENTATION_PLAIN if self.stem == "7x7" else MMSEGMENTATION
 
     @property
@@ -88,11 +80,14 @@ class Preset:
     @property
     def size(self) -> int | None:
         """Size of the checkpoint in bytes; None until it is fetched."""
-        path = self.bundled_file or store.folder() / Path(self.url).name
+        path = self.bundled_file or cache_folder() / Path(self.url).name
         return path.stat().st_size if path.exists() else None
 
-    def build(self, **options: Any) -> PSPNet:
+    def build(self, **options: Any) -> "PSPNet":
         """Builds the checkpoint's network with random weights; `options` as in `convert`."""
+        from keras_psp.weights.conversion import build
+        from keras_psp.weights.families.mmsegmentation import backbone_options
+
         # All these networks keep the dilations of output stride 8, whatever their strides.
         backbone = {
             **self.family.backbone,
@@ -182,34 +177,3 @@ def find_preset(name: str) -> Preset:
     near = ", ".join(difflib.get_close_matches(name, presets, n=3, cutoff=0.4))
     remedy = f"the nearest are {near}" if near else "keras_psp.list_presets() shows all"
     raise ValueError(f"there is no preset {name!r}; {remedy}.")
-
-
-def open_preset(name: str) -> PSPNet:
-    """Opens a preset's trained network; the first time, fetches and converts its checkpoint."""
-    preset = find_preset(name)
-    if preset.bundled_file:
-        return open_compact(preset.bundled_file)
-    kept = store.folder() / f"{Path(preset.url).stem}.v{_CONVERSION}.keras"
-    if kept.exists():
-        try:
-            return keras.models.load_model(kept, compile=False, safe_mode=True)
-        except Exception as error:  # a damaged file raises errors of many types
-            print(f"{kept} can't be opened ({error}); converting again", file=sys.stderr)
-    path = store.fetch(preset.url)
-    checkpoint = read_checkpoint(path)
-    print(f"converting {path.name}", file=sys.stderr)
-    # In full precision, whatever the precision of this process.
-    model = preset.build(dtype="float32")
-    with naming(path):
-        preset.family.load(model, checkpoint.tensors)
-    try:
-        with store.workspace() as work:
-            draft = work / kept.name
-            model.save(draft)
-            put_in_place(draft, kept)
-    except OSError as error:  # a full disk, or another user's cache
-        print(
-            f"{kept} can't be saved ({error}); the checkpoint is converted at every use",
-            file=sys.stderr,
-        )
-    return model

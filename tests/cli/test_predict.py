@@ -91,8 +91,8 @@ def test_other_options(run, tmp_path, capsys):
     ("arguments", "message"),
     [
         (["none/*.jpg", "--output", "out"], "none/*.jpg: no file matches this pattern"),
+        (["a.jpg", "--output", "out"], "a.jpg: there is no such file"),
         (["a.jpg", "--output", "out", "--model", "pspnet"], "there is no preset 'pspnet'"),
-        (["a.jpg", "--output", "out", "--alpha", "7"], "alpha is 7.0; it must be from 0 to 1"),
     ],
 )
 def test_errors_are_one_line(arguments, message, tmp_path, monkeypatch, capsys):
@@ -101,6 +101,25 @@ def test_errors_are_one_line(arguments, message, tmp_path, monkeypatch, capsys):
     err = capsys.readouterr().err
     assert err.startswith("keras-psp: ") and message in err and err.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_results_are_written_beside_the_first_image_by_default(run, tmp_path, capsys):
+    import shutil
+
+    shutil.copytree(run / "photos", tmp_path / "photos")
+    photos = [str(tmp_path / "photos" / "0.png"), str(tmp_path / "photos" / "1.png")]
+    assert main(["predict", *photos, "--model", str(run), "--quiet"]) == 0
+    assert (tmp_path / "photos" / "predictions" / "0_overlay.png").is_file()
+    # A folder's results are next to it, so that they aren't images of it the next time.
+    assert main(["predict", str(tmp_path / "photos"), "--model", str(run), "--quiet"]) == 0
+    assert (tmp_path / "predictions" / "predictions.csv").is_file()
+
+
+@pytest.mark.parametrize("number", ["7", "-0.1", "nan"])
+def test_an_opacity_is_from_0_to_1(number, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["predict", "a.jpg", "--alpha", number])
+    assert f"{number} isn't from 0 to 1" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("number", ["inf", "nan", "0", "-1"])

@@ -66,7 +66,7 @@ def test_a_damaged_image_stops_before_training_or_is_skipped(folder, capsys):
     ("arguments", "message"),
     [
         (["kitti"], "recipe 'kitti' is unknown"),
-        (["folder", "--epochs", "many"], "--epochs many must be int"),
+        (["folder", "--epochs", "many"], "--epochs many must be an integer"),
         (["ade20k"], "ade20k"),
         (["folder", "--data", "nowhere"], "nowhere: no such folder"),
     ],

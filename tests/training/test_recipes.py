@@ -47,8 +47,8 @@ def test_every_recipe_can_be_restored_from_json():
     ("fields", "message"),
     [
         ({"epochs": 0}, "epochs is 0; it must be an integer >= 1"),
-        ({"epochs": 1.5}, "epochs=1.5 must be int"),
-        ({"mirror": 1}, "mirror=1 must be bool"),
+        ({"epochs": 1.5}, "epochs=1.5 must be an integer"),
+        ({"mirror": 1}, "mirror=1 must be true or false"),
         ({"scale": (1.0,)}, "scale=.* must be tuple"),
         ({"backbone": "vgg16"}, "backbone is 'vgg16'; choose one of 'resnet18'"),
         ({"ema": 1.0}, "ema is 1.0; it must be a finite number > 0 and < 1"),

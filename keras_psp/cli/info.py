@@ -1,0 +1,94 @@
+"""`keras-psp info`: what a bug report should contain."""
+
+import argparse
+import importlib.metadata
+import os
+import platform
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from keras_psp.files import cache_folder
+from keras_psp.version import __version__
+
+_PACKAGES = ("keras", "tensorflow", "jax", "torch", "numpy", "pillow")
+
+
+def add(commands: Any) -> None:
+    """Adds the command to the parser's subcommands."""
+    commands.add_parser(
+        "info",
+        help="print versions, devices, extras and folders, e.g. for a bug report",
+        description="Print the versions of the packages, the backend and its devices, which "
+        "extras are installed, and where downloaded weights are.",
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Prints one fact per line."""
+    rows = [
+        ("keras_psp", f"{__version__}, {Path(__file__).parents[1]}"),
+        ("Python", f"{platform.python_version()}, {sys.executable}"),
+        ("system", f"{platform.platform()}, {os.cpu_count()} CPUs"),
+        *((name, _version(name)) for name in _PACKAGES),
+        ("extras", ", ".join(_extras()) or "none"),
+        ("cache", _cache()),
+        *_backend(),
+    ]
+    for name, text in rows:
+        print(f"{name + ':':12}{text}")
+    return 0
+
+
+def _version(package):
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _extras():
+    """The extras of this package whose requirements are all installed."""
+    from packaging.requirements import Requirement
+
+    missing: dict[str, bool] = {}
+    try:
+        package = importlib.metadata.metadata("keras-psp")
+    except importlib.metadata.PackageNotFoundError:  # a clone that isn't installed
+        return []
+    requirements = [Requirement(text) for text in package.get_all("Requires-Dist") or ()]
+    for extra in package.get_all("Provides-Extra") or ():
+        missing[extra] = any(
+            not _is_installed(requirement)
+            for requirement in requirements
+            if requirement.marker and requirement.marker.evaluate({"extra": extra})
+        )
+    return [extra for extra, is_missing in missing.items() if not is_missing]
+
+
+def _is_installed(requirement):
+    version = _version(requirement.name)
+    return version in requirement.specifier if version != "not installed" else False
+
+
+def _cache():
+    folder = cache_folder()
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    free = shutil.disk_usage(existing).free
+    return f"{folder}, {size / 1e6:,.0f} MB used, {free / 1e9:,.0f} GB free"
+
+
+def _backend():
+    """The backend and its devices, as Keras sees them."""
+    try:
+        import keras
+
+        backend, devices = keras.backend.backend(), keras.distribution.list_devices()
+    except Exception as error:  # whatever is wrong with the installation is what is asked for
+        return [("backend", f"{type(error).__name__}: {error}")]
+    rows = [("backend", backend), ("devices", ", ".join(devices) or "the CPU")]
+    if shutil.which("nvidia-smi") and not any("gpu" in device for device in devices):
+        rows.append(("GPU", f"this machine has one, but {backend} doesn't see it"))
+    return rows
