@@ -145,7 +145,7 @@ import tensorflow_datasets as tfds
 
 def examples():
     generator = np.random.default_rng(0)
-    for _ in range(12):
+    for number in range(12):
         height, width = generator.integers(90, 140, 2)
         rows, columns = np.mgrid[:height, :width]
         distance = np.hypot(rows - height / 2, columns - width / 2) / min(height, width)
@@ -153,11 +153,17 @@ def examples():
         image = np.where(distance < 0.32, 200, 60)[..., None] + generator.integers(
             0, 50, (height, width, 3)
         )
-        yield {"image": image.astype(np.uint8), "segmentation_mask": trimap[..., None]}
+        yield {
+            "file_name": f"pet_{number}.jpg".encode(),
+            "image": image.astype(np.uint8),
+            "label": 0,
+            "segmentation_mask": trimap[..., None],
+            "species": 0,
+        }
 
 stored = list(examples())
 mocked = tfds.testing.mock_data(
-    as_data_source_fn=lambda builder, split: stored,
+    as_data_source_fn=lambda builder, split, decoders=None: stored,
     data_dir="metadata",
     policy=tfds.testing.MockPolicy.USE_FILES,
 )
