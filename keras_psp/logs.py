@@ -18,7 +18,9 @@ from typing import Any
 LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 """TensorFlow's own variable: 0 for all lines, 1 without information, 2 without warnings, 3."""
 
-_LINE = re.compile(rb"([IWEF])\d{4} |WARNING: All log messages before absl")
+# Of absl, LiteRT and the converter of TFLite.
+_LINE = re.compile(rb"WARNING: All log messages before absl|([IWEF])(?:\d{4}|NFO:|ARNING:|RROR:) ")
+_OTHER = re.compile(rb"fully_quantize: ")
 # The second lines of messages.
 _REST = re.compile(rb"To enable the following instructions|Skipping registering GPU devices")
 _SEVERITIES = b"IWEF"
@@ -47,7 +49,7 @@ class _Finder(importlib.abc.MetaPathFinder):
             execute = spec.loader.exec_module
 
             def quiet(module):
-                with _filtered_stderr():
+                with filtered_stderr():
                     execute(module)
 
             spec.loader.exec_module = quiet  # type: ignore[method-assign]
@@ -55,8 +57,11 @@ class _Finder(importlib.abc.MetaPathFinder):
 
 
 @contextlib.contextmanager
-def _filtered_stderr() -> Iterator[None]:
-    """Holds back what native code writes to stderr, and drops the log's lines from it."""
+def filtered_stderr() -> Iterator[None]:
+    """Holds back what is written to stderr, also by native code, and drops the logs' lines."""
+    if os.environ.get(LEVEL, "0") == "0":
+        yield
+        return
     try:
         own = os.dup(2)
     except OSError:  # there is no stderr
@@ -80,8 +85,9 @@ def kept_lines(log: bytes, level: str) -> bytes:
     least = int(level) if level.isdigit() else 0
     lines, keep = [], True
     for line in log.splitlines(keepends=True):
-        if match := _LINE.match(line):
-            keep = least == 0 if match[1] is None else _SEVERITIES.index(match[1]) >= least
+        if match := _LINE.match(line) or _OTHER.match(line):
+            severity = match[1] if match.re is _LINE and match[1] else b"I"
+            keep = _SEVERITIES.index(severity) >= least
         elif not _REST.match(line):
             keep = True
         if keep:

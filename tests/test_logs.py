@@ -28,6 +28,12 @@ def test_what_is_no_log_is_kept():
     assert kept_lines(text + LOG + text, "3") == text + fatal + text
 
 
+def test_lines_of_litert_and_its_converter_are_log_lines():
+    text = b"INFO: Created TensorFlow Lite XNNPACK delegate for CPU.\nERROR: no such op\n"
+    text += b"fully_quantize: 0, inference_type: 6, input_inference_type: UINT8\nours\n"
+    assert kept_lines(text, "2") == b"ERROR: no such op\nours\n"
+
+
 def stderr(code, **variables):
     environment = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
     environment |= {"PYTHONPATH": os.pathsep.join(sys.path), **variables}

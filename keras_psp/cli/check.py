@@ -43,13 +43,18 @@ examples:
 
 def run(options: argparse.Namespace) -> int:
     """Prints the report, and writes it with the contact sheet if there is an output."""
-    from keras_psp.data import examine, load
+    from keras_psp.data import examine, list_datasets, load
 
     name, root = options.dataset, options.data
     given = data_options(options)
     if root is None and Path(name).is_dir():
         root = Path(name)
         name, given = recognized_data(root, given)
+    elif root is None and name not in list_datasets() and not name.startswith("tfds:"):
+        raise ValueError(
+            f"{name}: there is neither a folder nor a data set of this name; the data sets are "
+            f"{', '.join(list_datasets())}."
+        )
     if options.output:
         claim(options.output, "report.json", contents="report of a check")
     source = load(name, root=root, complete=not options.partial, **given)

@@ -11,11 +11,12 @@ _SPELLINGS = {
     "flip=True": "--flip",
     "skip=True": "--unreadable skip",
     "root=...": "--data FOLDER",
+    "base_size=None": "--base-size 0",
     "keras_psp.list_presets()": "`keras-psp presets`",
 }
 _PACKAGE = str(Path(__file__).resolve().parents[1])
 _SPECIAL = set("*?[]{} ")
-_VALUE = r"'[^']*'|\"[^\"]*\"|\([^()]*\)|[\w.+-]+"
+_VALUE = r"'[^']*'|\"[^\"]*\"|\([^()]*\)|\{[^{}]*\}|[\w.+-]+"
 
 
 def sentence(error: BaseException, options: argparse.Namespace) -> str:
@@ -72,6 +73,7 @@ def _as_typed(text, options):
             return match[0]
         if match[2][0] in "'\"" and set(value) & _SPECIAL:  # which a shell would replace
             return f'--{name.replace("_", "-")} "{value}"'
-        return f"--{name.replace('_', '-')} {re.sub('[(),]', '', value)}"
+        value = re.sub("[(){},]", "", value.replace(": ", "="))
+        return f"--{name.replace('_', '-')} {value}"
 
     return re.sub(rf"(?<![\w.-])(\w+)=({_VALUE})", typed, text)

@@ -205,10 +205,7 @@ class NamedByFiles(ImagePairs):
     def _value_remedy(self, value):
         if self._label_map is not None or self.read_label is not read_mask:
             return super()._value_remedy(value)
-        return (
-            f'map the value to a class or "ignore", e.g. label_map={{{value}: 1}}, or '
-            f"--label-map {value}=1."
-        )
+        return f'map the value to a class or "ignore", e.g. label_map={{{value}: 1}}.'
 
     def _largest_label(self):
         labels = {label for split in self._whole() for _, label in self.paths(split) if label}

@@ -153,7 +153,7 @@ class DataReport:
             problems.append(
                 f"{name}: the labels hold only the values {ranges(np.flatnonzero(values))}, which "
                 f"would make {self.source.num_classes} classes. Map the values to classes 0, 1, 2 "
-                "and so on (label_map={255: 1}, --label-map 255=1), or name all classes in "
+                "and so on, e.g. label_map={255: 1}, or name all classes in "
                 "classes.txt."
             )
         elif not named and (smooth := self._smooth_values(split)):
@@ -176,7 +176,7 @@ class DataReport:
             reason += f", and {_percent(ignored)} of their pixels are {value}, which is ignored"
             return (
                 f"{reason}; nothing can be learned from this. If {value} is a class, give it an "
-                f"index: label_map={{{value}: 1}}, or --label-map {value}=1."
+                f"index: label_map={{{value}: 1}}."
             )
         return f"{reason}; nothing can be learned from this. Label the other classes as well."
 

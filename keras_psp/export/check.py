@@ -4,6 +4,7 @@ import dataclasses
 import os
 import statistics
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -83,16 +84,33 @@ def open_export(
     thread_count(num_threads)  # also where it isn't used
     path = local_path("path", path)
     if (path / "saved_model.pb").is_file():
-        return open_saved_model(path)
+        return _reporting(open_saved_model(path))
     if (path / "model.xml").is_file():
-        return open_openvino(path, num_threads=num_threads)
+        return _reporting(open_openvino(path, num_threads=num_threads))
     openers = {".tflite": open_tflite, ".onnx": open_onnx}
     if path.suffix not in openers:
         raise ValueError(
             f"{path} isn't an export: give a .tflite or .onnx file, or the folder of a SavedModel "
             "or an OpenVINO model."
         )
-    return openers[path.suffix](path, num_threads=num_threads)
+    return _reporting(openers[path.suffix](path, num_threads=num_threads))
+
+
+def _reporting(predict):
+    """Warns of images of 0..1, as `PSPNet.predict` does; the files don't record their scale."""
+
+    def checked(images):
+        images = np.asarray(images)
+        scaled = images.dtype.kind == "f" and images.size and images.max() <= 1
+        if scaled and len(np.unique(images[:4])) > 8:  # others may just be dark
+            warnings.warn(
+                f"images are between {images.min():.3g} and {images.max():.3g}; exports take RGB "
+                "0..255, unless their network's mean and std are those of images of 0..1.",
+                stacklevel=2,
+            )
+        return predict(images)
+
+    return checked
 
 
 def check_exports(

@@ -28,6 +28,7 @@ from keras_psp.export.representative import check_precision, representative_imag
 from keras_psp.export.task_metadata import LABELS, task_metadata
 from keras_psp.export.writing import checked_export, require_tensorflow_backend
 from keras_psp.files import local_path
+from keras_psp.logs import filtered_stderr
 from keras_psp.models.checks import smallest_side
 from keras_psp.models.pspnet import PSPNet
 from keras_psp.progress import with_bar
@@ -104,6 +105,7 @@ def _converted(model, signature, precision, images, progress):
     traced = tf.function(function, autograph=False).get_concrete_function(spec)
     module = tf.Module()
     module.weights = list(traced.graph.variables)
+    hidden = contextlib.ExitStack()
     converter = tf.lite.TFLiteConverter.from_concrete_functions([traced], module)
     # An operation that TFLite lacks is then an error here instead of on the phone.
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
@@ -113,19 +115,22 @@ def _converted(model, signature, precision, images, progress):
         converter.target_spec.supported_types = [tf.float16]
     if quantized:
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-        converter.representative_dataset = lambda: _calibration(images, progress)
+        converter.representative_dataset = lambda: _calibration(images, progress, hidden)
         if signature.input_dtype == "uint8":
             converter.inference_input_type = tf.uint8
         if signature.output == "classes":
             # This only forbids floats; the classes keep the type that the graph gives them.
             converter.inference_output_type = tf.uint8
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), hidden:
+        if not quantized:
+            hidden.enter_context(filtered_stderr())
         # The converter measures ranges with its own, deprecated interpreter.
         warnings.filterwarnings("ignore", message=".*tf.lite.Interpreter is deprecated")
         return converter.convert()
 
 
-def _calibration(images, progress):
+def _calibration(images, progress, hidden):
+    """Yields the converter's inputs, with a progress bar, and hides what it logs after them."""
     images = with_bar(images, "Measuring ranges", len(images), shown=progress)
     for index, image in enumerate(images):
         image = image.astype("float32")
@@ -133,6 +138,7 @@ def _calibration(images, progress):
             # The full range, so that the input's 8 bits are the image's own.
             image[0, 0], image[0, 1] = 0, 255
         yield {"image": image[None]}
+    hidden.enter_context(filtered_stderr())
 
 
 def _packed(content, about, *, half_precision):
@@ -191,7 +197,9 @@ def open_tflite(
         Interpreter = tf.lite.Interpreter  # until TensorFlow drops it for ai-edge-litert
 
     try:
-        interpreter = Interpreter(model_path=str(path), num_threads=num_threads)
+        with filtered_stderr():
+            interpreter = Interpreter(model_path=str(path), num_threads=num_threads)
+            interpreter.allocate_tensors()
     except ValueError as error:
         reason = " ".join(str(error).split())  # LiteRT's may end with a line break
         raise ValueError(

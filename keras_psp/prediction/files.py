@@ -11,11 +11,11 @@ from typing import Any, Unpack
 from keras_psp.data.images import MAX_PIXELS
 from keras_psp.files import local_path, writing
 from keras_psp.models.classes import class_names_of
-from keras_psp.prediction.inputs import Input, find_inputs
+from keras_psp.prediction.inputs import TABLE, Input, find_inputs
 from keras_psp.prediction.opening import open_segmenter
 from keras_psp.prediction.outcomes import is_out_of_memory, predict_inputs
 from keras_psp.prediction.protocol import Protocol, ProtocolFields
-from keras_psp.prediction.record import TABLE, Record
+from keras_psp.prediction.record import Record
 from keras_psp.prediction.video import predict_video
 from keras_psp.progress import ahead, in_threads, with_bar
 from keras_psp.weights.locating import chosen_model

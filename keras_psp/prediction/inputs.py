@@ -17,6 +17,8 @@ from keras_psp.files import local_path
 
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".3gp")
 _MAX_STEM = 100  # characters, so that a name with a suffix appended fits every file system
+TABLE = "predictions.csv"
+"""The table in a folder of results."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,10 +118,13 @@ def _files(name, without):
     else:
         yield path
         return
+    # Overlays of earlier predictions aren't photos.
+    results = {None if without is None else without.resolve()}
+    results |= {file.resolve().parent for file in path.rglob(TABLE)} if path.is_dir() else set()
     files = [
         file
         for file in sorted(matches)
-        if file.is_file() and (without is None or without.resolve() not in file.resolve().parents)
+        if file.is_file() and results.isdisjoint(file.resolve().parents)
     ]
     if not files:
         raise ValueError(f"{name}: {problem}")

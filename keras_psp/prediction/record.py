@@ -23,7 +23,7 @@ from keras_psp.files import (
     writing,
     written_aside,
 )
-from keras_psp.prediction.inputs import Input
+from keras_psp.prediction.inputs import TABLE, Input
 from keras_psp.prediction.result import result_files
 from keras_psp.resume import (
     changed_settings,
@@ -34,7 +34,7 @@ from keras_psp.resume import (
     write_record,
 )
 
-TABLE, SETTINGS = "predictions.csv", "predictions.json"
+SETTINGS = "predictions.json"
 
 _COLUMNS = (
     *("name", "source", "state", "width", "height", "frames", "failure"),

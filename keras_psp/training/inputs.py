@@ -1,8 +1,11 @@
 """What a training reads, opened and checked before Keras is imported."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from keras_psp.data import GeneratedScenes, load
 from keras_psp.training.recipes import Recipe
@@ -74,3 +77,23 @@ def check_weights(recipe: Recipe, *, paths: bool = False) -> None:
         imagenet_source(recipe.weights, int(recipe.backbone.removeprefix("resnet")))
     elif paths and recipe.weights is not None and recipe.weights not in all_presets():
         existing_weights(recipe.weights)
+
+
+def padding_note(recipe: Recipe, sizes: Sequence[tuple[int, int]]) -> str:
+    """Returns a sentence about crops that would mostly be padding, or "".
+
+    Args:
+        recipe: The recipe.
+        sizes: (height, width) of the training images.
+    """
+    crop = np.broadcast_to(recipe.crop_size, 2)
+    images = np.array([recipe.image_size] if recipe.image_size else sizes)
+    factors = np.linspace(*recipe.scale, 9)[:, None, None]
+    filled = np.minimum(1, images * factors / crop).prod(axis=-1).mean()
+    if filled >= 0.5:
+        return ""
+    height, width = np.median(images, axis=0).astype(int)
+    return (
+        f"{1 - filled:.0%} of the crops of {crop[1]}x{crop[0]} are padding, which costs time and "
+        f"teaches nothing, since most images are {width}x{height}; a smaller crop_size is faster."
+    )

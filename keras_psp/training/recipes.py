@@ -74,7 +74,6 @@ _CHECKS: dict[str, _Check] = {
     "checkpoint_steps": _positive,
 }
 _LARGEST_CROP = 2**14
-_KINDS = {int: "an integer", float: "a number", bool: "true or false", str: "a text"}
 
 
 def _help(default: Any, help: str) -> Any:
@@ -148,8 +147,7 @@ class Recipe:
             value = _plain(getattr(self, field.name))
             object.__setattr__(self, field.name, value)
             if not fits(value, field.type):
-                kind = _KINDS.get(field.type) or str(field.type).replace("|", "or")
-                raise ValueError(f"{field.name}={value!r} must be {kind}.")
+                raise ValueError(f"{field.name}={value!r} must be {_in_words(field.type)}.")
             if field.name in _CHECKS and value is not None:
                 _CHECKS[field.name](field.name, value)
         checked_count("reduction", self.reduction, "auto", None)
@@ -193,6 +191,18 @@ def _plain(value):
     if isinstance(value, list | tuple):
         return tuple(map(_plain, value))
     return value
+
+
+_WORDS = {int: "an integer", float: "a number", bool: "true or false", str: "a name"}
+
+
+def _in_words(kind):
+    """The type of a field in words, e.g. "two integers or none"."""
+    members = typing.get_args(kind)
+    if typing.get_origin(kind) is tuple:
+        number = "several" if members[-1] is Ellipsis else {2: "two", 3: "three"}[len(members)]
+        return f"{number} {_in_words(members[0]).split()[-1]}s"
+    return " or ".join(map(_in_words, members)) or _WORDS.get(kind, "none")
 
 
 def fits(value: Any, kind: Any) -> bool:

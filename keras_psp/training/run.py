@@ -21,7 +21,13 @@ from keras_psp.training.checkpoints import Checkpoints
 from keras_psp.training.devices import Devices, find_devices
 from keras_psp.training.folder import RunFolder
 from keras_psp.training.images import draw_curve, draw_input, draw_predictions
-from keras_psp.training.inputs import check_splits, check_weights, open_source, splits_of
+from keras_psp.training.inputs import (
+    check_splits,
+    check_weights,
+    open_source,
+    padding_note,
+    splits_of,
+)
 from keras_psp.training.log import EPOCH_COLUMNS, STEP_COLUMNS, StepLog, Table, TensorBoard
 from keras_psp.training.network import build, schedule
 from keras_psp.training.progress import ProgressBar, TrainingProgress
@@ -119,6 +125,9 @@ def train(
                 progress=shown,
             )
             examined = report.examined
+            sizes = [item.size for item in examined[chosen.train_split] if not item.fault]
+            if devices.first and (note := padding_note(chosen, sizes)):
+                print(note, file=sys.stderr)
         folder.store_or_check_data(data_identity(source, splits, examined))
         # With other examples their order would differ, and a resumed training as well.
         folder.store_or_check("examples", source.count(chosen.train_split))

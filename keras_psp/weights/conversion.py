@@ -131,8 +131,8 @@ def _with_other_half(path):
         encoders = sorted(path.glob("encoder_epoch_*.pth"))
         if len(encoders) != 1:
             raise WeightsFileError(
-                f"{path} is a folder with {len(encoders)} files encoder_epoch_N.pth; pass the "
-                "checkpoint itself."
+                f"{path} is a folder without best.keras or last.keras, and with {len(encoders)} "
+                "files encoder_epoch_N.pth instead of one; pass the checkpoint itself."
             )
         path = encoders[0]
     match = re.fullmatch("(encoder|decoder)(_epoch.*)", path.name)

@@ -86,15 +86,15 @@ class NetworkWeights:
             depth = getattr(trained, "depth", None)
             if backbone != f"resnet{depth}":
                 raise ValueError(
-                    f"weights={self.name!r} have the backbone resnet{depth}; leave out "
-                    f"backbone={backbone!r}, or choose other weights."
+                    f"weights={self.name!r} have the backbone resnet{depth}, not {backbone}; give "
+                    f"backbone='resnet{depth}', or choose other weights."
                 )
             backbone = None
         bins = tuple(given.get("bin_sizes", self.model.bin_sizes))
         if bins != self.model.bin_sizes:
             raise ValueError(
                 f"weights={self.name!r} were trained with bin_sizes={self.model.bin_sizes}, not "
-                f"{bins}; leave out bin_sizes."
+                f"{bins}; give the same ones, or choose other weights."
             )
         config["dtype"] = dtype = given.get("dtype") or self.dtype
         if backbone is None:

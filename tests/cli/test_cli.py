@@ -71,7 +71,7 @@ def test_answers_and_mistakes_need_no_keras(tmp_path):
         (["convert", "a.keras"], 1, "a.keras is a .keras file already"),
         (["fetch", "pspnet_r50"], 1, "the nearest are pspnet_"),
         (["submit", "camvid", "--output", "o", *bundled], 1, "has no server to submit to"),
-        (["check", "none"], 1, "Data set 'none' is unknown"),
+        (["check", "none"], 1, "none: there is neither a folder nor a data set of this name"),
         (["labels", "none", "--output", "o"], 1, "none: no such file or folder"),
         (["presets", "--dataset", "none"], 1, "--dataset none has no preset"),
         (["trian"], 2, "invalid choice: 'trian'"),

@@ -23,7 +23,9 @@ def ours(text):
     return error
 
 
-OPTIONS = argparse.Namespace(field_epochs=3, field_crop_size=None, output="x", backbone=None)
+OPTIONS = argparse.Namespace(
+    field_epochs=3, field_crop_size=None, output="x", backbone=None, base_size=None, label_map=None
+)
 
 
 @pytest.mark.parametrize(
@@ -38,6 +40,8 @@ OPTIONS = argparse.Namespace(field_epochs=3, field_crop_size=None, output="x", b
         ("other=3 is a name in a file", "other=3 is a name in a file"),
         ("give output='{stem}_*.png'.", 'give --output "{stem}_*.png".'),
         ("pass complete=False", "pass --partial"),
+        ("give base_size=None or the side", "give --base-size 0 or the side"),
+        ("map it, e.g. label_map={255: 1, 7: 0}.", "map it, e.g. --label-map 255=1 7=0."),
     ],
 )
 def test_arguments_are_spelled_as_on_the_command_line(text, expected):
@@ -101,7 +105,7 @@ def test_a_label_that_breaks_during_training_is_named(tmp_path, capsys):
     assert capsys.readouterr().err.strip().split("\n")[-1] == (
         f"keras-psp: {path}: label value 9 is neither a class (0 to 1) nor ignore_class (255); "
         'correct the file, name all classes, or map the value to a class or "ignore", e.g. '
-        "label_map={9: 1}, or --label-map 9=1."
+        "--label-map 9=1."
     )
 
 

@@ -75,3 +75,19 @@ def test_unknown_files_and_empty_data_are_refused(model, tmp_path):
         export.open_export(tmp_path / "notes.txt")
     with pytest.raises(ValueError, match="has no images"):
         export.check_exports(model, [], [], progress=False)
+
+
+def test_opened_exports_warn_of_images_of_0_to_1(model, tmp_path):
+    import warnings
+
+    export.onnx(model, tmp_path / "m.onnx", input_dtype="float32", progress=False)
+    predict = export.open_export(tmp_path / "m.onnx")
+    images = np.random.default_rng(0).random((1, 24, 33, 3), "float32")
+    with pytest.warns(
+        UserWarning, match=r"images are between 0\.\d+ and \S+; exports take RGB"
+    ):
+        predict(images)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        predict(255 * images)
+        predict(np.zeros_like(images))  # black is black on any scale

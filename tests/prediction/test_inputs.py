@@ -83,6 +83,16 @@ def test_generators_are_consumed_one_by_one():
     assert taken == [0, 1]
 
 
+def test_results_of_earlier_predictions_are_not_searched(folder):
+    before = list(find_inputs(folder))
+    results = folder / "predictions"
+    results.mkdir()
+    (results / "a_overlay.png").touch()
+    assert len(list(find_inputs(folder))) == len(before) + 1
+    (results / "predictions.csv").touch()
+    assert list(find_inputs(folder)) == before
+
+
 @pytest.mark.parametrize(
     ("images", "message"),
     [

@@ -49,7 +49,7 @@ def test_every_recipe_can_be_restored_from_json():
         ({"epochs": 0}, "epochs is 0; it must be an integer >= 1"),
         ({"epochs": 1.5}, "epochs=1.5 must be an integer"),
         ({"mirror": 1}, "mirror=1 must be true or false"),
-        ({"scale": (1.0,)}, "scale=.* must be tuple"),
+        ({"scale": (1.0,)}, "scale=.* must be two numbers"),
         ({"backbone": "vgg16"}, "backbone is 'vgg16'; choose one of 'resnet18'"),
         ({"ema": 1.0}, "ema is 1.0; it must be a finite number > 0 and < 1"),
         ({"pooling": "mean"}, "pooling is 'mean'; choose one of 'average', 'max'"),

@@ -26,5 +26,5 @@ def naming(file: object) -> Iterator[None]:
     except Exception as error:  # a damaged file can raise anything
         raise WeightsFileError(
             f"{file}: it is damaged or truncated ({type(error).__name__}: {printable(error)}); "
-            "download it again."
+            "restore it, or download it again."
         ) from error
