@@ -83,9 +83,7 @@ def test_opened_exports_warn_of_images_of_0_to_1(model, tmp_path):
     export.onnx(model, tmp_path / "m.onnx", input_dtype="float32", progress=False)
     predict = export.open_export(tmp_path / "m.onnx")
     images = np.random.default_rng(0).random((1, 24, 33, 3), "float32")
-    with pytest.warns(
-        UserWarning, match=r"images are between 0\.\d+ and \S+; exports take RGB"
-    ):
+    with pytest.warns(UserWarning, match=r"images are between 0\.\d+ and \S+; exports take RGB"):
         predict(images)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
