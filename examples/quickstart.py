@@ -7,14 +7,19 @@ python examples/quickstart.py --baseline         # the same network without the 
 
 import argparse
 import math
+import sys
 import time
 from pathlib import Path
 
+import keras_psp  # before Keras, so that TensorFlow's log is hidden
+
+# isort: split
 import keras
 import numpy as np
 
-import keras_psp
 from keras_psp import data, evaluation, export, visual
+
+VERBOSE = 1 if sys.stdout.isatty() else 2  # a bar, or a line per epoch in a file
 
 
 def main():
@@ -86,7 +91,7 @@ def train(model, source, image_size, options):
         metrics=[keras_psp.MeanIoU(source.num_classes)],
     )
     start = time.perf_counter()
-    model.fit(batches, epochs=epochs)
+    model.fit(batches, epochs=epochs, verbose=VERBOSE)
     print(f"trained {steps} steps in {(time.perf_counter() - start) / 60:.1f} minutes")
 
 
@@ -95,7 +100,8 @@ def evaluate(model, source, split, image_size):
     metric = keras_psp.MeanIoU(source.num_classes)
     model.compile(metrics=[metric])
     print(f"\n{split} split, {source.count(split)} images:")
-    model.evaluate(data.evaluation_batches(source, split=split, image_size=image_size))
+    batches = data.evaluation_batches(source, split=split, image_size=image_size)
+    model.evaluate(batches, verbose=0)
     evaluation.print_class_table(metric, source.class_names)
 
 

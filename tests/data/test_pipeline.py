@@ -463,7 +463,7 @@ def test_generated_scenes_are_a_source():
             r"6 example\(s\), fewer than batch_size 7; set batch_size to 6",
         ),
         ({"batch_size": 0}, "batch_size is 0; it must be an integer >= 1"),
-        ({"crop_size": (3, 0)}, r"crop_size is \(3, 0\); it must be two positive"),
+        ({"crop_size": (3, 0)}, r"crop_size is \(3, 0\); it must be two integers from 1"),
         ({"crop_size": 4.5}, "crop_size is 4.5; .* or one for both"),
         ({"image_size": 8}, "image_size is 8; it must be two integers from 1 to 16384"),
         ({"image_size": (64, 100_000)}, r"image_size is \(64, 100000\); it must be two integers"),
@@ -569,10 +569,22 @@ def test_evaluation_of_fixed_shapes_is_batched():
     ("arguments", "message"),
     [
         ({"batch_size": -1}, "batch_size is -1; it must be an integer >= 1"),
-        ({"image_size": (0, 4)}, r"image_size is \(0, 4\); it must be two positive"),
+        ({"image_size": (0, 4)}, r"image_size is \(0, 4\); it must be two integers from 1"),
         ({"shard": (-1, 2)}, r"shard is \(-1, 2\); it must be"),
     ],
 )
 def test_invalid_evaluation_arguments_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         evaluation_batches(noise(), split="train", **arguments)
+
+
+def test_no_generator_makes_glibc_give_memory_back():
+    # Its operation sets M_TRIM_THRESHOLD, so that every large tensor faults in all of its pages.
+    batches = training_batches(numbered(), batch_size=2, crop_size=24)
+    graph = tf.raw_ops.DatasetToGraphV2(
+        input_dataset=batches._variant_tensor, external_state_policy=1
+    )
+    nodes = tf.compat.v1.GraphDef.FromString(graph.numpy())
+    names = [node.op for node in nodes.node]
+    names += [node.op for function in nodes.library.function for node in function.node_def]
+    assert "PyFunc" in names and not any(name.startswith("Generator") for name in names)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.logs import foreign_lines
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "examples" / "notebooks"
@@ -63,9 +64,9 @@ def executed(name, folder, monkeypatch, *, before=""):
         "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
         "KERAS_BACKEND": "tensorflow",
         "KERAS_PSP_SMALL": "1",
-        "TF_CPP_MIN_LOG_LEVEL": "3",
     }.items():
         monkeypatch.setenv(variable, value)
+    monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
     notebook = opened(name)
     if before:
         notebook.cells.insert(0, nbformat.v4.new_code_cell(before))
@@ -76,6 +77,7 @@ def executed(name, folder, monkeypatch, *, before=""):
         resources={"metadata": {"path": str(folder)}},
     )
     client.execute()
+    assert foreign_lines(printed(notebook)) == []
     return notebook
 
 

@@ -6,11 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from support.logs import foreign_lines
 
 ROOT = Path(__file__).parents[2]
 
 
 def quickstart(tmp_path, *arguments):
+    without_level = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
     run = subprocess.run(
         [
             sys.executable,
@@ -22,9 +24,10 @@ def quickstart(tmp_path, *arguments):
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(ROOT)},
+        env={**without_level, "PYTHONPATH": str(ROOT)},
     )
     assert run.returncode == 0, run.stderr[-3000:]
+    assert foreign_lines(run.stderr) == []
     return run.stdout
 
 
