@@ -83,7 +83,7 @@ def train(model, source, image_size, options):
         scale=(0.75, 1.5),
         seed=options.seed,
     )
-    epochs = options.epochs or (15 if options.data else 8)
+    epochs = options.epochs or (15 if options.data else 10)
     steps = epochs * len(batches)
     schedule = keras_psp.PolyLearningRate(options.learning_rate, steps, warmup_steps=steps // 20)
     model.compile(
@@ -137,7 +137,7 @@ def parse_options():
     add("--crop", **size, help="[the whole image]")
     add("--backbone-depth", type=int, default=18, help="[18]")
     add("--output-stride", type=int, help="[16; with --data, 8]")
-    add("--epochs", type=int, help="[8; with --data, 15]")
+    add("--epochs", type=int, help="[10; with --data, 15]")
     add("--batch-size", type=int, default=8, help="[8]")
     add("--learning-rate", type=float, default=0.02, help="[0.02]")
     add("--seed", type=int, default=0, help="[0]")

@@ -34,6 +34,7 @@ class Preset:
         dataset: the data set of training and evaluation.
         labels: a name of `keras_psp.labels`.
         align_corners: how the network upsamples.
+        parameters: number of weights, with the auxiliary head.
         iterations: number of training steps.
         mean_iou, mean_iou_multi_scale: published, in percent; None if not published. For
             the bundled network, measured by benchmarks/bundled_model.py.
@@ -54,6 +55,7 @@ class Preset:
     dataset: str
     labels: str
     align_corners: bool
+    parameters: int
     iterations: int
     mean_iou: float | None
     mean_iou_multi_scale: float | None
@@ -127,7 +129,7 @@ class PresetTable(tuple[Preset, ...]):
                 f"{preset.crop[0]}x{preset.crop[1]}",
                 str(preset.num_classes),
                 *("-" if score is None else f"{score:.2f}" for score in scores),
-                "?" if preset.size is None else f"{preset.size / 1e6:.0f}",
+                f"{(preset.size or 4 * preset.parameters) / 1e6:.0f}",
             )
         return table
 

@@ -60,6 +60,7 @@ def test_every_architecture_loads_its_tensors_and_refuses_others(preset, tmp_pat
     tensors = checkpoint_of(preset)
     model = preset.build()
     preset.family.load(model, tensors)
+    assert model.count_params() == preset.parameters
     assert model.class_names == list(labels.labels(preset.labels).class_names)
     size = 8 * preset.output_stride + 1
     logits = model(np.zeros((1, size, size, 3), "float32"))
