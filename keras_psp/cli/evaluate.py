@@ -23,7 +23,7 @@ examples:
       --crop 473 --base-size 512
 """,
     )
-    _add_data(evaluate, "val")
+    _add_data(evaluate, "val", "ade20k, voc2012, cityscapes, camvid, folder ...")
     evaluate.add_argument(
         "--output", type=Path, help="folder for tables, report.html and the state to resume from"
     )
@@ -52,7 +52,7 @@ examples:
       --archive submission.zip
 """,
     )
-    _add_data(submit, "test")
+    _add_data(submit, "test", "ade20k, cityscapes or voc2012")
     submit.add_argument("--output", type=Path, required=True, help="folder for the files")
     submit.add_argument(
         "--archive", type=Path, help="archive to pack them into: .zip, or .tgz for VOC"
@@ -65,8 +65,8 @@ examples:
         add_protocol(parser)
 
 
-def _add_data(parser, split):
-    parser.add_argument("dataset", help="ade20k, voc2012, cityscapes, camvid, folder ...")
+def _add_data(parser, split, datasets):
+    parser.add_argument("dataset", help=datasets)
     parser.add_argument("--data", type=Path, help="folder of the data set")
     parser.add_argument(
         "--model", required=True, help="name of a preset, .keras file, or folder of a training"

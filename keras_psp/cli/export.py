@@ -53,6 +53,11 @@ examples:
         default="classes",
         help="what the network returns [classes, the class of each pixel]",
     )
+    export.add_argument(
+        "--reduce-range",
+        action="store_true",
+        help="7-bit weights in onnx:int8, for CPUs without VNNI, where 8 bits overflow",
+    )
     export.add_argument("--license", help="of the weights, stored in the files: 'CC BY-NC 4.0'")
     export.add_argument(
         "--check", metavar="DATASET", help="compare on the images of ade20k, camvid, folder ..."
@@ -77,6 +82,8 @@ def run(options: argparse.Namespace) -> int:
         raise ValueError(
             "int8 measures its ranges on images; name a data set: --check DATASET --data FOLDER."
         )
+    if options.reduce_range and ("onnx", "int8") not in chosen:
+        raise ValueError("--reduce-range is for --format onnx:int8.")
     if options.check and options.batch_size not in (None, 1):
         raise ValueError(
             f"--batch-size {options.batch_size}: --check uses one image at a time; leave one of "
@@ -159,6 +166,8 @@ def _export(model, options, source, kind, precision):
         arguments |= {"precision": precision, "progress": not options.quiet}
     if precision == "int8":
         arguments["representative"] = Split(source, options.representative)
+        if kind == "onnx":
+            arguments["reduce_range"] = options.reduce_range
     if not options.quiet:
         print(f"{kind} {precision} ...", file=sys.stderr)
     ending = FORMATS[kind].ending

@@ -58,7 +58,7 @@ class ExportResults(list[ExportResult]):
         for row in self:
             difference = row.mean_iou - self[0].mean_iou
             table.add_row(
-                Path(row.name).name,
+                _short_name(Path(row.name)),
                 f"{100 * row.mean_iou:.2f} %",
                 "" if row is self[0] else f"{100 * difference:+.2f}",
                 "" if row is self[0] else f"{100 * row.agreement:.3f} %",
@@ -66,6 +66,11 @@ class ExportResults(list[ExportResult]):
                 f"{row.milliseconds:.0f}",
             )
         (console or rich.console.Console()).print(table)
+
+
+def _short_name(path):
+    """The last part of a path; for a version of TF Serving's with the folder of its model."""
+    return "/".join(path.parts[-2:]) if path.name.isdigit() else path.name
 
 
 def open_export(

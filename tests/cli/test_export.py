@@ -26,12 +26,17 @@ def test_exports_and_their_check(run, tmp_path, capsys):
     size = ["--image-size", "24", "32", "--license", "MIT"]
     data = ["--check", "camvid", "--data", str(run / "CamVid"), "--partial", "--split", "test"]
     formats = ["--format", "onnx", "onnx:int8", "tf_serving", "tflite"]
-    assert main([*command, *formats, *size, *data]) == 0
+    assert main([*command, *formats, *size, *data, "--reduce-range"]) == 0
     out = capsys.readouterr().out
     names = ["street.onnx", "street_int8.onnx", "street/1", "street.tflite"]
     assert out.splitlines()[:4] == [str(tmp_path / name) for name in names]
     assert all((tmp_path / name).exists() for name in names)
-    assert "mean IoU" in out and "network" in out
+    assert "mean IoU" in out and "network" in out and "street/1 " in out.split("mean IoU")[1]
+    import onnx
+
+    network = onnx.load(tmp_path / "street_int8.onnx").graph
+    weights = [onnx.numpy_helper.to_array(tensor) for tensor in network.initializer]
+    assert max(abs(w).max() for w in weights if w.dtype == "int8") <= 64  # 7 bits
     about = keras_psp.export.tflite_metadata(tmp_path / "street.tflite")
     assert about["license"] == "MIT" and about["input"]["shape"] == [1, 24, 32, 3]
     # A second version, of logits this time and any size.
@@ -49,6 +54,7 @@ def test_exports_and_their_check(run, tmp_path, capsys):
         (["--format", "saved_model", "--name", ""], "'' is a path, not a name"),
         (["--format", "onnx:int4"], "the precisions of onnx are float32, int8, not int4"),
         (["--format", "onnx:int8"], "name a data set: --check DATASET --data FOLDER"),
+        (["--format", "tflite", "--reduce-range"], "--reduce-range is for --format onnx:int8"),
         (["--format", "tflite", "--batch-size", "2"], "a TFLite file takes one image"),
         (
             ["--format", "onnx", "--batch-size", "2", "--check", "camvid"],
