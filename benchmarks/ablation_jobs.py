@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ablation_tables import SETTINGS, TABLES, Row
 
-from keras_psp.training.network import check_weights
+from keras_psp.training.inputs import check_weights
 from keras_psp.training.recipes import Recipe, recipe
 
 

@@ -101,6 +101,7 @@ def compiled(function, inputs, trained=(), *, mode):
     """Compiles `function` into a call that returns its value and the gradients of `trained`.
 
     `inputs` are the other variables that it reads; as constants they could be folded away.
+    On PyTorch the call is eager, and doesn't wait for the device.
     """
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
@@ -118,6 +119,15 @@ def compiled(function, inputs, trained=(), *, mode):
 
         traced.get_concrete_function()
         return call
+    if keras.backend.backend() == "torch":
+        import torch
+
+        def eager():
+            value = function()
+            values = [v.value for v in trained]
+            return value, torch.autograd.grad(value, values) if trained else []
+
+        return eager
     import jax
 
     def stateless(values, others):

@@ -20,7 +20,8 @@ from keras_psp import visual
 from keras_psp.prediction.opening import choose_base_size
 from keras_psp.prediction.outcomes import is_out_of_memory
 from keras_psp.prediction.protocol import SIX_SCALES
-from keras_psp.weights.opening import DEFAULT_MODEL, chosen_model, open_model
+from keras_psp.weights.locating import DEFAULT_MODEL, chosen_model
+from keras_psp.weights.opening import open_model
 
 MAX_PIXELS = int(float(os.environ.get("KERAS_PSP_MAX_MEGAPIXELS", 25)) * 1e6)
 SCALES = {

@@ -7,7 +7,7 @@ from support.networks import tiny_predictor
 import keras_psp
 from keras_psp.prediction import Protocol, Segmenter, open_segmenter
 from keras_psp.prediction import images as module
-from keras_psp.weights import opening
+from keras_psp.weights import locating, opening
 from keras_psp.weights.opening import open_model
 
 NAMES = ("sky", "road", "car")
@@ -115,7 +115,7 @@ def test_presets_are_opened_once(model, monkeypatch):
 
 
 def test_without_a_model_the_bundled_one_is_used_at_its_base_size(capsys):
-    opening._report_default.cache_clear()
+    locating._report_default.cache_clear()
     large = np.asarray(Image.fromarray(photo()).resize((560, 400)))
     prediction = keras_psp.predict(large)
     assert prediction.classes.shape == (400, 560) and "water" in prediction.class_names
