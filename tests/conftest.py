@@ -11,11 +11,17 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import pytest
 
+import keras_psp.data  # noqa: F401
+
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
 
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+
+# Half a million objects of the packages above, which every collection would look through.
+gc.collect()
+gc.freeze()
 
 
 @pytest.fixture(autouse=True)
