@@ -51,6 +51,8 @@ class _Finder(importlib.abc.MetaPathFinder):
             def quiet(module):
                 with filtered_stderr():
                     execute(module)
+                # In notebooks it would print information, e.g. where assets were written.
+                module.get_logger().setLevel("WARNING")
 
             spec.loader.exec_module = quiet  # type: ignore[method-assign]
         return spec

@@ -66,6 +66,7 @@ def test_errors_of_the_import_and_warnings_of_python_come_through(tmp_path):
         "os.write(2, b'I0000 00:00:1.1   1 port.cc:153] oneDNN\\n')\n"
         "warnings.warn('an old option')\n"
         "if os.environ.get('FAIL'): raise ImportError('no library')\n"
+        "import logging; get_logger = logging.getLogger\n"
     )
     code = (
         f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from keras_psp.logs import *; "

@@ -50,26 +50,29 @@ def _version(package):
 
 def _extras():
     """The extras of this package whose requirements are all installed."""
-    from packaging.requirements import Requirement
-
-    missing: dict[str, bool] = {}
     try:
-        package = importlib.metadata.metadata("keras-psp")
+        provided = importlib.metadata.metadata("keras-psp").get_all("Provides-Extra") or ()
     except importlib.metadata.PackageNotFoundError:  # a clone that isn't installed
         return []
-    requirements = [Requirement(text) for text in package.get_all("Requires-Dist") or ()]
-    for extra in package.get_all("Provides-Extra") or ():
-        missing[extra] = any(
-            not _is_installed(requirement)
-            for requirement in requirements
-            if requirement.marker and requirement.marker.evaluate({"extra": extra})
-        )
-    return [extra for extra, is_missing in missing.items() if not is_missing]
+    return [extra for extra in provided if _has_extra("keras-psp", extra)]
+
+
+def _has_extra(package, extra):
+    from packaging.requirements import Requirement
+
+    requirements = map(Requirement, importlib.metadata.requires(package) or ())
+    return all(
+        _is_installed(requirement)
+        for requirement in requirements
+        if requirement.marker and requirement.marker.evaluate({"extra": extra})
+    )
 
 
 def _is_installed(requirement):
     version = _version(requirement.name)
-    return version in requirement.specifier if version != "not installed" else False
+    if version == "not installed" or version not in requirement.specifier:
+        return False
+    return all(_has_extra(requirement.name, extra) for extra in requirement.extras)
 
 
 def _cache():
