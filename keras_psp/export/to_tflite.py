@@ -33,6 +33,8 @@ from keras_psp.models.checks import smallest_side
 from keras_psp.models.pspnet import PSPNet
 from keras_psp.progress import with_bar
 
+_DEPRECATED = r"\s*(Warning: )?.*tf\.lite\.Interpreter is deprecated"
+
 
 def tflite(
     model: PSPNet,
@@ -125,7 +127,7 @@ def _converted(model, signature, precision, images, progress):
         if not quantized:
             hidden.enter_context(filtered_stderr())
         # The converter measures ranges with its own, deprecated interpreter.
-        warnings.filterwarnings("ignore", message=".*tf.lite.Interpreter is deprecated")
+        warnings.filterwarnings("ignore", _DEPRECATED)
         return converter.convert()
 
 
@@ -197,7 +199,8 @@ def open_tflite(
         Interpreter = tf.lite.Interpreter  # until TensorFlow drops it for ai-edge-litert
 
     try:
-        with filtered_stderr():
+        with filtered_stderr(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", _DEPRECATED)
             interpreter = Interpreter(model_path=str(path), num_threads=num_threads)
             interpreter.allocate_tensors()
     except ValueError as error:

@@ -206,6 +206,16 @@ def test_other_files_are_refused(tmp_path):
         export.open_tflite(tmp_path / "b.tflite")
 
 
+def test_the_interpreter_of_tensorflow_runs_it_without_a_warning(quantized, monkeypatch):
+    import warnings
+
+    monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)  # isn't installed
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        predict = export.open_tflite(quantized)
+    assert predict(np.zeros((1, *SIZE, 3), np.uint8)).shape == (1, *SIZE)
+
+
 def test_the_runtime_alone_runs_it(quantized):
     program = f"""
 import sys
