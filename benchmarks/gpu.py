@@ -37,8 +37,8 @@ from gpu_table import OUT_OF_MEMORY, table
 
 FORMS = ("jax", "authors compile", "authors", "torch", "tensorflow XLA", "tensorflow")
 EXTRA_FORMS = ("authors NCHW", "torch compile")  # for one network and precision only
-PRECISIONS = ("bfloat16", "float32 (TF32)", "float16", "float32")
 BATCH, SIZE, LARGEST = 16, 473, 0
+TIME_OVER = "not finished, the time was over"
 SETTINGS = {
     "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.92",  # JAX would stop at 0.75 of the memory
     "TF_FORCE_GPU_ALLOW_GROWTH": "true",
@@ -131,7 +131,9 @@ class Record:
         """Returns "done" (figures or out of memory), "failed" or "missing"."""
         rows = self.rows().get(job.name, {})
         failures = {row.get("failed") for row in rows.values()} - {None, OUT_OF_MEMORY}
-        return "failed" if failures else "done" if "end" in rows else "missing"
+        if failures - {TIME_OVER}:
+            return "failed"
+        return "done" if "end" in rows and not failures else "missing"
 
 
 def batches(job, record, options):
@@ -141,9 +143,9 @@ def batches(job, record, options):
     if options.smoke:
         return [options.batch + 1]
     row = record.rows().get(dataclasses.replace(job, batch=options.batch).name, {}).get("training")
-    if row is None:
+    if row is None or row.get("failed", OUT_OF_MEMORY) != OUT_OF_MEMORY:
         return []
-    if "peak_mb" not in row:
+    if row.get("failed") == OUT_OF_MEMORY:
         return [options.batch // 2, options.batch // 4, options.batch // 8]
     most = options.batch * row["limit_mb"] / row["peak_mb"]
     sizes = [int(share * most) // 4 * 4 for share in (0.97, 0.85, 0.7)]
@@ -175,7 +177,7 @@ def run(job, record, options, limit):
             code = process.wait(limit)
             failed = f"exit status {code}" if code else None
         except subprocess.TimeoutExpired:
-            failed = f"stopped after {limit:.0f} s"
+            failed = f"stopped after {limit:.0f} s" if limit == options.limit else TIME_OVER
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)  # torch.compile has processes of its own
@@ -241,11 +243,12 @@ def arguments():
 
 
 def representatives(every):
-    """One job for each code path: kinds in each form, and precisions in each framework."""
+    """One job for each code path: kinds in each form, precisions where the code differs."""
     seen = set()
     for job in every:
         paths = {(job.kind, job.form, job.batch == LARGEST, job.remat)}
-        paths.add((job.kind, job.form.split()[0], job.precision))
+        if job.form == "jax" or job.precision == "float16":
+            paths.add((job.kind, job.form.split()[0], job.precision))
         if not paths <= seen and (job.batch != LARGEST or job.form == "jax"):
             yield job
         seen |= paths

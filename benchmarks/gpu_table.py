@@ -69,7 +69,8 @@ def part_lines(rows, key):
     phases = {name: row for name, row in rows[key].items() if name != "end" or "failed" in row}
     for name, row in phases.items():
         figures = (spread(row), number(row, "peak_mb"), number(row, "planned_mb"))
-        yield [*key, name, *figures]
+        batch = "" if key[0] == "input pipeline" else key[3]
+        yield [*key[:3], batch, name, *figures]
 
 
 def markdown(columns, lines):
@@ -108,13 +109,18 @@ def table(rows, command, missing):
     page = [
         "# PSPNet on one GPU",
         f"    python benchmarks/gpu.py {command}",
-        f"{named}; {', '.join(devices) or 'no device'}; {datetime.date.today()}.",
+        "; ".join(filter(None, [named, *devices, str(datetime.date.today())])) + ".",
         "Images per second: median (least to most) of five rounds. MB: 2^20 bytes, the peak that "
         "the framework's allocator reports; on JAX, whose peak can't be reset and includes the "
         "search for the fastest kernels, also what the compiler plans. Seconds to the first step: "
         "inference + training, with compilation. The last two columns: training, relative to "
         "the fastest form of the authors' network of the same depth, precision and batch.",
-        *(f"- {note}" for note in notes),
+        *(
+            ["Tiny images, ResNet-18 as ours: a test of the script."]
+            if "--smoke" in command
+            else []
+        ),
+        *(["\n".join(f"- {note}" for note in notes)] if notes else []),
         markdown(COLUMNS, networks) if networks else "No network was measured.",
     ]
     if parts:

@@ -77,7 +77,7 @@ def test_smoke_keeps_every_form_and_precision():
 
 
 def test_a_job_is_done_with_figures_or_out_of_memory_and_repeated_otherwise(record):
-    from gpu import Job
+    from gpu import TIME_OVER, Job
 
     job = Job("network", "jax")
     assert record.state(job) == "missing"
@@ -87,6 +87,9 @@ def test_a_job_is_done_with_figures_or_out_of_memory_and_repeated_otherwise(reco
     record.write(job, "training", failed="out of memory")
     record.write(job, "end")
     assert record.state(job) == "done"
+    record.write(job, "start")
+    record.write(job, "end", failed=TIME_OVER)
+    assert record.state(job) == "missing"
     record.write(job, "start")
     record.write(job, "end", failed="stopped after 150 s")
     assert record.state(job) == "failed"
@@ -107,6 +110,8 @@ def test_largest_batch_is_sought_near_the_share_of_memory_that_is_left(record):
     assert batches(largest, record, options()) == []
     record.write(job, "training", failed="out of memory")
     assert batches(largest, record, options()) == [8, 4, 2]
+    record.write(job, "training", failed="ValueError: no")
+    assert batches(largest, record, options()) == []
 
 
 def test_a_worker_that_takes_too_long_is_stopped_with_a_row(record, tmp_path):
@@ -114,9 +119,11 @@ def test_a_worker_that_takes_too_long_is_stopped_with_a_row(record, tmp_path):
 
     job = Job("network", "jax")
     start = time.monotonic()
-    run(job, record, options(smoke=True), 0.5)
+    run(job, record, options(smoke=True, limit=0.5), 0.5)
     assert time.monotonic() - start < 10
     assert record.rows()[job.name]["end"]["failed"] == "stopped after 0 s"
+    run(job, record, options(smoke=True), 0.5)  # cut by the end of all jobs, not by its own limit
+    assert record.rows()[job.name]["end"]["failed"] == "not finished, the time was over"
     assert (tmp_path / "gpu.log").exists()
 
 
