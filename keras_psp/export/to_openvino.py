@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterable
@@ -87,10 +88,13 @@ def openvino(
         converted.set_rt_info(metadata_json(about), "keras_psp")
         converted.set_rt_info(precision, "keras_psp_precision")
         draft.mkdir()
+        full = OSError(errno.EIO, "the disk is full or broken", str(draft))
         try:
             runtime.serialize(converted, draft / FILES[0])
         except RuntimeError as error:  # of a C++ stream, which doesn't know the reason
-            raise OSError(errno.EIO, "the disk is full or broken", str(draft)) from error
+            raise full from error
+        if not shutil.disk_usage(draft).free:  # which OpenVINO 2025.0 doesn't report
+            raise full
 
 
 def _runtime():

@@ -189,7 +189,7 @@ def test_label_lookup(write_set, predict, by_hand, tmp_path):
         ({"format": "gif"}, "format='gif' is unknown; choose png or tfrecord"),
         ({"shards": 0}, "shards is 0; it must be an integer >= 1"),
         ({"batch_size": 0}, "batch_size is 0"),
-        ({"crop": 0}, "crop is 0; it must be an integer >= 1"),
+        ({"crop": 0}, "crop is 0; it must be an integer from 1"),
         ({"scales": ()}, r"scales=\(\); give one or more factors above 0"),
         ({"overlap": 1}, "overlap=1; it must be from 0 to below 1"),
         (

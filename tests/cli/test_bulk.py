@@ -111,7 +111,7 @@ def test_evaluation_on_the_command_line(tmp_path, capsys):
             ["--images", "*.jpg", "--multi-scale", "--scales", "1"],
             "--multi-scale sets the six scales and flip; leave out --scales.",
         ),
-        (["--images", "none/*.jpg"], "best.keras: can't be read"),
+        (["--images", "none/*.jpg"], "model 'best.keras': there is no such file or folder"),
     ],
 )
 def test_errors_are_one_line(arguments, message, capsys, tmp_path, monkeypatch):
@@ -136,6 +136,6 @@ def test_scales(arguments, scales, flip, monkeypatch):
 
     given = {}
     monkeypatch.setattr(beam, "predict_many", lambda *_, **options: given.update(options))
-    command = ["bulk", "--model", "best.keras", "--images", "*.jpg", "--output", "out"]
-    assert main([*command, *arguments]) == 0
+    command = ["bulk", "--model", "pspnet_r18-d8_128x128_scenes", "--images", "*.jpg"]
+    assert main([*command, "--output", "out", *arguments]) == 0
     assert (given["scales"], given["flip"]) == (scales, flip)
