@@ -19,8 +19,9 @@ LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 """TensorFlow's own variable: 0 for all lines, 1 without information, 2 without warnings, 3."""
 
 # Of absl, LiteRT and the converter of TFLite.
-_LINE = re.compile(rb"WARNING: All log messages before absl|([IWEF])(?:\d{4}|NFO:|ARNING:|RROR:) ")
-_OTHER = re.compile(rb"fully_quantize: ")
+_LINE = re.compile(
+    rb"WARNING: All log messages before absl|fully_quantize: |([IWEF])(?:\d{4}|NFO:|ARNING:|RROR:) "
+)
 # The second lines of messages.
 _REST = re.compile(rb"To enable the following instructions|Skipping registering GPU devices")
 _SEVERITIES = b"IWEF"
@@ -87,9 +88,8 @@ def kept_lines(log: bytes, level: str) -> bytes:
     least = int(level) if level.isdigit() else 0
     lines, keep = [], True
     for line in log.splitlines(keepends=True):
-        if match := _LINE.match(line) or _OTHER.match(line):
-            severity = match[1] if match.re is _LINE and match[1] else b"I"
-            keep = _SEVERITIES.index(severity) >= least
+        if match := _LINE.match(line):
+            keep = _SEVERITIES.index(match[1] or b"I") >= least
         elif not _REST.match(line):
             keep = True
         if keep:

@@ -5,7 +5,7 @@ from typing import Any
 
 
 def check_model(model: Any) -> None:
-    """Raises ValueError or FileNotFoundError if a model is no preset, file or training's folder."""
+    """Raises an error unless a model is a preset's name, a file or the folder of a training run."""
     from keras_psp.weights.locating import locate_model
 
     if model is not None:

@@ -77,7 +77,7 @@ def run(options: argparse.Namespace) -> int:
     # Pillow's warnings are repeated in our messages, with the file's name.
     warnings.filterwarnings("ignore", module="PIL")
     summary = predict_files(
-        options.images,
+        [item.source for item in inputs],
         output,
         options.model,
         **protocol,

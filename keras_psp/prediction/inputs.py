@@ -99,11 +99,15 @@ def _flatten(images, without):
 def _files(name, without):
     path = local_path("image", name)
     matches: Iterable[Path]
+    results = set() if without is None else {without.resolve()}
     if path.is_dir():
         suffixes = (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES)
+        entries = list(path.rglob("*"))
+        # Overlays of earlier predictions aren't photos.
+        results |= {file.parent.resolve() for file in entries if file.name == TABLE}
         matches = (
             file
-            for file in path.rglob("*")
+            for file in entries
             if file.suffix.lower() in suffixes
             # macOS hides a file next to every file on foreign disks; our drafts are hidden too.
             and not any(part.startswith(".") for part in file.relative_to(path).parts)
@@ -118,9 +122,6 @@ def _files(name, without):
     else:
         yield path
         return
-    # Overlays of earlier predictions aren't photos.
-    results = {None if without is None else without.resolve()}
-    results |= {file.resolve().parent for file in path.rglob(TABLE)} if path.is_dir() else set()
     files = [
         file
         for file in sorted(matches)

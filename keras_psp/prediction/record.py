@@ -190,8 +190,7 @@ class Record:
                     )
                 if file.exists() and item.stem not in self._rows and not force:
                     raise FileExistsError(
-                        f"{file} exists and isn't recorded in {self._folder / TABLE}; choose "
-                        "another output, or give force=True to replace it."
+                        f"{file} exists and isn't recorded in {self._folder / TABLE}; {_REMEDY}."
                     )
 
     def _files(self, item):

@@ -139,8 +139,6 @@ class Segmenter:
         image = np.asarray(image)
         if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
             raise ValueError(f"image has shape {image.shape}; it must be (height, width, 3), RGB.")
-        if not np.isfinite(image).all():
-            raise ValueError("image has values that are NaN or infinite; repair it.")
         check_values(self.model, image[None], warn_of_values)
         self._check_views(*image.shape[:2])
         return _Image(image, self.protocol, self._mean)

@@ -318,4 +318,4 @@ SERVERS: dict[str, type[Submission]] = {
     "cityscapes": CityscapesSubmission,
     "voc2012": VOCSubmission,
 }
-"""The classes of the submissions by the names of their data sets."""
+"""Submission classes by the name of the data set."""

@@ -24,7 +24,7 @@ def open_source(
         complete: See `keras_psp.data.load`, also for the `options`.
 
     Raises:
-        TypeError: If data is neither.
+        TypeError: If data is something else.
         ValueError: If the data can't be opened.
     """
     if data is not None and not isinstance(data, str | os.PathLike):
@@ -33,8 +33,12 @@ def open_source(
                 f"data is an object of type {type(data).__name__}; it must be a folder or a source "
                 "of examples, e.g. keras_psp.data.ImageFolder."
             )
+        if isinstance(data, GeneratedScenes):
+            return data, "generated"
+        if hasattr(data, "root"):
+            return data, str(Path(data.root).resolve())
         title = getattr(data, "title", "")
-        return data, f"a {type(data).__name__}" + (f" of {title}" if title else "")
+        return data, type(data).__name__ + (f" of {title}" if title else "")
     if recipe.dataset == "scenes":
         if data is not None:
             raise ValueError(f"data={data!r}: generated scenes are not read from files; omit data.")
@@ -67,7 +71,7 @@ def check_weights(recipe: Recipe, *, paths: bool = False) -> None:
 
     Args:
         recipe: The recipe.
-        paths: Whether files must exist, which a resumed training doesn't need any more.
+        paths: Whether files must exist; a resumed training no longer needs them.
 
     Raises:
         ValueError: If the name is unknown, or there are no ImageNet weights for the depth.
@@ -87,7 +91,9 @@ def padding_note(recipe: Recipe, sizes: Sequence[tuple[int, int]]) -> str:
         sizes: (height, width) of the training images.
     """
     crop = np.broadcast_to(recipe.crop_size, 2)
-    images = np.array([recipe.image_size] if recipe.image_size else sizes)
+    images = np.reshape([recipe.image_size] if recipe.image_size else sizes, (-1, 2))
+    if not images.size:
+        return ""
     factors = np.linspace(*recipe.scale, 9)[:, None, None]
     filled = np.minimum(1, images * factors / crop).prod(axis=-1).mean()
     if filled >= 0.5:

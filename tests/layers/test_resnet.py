@@ -113,3 +113,10 @@ def test_weights_file_contains_every_weight_in_any_keras_version(tmp_path):
         file.visititems(lambda path, item: sizes.update({path: getattr(item, "size", 0)}))
     assert sum(sizes.values()) == model.count_params()
     assert "layers/dilated_res_net/stages/container_1/__residual_block/convs" in sizes
+
+
+def test_modules_without_keras_know_the_depths():
+    from keras_psp.imagenet import RESNET_DEPTHS
+    from keras_psp.layers.resnet import BLOCKS
+
+    assert tuple(BLOCKS) == RESNET_DEPTHS

@@ -222,7 +222,7 @@ def test_an_invalid_image_is_refused(model):
         Segmenter(model).classes([np.zeros((5, 5))])
     image = np.zeros((24, 32, 3))
     image[3] = np.nan
-    with pytest.raises(ValueError, match="image has values that are NaN or infinite"):
+    with pytest.raises(ValueError, match="image 0 has values that are NaN or infinite"):
         Segmenter(model).classes([image])
 
 
