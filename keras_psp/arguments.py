@@ -8,6 +8,9 @@ from typing import Any
 
 import numpy as np
 
+LARGEST_SIDE = 2**14
+"""Of an image, a crop or a view, in pixels, so that a slip doesn't fill the memory."""
+
 _BOOLS = bool | np.bool_
 
 

@@ -17,12 +17,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from keras_psp.arguments import checked_integer, checked_pair
+from keras_psp.arguments import LARGEST_SIDE, checked_integer, checked_pair
 from keras_psp.data.memory import free_memory
 from keras_psp.data.python_calls import map_python, until_exit
 from keras_psp.imagenet import IMAGENET_MEAN
-
-_LARGEST_SIDE = 2**14  # of a crop or an image, so that a slip doesn't fill the memory
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -147,8 +145,8 @@ def training_batches(
             ignore_class=source.ignore_class,
         )
 
-    # Not by from_generator, which has glibc give all memory back after each step (TensorFlow 2.21,
-    # generator_dataset_op.cc): a quarter of a training's CPU time.
+    # `from_generator` would make glibc return all memory to the system after each step
+    # (TensorFlow 2.21, generator_dataset_op.cc), a quarter of a training's CPU time.
     last = first_epoch + 1 if epochs is None else epochs
     numbers = tf.data.Dataset.range(first_epoch, last)
     plans = numbers.map(lambda epoch: _planned(until_exit(plan), epoch))
@@ -386,10 +384,10 @@ def _checked_shard(shard):
 
 def _checked_size(name, size, *, square=False):
     sides = (size, size) if square and not np.iterable(size) else size
-    needed = f"two integers from 1 to {_LARGEST_SIDE}, (height, width)"
+    needed = f"two integers from 1 to {LARGEST_SIDE}, (height, width)"
     needed += ", or one for both" if square else ""
     return checked_pair(
-        name, size, sides, operator.index, lambda *n: 1 <= min(n) <= max(n) <= _LARGEST_SIDE, needed
+        name, size, sides, operator.index, lambda *n: 1 <= min(n) <= max(n) <= LARGEST_SIDE, needed
     )
 
 

@@ -6,12 +6,10 @@ from typing import Any, Literal, TypedDict
 
 import numpy as np
 
-from keras_psp.arguments import checked_integer
+from keras_psp.arguments import LARGEST_SIDE, checked_integer
 
 SIX_SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
 """Scales of the paper's multi-scale results, with flip (semseg, config/ade20k/*.yaml)."""
-
-_LARGEST_SIDE = 2**14  # of a view, so that a slip doesn't fill the memory
 
 
 class ProtocolFields(TypedDict, total=False):
@@ -68,7 +66,7 @@ class Protocol:
         for name in ("crop", "base_size", "batch_size"):
             value = getattr(self, name)
             if name == "batch_size" or value not in (None, "auto"):
-                most = None if name == "batch_size" else _LARGEST_SIDE
+                most = None if name == "batch_size" else LARGEST_SIDE
                 checked[name] = checked_integer(name, value, least=1, most=most)
         for name, value in checked.items():
             object.__setattr__(self, name, value)  # the class is frozen

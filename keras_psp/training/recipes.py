@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from keras_psp.arguments import (
+    LARGEST_SIDE,
     checked_choice,
     checked_class_weights,
     checked_count,
@@ -73,7 +74,6 @@ _CHECKS: dict[str, _Check] = {
     "validation_epochs": functools.partial(checked_integer, least=0),
     "checkpoint_steps": _positive,
 }
-_LARGEST_CROP = 2**14
 
 
 def _help(default: Any, help: str) -> Any:
@@ -166,10 +166,10 @@ class Recipe:
             raise ValueError(f"bin_sizes is {self.bin_sizes}; give each number once.")
         sides = self.crop_size if isinstance(self.crop_size, tuple) else (self.crop_size,)
         least = self.output_stride * (max(self.bin_sizes, default=1) - 1) + 1
-        if not all(least <= side <= _LARGEST_CROP for side in sides):
+        if not all(least <= side <= LARGEST_SIDE for side in sides):
             raise ValueError(
                 f"crop_size is {self.crop_size}; its sides must be from {least} (for bin_sizes of "
-                f"{self.bin_sizes} at output_stride {self.output_stride}) to {_LARGEST_CROP}."
+                f"{self.bin_sizes} at output_stride {self.output_stride}) to {LARGEST_SIDE}."
             )
 
     def to_dict(self) -> dict[str, Any]:
