@@ -18,8 +18,11 @@ def planned(executable):
     return kept + plan.temp_size_in_bytes
 
 
-def ours(job):
-    """Our network, compiled to be trained, and one batch of random images and masks."""
+def ours(job, **compiled):
+    """Our network, compiled to be trained, and one batch of random images and masks.
+
+    `compiled` are arguments of `compile`.
+    """
     import keras
     import numpy as np
 
@@ -29,7 +32,7 @@ def ours(job):
     options = {"remat": job.remat} if job.remat else {}
     policy = POLICIES.get(job.precision, "float32")
     model = keras_psp.PSPNet(CLASSES, backbone=f"resnet{job.depth}", dtype=policy, **options)
-    model.compile()
+    model.compile(**compiled)
     model.optimizer.build(model.trainable_variables)
     rng = np.random.default_rng(0)
     images = rng.uniform(0, 255, (job.batch, job.size, job.size, 3)).astype("float32")

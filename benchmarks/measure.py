@@ -90,6 +90,10 @@ class Worker:
         self._process.stdin.flush()
         return self._reply()
 
+    def close(self):
+        """Ends the process."""
+        self._process.communicate()
+
     def _reply(self):
         line = self._process.stdout.readline()
         if not line:
