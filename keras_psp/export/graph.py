@@ -147,22 +147,28 @@ def folded_variables(model: PSPNet) -> dict[int, tuple]:
     }
 
 
-def inference_function(model: PSPNet, *, in_blocks: bool = True) -> Callable[..., dict[str, Any]]:
+def inference_function(
+    model: PSPNet, *, in_blocks: bool = True, winograd: bool = False
+) -> Callable[..., dict[str, Any]]:
     """The network as a TensorFlow function, optimized for inference.
 
     It maps images (batch, height, width, 3), the output's name and, for class maps in blocks,
     optionally another size (height, width) of the result to {name: tensor}. Casting and
     normalization are part of it, auxiliary head and dropout aren't, and every BatchNorm of
     keras_psp's layers is folded into its convolution. `in_blocks` computes class maps from a few
-    rows of scores at a time, which saves memory but needs a loop.
+    rows of scores at a time, which saves memory but needs a loop. `winograd` computes large 3x3
+    convolutions of maps of known size with fewer multiplications.
     """
     import tensorflow as tf
+
+    from keras_psp.export.winograd_tensorflow import winograd_convolution
 
     model = float32_model(model)
     folded = folded_variables(model)
 
     def network(image, output, size=None):
-        with folded_into(folded), low_resolution_outputs():
+        replaced = winograd_convolution if winograd else None
+        with folded_into(folded, replaced), low_resolution_outputs():
             logits = model(tf.cast(image, "float32"), training=False)
         if output == "classes" and in_blocks:
             size = size or spatial_size(image)

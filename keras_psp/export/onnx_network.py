@@ -88,8 +88,6 @@ class _Writer:
 
     # Rows of class scores computed at a time, so that argmax finds them in the cache.
     ROWS = 32
-    # With fewer channels the transformations cost more than they save.
-    LEAST_CHANNELS = 512
 
     def __init__(self, model, signature, use_winograd, channels_first, split_fusion):
         self.graph, self.model = Graph(), model
@@ -150,7 +148,7 @@ class _Writer:
         conv, add = layer.conv, self.graph.add
         stride = conv.strides[0] * conv._subsampling
         dilation = conv.dilation_rate[0] * conv._subsampling
-        use_winograd = self._is_worth_winograd(kernel, size, stride, dilation)
+        use_winograd = self.use_winograd and winograd.pays(kernel.shape, size, stride, dilation)
         if use_winograd:
             x = self._winograd(add("Transpose", x, perm=[0, 2, 3, 1]), size, kernel, dilation)
             x = add("Add", x, self.graph.constant(bias))
@@ -162,13 +160,6 @@ class _Writer:
             x = add("Transpose", x, perm=[0, 3, 1, 2])
         return x, self._strided(size, stride)
 
-    def _is_worth_winograd(self, kernel, size, strides, dilation):
-        fits = self.use_winograd and kernel.shape[0] == 3 and strides == 1
-        if not fits or min(kernel.shape[2:]) < self.LEAST_CHANNELS:
-            return False
-        left = [winograd.multiplications(n, dilation) / (3 * n) for n in size]
-        return left[0] * left[1] < 0.5
-
     def _winograd(self, x, size, kernel, dilation, term=None):
         """A 3x3 convolution, channels last, one column of the tiles at a time.
 
@@ -176,25 +167,25 @@ class _Writer:
         """
         add, constant, integers = self.graph.add, self.graph.constant, self.graph.integers
         channels, filters = kernel.shape[2:]
-        rows_in, rows_out = winograd.axis_matrices(size[0], dilation)
-        columns_in, columns_out = winograd.axis_matrices(size[1], dilation)
+        rows, columns = (winograd.axis(n, dilation) for n in size)
         # Runtimes compute this when they load the file, which therefore stays small.
         kernel = constant(kernel.reshape(9, channels * filters))
-        weights = [add("MatMul", constant(part), kernel) for part in winograd.kernel_matrix()]
-        weights = [add("Reshape", part, integers(-1, channels, filters)) for part in weights]
-        count, tiles, _ = rows_in.shape
-        rows_in = constant(rows_in.reshape(count * tiles, size[0]))
-        rows_out = constant(rows_out.reshape(size[0], count * tiles))
+        matrices = winograd.kernel_matrix(rows, columns)
+        count, tiles, _ = rows.inputs.shape
+        rows_in = constant(rows.inputs.reshape(count * tiles, size[0]))
+        rows_out = constant(rows.outputs.reshape(size[0], count * tiles))
         parts = []
-        for part in range(count):
-            y = add("MatMul", constant(columns_in[part]), x)
+        for matrix, columns_in in zip(matrices, columns.inputs, strict=True):
+            weights = add("MatMul", constant(matrix), kernel)
+            weights = add("Reshape", weights, integers(-1, channels, filters))
+            y = add("MatMul", constant(columns_in), x)
             y = add("MatMul", rows_in, add("Reshape", y, integers(0, 0, -1)))
             y = add("Reshape", y, integers(0, count, -1, channels))
-            y = add("MatMul", y, weights[part])
+            y = add("MatMul", y, weights)
             y = add("Reshape", y, integers(0, count * tiles, -1))
             y = add("MatMul", rows_out, y)
             parts.append(add("Reshape", y, integers(0, 0, -1, filters)))
-        matrix = columns_out.reshape(size[1], -1)
+        matrix = columns.outputs.reshape(size[1], -1)
         if term is not None:
             parts.append(term[0])
             matrix = np.concatenate([matrix, term[1]], axis=1)
@@ -211,7 +202,7 @@ class _Writer:
         ends = np.cumsum([kernel.shape[2] - sum(widths), *widths])
         own, *kernels = np.split(kernel, ends[:-1], axis=2)
         term = self._levels_term(x, size, layer, kernels, reductions) if levels else None
-        if self._is_worth_winograd(own, size, 1, 1):
+        if self.use_winograd and winograd.pays(own.shape, size, 1, 1):
             x = add("Transpose", x, perm=[0, 2, 3, 1])
             if term is not None:
                 term = (add("Transpose", term[0], perm=[0, 2, 3, 1]), term[1])

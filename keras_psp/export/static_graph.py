@@ -13,18 +13,21 @@ import numpy as np
 import tensorflow as tf
 
 from keras_psp.export.graph import Signature, float32_model, folded_variables, output_of
+from keras_psp.export.winograd_tensorflow import winograd_convolution
+from keras_psp.layers.convolution import convolution
 from keras_psp.layers.folding import folded_into
 from keras_psp.layers.resampling import pooling_matrix, tap_matrices
 from keras_psp.models.pspnet import PSPNet
 
 
 def static_function(
-    model: PSPNet, signature: Signature, *, float_input: bool = False
+    model: PSPNet, signature: Signature, *, float_input: bool = False, winograd: bool = False
 ) -> Callable[[Any], dict[str, Any]]:
     """The network as a TensorFlow function of one image of the signature's `image_size`.
 
     It returns {output's name: tensor}. `float_input` is for a converter that quantizes the input
-    itself: images are float32 whatever the signature says.
+    itself: images are float32 whatever the signature says. `winograd` computes large 3x3
+    convolutions with fewer multiplications, too coarse for quantization.
     """
     model = float32_model(model)
     folded = folded_variables(model)
@@ -33,7 +36,7 @@ def static_function(
     def serve(image):
         x = image if float_input else tf.cast(image, "float32")
         x = _normalized(model.get_layer("normalization"), x)
-        with folded_into(folded):
+        with folded_into(folded, winograd_convolution if winograd else None):
             _, features = model.backbone(x, training=False)
             if pyramid.pooling == "average":
                 x = _pyramid(pyramid, features, *folded[id(pyramid)])
@@ -63,8 +66,7 @@ def _normalized(layer, images):
 def _pyramid(layer, features, kernel, bias):
     """`PyramidPoolingModule` of one image, in inference."""
     kernel, channels = tf.convert_to_tensor(kernel), features.shape[-1]
-    x = tf.nn.conv2d(features, kernel[:, :, :channels], 1, "SAME")
-    x = tf.nn.bias_add(x, bias)
+    x = tf.nn.bias_add(convolution(features, kernel[:, :, :channels]), bias)
     if layer.bin_sizes:
         x += _levels_term(layer, features, kernel[:, :, channels:])
     return tf.nn.relu(x)

@@ -61,7 +61,7 @@ def onnx(
             `representative`.
         representative: for "int8", images like those to come, see `representative_images`.
         image_size, batch_size, input_dtype, output: see `Signature`.
-        winograd: whether large 3x3 convolutions use Winograd's algorithm, with fewer
+        winograd: whether large 3x3 convolutions use Winograd's algorithm, with a fifth of the
             multiplications, if the size is fixed and the precision float32: fastest on CPUs.
         reduce_range: whether "int8" weights have 7 bits, for CPUs without VNNI (Intel's before
             2019, AMD's before Zen 4): their sums of products overflow with 8 bits.

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_psp.arguments import checked_integer
+from keras_psp.arguments import checked_flag, checked_integer
 from keras_psp.export.graph import (
     MAX_PIXELS,
     MAX_SIDE,
@@ -34,6 +34,7 @@ def saved_model(
     batch_size: int | None = None,
     input_dtype: InputType = "uint8",
     output: Output = "classes",
+    winograd: bool = True,
     max_pixels: int = MAX_PIXELS,
     preset: str | None = None,
     license: str | None = None,
@@ -45,6 +46,7 @@ def saved_model(
         path: folder to write; an existing export is replaced once the new one is complete. For
             a folder that a server watches, use `tf_serving`.
         image_size, batch_size, input_dtype, output: see `Signature`.
+        winograd: see `onnx`.
         max_pixels: the largest image, in pixels, that "serve_bytes" decodes.
         preset, license: see `metadata`.
 
@@ -61,11 +63,12 @@ def saved_model(
     from keras_psp.export.image_bytes import bytes_function, checked_images
 
     signature = Signature(image_size, batch_size, input_dtype, output)
+    winograd = checked_flag("winograd", winograd)
     max_pixels = checked_integer("max_pixels", max_pixels, least=1)
     with checked_export(
         path, "SavedModel", open_saved_model, model, signature, files=FILES
     ) as draft:
-        network = inference_function(model)
+        network = inference_function(model, winograd=winograd)
         images = tf.TensorSpec(signature.shape, signature.input_dtype, name="image")
         contents = tf.TensorSpec((None,), "string", name="image_bytes")
         smallest = smallest_side(model)

@@ -5,7 +5,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from keras_psp.arguments import checked_integer, checked_tuple
+from keras_psp.arguments import checked_flag, checked_integer, checked_tuple
 from keras_psp.export.graph import MAX_PIXELS, MAX_SIDE, InputType, Output, Signature
 from keras_psp.export.to_saved_model import saved_model
 from keras_psp.export.versions import is_model_name, model_folder, publish, versions
@@ -30,6 +30,7 @@ def tf_serving(
     batch_size: int | None = None,
     input_dtype: InputType = "uint8",
     output: Output = "classes",
+    winograd: bool = True,
     max_pixels: int = MAX_PIXELS,
     warmup_sizes: Sequence[tuple[int, int]] | None = None,
     preset: str | None = None,
@@ -44,7 +45,7 @@ def tf_serving(
         model: a `PSPNet`, on Keras' TensorFlow backend.
         folder: the folder of the model's versions, whose name is the model's, e.g.
             "saved_models/pspnet".
-        image_size, batch_size, input_dtype, output, max_pixels, preset, license: see
+        image_size, batch_size, input_dtype, output, winograd, max_pixels, preset, license: see
             `saved_model`, which also describes the signatures.
         warmup_sizes: (height, width) of the images in the warm-up requests; by default
             `image_size`, or squares of `WARMUP_SIDES`. () for none.
@@ -54,13 +55,14 @@ def tf_serving(
     """
     folder = model_folder(folder)
     signature = Signature(image_size, batch_size, input_dtype, output)
+    winograd = checked_flag("winograd", winograd)
     max_pixels = checked_integer("max_pixels", max_pixels, least=1)
     sizes = _warmup_sizes(warmup_sizes, signature.image_size, smallest_side(model), max_pixels)
     requests = warmup_requests(sizes, batch_size=batch_size or 1, input_dtype=input_dtype)
-    options = dataclasses.asdict(signature)
+    options = {**dataclasses.asdict(signature), "winograd": winograd, "max_pixels": max_pixels}
 
     def write(path):
-        saved_model(model, path, **options, max_pixels=max_pixels, preset=preset, license=license)
+        saved_model(model, path, **options, preset=preset, license=license)
         if requests:
             write_warmup(path / "assets.extra" / FILE, folder.name, requests)
             replay(path, requests)

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from keras_psp.arguments import checked_flag
 from keras_psp.export.formats import PRECISIONS
 from keras_psp.export.graph import (
     InputType,
@@ -45,6 +46,7 @@ def tflite(
     representative: Iterable[Any] | None = None,
     input_dtype: InputType = "uint8",
     output: Output = "classes",
+    winograd: bool = True,
     preset: str | None = None,
     license: str | None = None,
     progress: bool = True,
@@ -61,13 +63,14 @@ def tflite(
             weights, with activations quantized on the fly; "int8": 8 bits throughout, with
             ranges measured on `representative`.
         image_size, input_dtype, output: see `Signature`; the same in every precision.
-        representative, progress: see `onnx`.
+        representative, winograd, progress: see `onnx`.
         preset, license: see `metadata`.
 
     Raises:
         ValueError: if the arguments are invalid.
         RuntimeError: if the resulting file doesn't run.
     """
+    winograd = checked_flag("winograd", winograd)
     require_tensorflow_backend("A TFLite file")
     signature = Signature(image_size, 1, input_dtype, output)
     if precision == "int8" and output == "probabilities":
@@ -84,12 +87,12 @@ def tflite(
             images = representative_images(representative, signature.image_size)
         if progress:
             print(f"{Path(path).name}: converting", file=sys.stderr)
-        content = _converted(model, signature, precision, images, progress)
+        content = _converted(model, signature, precision, images, winograd, progress)
         about = metadata(model, signature, preset=preset, license=license)
         draft.write_bytes(_packed(content, about, half_precision=precision == "float16"))
 
 
-def _converted(model, signature, precision, images, progress):
+def _converted(model, signature, precision, images, winograd, progress):
     import tensorflow as tf
 
     from keras_psp.export.static_graph import static_function
@@ -97,7 +100,8 @@ def _converted(model, signature, precision, images, progress):
     # The converter adds 8-bit inputs and outputs to a graph of floats itself.
     quantized = precision == "int8"
     if signature.image_size:
-        function = static_function(model, signature, float_input=quantized)
+        winograd = winograd and precision == "float32"
+        function = static_function(model, signature, float_input=quantized, winograd=winograd)
     else:
         network = inference_function(model, in_blocks=False)
         function = functools.partial(network, output=signature.output)

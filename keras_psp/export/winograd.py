@@ -1,63 +1,101 @@
 """Winograd's minimal filtering for 3x3 convolutions, as small matrices (Lavin, Gray 2016).
 
-Four outputs of a convolution with three taps need six multiplications instead of twelve; in two
-dimensions, 16 outputs need 36 instead of 144. The additions before and after are linear maps along
+Five outputs of a convolution with three taps need seven multiplications instead of 15; in two
+dimensions, 25 outputs need 49 instead of 225. The additions before and after are linear maps along
 the rows and the columns, like pooling and resizing in `keras_psp.layers.resampling`; dilation only
-changes which pixels a tile takes. For inference: weights are transformed in advance.
+changes which pixels a tile takes. For inference in float32.
 """
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-OUTPUTS = 4
-"""Outputs per tile along one axis."""
-MULTIPLICATIONS = OUTPUTS + 2
+OUTPUTS = (4, 5)
+"""Outputs per tile along one axis. More would lose more digits than they save time."""
 
-# Section 4.3 of the paper: output @ ((weights @ kernel) * (input @ x)) convolves one tile.
-INPUT = np.array(
-    [
-        [4.0, 0, -5, 0, 1, 0],
-        [0, -4, -4, 1, 1, 0],
-        [0, 4, -4, -1, 1, 0],
-        [0, -2, -1, 2, 1, 0],
-        [0, 2, -1, -2, 1, 0],
-        [0, 4, 0, -5, 0, 1],
-    ]
-)
-WEIGHTS = np.array([[6.0, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]) / 24
-OUTPUT = np.array(
-    [[1.0, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]]
-)
+# Where polynomials are evaluated, besides infinity: of small fractions, those with the least error.
+_POINTS = (0, 1, -1, -2, 1 / 2, -1 / 2)
+
+# With fewer channels the additions cost more than the multiplications that they save.
+_LEAST_CHANNELS = 256
 
 
-def axis_matrices(size: int, dilation: int) -> tuple[np.ndarray, np.ndarray]:
-    """Maps along one axis of a zero-padded convolution, over all tiles.
+class Axis(NamedTuple):
+    """Maps along one axis of a zero-padded convolution, over all tiles, float64.
+
+    With n multiplications per tile, `inputs` is (n, tiles, size), `weights` (n, 3) and `outputs`
+    (size, n, tiles).
+    """
+
+    inputs: np.ndarray
+    weights: np.ndarray
+    outputs: np.ndarray
+
+
+def tile_matrices(outputs: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Matrices of `output @ ((weights @ kernel) * (inputs @ x))`, which convolves one tile.
+
+    They are the transposed Toom-Cook multiplication of polynomials. Returns inputs (n, n),
+    weights (n, 3) and output (outputs, n), for n = outputs + 2 multiplications.
+    """
+    n = outputs + 2
+    points = np.array(_POINTS[: n - 1])
+    inputs, weights, output = np.zeros((n, n)), np.zeros((n, 3)), np.zeros((outputs, n))
+    for row, point in enumerate(points):
+        others = np.delete(points, row)
+        inputs[row, : n - 1] = np.poly(others)[::-1]
+        weights[row] = point ** np.arange(3) / np.prod(point - others)
+        output[:, row] = point ** np.arange(outputs)
+    inputs[-1] = np.poly(points)[::-1]
+    weights[-1, -1] = output[-1, -1] = 1  # infinity
+    return inputs, weights, output
+
+
+def axis(size: int, dilation: int) -> Axis:
+    """The maps of an axis with `size` pixels, with as few multiplications as possible.
 
     A dilated convolution is an ordinary one over every `dilation`-th pixel, for each offset.
-    Returns input (6, tiles, size) and output (size, 6, tiles), float64.
     """
-    tiles = [
-        (phase, start, length)
-        for phase in range(min(dilation, size))
-        for length in [-(-(size - phase) // dilation)]
-        for start in range(0, length, OUTPUTS)
-    ]
-    inputs = np.zeros((MULTIPLICATIONS, len(tiles), size))
-    outputs = np.zeros((size, MULTIPLICATIONS, len(tiles)))
-    for tile, (phase, start, length) in enumerate(tiles):
-        for column in range(MULTIPLICATIONS):
-            pixel = start + column - 1
-            if 0 <= pixel < length:
-                inputs[:, tile, phase + pixel * dilation] = INPUT[:, column]
-        for row in range(min(OUTPUTS, length - start)):
-            outputs[phase + (start + row) * dilation, :, tile] = OUTPUT[row]
-    return inputs, outputs
+    count = _outputs(size, dilation)
+    inputs, weights, output = tile_matrices(count)
+    starts = np.arange(0, -(-size // dilation), count)
+    first = np.arange(min(dilation, size))[:, None] + dilation * starts  # pixel of each tile
+    first, pixels = first.reshape(-1, 1), np.arange(size)
+    taken = first + dilation * np.arange(-1, count + 1)
+    written = first + dilation * np.arange(count)
+    return Axis(
+        np.einsum("rc,tcp->rtp", inputs, taken[..., None] == pixels),
+        weights,
+        np.einsum("or,top->prt", output, written[..., None] == pixels),
+    )
 
 
-def kernel_matrix() -> np.ndarray:
-    """Maps a kernel's nine taps to 36 weights: (6 columns, 6 rows, 9), float64."""
-    return np.einsum("ri,cj->crij", WEIGHTS, WEIGHTS).reshape(MULTIPLICATIONS, MULTIPLICATIONS, 9)
+def kernel_matrix(rows: Axis, columns: Axis) -> np.ndarray:
+    """Maps a kernel's nine taps to its weights: (columns, rows, 9), float64."""
+    product = np.einsum("ri,cj->crij", rows.weights, columns.weights)
+    return product.reshape(*product.shape[:2], 9)
 
 
-def multiplications(size: int, dilation: int) -> int:
-    """Multiplications along one axis; the plain convolution needs 3 * size."""
-    return MULTIPLICATIONS * axis_matrices(size, dilation)[0].shape[1]
+def pays(kernel_shape: Sequence[int], size: Sequence[int], stride: int, dilation: int) -> bool:
+    """Whether this is faster than the convolution itself, by measurement on CPUs.
+
+    Args:
+        kernel_shape: (rows, columns, channels, filters).
+        size: height and width of the map.
+    """
+    if tuple(kernel_shape[:2]) != (3, 3) or stride > 1 or min(kernel_shape[2:]) < _LEAST_CHANNELS:
+        return False
+    left = [_multiplications(n, dilation, _outputs(n, dilation)) / (3 * n) for n in size]
+    return math.prod(left) < 0.5
+
+
+def _outputs(size, dilation):
+    return min(OUTPUTS, key=lambda outputs: _multiplications(size, dilation, outputs))
+
+
+def _multiplications(size, dilation, outputs):
+    """Multiplications along one axis; the convolution itself needs 3 * size."""
+    tiles = min(dilation, size) * -(-size // dilation // outputs)
+    return tiles * (outputs + 2)

@@ -9,7 +9,7 @@ import numpy as np
 from keras import ops
 
 from keras_psp.arguments import checked_choice, checked_number
-from keras_psp.layers.folding import fold, folded_tensors
+from keras_psp.layers.folding import fold, folded_tensors, replaced_convolution
 from keras_psp.layers.normalization import BatchNormalization
 
 
@@ -37,6 +37,9 @@ def convolution(
     x: Any, kernel: Any, *, strides: Sequence[int] = (1, 1), dilation_rate: Sequence[int] = (1, 1)
 ) -> Any:
     """Convolution with symmetric padding, without bias."""
+    replaced = replaced_convolution(x, kernel, max(strides), max(dilation_rate))
+    if replaced is not None:
+        return replaced
     # At stride 1 "same" is symmetric, and every kernel supports it.
     same = max(strides) == 1
     sides = [d * (n - 1) // 2 for d, n in zip(dilation_rate, kernel.shape[:2], strict=True)]

@@ -2,12 +2,12 @@
 
 `ConvNorm` and `PyramidPoolingModule` return such weights from `folded_weights`. While a network
 is traced for export, `folded_into` passes them as tensors, and `call` uses these instead of
-folding again for every image.
+folding again for every image. It can also pass a faster way to compute convolutions.
 """
 
 import contextlib
 import contextvars
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import keras
@@ -16,6 +16,9 @@ from keras import ops
 
 _TENSORS: contextvars.ContextVar[Mapping[int, Any] | None] = contextvars.ContextVar(
     "tensors", default=None
+)
+_CONVOLUTION: contextvars.ContextVar[Callable | None] = contextvars.ContextVar(
+    "convolution", default=None
 )
 
 
@@ -42,13 +45,26 @@ def foldable_layers(model: keras.Model) -> list[keras.layers.Layer]:
 
 
 @contextlib.contextmanager
-def folded_into(tensors: Mapping[int, Any]) -> Iterator[None]:
-    """Context in which layers use the given (kernel, bias), by `id(layer)`."""
-    token = _TENSORS.set(tensors)
+def folded_into(
+    tensors: Mapping[int, Any], convolution: Callable[..., Any] | None = None
+) -> Iterator[None]:
+    """Context in which layers use the given (kernel, bias), by `id(layer)`.
+
+    `convolution` maps (x, kernel, stride, dilation) to the result of a convolution without bias,
+    or to None where the ordinary operation is better.
+    """
+    tokens = _TENSORS.set(tensors), _CONVOLUTION.set(convolution)
     try:
         yield
     finally:
-        _TENSORS.reset(token)
+        _TENSORS.reset(tokens[0])
+        _CONVOLUTION.reset(tokens[1])
+
+
+def replaced_convolution(x: Any, kernel: Any, stride: int, dilation: int) -> Any | None:
+    """The result of the `convolution` that `folded_into` set; None without one."""
+    convolution = _CONVOLUTION.get()
+    return None if convolution is None else convolution(x, kernel, stride, dilation)
 
 
 def folded_tensors(layer: keras.layers.Layer) -> Any | None:

@@ -76,6 +76,25 @@ def test_saved_model_takes_any_size(model, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["saved"]
 
 
+@pytest.mark.parametrize("batch_size", [1, None])
+def test_winograd_has_the_logits_of_the_network(model, tmp_path, batch_size):
+    size = (257, 249)  # large enough for Winograd to pay
+    expected, convolutions, sizes = model.predict(images(*size), verbose=0), [], []
+    options = {"image_size": size, "batch_size": batch_size, "output": "logits"}
+    for winograd in (False, True):
+        path = tmp_path / str(winograd)
+        export.saved_model(model, path, winograd=winograd, **options)
+        run = export.open_saved_model(path)
+        count = batch_size or len(expected)
+        logits = run(images(*size)[:count])
+        np.testing.assert_allclose(logits, expected[:count], atol=1e-4 * np.ptp(expected))
+        convolutions.append([node.op for node in nodes_of(path)].count("Conv2D"))
+        sizes.append(sum(file.stat().st_size for file in path.rglob("*") if file.is_file()))
+    # Of ResNet-18's convolutions, Winograd computes 7, in both signatures.
+    assert convolutions[0] - convolutions[1] == 2 * 7
+    assert sizes[1] < 1.2 * sizes[0]
+
+
 def test_saved_models_replace_only_saved_models(model, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(ValueError, match=r"contains other files, e.g. notes\.txt; give a new"):
@@ -163,13 +182,18 @@ def test_bytes_are_decoded_as_files_are(case, tmp_path):
     np.testing.assert_allclose(decode(content).numpy().astype(int), read_image(path), atol=1)
 
 
-def test_graph_has_only_known_operations(folder):
+def nodes_of(folder):
     from tensorflow.core.protobuf import saved_model_pb2
 
     parsed = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
     graph = parsed.meta_graphs[0].graph_def
-    nodes = [*graph.node, *(node for f in graph.library.function for node in f.node_def)]
-    assert {node.op for node in nodes} - set(OPERATIONS.split()) == set()
+    return [*graph.node, *(node for f in graph.library.function for node in f.node_def)]
+
+
+def test_graph_has_only_known_operations(folder, model, tmp_path):
+    export.saved_model(model, tmp_path / "saved", image_size=(257, 249))  # with Winograd
+    for path in (folder, tmp_path / "saved"):
+        assert {node.op for node in nodes_of(path)} - set(OPERATIONS.split()) == set()
 
 
 def test_saved_model_cli_lists_both_signatures(folder):

@@ -76,6 +76,25 @@ def test_fixed_size_has_the_logits_of_the_network(arguments, images, tmp_path):
     assert np.mean(logits.argmax(-1) == expected.argmax(-1)) > 0.999
 
 
+def test_winograd_has_the_logits_of_the_network_in_a_file_of_the_same_size(model, tmp_path):
+    size = (257, 249)  # large enough for Winograd to pay
+    image = np.random.default_rng(0).integers(0, 256, (1, *size, 3)).astype("uint8")
+    expected, sizes = model.predict(image.astype("float32"), verbose=0), []
+    # Of ResNet-18's convolutions, Winograd computes the 3x3 with 256 or more channels.
+    for winograd, convolutions in ((False, 32), (True, 25)):
+        path = tmp_path / f"{winograd}.tflite"
+        export.tflite(model, path, image_size=size, output="logits", winograd=winograd)
+        assert distance(export.open_tflite(path)(image), expected) < 1e-4
+        names = [name for name, _ in operations(path)]
+        assert names.count("CONV_2D") == convolutions
+        runtime = interpreter.Interpreter(model_path=str(path))
+        runtime.allocate_tensors()
+        types = [op["op_name"] for op in runtime._get_ops_details()]
+        assert types.count("DELEGATE") == 1  # XNNPACK runs all of it
+        sizes.append(path.stat().st_size)
+    assert sizes[1] < 1.05 * sizes[0]
+
+
 @pytest.mark.parametrize("precision", ["float32", "float16", "dynamic_int8"])
 def test_one_file_takes_any_size(precision, model, tmp_path):
     export.tflite(model, tmp_path / "a.tflite", precision=precision, output="logits")

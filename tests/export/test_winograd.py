@@ -1,44 +1,59 @@
 import numpy as np
 import pytest
 
-from keras_psp.export.winograd import (
-    INPUT,
-    OUTPUT,
-    OUTPUTS,
-    WEIGHTS,
-    axis_matrices,
-    kernel_matrix,
-)
+from keras_psp.export import winograd
+from keras_psp.export.winograd import axis, kernel_matrix, pays, tile_matrices
 
 
-def test_one_tile_is_a_convolution_with_three_taps():
-    x, kernel = np.arange(6.0) ** 2, np.array([2.0, -1.0, 5.0])
-    expected = [2 * x[i] - x[i + 1] + 5 * x[i + 2] for i in range(OUTPUTS)]
-    np.testing.assert_allclose(OUTPUT @ ((WEIGHTS @ kernel) * (INPUT @ x)), expected, rtol=1e-12)
+@pytest.mark.parametrize("outputs", winograd.OUTPUTS)
+def test_one_tile_is_a_convolution_with_three_taps(outputs):
+    inputs, weights, output = tile_matrices(outputs)
+    x, kernel = np.arange(outputs + 2.0) ** 2, np.array([2.0, -1.0, 5.0])
+    expected = [2 * x[i] - x[i + 1] + 5 * x[i + 2] for i in range(outputs)]
+    np.testing.assert_allclose(output @ ((weights @ kernel) * (inputs @ x)), expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize("dilation", [1, 2, 4])
-@pytest.mark.parametrize("size", [1, 3, 5, 16, 31, 60])
+@pytest.mark.parametrize("size", [1, 3, 5, 16, 31, 60, 64])
 def test_an_axis_is_a_zero_padded_dilated_convolution(size, dilation):
     rng = np.random.default_rng(0)
     x, kernel = rng.normal(size=size), rng.normal(size=3)
-    inputs, outputs = axis_matrices(size, dilation)
-    products = (WEIGHTS @ kernel)[:, None] * (inputs @ x)
+    inputs, weights, outputs = axis(size, dilation)
+    products = (weights @ kernel)[:, None] * (inputs @ x)
     result = outputs.reshape(size, -1) @ products.ravel()
     padded = np.pad(x, dilation)
     expected = sum(kernel[tap] * padded[tap * dilation :][:size] for tap in range(3))
-    np.testing.assert_allclose(result, expected, atol=1e-13)
+    np.testing.assert_allclose(result, expected, atol=1e-12)
+
+
+def test_an_axis_has_the_tiles_that_need_fewer_multiplications():
+    # 60 pixels: 12 tiles of 5 outputs and 7 multiplications, not 15 of 4 and 6.
+    assert axis(60, 1).inputs.shape == (7, 12, 60)
+    # 16 pixels: 4 tiles of 4 outputs, since 5 would need as many tiles.
+    assert axis(16, 1).inputs.shape == (6, 4, 16)
+    # 60 pixels with dilation 4 are 4 times 15 pixels.
+    assert axis(60, 4).inputs.shape == (7, 4 * 3, 60)
 
 
 def test_two_dimensions():
     rng = np.random.default_rng(0)
     image, kernel = rng.normal(size=(9, 7)), rng.normal(size=(3, 3))
-    (rows_in, rows_out), (columns_in, columns_out) = axis_matrices(9, 2), axis_matrices(7, 2)
-    weights = kernel_matrix() @ kernel.ravel()  # (columns, rows)
-    tiles = np.einsum("rty,cux,yx->crtu", rows_in, columns_in, image)
-    result = np.einsum("yrt,xcu,crtu->yx", rows_out, columns_out, weights[..., None, None] * tiles)
+    rows, columns = axis(9, 2), axis(7, 2)
+    weights = kernel_matrix(rows, columns) @ kernel.ravel()  # (columns, rows)
+    tiles = np.einsum("rty,cux,yx->crtu", rows.inputs, columns.inputs, image)
+    products = weights[..., None, None] * tiles
+    result = np.einsum("yrt,xcu,crtu->yx", rows.outputs, columns.outputs, products)
     padded = np.pad(image, 2)
     expected = sum(
         kernel[i, j] * padded[2 * i :, 2 * j :][:9, :7] for i in range(3) for j in range(3)
     )
     np.testing.assert_allclose(result, expected, atol=1e-12)
+
+
+def test_it_pays_for_many_channels_and_large_maps():
+    assert pays((3, 3, 256, 256), (60, 60), 1, 2)
+    assert not pays((3, 3, 128, 256), (60, 60), 1, 2)  # too few channels
+    assert not pays((1, 1, 512, 512), (60, 60), 1, 1)
+    assert not pays((3, 3, 512, 512), (60, 60), 2, 1)
+    # Two pixels per axis and offset: (6 of 2 * 3 multiplications) twice.
+    assert not pays((3, 3, 512, 512), (8, 8), 1, 4)
