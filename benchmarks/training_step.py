@@ -8,10 +8,12 @@
 PSPNet-50 with the auxiliary head, 150 classes, random images of 473x473. On TensorFlow a step is a
 call of the function that `fit` calls, on an iterator over a tf.data.Dataset; `fit` compiles it with
 XLA on a GPU only ("tensorflow"), with jit_compile=True also here ("tensorflow XLA"). The authors'
-network is in channels_last except in "authors NCHW", and runs under autocast in bfloat16. Each row
-has a process of its own. The processes take turns step by step, after two steps that don't count;
-with `--sequential`, or where all of them would not fit in memory, one process ends before the next
-starts. All cores are used.
+network is in channels_last except in "authors NCHW", and runs under autocast in bfloat16.
+
+Each row has a process of its own. It takes turns, step by step, with the authors' NCHW network in
+float32 and, in bfloat16, also with theirs in bfloat16; two steps of each don't count, and the
+ratios are medians over rounds. With `--sequential`, or where these processes would not fit in
+memory together, a row runs alone. All cores are used.
 
 `--batches` measures the growth with the batch, one process at a time; "accumulated" are batches
 in parts of two (`compile(gradient_accumulation_steps=...)`). A batch that would not fit in memory,
@@ -23,22 +25,17 @@ import dataclasses
 import importlib.util
 import json
 import os
-import re
-import resource
 import statistics
-import sys
-import traceback
 import types
 from pathlib import Path
 
 from gpu import Job
-from gpu_rows import reason
-from gpu_steps import STEPS, ours
+from training_row import available, work
 
 FORMS = (
     ("authors NCHW", "float32"),
-    ("authors", "float32"),
     ("authors", "bfloat16"),
+    ("authors", "float32"),
     ("tensorflow", "float32"),
     ("tensorflow XLA", "float32"),
     ("tensorflow", "bfloat16"),
@@ -46,8 +43,8 @@ FORMS = (
     ("jax", "float32"),
     ("torch", "float32"),
 )
-GROWTH = (*FORMS[:1], *FORMS[2:4], FORMS[5], ("tensorflow accumulated", "float32"))
-IDLE, PER_IMAGE = 1.2, 2.5  # GB: a process between its steps, and one image of 473x473 in a step
+REFERENCES = FORMS[:2]
+GROWTH = (*REFERENCES, FORMS[3], FORMS[5], ("tensorflow accumulated", "float32"))
 COLUMNS = (
     "",
     "ms per step, median (least to most)",
@@ -60,157 +57,134 @@ COLUMNS = (
 )
 
 
-def tensorflow_steps(job):
-    """The function that `fit` calls for each batch, and its kind of iterator."""
-    import tensorflow as tf
-
-    parts = max(1, job.batch // 2) if "accumulated" in job.form else 1
-    model, *batch = ours(
-        job, jit_compile="XLA" in job.form or "auto", gradient_accumulation_steps=parts
-    )
-    batches = iter(tf.data.Dataset.from_tensors(tuple(batch)).repeat())
-
-    def training():
-        model.make_train_function()
-        return lambda: model.train_function(batches)
-
-    return {"training": training}
-
-
-def memory(key, file="/proc/self/status"):
-    """An entry of Linux's account of this process or of the machine, in GB."""
-    return int(re.search(rf"{key}:\s+(\d+) kB", Path(file).read_text())[1]) * 1024 / 1e9
-
-
-def work(job):
-    """Takes a step at the start and for each line of stdin; prints the loss and the memory."""
-    Path("/proc/self/oom_score_adj").write_text("1000")  # rather than somebody else's process
-    try:
-        if job.form.startswith(("authors", "torch")):
-            import torch
-
-            torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count())))
-        steps = {**STEPS, "tensorflow": tensorflow_steps}[job.form.split()[0]]
-        make = steps(job)["training"]
-        before = memory("VmRSS")
-        step = make()
-        float(step()["loss"])
-        Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM
-        print(json.dumps({"before": before}), flush=True)
-        for _ in sys.stdin:
-            loss = float(step()["loss"])
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
-            print(json.dumps({"loss": loss, "peak": peak, "later": memory("VmHWM")}), flush=True)
-    except Exception as error:
-        traceback.print_exc()
-        print(json.dumps({"failed": reason(error)}), flush=True)
-
-
-@dataclasses.dataclass
 class Row:
-    """A job and what was measured of it: milliseconds, and the replies of its process."""
+    """A row of the table.
 
-    job: Job
-    times: list = dataclasses.field(default_factory=list)
-    figures: dict = dataclasses.field(default_factory=dict)
+    Attributes:
+        job: what its process measures.
+        figures: the process's replies: memory in GB and the loss, or why there are none.
+        times: milliseconds of each round.
+        against: those of the references in the same rounds, by precision.
+    """
 
-    def ask(self, call):
-        """Keeps a reply of the process, or that there is none."""
+    def __init__(self, job):
+        self.job, self.figures, self.times, self.against = job, {}, [], {}
+        self._worker = None
+        remat = f", remat={job.remat}" if job.remat else ""
+        self.name = f"{job.form}, {job.precision}{remat}, batch {job.batch}"
+
+    @property
+    def failed(self):
+        return self.figures.get("failed")
+
+    def start(self, options):
+        """Starts the process, unless it runs."""
+        if not self._worker:
+            job = {**dataclasses.asdict(self.job), "size": options.size, "smoke": False}
+            self._ask(lambda: self._new_worker({**job, "semseg": str(options.semseg)}))
+
+    def step(self):
+        """Lets the process take a step."""
+        self._ask(lambda: self._worker())
+
+    def stop(self):
+        """Ends the process."""
+        if self._worker:
+            self._worker.close()
+        self._worker = None
+
+    def _new_worker(self, job):
+        from measure import Worker, progress
+
+        progress(self.name)
+        os.environ["KERAS_BACKEND"] = self.job.framework
+        self._worker = Worker("--work", json.dumps(job))
+        return self._worker.greeting
+
+    def _ask(self, call):
         try:
-            if "failed" not in self.figures:
+            if not self.failed:
                 self.figures |= call()
         except (SystemExit, BrokenPipeError):
             self.figures["failed"] = "the process was killed"
 
+    def cells(self, reference):
+        """The row's cells; its peak relative to that of `reference`, another row or None."""
+        from measure import spread
 
-def take_turns(rows, options):
-    """Measures rows whose processes run at the same time."""
-    from measure import Worker, interleaved, progress
+        if self.failed:
+            return [self.name, self.failed] + [""] * (len(COLUMNS) - 2)
+        cells = [self.name, spread(self.times)]
+        for precision in ("float32", "bfloat16"):
+            pairs = zip(self.times, self.against.get(precision, ()), strict=False)
+            ratios = [ours / theirs for ours, theirs in pairs]
+            cells.append(f"{statistics.median(ratios):.2f}" if ratios else "")
+        cells += [f"{self.figures[key]:.2f}" for key in ("before", "peak", "later")]
+        if reference and not reference.failed:
+            return [*cells, f"{self.figures['peak'] / reference.figures['peak']:.2f}"]
+        return [*cells, ""]
 
-    workers = {}
+
+def measure(rows, options):
+    """Measures the rows of one batch; yields each and the authors' row in float32, if any."""
+    from measure import interleaved
+
+    references, free = {}, available()
     for row in rows:
-        progress(f"starting {name(row.job)}")
-        os.environ["KERAS_BACKEND"] = row.job.framework
-        job = {**dataclasses.asdict(row.job), "size": options.size, "smoke": False}
-        arguments = json.dumps({**job, "semseg": str(options.semseg)})
-
-        def start(row=row, arguments=arguments):
-            workers[row.job] = Worker("--work", arguments)
-            return workers[row.job].greeting
-
-        row.ask(start)
-    calls = {row.job: lambda row=row: row.ask(workers[row.job]) for row in rows}
-    times = interleaved(calls, options.rounds)
-    for row in rows:
-        row.times = times[row.job]
-        if row.job in workers:
-            workers[row.job].close()
+        theirs = [references[p] for p in {"float32", row.job.precision} if p in references]
+        theirs = [reference for reference in theirs if not reference.failed]
+        together = [*theirs, row]
+        peak = 1 + 2 * row.job.batch * (options.size / 473) ** 2  # GB, most of it kept when idle
+        if options.sequential or options.batches or peak * len(together) > free:
+            together = [row]
+            for reference in references.values():
+                reference.stop()
+        for each in together:
+            each.start(options)
+        times = interleaved({each: each.step for each in together}, options.rounds)
+        row.times = times[row]
+        row.against = {r.job.precision: times.get(r, r.times) for r in theirs}
+        if (row.job.form, row.job.precision) in REFERENCES:
+            references[row.job.precision] = row
+            row.against[row.job.precision] = row.times
+        else:
+            row.stop()
+        yield row, references.get("float32")
+    for reference in references.values():
+        reference.stop()
 
 
 def too_large(job, done):
-    """Whether a row would not fit, by the same with the batch before; then it's `failed`."""
+    """Why a row can't be measured, by the same with the batch before, or nothing."""
     smaller = [row for row in done if dataclasses.replace(row.job, batch=job.batch) == job]
     if not smaller:
         return {}
     last = smaller[-1].figures
-    if "peak" not in last:
+    if "failed" in last:
         return {"failed": last["failed"]}
     share = 1 if "accumulated" in job.form else job.batch / smaller[-1].job.batch
     needed = last["before"] + (last["peak"] - last["before"]) * share
-    fits = needed < memory("MemAvailable", "/proc/meminfo")
-    return {} if fits else {"failed": f"not run, would take about {needed:.0f} GB"}
+    return {"failed": f"not run, needs about {needed:.0f} GB"} if needed > available() else {}
 
 
-def name(job):
-    """A row's name in the table."""
-    remat = f", remat={job.remat}" if job.remat else ""
-    return f"{job.form}, {job.precision}{remat}, batch {job.batch}"
-
-
-def line(row, done):
-    """A row of the table, with its ratios to rows of the same batch."""
-    from measure import spread
-
-    if "failed" in row.figures:
-        return f"| {name(row.job)} | {row.figures['failed']} " + "| " * (len(COLUMNS) - 2) + "|"
-    theirs = [
-        other
-        for other in done
-        if other.job.form.startswith("authors")
-        and other.job.batch == row.job.batch
-        and "failed" not in other.figures
-    ]
-    float32 = [other for other in theirs if other.job.form == "authors NCHW"]
-    halves = [other for other in theirs if other.job.precision == "bfloat16"]
-    halves = sorted(halves, key=lambda other: statistics.median(other.times))
-    halves = halves if row.job.precision == "bfloat16" else []
-    cells = [name(row.job), spread(row.times)]
-    for others in (float32, halves):
-        ratios = [a / b for o in others[:1] for a, b in zip(row.times, o.times, strict=True)]
-        cells.append(f"{statistics.median(ratios):.2f}" if ratios else "")
-    cells += [f"{row.figures[key]:.2f}" for key in ("before", "peak", "later")]
-    cells += [f"{row.figures['peak'] / o.figures['peak']:.2f}" for o in float32] or [""]
-    return f"| {' | '.join(cells)} |"
-
-
-def draw(done, path):
-    """Draws milliseconds per image and the peak memory over the batch."""
+def draw(rows, path):
+    """Draws the time per image and the peak memory over the batch."""
     import matplotlib.pyplot as plt
 
     figure, (times, peaks) = plt.subplots(1, 2, figsize=(10, 4.5), layout="constrained")
-    for form, precision in dict.fromkeys((row.job.form, row.job.precision) for row in done):
-        rows = [r for r in done if (r.job.form, r.job.precision) == (form, precision)]
-        rows = [r for r in rows if "failed" not in r.figures]
-        batches = [r.job.batch for r in rows]
-        label, style = f"{form}, {precision}", "o--" if form.startswith("authors") else "o-"
-        per_image = [statistics.median(r.times) / r.job.batch for r in rows]
-        times.plot(batches, per_image, style, label=label)
-        peaks.plot(batches, [r.figures["peak"] for r in rows], style, label=label)
+    rows = [row for row in rows if not row.failed]
+    for form, precision in dict.fromkeys((row.job.form, row.job.precision) for row in rows):
+        some = [row for row in rows if (row.job.form, row.job.precision) == (form, precision)]
+        batches = [row.job.batch for row in some]
+        style = "o--" if form.startswith("authors") else "o-"
+        per_image = [statistics.median(row.times) / row.job.batch for row in some]
+        times.plot(batches, per_image, style, label=f"{form}, {precision}")
+        peaks.plot(batches, [row.figures["peak"] for row in some], style)
     times.set(ylabel="time of a training step (ms per image)")
     peaks.set(ylabel="peak memory of the process (GB)")
     for axes in (times, peaks):
         axes.set(xlabel="batch (images)", ylim=(0, None))
-        axes.set_xticks(sorted({row.job.batch for row in done}))
+        axes.set_xticks(sorted({row.job.batch for row in rows}))
     times.legend()
     figure.savefig(path, dpi=150)
 
@@ -223,7 +197,7 @@ def arguments():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--size", type=int, default=473)
     parser.add_argument("--depth", type=int, default=50, help="of the ResNet")
-    parser.add_argument("--only", nargs="+", metavar="TEXT", help='rows besides "authors NCHW"')
+    parser.add_argument("--only", nargs="+", metavar="TEXT", help="rows besides the references")
     parser.add_argument("--remat", nargs="+", default=[""], help="PSPNet(remat=...) to measure")
     parser.add_argument("--sequential", action="store_true", help="one process at a time")
     parser.add_argument("--batches", nargs="+", type=int, help="measure growth with the batch")
@@ -232,17 +206,16 @@ def arguments():
     return parser.parse_args()
 
 
-def jobs(options, batch):
-    """The rows of a batch."""
+def wanted(options, batch):
+    """The rows of a batch, the references first."""
     for form, precision in GROWTH if options.batches else FORMS:
         theirs = form.startswith("authors")
-        if theirs and not options.semseg:
-            continue
         for remat in [""] if theirs else options.remat:
-            job = Job("network", form, precision, batch, options.depth, remat)
-            wanted = not options.only or any(text in name(job) for text in options.only)
-            if wanted or form == "authors NCHW":
-                yield job
+            row = Row(Job("network", form, precision, batch, options.depth, remat))
+            chosen = not options.only or any(text in row.name for text in options.only)
+            chosen = chosen or (form, precision) in REFERENCES
+            if chosen and (options.semseg or not theirs):
+                yield row
 
 
 def main():
@@ -251,30 +224,25 @@ def main():
     if options.work:
         work(types.SimpleNamespace(**options.work))
         return 0
-    # Imports Keras, whose memory the authors' network doesn't need.
+    # Imports Keras, whose memory the authors' process doesn't need.
     from measure import environment
 
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    batches = options.batches or [options.batch]
+    frameworks = sorted({row.job.framework for row in wanted(options, 1)})
+    print(environment([name for name in frameworks if importlib.util.find_spec(name)]))
+    print(f"\n| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}", flush=True)
     done = []
-    for batch in options.batches or [options.batch]:
-        rows = [Row(job) for job in jobs(options, batch)]
-        if not done:
-            frameworks = sorted({row.job.framework for row in rows})
-            print(environment([f for f in frameworks if importlib.util.find_spec(f)]))
-            print(f"\n| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}")
-        needed = IDLE * len(rows) + PER_IMAGE * batch * (options.size / 473) ** 2
-        alone = options.sequential or needed > memory("MemAvailable", "/proc/meminfo")
-        alone = alone or options.batches is not None
-        for group in [[row] for row in rows] if alone else [rows]:
-            if alone:
-                group[0].figures = too_large(group[0].job, done)
-            take_turns(group, options)
-            done += group
-            for row in group:
-                print(line(row, done), flush=True)
+    for batch in batches:
+        rows = list(wanted(options, batch))
+        for row in rows:
+            row.figures = too_large(row.job, done)
+        for row, reference in measure(rows, options):
+            print(f"| {' | '.join(row.cells(reference))} |", flush=True)
+        done += rows
     if options.figure:
         draw(done, options.figure)
-    return all("failed" in row.figures for row in done)
+    return all(row.failed for row in done)
 
 
 if __name__ == "__main__":
