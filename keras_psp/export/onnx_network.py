@@ -222,9 +222,10 @@ class _Writer:
         """
         add, integers = self.graph.add, self.graph.integers
         terms, columns = [], []
+        pooled, cells = self._finest(x, size, layer)
         for index, (bins, kernel) in enumerate(zip(layer.bin_sizes, kernels, strict=True)):
             taps, _, channels, filters = kernel.shape
-            level = self._pooled(x, size, bins, layer.pooling)
+            level = self._pooled(pooled, cells, bins, layer.pooling)
             if reductions:
                 level = add("Relu", self._plain(level, *reductions[index]))
             kernel = kernel.transpose(2, 0, 1, 3).reshape(1, 1, channels, taps * taps * filters)
@@ -236,8 +237,19 @@ class _Writer:
             columns.append(self._taps(bins, size[1], taps))
         return add("Concat", *terms, axis=3), self._joined(columns)
 
+    def _finest(self, x, size, layer):
+        """The finest level and its size, if all others can be pooled from it; else the features."""
+        finest = max(layer.bin_sizes)
+        if not all(isinstance(n, int) and n % finest == 0 for n in size):
+            return x, size
+        if any(finest % bins for bins in layer.bin_sizes):
+            return x, size
+        return self._pooled(x, size, finest, layer.pooling), (finest, finest)
+
     def _pooled(self, x, size, bins, pooling):
         """Adaptive pooling of (batch, channels, height, width) to bins x bins cells."""
+        if size == (bins, bins):
+            return x
         add = self.graph.add
         if isinstance(size[0], int) and all(n % bins == 0 for n in size):
             operation = "MaxPool" if pooling == "max" else "AveragePool"
@@ -314,10 +326,7 @@ class _Writer:
             if layout == "last":
                 x = add("Transpose", x, perm=[0, 3, 1, 2])
             x = add("MatMul", x, self._name(self._transposed(columns)))
-            blocks = [rows]
-            if isinstance(rows, np.ndarray):
-                blocks = np.array_split(rows, -(-len(rows) // self.ROWS))
-            scores = (add("MatMul", self._name(block), x) for block in blocks)
+            scores = (add("MatMul", self._name(block), x) for block in self._blocks(rows))
             best = [add("ArgMax", block, axis=1, keepdims=0) for block in scores]
             x = best[0] if len(best) == 1 else add("Concat", *best, axis=1)
             add("Cast", self._float(x), to=kind, name="classes")
@@ -326,13 +335,35 @@ class _Writer:
             x = add("Transpose", x, perm=[0, 2, 3, 1])
         # (batch, height, width, classes): the columns, then the rows
         x = add("MatMul", self._name(columns), x)
-        x = add("MatMul", self._name(rows), add("Reshape", x, self.graph.integers(0, 0, -1)))
+        x = add("Reshape", x, self.graph.integers(0, 0, -1))
+        if signature.output == "classes":
+            best = [self._best(x, block) for block in self._blocks(rows)]
+            x = best[0] if len(best) == 1 else add("Concat", *best, axis=1)
+            add("Cast", self._float(x), to=kind, name="classes")
+            return
+        x = add("MatMul", self._name(rows), x)
         name = "logits" if signature.output == "logits" else None
         x = add("Reshape", x, self.graph.integers(0, 0, -1, classes), name=name)
         if signature.output == "probabilities":
             add("Softmax", x, axis=-1, name="probabilities")
-        elif signature.output == "classes":
-            add("Cast", self._float(add("ArgMax", x, axis=-1, keepdims=0)), to=kind, name="classes")
+
+    def _blocks(self, rows):
+        """The matrix of the rows in blocks, if the size is known."""
+        if not isinstance(rows, np.ndarray):
+            return [rows]
+        return np.array_split(rows, -(-len(rows) // self.ROWS))
+
+    def _best(self, x, rows):
+        """Classes (batch, rows, width) from (batch, height, width * classes)."""
+        add, integers = self.graph.add, self.graph.integers
+        if isinstance(rows, np.ndarray):
+            # A block depends on few rows of the map.
+            (used,) = rows.any(axis=0).nonzero()
+            x = add("Slice", x, integers(used[0]), integers(used[-1] + 1), integers(1))
+            rows = rows[:, used[0] : used[-1] + 1]
+        x = add("MatMul", self._name(rows), x)
+        x = add("Reshape", x, integers(0, 0, -1, self.model.num_classes))
+        return add("ArgMax", x, axis=-1, keepdims=0)
 
     # Matrices are numpy arrays if the sizes are known, else names of the graph's results.
 

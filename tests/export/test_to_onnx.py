@@ -124,6 +124,18 @@ def test_fixed_size_with_and_without_winograd(model, tmp_path, winograd):
         export.open_onnx(tmp_path / "m.onnx")(images(56, 64))
 
 
+@pytest.mark.parametrize("pooling", ["average", "max"])
+def test_levels_are_pooled_from_the_finest_one_where_they_nest(tmp_path, pooling):
+    model, size = tiny_pspnet(pooling=pooling), (96, 48)  # maps of 12x6
+    options = {"image_size": size, "output": "logits", "progress": False}
+    export.onnx(model, tmp_path / "m.onnx", **options)
+    assert_close(export.open_onnx(tmp_path / "m.onnx")(images(*size)), model, images(*size))
+    pools = [n for n in onnx.load(tmp_path / "m.onnx").graph.node if n.op_type.endswith("Pool")]
+    cells = [a.ints for node in pools for a in node.attribute if a.name == "kernel_shape"]
+    # After the stem's: 2x1 pixels of the map for 6x6 cells; then all, 3x3 and 2x2 of these.
+    assert [list(cell) for cell in cells[1:]] == [[2, 1], [6, 6], [3, 3], [2, 2]]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
