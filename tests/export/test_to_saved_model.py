@@ -23,7 +23,7 @@ DecodeJpeg DecodePng DecodeRaw DisableCopyOnRead EncodePng Equal ExpandDims Extr
 Fill FloorDiv FloorMod Greater GreaterEqual Identity IdentityN If LeftShift Less LessEqual
 LogicalAnd LogicalOr MaxPool Maximum MergeV2Checkpoints Minimum Mul NoOp Pack Pad Placeholder
 Range ReadVariableOp RealDiv Relu Reshape ResizeArea RestoreV2 Round SaveV2 ScaleAndTranslate
-Select SelectV2 Shape ShapeN ShardedFilename Slice Softmax SpaceToBatchND Squeeze
+Select SelectV2 Shape ShapeN ShardedFilename Slice Softmax SpaceToBatchND SplitV Squeeze
 StatefulPartitionedCall StatelessIf StatelessWhile StaticRegexFullMatch StridedSlice
 StringFormat StringJoin StringLength Sub Substr Sum TensorListFromTensor TensorListGetItem
 TensorListReserve TensorListSetItem TensorListStack Transpose Unpack VarHandleOp While
