@@ -5,6 +5,7 @@ import os
 import re
 import resource
 import sys
+import time
 import traceback
 from pathlib import Path
 
@@ -56,10 +57,15 @@ def work(job):
         float(step()["loss"])
         Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM
         print(json.dumps({"before": before}), flush=True)
+        spent = wall = 0.0
         for _ in sys.stdin:
-            loss = float(step()["loss"])
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
-            print(json.dumps({"loss": loss, "peak": peak, "later": memory("VmHWM")}), flush=True)
+            cpu, clock = time.process_time(), time.perf_counter()
+            reply = {"loss": float(step()["loss"])}
+            spent, wall = spent + time.process_time() - cpu, wall + time.perf_counter() - clock
+            reply["peak"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+            print(
+                json.dumps({**reply, "later": memory("VmHWM"), "cores": spent / wall}), flush=True
+            )
     except Exception as error:
         traceback.print_exc()
         print(json.dumps({"failed": reason(error)}), flush=True)

@@ -13,7 +13,8 @@ network is in channels_last except in "authors NCHW", and runs under autocast in
 Each row has a process of its own. It takes turns, step by step, with the authors' NCHW network in
 float32 and, in bfloat16, also with theirs in bfloat16; two steps of each don't count, and the
 ratios are medians over rounds. With `--sequential`, or where these processes would not fit in
-memory together, a row runs alone. All cores are used.
+memory together, a row runs alone. All cores are used; fewer "cores used" than there are, also by
+the references, are a sign of other work on the machine, which OpenMP's threads suffer from most.
 
 `--batches` measures the growth with the batch, one process at a time; "accumulated" are batches
 in parts of two (`compile(gradient_accumulation_steps=...)`). A batch that would not fit in memory,
@@ -50,7 +51,8 @@ COLUMNS = (
     "ms per step, median (least to most)",
     "of the authors' float32",
     "of their bfloat16",
-    "memory before, GB",
+    "cores used",
+    "memory before the first step, GB",
     "peak, GB",
     "peak of later steps, GB",
     "of the authors' float32",
@@ -119,7 +121,7 @@ class Row:
             pairs = zip(self.times, self.against.get(precision, ()), strict=False)
             ratios = [ours / theirs for ours, theirs in pairs]
             cells.append(f"{statistics.median(ratios):.2f}" if ratios else "")
-        cells += [f"{self.figures[key]:.2f}" for key in ("before", "peak", "later")]
+        cells += [f"{self.figures[key]:.2f}" for key in ("cores", "before", "peak", "later")]
         if reference and not reference.failed:
             return [*cells, f"{self.figures['peak'] / reference.figures['peak']:.2f}"]
         return [*cells, ""]
@@ -131,8 +133,11 @@ def measure(rows, options):
 
     references, free = {}, available()
     for row in rows:
-        theirs = [references[p] for p in {"float32", row.job.precision} if p in references]
-        theirs = [reference for reference in theirs if not reference.failed]
+        theirs = [
+            reference
+            for precision, reference in references.items()
+            if precision in ("float32", row.job.precision) and not reference.failed
+        ]
         together = [*theirs, row]
         peak = 1 + 2 * row.job.batch * (options.size / 473) ** 2  # GB, most of it kept when idle
         if options.sequential or options.batches or peak * len(together) > free:

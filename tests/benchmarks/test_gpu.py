@@ -7,35 +7,14 @@ import json
 import os
 import subprocess
 import sys
-import textwrap
 import time
 from pathlib import Path
 
 import pytest
+from support.authors import authors_checkout
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 SCRIPT = str(FOLDER / "gpu.py")
-
-# The parts of the authors' network that the script uses, on a backbone of one convolution.
-NETWORK = """
-import torch
-from torch import nn
-
-class PSPNet(nn.Module):
-    def __init__(self, layers, classes, criterion, pretrained):
-        super().__init__()
-        self.layer0 = nn.Conv2d(3, 8, 3, padding=1)
-        self.layer1, self.layer2, self.layer3, self.layer4 = (nn.BatchNorm2d(8) for _ in range(4))
-        self.ppm, self.cls, self.aux = nn.ReLU(), nn.Conv2d(8, classes, 1), nn.Conv2d(8, classes, 1)
-        self.criterion = criterion
-
-    def forward(self, x, y=None):
-        x = self.ppm(self.layer1(self.layer0(x)))
-        scores = self.cls(x)
-        if not self.training:
-            return scores
-        return scores.max(1)[1], self.criterion(scores, y), self.criterion(self.aux(x), y)
-"""
 
 
 @pytest.fixture(autouse=True)
@@ -204,10 +183,9 @@ def smoke(*arguments):
 @pytest.mark.slow  # some twenty processes, each of which imports a framework
 def test_smoke_measures_everything_that_is_installed(tmp_path):
     installed = [name for name in ("jax", "torch") if importlib.util.find_spec(name)]
-    (tmp_path / "semseg" / "model").mkdir(parents=True)
-    (tmp_path / "semseg" / "model" / "pspnet.py").write_text(textwrap.dedent(NETWORK))
     record = tmp_path / "gpu.jsonl"
-    arguments = ("--semseg", tmp_path / "semseg", "--record", record, "--minutes", 25)
+    semseg = authors_checkout(tmp_path / "semseg")
+    arguments = ("--semseg", semseg, "--record", record, "--minutes", 25)
     finished = smoke(*arguments)
     rows = [json.loads(line) for line in record.read_text().splitlines()]
     problems = [row for row in rows if "failed" in row and "is not installed" not in row["failed"]]
