@@ -1,7 +1,8 @@
 """Convolutions with the symmetric padding of Caffe and torch, and their BatchNorm."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any, Literal
 
 import keras
@@ -145,8 +146,38 @@ class SymmetricConv2D(keras.layers.Conv2D):
             # Equal in exact arithmetic. On the CPU, XLA's gradient of the convolution's kernel
             # is six times slower than that of the product.
             rows, columns = self.strides
-            return ops.matmul(inputs[:, ::rows, ::columns], ops.convert_to_tensor(kernel)[0, 0])
+            if max(self.strides) > 1:
+                inputs = inputs[:, ::rows, ::columns]
+            return ops.matmul(inputs, ops.convert_to_tensor(kernel)[0, 0])
         return convolution(inputs, kernel, strides=self.strides, dilation_rate=self.dilation_rate)
+
+    def torch_gradient(self, x: Any, weights: Sequence[Any], upstream: Any) -> list[Any]:
+        """On PyTorch: gradients of the map, the kernel and any bias, without the convolution."""
+        import torch
+
+        subsampled = x[:, :: self._subsampling, :: self._subsampling]
+        sides = [
+            d * (n - 1) // 2 for d, n in zip(self.dilation_rate, self.kernel_size, strict=True)
+        ]
+        d_x, d_kernel, d_bias = torch.ops.aten.convolution_backward(
+            upstream.movedim(-1, 1),
+            subsampled.movedim(-1, 1),
+            weights[0].permute(3, 2, 0, 1),
+            [self.filters],
+            self.strides,
+            sides,
+            self.dilation_rate,
+            False,
+            [0, 0],
+            1,
+            [True, True, len(weights) > 1],
+        )
+        d_x, d_kernel = d_x.movedim(1, -1), d_kernel.permute(2, 3, 1, 0)
+        if self._subsampling > 1:
+            every = torch.zeros_like(x)
+            every[:, :: self._subsampling, :: self._subsampling] = d_x
+            d_x = every
+        return [d_x, d_kernel, d_bias][: 1 + len(weights)]
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         batch, height, width, _ = input_shape
@@ -268,7 +299,7 @@ class ConvNorm(keras.layers.Layer):
             dtype=self.dtype_policy,
             name="conv",
         )
-        self.norm = None
+        self.norm: Any = None
         if normalize:
             self.norm = batch_normalization(
                 epsilon=epsilon,
@@ -290,10 +321,37 @@ class ConvNorm(keras.layers.Layer):
             x = _with_bias(self.conv.convolution_op(x, tensors[0]), tensors[1])
         elif self.norm is not None and not training:
             x = self._folded(x)
+        elif training:
+            return self.finish(self.convolve(x, *self.tensors()))
         else:
-            x = self._product(x) if training and self._trains_by_product() else self.conv(x)
-            if self.norm is not None:
-                x = self.norm(x, training=training)
+            x = self.conv(x)
+        return ops.relu(x) if self.activation else x
+
+    def tensors(self) -> list[Any]:
+        """The convolution's kernel and, if it has one, bias."""
+        return [
+            ops.cast(variable, self.compute_dtype)
+            for variable in (self.conv.kernel, self.conv.bias)
+            if variable is not None
+        ]
+
+    @property
+    def convolve(self) -> Callable[..., Any]:
+        """The convolution in training, as a function of a map, the kernel and any bias."""
+        product = self._trains_by_product()
+
+        def convolve(x, kernel, bias=None):
+            x = self.conv.convolution_op(x, kernel, product=product)
+            return x if bias is None else _with_bias(x, bias)
+
+        if keras.backend.backend() == "torch":
+            convolve.gradient = self.conv.torch_gradient  # type: ignore[attr-defined]
+        return convolve
+
+    def finish(self, x: Any) -> Any:
+        """BatchNorm and ReLU in training, of what `convolve` returns."""
+        if self.norm is not None:
+            x = self.norm(x, training=True)
         return ops.relu(x) if self.activation else x
 
     def _trains_by_product(self):
@@ -308,10 +366,6 @@ class ConvNorm(keras.layers.Layer):
         import tensorflow as tf
 
         return not tf.config.list_physical_devices("GPU")
-
-    def _product(self, x):
-        x = self.conv.convolution_op(x, self.conv.kernel, product=True)
-        return x if self.conv.bias is None else _with_bias(x, self.conv.bias)
 
     def _folded(self, x):
         """Convolution and BatchNorm in one, which is possible once the statistics are fixed.
@@ -334,3 +388,20 @@ class ConvNorm(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         return self.conv.compute_output_shape(input_shape)
+
+
+def train_chain(layers: Sequence[ConvNorm], x: Any, *, then: Callable | None = None) -> Any:
+    """Layers one after another in training, storing only what the convolutions return.
+
+    What BatchNorm and ReLU between them return is computed again in the backward pass. `then` is
+    applied to the result in the same way, if the last layer has a ReLU.
+    """
+    x = layers[0].convolve(x, *layers[0].tensors())
+    for layer, following in pairwise(layers):
+        x = layer.norm.then(following.convolve, x, *following.tensors())
+    return layers[-1].finish(x) if then is None else layers[-1].norm.then(then, x)
+
+
+def is_chain(layers: Sequence[ConvNorm]) -> bool:
+    """Whether `train_chain` can compute the layers: each has a BatchNorm that trains."""
+    return all(layer.norm is not None and layer.norm.is_fused for layer in layers)

@@ -1,7 +1,7 @@
 """Normalization of raw pixels as part of the model, and of features."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import keras
@@ -10,6 +10,7 @@ from keras import ops
 
 from keras_psp.arguments import checked_choice, checked_number, checked_tuple
 from keras_psp.imagenet import IMAGENET_MEAN, IMAGENET_STD
+from keras_psp.layers.fused_norm import batch_norm
 
 
 def full_precision(policy: keras.DTypePolicy) -> str:
@@ -82,61 +83,113 @@ class BatchNormalization(keras.layers.BatchNormalization):
     is one value per channel, as in the pyramid's level of one bin, the variance is 0. Therefore a
     single image is normalized with the moving statistics, to which it is added first: forward as
     in evaluation, with the gradient of its own statistics (batch renormalization, Ioffe, 2017).
-    Two images or more, on all devices together if synchronized, are normalized as by Keras.
+    Two images or more, on all devices together if synchronized, are normalized as by Keras, in one
+    operation.
 
     Input:  (batch, ..., channels).
     Output: the same shape.
     """
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        batch = inputs.shape[0]
-        if not (training and self.trainable) or mask is not None or batch not in (1, None):
+        if not (training and self.is_fused) or mask is not None or len(inputs.shape) != 4:
             return super().call(inputs, training=training, mask=mask)
-        if self.synchronized and _replicas() > 1:
-            return super().call(inputs, training=training)
-        x = ops.cast(inputs, keras.backend.result_type(inputs.dtype, "float32"))
-        axes = [axis for axis in range(len(x.shape)) if axis != self.axis % len(x.shape)]
-        mean, variance = ops.moments(x, axes=axes, synchronized=self.synchronized)
-        moving_mean = ops.cast(self.moving_mean, x.dtype)
-        moving_variance = ops.cast(self.moving_variance, x.dtype)
+        if inputs.shape[0] in (1, None) and inputs.shape[1:3] == (1, 1):
+            return self._normalize_pixels(inputs)
+        return self._normalize(inputs)
 
-        # With the distance from the moving mean, the variance is that over all images.
-        own_mean, own_variance = ops.stop_gradient(mean), ops.stop_gradient(variance)
-        spread = own_variance + ops.square(own_mean - moving_mean)
-        momentum = max(self.momentum, SINGLE_IMAGE_MOMENTUM)
-        new_mean = moving_mean * momentum + own_mean * (1 - momentum)
-        new_variance = moving_variance * momentum + spread * (1 - momentum)
-        if all(x.shape[axis] == 1 for axis in axes[1:]):  # its own statistics have no gradient
-            factor, shift = ops.ones_like(mean), ops.zeros_like(mean)
-            mean_used, variance_used = new_mean, new_variance
-        else:
-            factor = ops.sqrt((own_variance + self.epsilon) / (new_variance + self.epsilon))
-            shift = (own_mean - new_mean) * ops.rsqrt(new_variance + self.epsilon)
-            mean_used, variance_used = mean, variance
+    @property
+    def is_fused(self) -> bool:
+        """Whether training normalizes maps in one operation, see `batch_norm`."""
+        backend = keras.backend.backend()
+        apart = {"tensorflow": self.compute_dtype == "float64", "jax": False, "torch": True}
+        unusual = self.axis not in (-1, 3) or getattr(self, "renorm", False)
+        return self.trainable and not unusual and not (self.synchronized and apart[backend])
 
+    def then(self, function: Callable[..., Any], inputs: Any, *weights: Any) -> Any:
+        """function(relu(normalized inputs), *weights) in training, see `batch_norm`."""
+        return self._normalize(inputs, then=function, weights=weights)
+
+    def _normalize(self, inputs, **options):
+        channels, batch = inputs.shape[-1], inputs.shape[0]
+        dtype = keras.backend.result_type(inputs.dtype, "float32")
+        gamma = ops.cast(self.gamma, dtype) if self.scale else ops.ones(channels, dtype)
+        beta = ops.cast(self.beta, dtype) if self.center else ops.zeros(channels, dtype)
+        synchronized = self.synchronized and _replicas() > 1
+        single = batch == 1
         if batch is None:  # a graph for batches of any size
-            single = ops.shape(x)[0] == 1
-            factor = ops.where(single, factor, ops.ones_like(factor))
-            shift = ops.where(single, shift, ops.zeros_like(shift))
-            mean_used = ops.where(single, mean_used, mean)
-            variance_used = ops.where(single, variance_used, variance)
-            keep, take = self.momentum, 1.0 - self.momentum
-            new_mean = ops.where(single, new_mean, moving_mean * keep + mean * take)
-            new_variance = ops.where(single, new_variance, moving_variance * keep + variance * take)
-        self.moving_mean.assign(new_mean)
-        self.moving_variance.assign(new_variance)
-        gamma = ops.cast(self.gamma, x.dtype) if self.scale else ops.ones_like(factor)
-        offset = shift * gamma
+            single = ops.shape(inputs)[0] == 1
+        if synchronized:
+            single = False
+
+        before = self._statistics(dtype)
+
+        def renormalization(mean, variance):
+            new_mean, new_variance = self._moved(before, mean, variance, single)
+            factor = ops.sqrt((variance + self.epsilon) / (new_variance + self.epsilon))
+            shift = (mean - new_mean) * ops.rsqrt(new_variance + self.epsilon)
+            return (
+                ops.where(single, factor, ops.ones_like(factor)),
+                ops.where(single, shift, ops.zeros_like(shift)),
+            )
+
+        outputs, mean, variance = batch_norm(
+            ops.cast(inputs, self.compute_dtype),
+            gamma,
+            beta,
+            self.epsilon,
+            renormalization=None if single is False else renormalization,
+            synchronized=synchronized,
+            **options,
+        )
+        self._assign(self._moved(before, mean, variance, single))
+        return outputs
+
+    def _normalize_pixels(self, inputs):
+        """Normalizes a map of one pixel, of one image or of an unknown number."""
+        x = ops.cast(inputs, keras.backend.result_type(inputs.dtype, "float32"))
+        mean, variance = ops.moments(x, axes=(0, 1, 2), synchronized=self.synchronized)
+        single = ops.shape(x)[0] == 1
+        if self.synchronized and _replicas() > 1:
+            single = False
+        # One pixel's own statistics have no gradient.
+        own = ops.stop_gradient(mean), ops.stop_gradient(variance)
+        new_mean, new_variance = self._moved(self._statistics(x.dtype), *own, single)
         outputs = ops.batch_normalization(
             x,
-            mean=mean_used,
-            variance=variance_used,
+            mean=ops.where(single, new_mean, mean),
+            variance=ops.where(single, new_variance, variance),
             axis=self.axis,
-            offset=offset + ops.cast(self.beta, x.dtype) if self.center else offset,
-            scale=factor * gamma,
+            offset=ops.cast(self.beta, x.dtype) if self.center else None,
+            scale=ops.cast(self.gamma, x.dtype) if self.scale else None,
             epsilon=self.epsilon,
         )
+        self._assign((new_mean, new_variance))
         return ops.cast(outputs, self.compute_dtype)
+
+    def _statistics(self, dtype):
+        """The moving mean and variance.
+
+        Read once per call: of two reads before an assignment, TensorFlow's graph optimization
+        lets one happen after it.
+        """
+        return ops.cast(self.moving_mean, dtype), ops.cast(self.moving_variance, dtype)
+
+    def _moved(self, before, mean, variance, single):
+        """The moving statistics after this batch."""
+        old_mean, old_variance = before
+        single_momentum = max(self.momentum, SINGLE_IMAGE_MOMENTUM)
+        momentum = ops.cast(ops.where(single, single_momentum, self.momentum), mean.dtype)
+        # With the distance from the moving mean, a single image's variance is that over all images.
+        distance = ops.where(single, ops.square(mean - old_mean), ops.zeros_like(mean))
+        new_mean = old_mean * momentum + mean * (1 - momentum)
+        new_variance = old_variance * momentum + (variance + distance) * (1 - momentum)
+        return new_mean, new_variance
+
+    def _assign(self, statistics):
+        for variable, value in zip(
+            (self.moving_mean, self.moving_variance), statistics, strict=True
+        ):
+            variable.assign(value)
 
 
 def _replicas():

@@ -91,23 +91,23 @@ class FactorizedFusion(keras.layers.Layer):
     def call(self, inputs: Sequence[Any], kernel: Any | None = None) -> Any:
         features, *levels = inputs
         kernel = ops.convert_to_tensor(self.kernel if kernel is None else kernel)
-        channels = features.shape[-1]
-        own = kernel[:, :, :channels] if levels else kernel
+        # Unlike slices, whose gradients are padded to the whole kernel and added, a split's
+        # gradient is one concatenation.
+        ends = np.cumsum([x.shape[-1] for x in inputs])[:-1].tolist()
+        own, *kernels = ops.split(kernel, ends, axis=2) if levels else [kernel]
         fused = convolution(features, own)
         if not levels:
             return fused
-        return fused + self._levels_term(levels, kernel, channels, spatial_size(features))
+        return fused + self._levels_term(levels, kernels, spatial_size(features))
 
-    def _levels_term(self, levels, kernel, offset, size):
+    def _levels_term(self, levels, kernels, size):
         """Sum over levels of conv(upsample(level)), (batch, height, width, filters)."""
         height, width = size
         taps = self.kernel_size
         batch = ops.shape(levels[0])[0]
         terms, columns = [], []
-        for level in levels:
+        for level, weights in zip(levels, kernels, strict=True):
             bins, channels = level.shape[1], level.shape[-1]
-            weights = kernel[:, :, offset : offset + channels]
-            offset += channels
             # (taps, taps, c, f) x (cells, c): all cells times all taps.
             cells = ops.reshape(level, (1, batch * bins * bins, channels))
             weights = ops.reshape(weights, (taps * taps, channels, self.filters))
@@ -279,11 +279,12 @@ class PyramidPoolingModule(keras.layers.Layer):
         # The rows of all levels in one pass over the features.
         matrices = [ops.convert_to_tensor(pooling_matrix(height, bins)) for bins in self.bin_sizes]
         rows = apply_rows(ops.concatenate(matrices, axis=0), features)
-        levels, start = [], 0
-        for bins in self.bin_sizes:
-            levels.append(apply_columns(pooling_matrix(width, bins), rows[:, start : start + bins]))
-            start += bins
-        return levels
+        ends = np.cumsum(self.bin_sizes)[:-1].tolist()
+        levels = ops.split(rows, ends, axis=1) if ends else [rows]
+        return [
+            apply_columns(pooling_matrix(width, bins), level)
+            for bins, level in zip(self.bin_sizes, levels, strict=True)
+        ]
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         channels = input_shape[-1]

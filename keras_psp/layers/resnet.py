@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import keras
 from keras import ops
@@ -16,9 +16,12 @@ from keras_psp.arguments import (
 from keras_psp.layers.convolution import (
     ConvNorm,
     freeze_inner,
+    is_chain,
     norm_options,
     store_norm_options,
+    train_chain,
 )
+from keras_psp.layers.recomputation import recomputed
 
 # Blocks per stage; depth 269 exists only in Caffe PSPNet (hszhao/PSPNet, pspnet269).
 BLOCKS = {
@@ -30,6 +33,8 @@ BLOCKS = {
     269: (3, 30, 48, 8),
 }
 FILTERS = (64, 128, 256, 512)
+
+Remat = Literal["none", "activations", "blocks"]
 
 
 def _chain_shape(layers: Iterable, shape: tuple, *, build: bool = False) -> tuple:
@@ -54,10 +59,13 @@ class _ResidualBlock(keras.layers.Layer):
         if self.shortcut is not None:
             self.shortcut.build(input_shape)
 
-    def call(self, x: Any, training: bool | None = None) -> Any:
-        y = x
-        for conv in self.convs:
-            y = conv(y, training=training)
+    def call(self, x: Any, training: bool | None = None, chained: bool = False) -> Any:
+        if training and chained and is_chain(self.convs):
+            y = train_chain(self.convs, x)
+        else:
+            y = x
+            for conv in self.convs:
+                y = conv(y, training=training)
         if self.shortcut is not None:
             x = self.shortcut(x, training=training)
         return ops.relu(x + y)
@@ -108,6 +116,9 @@ class DilatedResNet(keras.layers.Layer):
             (ResNet v1, Caffe) instead of in the 3x3 convolution (v1.5, torch).
         use_bias: whether the convolutions have a bias.
         epsilon, momentum, synchronized: BatchNorm options, see `ConvNorm`.
+        remat: what training computes again in the backward pass instead of storing it, with the
+            same result. "none"; "activations": what BatchNorm and ReLU between two convolutions
+            return; "blocks": all within the stem and each residual block.
 
     Input:  (batch, height, width, 3), normalized.
     Output: (auxiliary, features), the maps of the last two stages (torch's `layer3` and
@@ -138,6 +149,7 @@ class DilatedResNet(keras.layers.Layer):
         epsilon: float = 1e-5,
         momentum: float = 0.9,
         synchronized: bool | Literal["auto"] = "auto",
+        remat: Remat = "activations",
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
@@ -159,6 +171,7 @@ class DilatedResNet(keras.layers.Layer):
         self.stride_in_1x1 = checked_flag("stride_in_1x1", stride_in_1x1)
         self.use_bias = checked_flag("use_bias", use_bias)
         store_norm_options(self, epsilon, momentum, synchronized)
+        self.remat = checked_choice("remat", remat, get_args(Remat))
         options = {"use_bias": self.use_bias, "dtype": self.dtype_policy, **norm_options(self)}
         size = 7 if len(self.stem_filters) == 1 else 3
         self.stem = [
@@ -212,17 +225,28 @@ class DilatedResNet(keras.layers.Layer):
         self._stage_shapes(input_shape, build=True)
 
     def call(self, x: Any, training: bool | None = None) -> Any:
-        for conv in self.stem:
-            x = conv(x, training=training)
-        # After a ReLU, padding with zeros is equal to torch's padding with -inf.
-        x = ops.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]])
-        x = ops.max_pool(x, 3, 2, padding="valid", data_format="channels_last")
+        recomputes = training and self.remat == "blocks"
+        chained = self.remat == "activations"
+        if recomputes:
+            x = recomputed(functools.partial(self._stem, training=True), self.stem, x)
+        elif training and chained and is_chain(self.stem):
+            x = train_chain(self.stem, x, then=_max_pool)
+        else:
+            x = self._stem(x, training)
         maps = []
         for blocks in self.stages:
             for block in blocks:
-                x = block(x, training=training)
+                if recomputes:
+                    x = recomputed(functools.partial(block, training=True), [block], x)
+                else:
+                    x = block(x, training=training, chained=chained)
             maps.append(x)
         return maps[-2], maps[-1]
+
+    def _stem(self, x, training):
+        for conv in self.stem:
+            x = conv(x, training=training)
+        return _max_pool(x)
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         *_, auxiliary, features = self._stage_shapes(input_shape)
@@ -246,8 +270,20 @@ class DilatedResNet(keras.layers.Layer):
             "num_stages": self.num_stages,
             "stride_in_1x1": self.stride_in_1x1,
             "use_bias": self.use_bias,
+            "remat": self.remat,
             **norm_options(self),
         }
+
+
+def _max_pool(x):
+    # After a ReLU, padding with zeros is equal to torch's padding with -inf.
+    x = ops.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]])
+    if keras.backend.backend() == "jax":
+        # XLA's gradient of pooling sorts out indices in four maps of the input's size.
+        rows = functools.reduce(ops.maximum, (x[:, :-2:2], x[:, 1:-1:2], x[:, 2::2]))
+        columns = rows[:, :, :-2:2], rows[:, :, 1:-1:2], rows[:, :, 2::2]
+        return functools.reduce(ops.maximum, columns)
+    return ops.max_pool(x, 3, 2, padding="valid", data_format="channels_last")
 
 
 def pooled_shape(shape: tuple) -> tuple:

@@ -1,19 +1,33 @@
 """From PSPNet's `backbone` argument to a layer, and how its images are normalized."""
 
-from typing import Any
+from typing import Any, get_args
 
 import keras
 
+from keras_psp.arguments import checked_choice
 from keras_psp.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from keras_psp.layers.backbone import DilatedBackbone
-from keras_psp.layers.resnet import BLOCKS, DilatedResNet
+from keras_psp.layers.resnet import BLOCKS, DilatedResNet, Remat
 
 
-def backbone_layer(backbone: Any, policy: keras.DTypePolicy) -> DilatedResNet | DilatedBackbone:
+def backbone_layer(
+    backbone: Any, policy: keras.DTypePolicy, remat: Remat | None
+) -> DilatedResNet | DilatedBackbone:
     """The `backbone` of `PSPNet` as a layer named "backbone", the name optimizers know it by.
 
-    Raises ValueError if it is unknown, or has weights under another name or precision.
+    Raises ValueError if it is unknown, has weights under another name or precision, or isn't a
+    `DilatedResNet` and `remat` isn't None or "none".
     """
+    checked_choice("remat", remat, (None, *get_args(Remat)))
+    layer = _named_layer(backbone, policy)
+    if isinstance(layer, DilatedResNet):
+        layer.remat = remat or layer.remat
+    elif remat not in (None, "none"):
+        raise ValueError(f"remat={remat!r} needs a DilatedResNet as backbone; omit it.")
+    return layer
+
+
+def _named_layer(backbone, policy):
     names = [f"resnet{depth}" for depth in BLOCKS]
     if isinstance(backbone, str) and backbone in names:
         return DilatedResNet(int(backbone.removeprefix("resnet")), dtype=policy, name="backbone")

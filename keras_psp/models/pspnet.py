@@ -20,7 +20,7 @@ from keras_psp.layers.convolution import norm_options
 from keras_psp.layers.normalization import ImageNormalization, full_precision
 from keras_psp.layers.pyramid import PyramidPoolingModule
 from keras_psp.layers.resampling import BilinearResize
-from keras_psp.layers.resnet import DilatedResNet
+from keras_psp.layers.resnet import DilatedResNet, Remat
 from keras_psp.models.backbones import backbone_layer, normalization_arguments
 from keras_psp.models.checks import (
     check_images,
@@ -60,6 +60,8 @@ class PSPNet(TrainingMixin, InferenceMixin, keras.Model):
             Caffe, False in mmsegmentation.
         mean, std, channel_order: see `ImageNormalization`; "auto" is the backbone's own, for
             a ResNet that of ImageNet in RGB.
+        remat: what training computes again instead of storing it, see `DilatedResNet`; None is
+            the backbone's own, "activations" for a ResNet by name.
         activation: None for logits, "softmax" for probabilities as output.
         input_shape: (height, width, 3); None for sizes that vary.
         class_names, palette: one name and one (red, green, blue) per class; saved with the
@@ -112,6 +114,7 @@ class PSPNet(TrainingMixin, InferenceMixin, keras.Model):
         mean: Sequence[float] | Literal["auto"] = "auto",
         std: Sequence[float] | Literal["auto"] = "auto",
         channel_order: Literal["rgb", "bgr", "auto"] = "auto",
+        remat: Remat | None = None,
         activation: Literal["softmax"] | None = None,
         input_shape: tuple[int | None, int | None, int] = (None, None, 3),
         class_names: Sequence[str] | None = None,
@@ -138,7 +141,7 @@ class PSPNet(TrainingMixin, InferenceMixin, keras.Model):
         policy = checked_policy(keras.config.dtype_policy() if dtype is None else dtype)
 
         # Layers.
-        encoder = backbone_layer(backbone, policy)
+        encoder = backbone_layer(backbone, policy, remat)
         norm = norm_options(encoder)
         normalization = normalization_arguments(encoder, mean, std, channel_order)
         images = keras.Input(input_shape, name="image")

@@ -81,11 +81,15 @@ class SGD(keras.optimizers.Optimizer):
 
     def update_step(self, gradient: Any, variable: keras.Variable, learning_rate: Any) -> None:
         index = self._get_variable_index(variable)
-        momentum = self.momentums[index]
+        momentum, decay = self.momentums[index], self._decays[index]
         learning_rate = ops.cast(learning_rate * self._multipliers[index], variable.dtype)
         gradient = ops.cast(gradient, variable.dtype)
-        if self._decays[index]:
-            gradient = gradient + self._decays[index] * ops.convert_to_tensor(variable)
+        if keras.backend.backend() == "tensorflow":
+            factor = ops.cast(self.momentum, variable.dtype)
+            _tensorflow_update(variable, momentum.value, gradient, learning_rate, factor, decay)
+            return
+        if decay:
+            gradient = gradient + decay * ops.convert_to_tensor(variable)
         self.assign(momentum, self.momentum * ops.convert_to_tensor(momentum) + gradient)
         self.assign_sub(variable, learning_rate * ops.convert_to_tensor(momentum))
 
@@ -98,3 +102,21 @@ class SGD(keras.optimizers.Optimizer):
             "backbone": self.backbone,
             "exclude_from_weight_decay": self.excluded,
         }
+
+
+def _tensorflow_update(variable, momentum, gradient, learning_rate, factor, decay):
+    """The same formulas in place, without temporaries of all variables at a time."""
+    import tensorflow as tf
+
+    # TensorFlow computes what it can as early as it can: all products with the decay, which don't
+    # need the gradients, would be in memory during the whole step.
+    with tf.control_dependencies([gradient]):
+        if decay:
+            gradient = gradient + decay * tf.convert_to_tensor(variable)
+        tf.raw_ops.ResourceApplyMomentum(
+            var=variable.handle,
+            accum=momentum.handle,
+            lr=learning_rate,
+            grad=gradient,
+            momentum=factor,
+        )

@@ -79,6 +79,7 @@ def _network(recipe, source):
     options: dict[str, Any] = {
         "output_stride": recipe.output_stride,
         "synchronized": recipe.synchronized_batch_norm,
+        "remat": recipe.remat,
     }
     if recipe.num_stages < 4:  # otherwise those of the weights
         options["num_stages"] = recipe.num_stages

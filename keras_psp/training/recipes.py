@@ -69,6 +69,7 @@ _CHECKS: dict[str, _Check] = {
     "gradient_accumulation_steps": _positive,
     "synchronized_batch_norm": _one_of("auto", True, False),
     "dtype": _one_of("float32", "mixed_bfloat16", "mixed_float16"),
+    "remat": _one_of("none", "activations", "blocks"),
     "jit_compile": _one_of("auto", True, False),
     "seed": functools.partial(checked_integer, least=0, most=2**32 - 1),
     "validation_epochs": functools.partial(checked_integer, least=0),
@@ -137,6 +138,9 @@ class Recipe:
     synchronized_batch_norm: bool | str = _help("auto", "over all devices; auto if several")
     frozen_batch_norm: bool = _help(False, "keep the backbone's BatchNorm as loaded")
     dtype: str = _help("float32", "float32, mixed_bfloat16 or mixed_float16")
+    remat: str = _help(
+        "activations", "what is computed again to save memory: none, activations or blocks"
+    )
     jit_compile: bool | str = _help("auto", "true, false, or auto as in Keras")
     seed: int = _help(0, "seed of weights, order, augmentation and dropout")
     validation_epochs: int = _help(1, "epochs between validations; 0 for none")
