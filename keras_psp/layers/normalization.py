@@ -111,7 +111,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
     def _normalize(self, inputs, **options):
         channels, batch = inputs.shape[-1], inputs.shape[0]
-        dtype = keras.backend.result_type(inputs.dtype, "float32")
+        dtype = full_precision(self.dtype_policy)
         gamma = ops.cast(self.gamma, dtype) if self.scale else ops.ones(channels, dtype)
         beta = ops.cast(self.beta, dtype) if self.center else ops.zeros(channels, dtype)
         synchronized = self.synchronized and _replicas() > 1
@@ -146,7 +146,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
     def _normalize_pixels(self, inputs):
         """Normalizes a map of one pixel, of one image or of an unknown number."""
-        x = ops.cast(inputs, keras.backend.result_type(inputs.dtype, "float32"))
+        x = ops.cast(inputs, full_precision(self.dtype_policy))
         mean, variance = ops.moments(x, axes=(0, 1, 2), synchronized=self.synchronized)
         single = ops.shape(x)[0] == 1
         if self.synchronized and _replicas() > 1:

@@ -506,3 +506,16 @@ def test_threads_get_the_output_they_ask_for():
     with concurrent.futures.ThreadPoolExecutor(3) as pool:
         shapes = list(pool.map(ask, range(12)))
     assert shapes == [(1, 24, 32, 3), (1, 24, 32), (1, 3, 4, 3)] * 4
+
+
+def test_remat_is_the_backbones_and_is_saved():
+    assert tiny_pspnet().backbone.remat == "activations"
+    model = tiny_pspnet(remat="blocks")
+    assert model.backbone.remat == "blocks"
+    assert PSPNet.from_config(model.get_config()).backbone.remat == "blocks"
+    assert PSPNet(weights=model, remat="none").backbone.remat == "none"
+    with pytest.raises(ValueError, match="remat is 'all'"):
+        tiny_pspnet(remat="all")
+    features = keras.applications.MobileNetV3Small(include_top=False, weights=None)
+    with pytest.raises(ValueError, match="needs a DilatedResNet"):
+        PSPNet(3, backbone=features, remat="blocks")
