@@ -43,7 +43,7 @@ def convolution(
         return replaced
     # At stride 1 "same" is symmetric, and every kernel supports it.
     same = max(strides) == 1
-    sides = [d * (n - 1) // 2 for d, n in zip(dilation_rate, kernel.shape[:2], strict=True)]
+    sides = _sides(kernel.shape[:2], dilation_rate)
     padding = [[0, 0], [sides[0]] * 2, [sides[1]] * 2, [0, 0]]
     if keras.backend.backend() == "tensorflow":
         pads = "SAME" if same else padding
@@ -58,6 +58,11 @@ def convolution(
         dilation_rate=dilation_rate,
         data_format="channels_last",
     )
+
+
+def _sides(kernel_size, dilation_rate):
+    """Padding above and below, and on the left and right."""
+    return [d * (n - 1) // 2 for d, n in zip(dilation_rate, kernel_size, strict=True)]
 
 
 def _tensorflow_convolution(x, kernel, strides, dilation_rate, pads):
@@ -156,16 +161,13 @@ class SymmetricConv2D(keras.layers.Conv2D):
         import torch
 
         subsampled = x[:, :: self._subsampling, :: self._subsampling]
-        sides = [
-            d * (n - 1) // 2 for d, n in zip(self.dilation_rate, self.kernel_size, strict=True)
-        ]
         d_x, d_kernel, d_bias = torch.ops.aten.convolution_backward(
             upstream.movedim(-1, 1),
             subsampled.movedim(-1, 1),
             weights[0].permute(3, 2, 0, 1),
             [self.filters],
             self.strides,
-            sides,
+            _sides(self.kernel_size, self.dilation_rate),
             self.dilation_rate,
             False,
             [0, 0],
@@ -390,18 +392,24 @@ class ConvNorm(keras.layers.Layer):
         return self.conv.compute_output_shape(input_shape)
 
 
-def train_chain(layers: Sequence[ConvNorm], x: Any, *, then: Callable | None = None) -> Any:
-    """Layers one after another in training, storing only what the convolutions return.
+def in_sequence(
+    layers: Sequence[ConvNorm],
+    x: Any,
+    *,
+    training: bool | None,
+    chained: bool,
+    then: Callable[[Any], Any] | None = None,
+) -> Any:
+    """The layers one after another, and `then`, which needs a ReLU before it.
 
-    What BatchNorm and ReLU between them return is computed again in the backward pass. `then` is
-    applied to the result in the same way, if the last layer has a ReLU.
+    If `chained`, training stores only what the convolutions return: what BatchNorm and ReLU make of
+    it is computed again in the backward pass, unless a BatchNorm is frozen or missing.
     """
-    x = layers[0].convolve(x, *layers[0].tensors())
-    for layer, following in pairwise(layers):
-        x = layer.norm.then(following.convolve, x, *following.tensors())
-    return layers[-1].finish(x) if then is None else layers[-1].norm.then(then, x)
-
-
-def is_chain(layers: Sequence[ConvNorm]) -> bool:
-    """Whether `train_chain` can compute the layers: each has a BatchNorm that trains."""
-    return all(layer.norm is not None and layer.norm.is_fused for layer in layers)
+    if training and chained and all(layer.norm and layer.norm.is_fused for layer in layers):
+        x = layers[0].convolve(x, *layers[0].tensors())
+        for layer, following in pairwise(layers):
+            x = layer.norm.then(following.convolve, x, *following.tensors())
+        return layers[-1].finish(x) if then is None else layers[-1].norm.then(then, x)
+    for layer in layers:
+        x = layer(x, training=training)
+    return x if then is None else then(x)

@@ -83,8 +83,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
     is one value per channel, as in the pyramid's level of one bin, the variance is 0. Therefore a
     single image is normalized with the moving statistics, to which it is added first: forward as
     in evaluation, with the gradient of its own statistics (batch renormalization, Ioffe, 2017).
-    Two images or more, on all devices together if synchronized, are normalized as by Keras, in one
-    operation.
+    Two images or more, on all devices together if synchronized, are normalized as Keras does it,
+    but in one operation.
 
     Input:  (batch, ..., channels).
     Output: the same shape.
@@ -177,12 +177,15 @@ class BatchNormalization(keras.layers.BatchNormalization):
     def _moved(self, before, mean, variance, single):
         """The moving statistics after this batch."""
         old_mean, old_variance = before
-        single_momentum = max(self.momentum, SINGLE_IMAGE_MOMENTUM)
-        momentum = ops.cast(ops.where(single, single_momentum, self.momentum), mean.dtype)
-        # With the distance from the moving mean, a single image's variance is that over all images.
-        distance = ops.where(single, ops.square(mean - old_mean), ops.zeros_like(mean))
+        momentum = self.momentum
+        if single is not False:
+            slower = max(momentum, SINGLE_IMAGE_MOMENTUM)
+            momentum = ops.cast(ops.where(single, slower, momentum), mean.dtype)
+            # With the distance from the moving mean, a single image's variance is that over all.
+            distance = ops.square(mean - old_mean)
+            variance = ops.where(single, variance + distance, variance)
         new_mean = old_mean * momentum + mean * (1 - momentum)
-        new_variance = old_variance * momentum + (variance + distance) * (1 - momentum)
+        new_variance = old_variance * momentum + variance * (1 - momentum)
         return new_mean, new_variance
 
     def _assign(self, statistics):

@@ -16,10 +16,9 @@ from keras_psp.arguments import (
 from keras_psp.layers.convolution import (
     ConvNorm,
     freeze_inner,
-    is_chain,
+    in_sequence,
     norm_options,
     store_norm_options,
-    train_chain,
 )
 from keras_psp.layers.recomputation import recomputed
 
@@ -60,12 +59,7 @@ class _ResidualBlock(keras.layers.Layer):
             self.shortcut.build(input_shape)
 
     def call(self, x: Any, training: bool | None = None, chained: bool = False) -> Any:
-        if training and chained and is_chain(self.convs):
-            y = train_chain(self.convs, x)
-        else:
-            y = x
-            for conv in self.convs:
-                y = conv(y, training=training)
+        y = in_sequence(self.convs, x, training=training, chained=chained)
         if self.shortcut is not None:
             x = self.shortcut(x, training=training)
         return ops.relu(x + y)
@@ -225,28 +219,20 @@ class DilatedResNet(keras.layers.Layer):
         self._stage_shapes(input_shape, build=True)
 
     def call(self, x: Any, training: bool | None = None) -> Any:
-        recomputes = training and self.remat == "blocks"
-        chained = self.remat == "activations"
-        if recomputes:
-            x = recomputed(functools.partial(self._stem, training=True), self.stem, x)
-        elif training and chained and is_chain(self.stem):
-            x = train_chain(self.stem, x, then=_max_pool)
-        else:
-            x = self._stem(x, training)
+        options = {"training": training, "chained": self.remat == "activations"}
+
+        def run(function, layers, x):
+            function = functools.partial(function, **options)
+            recomputes = training and self.remat == "blocks"
+            return recomputed(function, layers, x) if recomputes else function(x)
+
+        x = run(functools.partial(in_sequence, self.stem, then=_max_pool), self.stem, x)
         maps = []
         for blocks in self.stages:
             for block in blocks:
-                if recomputes:
-                    x = recomputed(functools.partial(block, training=True), [block], x)
-                else:
-                    x = block(x, training=training, chained=chained)
+                x = run(block, [block], x)
             maps.append(x)
         return maps[-2], maps[-1]
-
-    def _stem(self, x, training):
-        for conv in self.stem:
-            x = conv(x, training=training)
-        return _max_pool(x)
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         *_, auxiliary, features = self._stage_shapes(input_shape)
