@@ -83,15 +83,24 @@ def _cache():
     return f"{folder}, {size / 1e6:,.0f} MB used, {free / 1e9:,.0f} GB free"
 
 
+def _devices(keras):
+    """Names of the devices; Keras 3.15 can't list those of PyTorch."""
+    if keras.backend.backend() != "torch":
+        return keras.distribution.list_devices()
+    import torch
+
+    return [f"cuda:{number}" for number in range(torch.cuda.device_count())] or ["cpu"]
+
+
 def _backend():
     """The backend and its devices, as Keras sees them."""
     try:
         import keras
 
-        backend, devices = keras.backend.backend(), keras.distribution.list_devices()
+        backend, devices = keras.backend.backend(), _devices(keras)
     except Exception as error:  # whatever is wrong with the installation is what is asked for
         return [("backend", f"{type(error).__name__}: {error}")]
     rows = [("backend", backend), ("devices", ", ".join(devices) or "the CPU")]
-    if shutil.which("nvidia-smi") and not any("gpu" in device for device in devices):
+    if shutil.which("nvidia-smi") and not any("gpu" in name or "cuda" in name for name in devices):
         rows.append(("GPU", f"this machine has one, but {backend} doesn't see it"))
     return rows

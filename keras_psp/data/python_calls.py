@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from keras_psp.data.devices import leave_gpus_to_the_backend
+
 if TYPE_CHECKING:
     import tensorflow as tf
 
@@ -33,6 +35,7 @@ def map_python(
     """
     import tensorflow as tf
 
+    leave_gpus_to_the_backend()
     call = until_exit(function)
     types = [tf.uint8] * len(shapes) if len(shapes) > 1 else tf.uint8
 

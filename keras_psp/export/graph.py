@@ -161,7 +161,7 @@ def inference_function(
     """
     import tensorflow as tf
 
-    from keras_psp.export.winograd_tensorflow import winograd_convolution
+    from keras_psp.layers.winograd import winograd_convolution
 
     model = float32_model(model)
     folded = folded_variables(model)

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from keras_psp.export import winograd
 from keras_psp.export.graph import Signature, class_dtype
+from keras_psp.layers import winograd
 from keras_psp.layers.folding import fold
 from keras_psp.layers.resampling import interpolation_matrix, pooling_matrix
 from keras_psp.models.checks import smallest_side

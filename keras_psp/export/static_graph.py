@@ -13,10 +13,10 @@ import numpy as np
 import tensorflow as tf
 
 from keras_psp.export.graph import Signature, float32_model, folded_variables, output_of
-from keras_psp.export.winograd_tensorflow import winograd_convolution
 from keras_psp.layers.convolution import convolution
 from keras_psp.layers.folding import folded_into
 from keras_psp.layers.resampling import pooling_matrix, tap_matrices
+from keras_psp.layers.winograd import winograd_convolution
 from keras_psp.models.pspnet import PSPNet
 
 

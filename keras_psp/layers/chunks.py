@@ -9,8 +9,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
+from keras_psp.layers.devices import on_accelerator
 from keras_psp.layers.resampling import (
     apply_columns,
     apply_rows,
@@ -19,8 +21,14 @@ from keras_psp.layers.resampling import (
     source_position,
 )
 
-# Class scores in memory at a time: 4 MB of float32 and a few temporaries of that size.
-CHUNK_ELEMENTS = 2**20
+
+def block_elements() -> int:
+    """Class scores to have in memory at a time.
+
+    On a CPU they should fit in its cache: 4 MB of float32, and a few temporaries of that size. On
+    a GPU, where each block costs a few dozen kernel launches, 64 MB.
+    """
+    return 2**24 if on_accelerator() else 2**20
 
 
 class RowChunks:
@@ -28,7 +36,7 @@ class RowChunks:
 
     The last block extends past the end of the image. `source`, the logits' (height, width,
     channels), and `size`, (height, width), are ints or integer scalar tensors. A block has at
-    most `elements` class scores, or one row.
+    most `elements` class scores (by default `block_elements()`), or one row.
     """
 
     def __init__(
@@ -37,16 +45,18 @@ class RowChunks:
         size: Sequence,
         *,
         align_corners: bool,
-        elements: int = CHUNK_ELEMENTS,
+        elements: int | None = None,
     ):
         self.height, self.width, self.channels = source
         self.target_height, self.target_width = size
         self.align_corners = align_corners
         static = all(isinstance(n, int) for n in (*source, *size))
         smaller, larger = (min, max) if static else (ops.minimum, ops.maximum)
+        elements = block_elements() if elements is None else elements
         most = larger(elements // (self.target_width * self.channels), 1)
-        self.rows = smaller(most, self.target_height)
-        self.count = (self.target_height + self.rows - 1) // self.rows
+        most = smaller(most, self.target_height)
+        self.count = (self.target_height + most - 1) // most
+        self.rows = (self.target_height + self.count - 1) // self.count
         # Input rows that a block can use: the span of its positions plus one on each side.
         if align_corners:
             gaps = larger(self.target_height - 1, 1)
@@ -60,18 +70,23 @@ class RowChunks:
 
     def block(self, logits: Any, index: Any) -> tuple[Any, Any]:
         """Scores (rows, target width, channels) of a block, and its position for `transpose`."""
-        first = ops.cast(index, "int32") * self.rows
+        # PyTorch's loops count in Python: with tensors, each slice would wait for the GPU.
+        known = isinstance(index, int)
+        numbers: Any = np if known else ops
+        first = (index if known else ops.cast(index, "int32")) * self.rows
         numerator, denominator = source_position(
-            first + ops.arange(self.rows, dtype="int32"),
+            first + numbers.arange(self.rows, dtype="int32"),
             self.height,
             self.target_height,
             self.align_corners,
         )
-        start = ops.maximum(numerator[0] // denominator - 1, 0)
-        start = ops.minimum(start, self.height - self.window)
-        window = ops.slice(logits, row_index(start, 3), (self.window, self.width, self.channels))
-        near = start + ops.arange(self.window, dtype="int32")
+        start = numbers.maximum(numerator[0] // denominator - 1, 0)
+        start = numbers.minimum(start, self.height - self.window)
+        near = start + numbers.arange(self.window, dtype="int32")
         rows = interpolation_weights(numerator, denominator, near)
+        if known:
+            start, rows = int(start), ops.convert_to_tensor(rows, "float32")
+        window = ops.slice(logits, row_index(start, 3), (self.window, self.width, self.channels))
         scores = apply_rows(rows, apply_columns(self.columns, window)[None])[0]
         return scores, (start, rows)
 
@@ -90,6 +105,8 @@ class RowChunks:
 
 def row_index(start: Any, rank: int) -> tuple:
     """Start indices of a block of rows for `ops.slice`, all int32 because JAX needs one dtype."""
+    if isinstance(start, int):
+        return (start, *[0] * (rank - 1))
     start = ops.cast(start, "int32")
     return (start, *[ops.zeros((), "int32")] * (rank - 1))
 
@@ -105,7 +122,7 @@ def map_images(function: Callable, inputs: Any, *, dtypes: Any) -> Any:
 
 
 def upsampled_classes(
-    logits: Any, size: Sequence[Any], *, align_corners: bool, elements: int = CHUNK_ELEMENTS
+    logits: Any, size: Sequence[Any], *, align_corners: bool, elements: int | None = None
 ) -> Any:
     """Upsamples logits (batch, h, w, classes) bilinearly and takes each pixel's best class.
 

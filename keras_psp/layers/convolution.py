@@ -10,6 +10,7 @@ import numpy as np
 from keras import ops
 
 from keras_psp.arguments import checked_choice, checked_number
+from keras_psp.layers.devices import on_accelerator
 from keras_psp.layers.folding import fold, folded_tensors, replaced_convolution
 from keras_psp.layers.normalization import BatchNormalization
 
@@ -48,6 +49,8 @@ def convolution(
     if keras.backend.backend() == "tensorflow":
         pads = "SAME" if same else padding
         return _tensorflow_convolution(x, kernel, strides, dilation_rate, pads)
+    if keras.backend.backend() == "torch":
+        return _torch_convolution(x, kernel, strides, dilation_rate, sides)
     if not same and max(sides) > 0:
         x = ops.pad(x, padding)
     return ops.conv(
@@ -58,6 +61,15 @@ def convolution(
         dilation_rate=dilation_rate,
         data_format="channels_last",
     )
+
+
+def _torch_convolution(x, kernel, strides, dilation_rate, sides):
+    """The same without the two copies of each map that `keras.ops.conv` makes (Keras 3.15)."""
+    import torch
+
+    kernel = ops.convert_to_tensor(kernel).permute(3, 2, 0, 1)
+    y = torch.nn.functional.conv2d(x.movedim(-1, 1), kernel, None, strides, sides, dilation_rate)
+    return y.movedim(1, -1)
 
 
 def _sides(kernel_size, dilation_rate):
@@ -76,11 +88,7 @@ def _tensorflow_convolution(x, kernel, strides, dilation_rate, pads):
 
     # A variable becomes a plain tensor, as custom_gradient requires.
     kernel = tf.convert_to_tensor(kernel)
-    if (
-        max(dilation_rate) == 1
-        or tf.config.list_physical_devices("GPU")
-        or _has_dilated_gradient(x.dtype.name)
-    ):
+    if max(dilation_rate) == 1 or on_accelerator() or _has_dilated_gradient(x.dtype.name):
         return tf.nn.conv2d(x, kernel, strides, pads, dilations=dilation_rate)
 
     # The gradient of tf.nn.convolution is always available and equal. It isn't used everywhere
@@ -224,22 +232,31 @@ def norm_options(layer: keras.layers.Layer) -> dict[str, Any]:
     return {key: getattr(layer, key) for key in ("epsilon", "momentum", "synchronized")}
 
 
+def synchronizes(synchronized: bool | str) -> bool:
+    """Whether replicas share the statistics of BatchNorm.
+
+    "auto" is True if a layer is created under a `tf.distribute` strategy with several replicas.
+    (JAX always computes the statistics of the whole global batch.)
+    """
+    if synchronized != "auto":
+        return bool(synchronized)
+    if keras.backend.backend() != "tensorflow":
+        return False
+    import tensorflow as tf
+
+    return tf.distribute.get_strategy().num_replicas_in_sync > 1
+
+
 def batch_normalization(
     *, epsilon: float, momentum: float, synchronized: bool | str, dtype: Any, name: str
 ) -> keras.layers.BatchNormalization:
-    """BatchNormalization that can share its statistics among all replicas.
-
-    `synchronized` "auto" is True if the layer is created under a `tf.distribute` strategy with
-    several replicas. (JAX always computes the statistics of the whole global batch.)
-    """
-    if synchronized == "auto":
-        synchronized = False
-        if keras.backend.backend() == "tensorflow":
-            import tensorflow as tf
-
-            synchronized = tf.distribute.get_strategy().num_replicas_in_sync > 1
+    """BatchNormalization that can share its statistics among all replicas, see `synchronizes`."""
     return BatchNormalization(
-        epsilon=epsilon, momentum=momentum, synchronized=synchronized, dtype=dtype, name=name
+        epsilon=epsilon,
+        momentum=momentum,
+        synchronized=synchronizes(synchronized),
+        dtype=dtype,
+        name=name,
     )
 
 
@@ -266,7 +283,7 @@ class ConvNorm(keras.layers.Layer):
         kernel_initializer: default: He normal over the fan-out, as in semseg/model/resnet.py.
         epsilon: 1e-5 in Caffe and torch (Keras defaults to 1e-3).
         momentum: 0.9, which torch calls 0.1 (Keras defaults to 0.99).
-        synchronized: see `batch_normalization`.
+        synchronized: see `synchronizes`.
 
     Input:  (batch, height, width, channels).
     Output: (batch, ceil(height / strides), ceil(width / strides), filters).
@@ -365,9 +382,7 @@ class ConvNorm(keras.layers.Layer):
         """
         if max(self.conv.kernel_size) > 1 or keras.backend.backend() != "tensorflow":
             return False
-        import tensorflow as tf
-
-        return not tf.config.list_physical_devices("GPU")
+        return not on_accelerator()
 
     def _folded(self, x):
         """Convolution and BatchNorm in one, which is possible once the statistics are fixed.

@@ -118,7 +118,8 @@ def _tensorflow(x, gamma, beta, epsilon, renormalization, synchronized, then, we
         y, mean, variance, *kept = tf.raw_ops.FusedBatchNormV3(
             x=x, scale=scale, offset=offset, **options
         )
-        return y, mean, variance * ((count - 1) / count), kept  # without Bessel's correction
+        # Without Bessel's correction, which cuDNN makes NaN for one value.
+        return y, mean, tf.math.multiply_no_nan(variance, (count - 1) / count), kept
 
     def apply(x, scale, offset, mean, variance):
         options = {"mean": mean, "variance": variance, "epsilon": epsilon, "is_training": False}

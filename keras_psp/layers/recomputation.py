@@ -36,7 +36,8 @@ def later(upstream: Any, dtype: Any) -> Any:
     """A zero that isn't known before the gradient `upstream` is.
 
     Added to what is computed again in the backward pass, it keeps a compiler from taking that from
-    the forward pass after all, and an executor from beginning long before it is needed.
+    the forward pass after all, and an executor from beginning long before it is needed. XLA doesn't
+    simplify 0 * x of floats, and where TensorFlow's graph optimization does, it keeps the order.
     """
     return 0 * ops.cast(ops.reshape(upstream, (-1,))[0], dtype)
 

@@ -262,6 +262,10 @@ class DilatedResNet(keras.layers.Layer):
 
 
 def _max_pool(x):
+    if keras.backend.backend() == "torch":  # without Keras' copies to another layout
+        import torch
+
+        return torch.nn.functional.max_pool2d(x.movedim(-1, 1), 3, 2, 1).movedim(1, -1)
     # After a ReLU, padding with zeros is equal to torch's padding with -inf.
     x = ops.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]])
     if keras.backend.backend() == "jax":

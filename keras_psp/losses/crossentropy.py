@@ -14,7 +14,7 @@ from keras_psp.arguments import (
     checked_mining,
     checked_string,
 )
-from keras_psp.layers.chunks import CHUNK_ELEMENTS, RowChunks, map_images, row_index
+from keras_psp.layers.chunks import RowChunks, map_images, row_index
 from keras_psp.layers.labels import integer_labels
 
 # Halvings in the search for the loss of the k-th hardest pixel. float32 losses below log(2)
@@ -56,7 +56,8 @@ class UpsampledCrossentropy(keras.losses.Loss):
             are kept (more in case of a tie).
         align_corners: how to upsample the logits. None uses the setting of the `PSPNet` that
             the loss is compiled into, and True elsewhere.
-        chunk_elements: class scores in memory at a time.
+        chunk_elements: class scores in memory at a time; None for as many as suit the device
+            (see `keras_psp.layers.chunks.block_elements`).
 
     Call arguments:
         y_true: (batch, height, width) or (batch, height, width, 1) integer labels.
@@ -88,7 +89,7 @@ class UpsampledCrossentropy(keras.losses.Loss):
         hard_pixels: int | None = None,
         hard_threshold: float | None = None,
         align_corners: bool | None = None,
-        chunk_elements: int = CHUNK_ELEMENTS,
+        chunk_elements: int | None = None,
         name: str = "crossentropy",
     ):
         super().__init__(name=checked_string("name", name))
@@ -98,7 +99,9 @@ class UpsampledCrossentropy(keras.losses.Loss):
         self.class_weights = checked_class_weights(class_weights)
         self.hard_pixels, self.hard_threshold = checked_mining(hard_pixels, hard_threshold)
         self.align_corners = checked_choice("align_corners", align_corners, (None, True, False))
-        self.chunk_elements = checked_integer("chunk_elements", chunk_elements, least=1)
+        if chunk_elements is not None:
+            chunk_elements = checked_integer("chunk_elements", chunk_elements, least=1)
+        self.chunk_elements = chunk_elements
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any | None = None) -> Any:
         return self.value(y_true, y_pred, sample_weight, training=True)
@@ -276,7 +279,9 @@ def _crossentropies(scores, label, classes):
     scores = scores - ops.max(scores, axis=-1, keepdims=True)
     exponentials = ops.exp(scores)
     normalizer = ops.sum(exponentials, axis=-1, keepdims=True)
-    chosen = label[..., None] == ops.arange(classes, dtype="int32")
+    # As floats: TensorFlow compares int32 on the CPU, also where everything else is on a GPU.
+    numbers = ops.arange(classes, dtype=scores.dtype)
+    chosen = ops.cast(label, scores.dtype)[..., None] == numbers
     picked = ops.sum(ops.where(chosen, scores, 0.0), axis=-1)
     return ops.log(normalizer[..., 0]) - picked, exponentials, normalizer, chosen
 
@@ -291,7 +296,7 @@ def _search(losses, rank, low, high):
     def step(_, bounds):
         low, high = bounds
         middle = (low + high) / 2
-        above = ops.sum(ops.cast(losses > middle, "int32")) > rank
+        above = ops.cast(ops.count_nonzero(losses > middle), "int32") > rank
         return ops.where(above, middle, low), ops.where(above, high, middle)
 
     start = (ops.cast(low, losses.dtype), ops.cast(high, losses.dtype))

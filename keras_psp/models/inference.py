@@ -23,6 +23,7 @@ Class maps and logits at output stride 8 come from two functional models over th
 """
 
 import contextlib
+import functools
 import threading
 import types
 from typing import TYPE_CHECKING, Any
@@ -30,7 +31,10 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
+from keras_psp.layers.devices import on_accelerator
+from keras_psp.layers.folding import folded_into
 from keras_psp.layers.normalization import full_precision
+from keras_psp.layers.winograd import OUTPUTS, winograd_convolution
 from keras_psp.models.arrays import (
     check_kind,
     check_values,
@@ -46,6 +50,10 @@ else:
     _Model = object
 
 
+# Tiles with the least error.
+_precise_winograd = functools.partial(winograd_convolution, outputs=OUTPUTS[:1])
+
+
 class InferenceMixin(_Model):
     """Calls, predictions and exports of `PSPNet`."""
 
@@ -57,13 +65,15 @@ class InferenceMixin(_Model):
         # Namespaces, because Keras looks for weights to save in attributes and lists.
         self.views = types.SimpleNamespace(
             low_resolution=keras.Model(images, low_resolution_logits, name="low_resolution"),
+            fixed_size={},  # like low_resolution, by (height, width) of the images
             classes=keras.Model(images, class_map([low_resolution_logits, images]), name="classes"),
         )
         self._predicting = types.SimpleNamespace(lock=threading.RLock(), unchecked=False)
 
     def _reset_views(self) -> None:
         """Lets the views compile again, with the model's own settings."""
-        for view in vars(self.views).values():
+        self.views.fixed_size.clear()
+        for view in (self.views.low_resolution, self.views.classes):
             view.predict_function = None
             view.run_eagerly = self.run_eagerly
             view.steps_per_execution = self.steps_per_execution
@@ -117,20 +127,39 @@ class InferenceMixin(_Model):
                 batches, batch_size=batch_size, verbose=verbose, steps=steps
             )
 
-    def predict_low_resolution(self, images: Any) -> np.ndarray:
+    def predict_low_resolution(self, images: Any, *, fixed_size: bool = False) -> np.ndarray:
         """Predicts the logits of one batch before they are upsampled.
 
         Args:
             images: (batch, height, width, 3), RGB 0..255.
+            fixed_size: whether many batches of this size will follow, so that compiling for it
+                pays. On TensorFlow's CPU, large float32 convolutions are then computed with
+                Winograd's algorithm: a third less time, and 1e-5 of the range of the logits as
+                error instead of 1e-6.
 
         Returns:
             (batch, ceil(height / stride), ceil(width / stride), num_classes) float32 or float64.
         """
         self._check_loaded_weights()
         check_images(self, images)
+        fixed_size = fixed_size and keras.backend.backend() == "tensorflow"
+        fixed_size = fixed_size and self._policy.compute_dtype == "float32" and not on_accelerator()
         with self._one_thread():
-            logits = self.views.low_resolution.predict_on_batch(images)
+            if fixed_size:
+                view = self._fixed_size_view(*images.shape[1:3])
+                with folded_into({}, _precise_winograd):
+                    logits = view.predict_on_batch(images)
+            else:
+                logits = self.views.low_resolution.predict_on_batch(images)
         return np.asarray(logits, full_precision(self._policy))
+
+    def _fixed_size_view(self, *size):
+        views = self.views.fixed_size
+        if size not in views:
+            general = self.views.low_resolution
+            views[size] = keras.Model(general.inputs, general.outputs, name="fixed_size")
+            views[size].run_eagerly, views[size].jit_compile = self.run_eagerly, self.jit_compile
+        return views[size]
 
     def _check_images(self, images):
         self._check_loaded_weights()

@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from keras_psp.arguments import checked_number, checked_string, checked_tuple
+from keras_psp.optimizers.groups import learning_rate_factors, weight_decays
 
 
 @keras.saving.register_keras_serializable("keras_psp")
@@ -67,24 +68,18 @@ class SGD(keras.optimizers.Optimizer):
             return
         super().build(variables)
         self.momentums = self.add_optimizer_variables(variables, "momentum")
-        self._multipliers = [
-            1.0 if self.backbone in variable.path.split("/") else self.head_multiplier
-            for variable in variables
-        ]
-        self._decays = [
-            # `_use_weight_decay` honors Keras' method `exclude_from_weight_decay(...)`.
-            self.coupled_weight_decay
-            if variable.name not in self.excluded and self._use_weight_decay(variable)
-            else 0.0
-            for variable in variables
-        ]
+        self._multipliers = learning_rate_factors(
+            variables, backbone=self.backbone, head_multiplier=self.head_multiplier
+        )
+        self._decays = weight_decays(self, variables, self.coupled_weight_decay, self.excluded)
 
     def update_step(self, gradient: Any, variable: keras.Variable, learning_rate: Any) -> None:
         index = self._get_variable_index(variable)
         momentum, decay = self.momentums[index], self._decays[index]
         learning_rate = ops.cast(learning_rate * self._multipliers[index], variable.dtype)
         gradient = ops.cast(gradient, variable.dtype)
-        if keras.backend.backend() == "tensorflow":
+        # TensorFlow's operation has no bfloat16 on GPUs.
+        if keras.backend.backend() == "tensorflow" and variable.dtype != "bfloat16":
             factor = ops.cast(self.momentum, variable.dtype)
             _tensorflow_update(variable, momentum.value, gradient, learning_rate, factor, decay)
             return

@@ -165,7 +165,8 @@ class Segmenter:
         if keras.backend.backend() == "jax" and self.protocol.crop:
             # A smaller batch would be compiled for.
             batch = np.pad(batch, [(0, self.protocol.batch_size - count), *[(0, 0)] * 3])
-        logits = self.model.predict_low_resolution(batch)[:count]
+        fixed_size = self.protocol.crop is not None
+        logits = self.model.predict_low_resolution(batch, fixed_size=fixed_size)[:count]
         for (window, _), view in zip(pending, logits, strict=True):
             # Mirrored back here, while the map is small.
             window.image.take(window, view[:, ::-1] if window.mirrored else view)

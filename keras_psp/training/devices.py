@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 from keras_psp.data import evaluation_batches
+from keras_psp.data.devices import leave_gpus_to_the_backend
 from keras_psp.training.recipes import Recipe
 
 
@@ -175,11 +176,8 @@ def find_devices(strategy: Any = None) -> Devices:
         raise ValueError(f"strategy={strategy!r} needs the TensorFlow backend, not {backend}.")
     if backend == "tensorflow":
         return _tensorflow(strategy)
-    # TensorFlow only reads images here, but would take the memory of the GPUs.
-    with contextlib.suppress(ImportError, RuntimeError):  # not installed, or already initialized
-        import tensorflow as tf
-
-        tf.config.set_visible_devices([], "GPU")
+    with contextlib.suppress(ImportError):
+        leave_gpus_to_the_backend()
     if backend == "jax":
         return _jax()
     import torch

@@ -1,11 +1,18 @@
+import keras
 import numpy as np
 import pytest
 
-from keras_psp.export import winograd
-from keras_psp.export.winograd import axis, kernel_matrix, pays, tile_matrices
+from keras_psp.layers.winograd import (
+    OUTPUTS,
+    axis,
+    kernel_matrix,
+    pays,
+    tile_matrices,
+    winograd_convolution,
+)
 
 
-@pytest.mark.parametrize("outputs", winograd.OUTPUTS)
+@pytest.mark.parametrize("outputs", OUTPUTS)
 def test_one_tile_is_a_convolution_with_three_taps(outputs):
     inputs, weights, output = tile_matrices(outputs)
     x, kernel = np.arange(outputs + 2.0) ** 2, np.array([2.0, -1.0, 5.0])
@@ -57,3 +64,51 @@ def test_it_pays_for_many_channels_and_large_maps():
     assert not pays((3, 3, 512, 512), (60, 60), 2, 1)
     # Two pixels per axis and offset: (6 of 2 * 3 multiplications) twice.
     assert not pays((3, 3, 512, 512), (8, 8), 1, 4)
+
+
+@pytest.mark.parametrize("batch", [1, 2, None])
+@pytest.mark.parametrize("dilation", [1, 2, 4])
+def test_it_is_the_convolution_for_all_batches_dilations_and_sides(dilation, batch):
+    rng = np.random.default_rng(dilation)
+    height, width, channels = 19, 26, 256
+    x = rng.normal(size=(batch or 3, height, width, channels)).astype("float32")
+    kernel = rng.normal(size=(3, 3, channels, channels)).astype("float32")
+
+    def convolve(x):
+        return winograd_convolution(x, kernel, 1, dilation)
+
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        spec = tf.TensorSpec((batch, height, width, channels))
+        convolve = tf.function(convolve, input_signature=[spec])
+    result = keras.ops.convert_to_numpy(convolve(keras.ops.convert_to_tensor(x)))
+    # The sum over taps of shifted maps, in float64.
+    padded = np.pad(x.astype("float64"), [(0, 0), (dilation,) * 2, (dilation,) * 2, (0, 0)])
+    expected = 0
+    for i in range(3):
+        for j in range(3):
+            part = padded[:, i * dilation :, j * dilation :][:, :height, :width]
+            expected = expected + part.reshape(-1, channels) @ kernel[i, j].astype("float64")
+    assert np.abs(result - expected.reshape(x.shape)).max() < 2e-5 * np.ptp(expected)
+
+
+def test_small_tiles_keep_more_digits():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(1, 20, 20, 256)).astype("float32")
+    kernel = np.zeros((3, 3, 256, 256), "float32")
+    kernel[1, 1] = rng.normal(size=(256, 256))
+    exact = x.astype("float64") @ kernel[1, 1].astype("float64")
+    errors = [
+        np.abs(winograd_convolution(x, kernel, 1, 1, outputs=[n]) - exact).max() for n in OUTPUTS
+    ]
+    assert errors[0] < errors[1] / 2
+
+
+def test_it_leaves_what_would_not_pay():
+    x = np.zeros((1, 16, 16, 256), "float32")
+    assert winograd_convolution(x, np.zeros((3, 3, 256, 256), "float32"), 1, 1) is not None
+    for shape, stride in (((1, 1, 256, 256), 1), ((3, 3, 256, 255), 1), ((3, 3, 256, 256), 2)):
+        assert winograd_convolution(x, np.zeros(shape, "float32"), stride, 1) is None
+    any_height = keras.KerasTensor((1, None, 16, 256))
+    assert winograd_convolution(any_height, np.zeros((3, 3, 256, 256), "float32"), 1, 1) is None
