@@ -42,30 +42,40 @@ def _tensorflow_step(model, data, parts):
     # The size may be unknown until now; a smaller part would count too much.
     tf.debugging.assert_equal(size % parts, 0, "the batch isn't divisible into equal parts")
     variables = model.trainable_weights
-    total = None
-    # A Python loop: in a graph's loop, replicas can't exchange BatchNorm's statistics.
-    for index in range(parts):
-        # Without the dependency, all parts would be in memory at the same time.
-        with tf.control_dependencies(total or []):
-            images, masks, weights = _mapped(
-                lambda values, index=index: tf.identity(values[index::parts]), (x, y, weight)
+    count = None if x.shape[0] is None else x.shape[0] // parts
+
+    def part_of(values, index):
+        part = values[index::parts]
+        part.set_shape([count, *values.shape[1:]])
+        return tf.identity(part)
+
+    def one_part(index, total):
+        images, masks, weights = _mapped(lambda values: part_of(values, index), (x, y, weight))
+        with tf.GradientTape() as tape:
+            outputs = model(images, training=True)
+            loss = model._compute_loss(images, masks, outputs, weights, training=True)
+            model._loss_tracker.update_state(
+                _unscaled_for_distribution(loss), sample_weight=size // parts
             )
-            with tf.GradientTape() as tape:
-                outputs = model(images, training=True)
-                loss = model._compute_loss(images, masks, outputs, weights, training=True)
-                model._loss_tracker.update_state(
-                    _unscaled_for_distribution(loss), sample_weight=size // parts
-                )
-                loss = model.optimizer.scale_loss(loss)
-            gradients = tape.gradient(loss, variables)
-            logs = model.compute_metrics(images, masks, outputs, sample_weight=weights)
-        if total is None:
-            total = gradients
-        else:
-            total = [a + b for a, b in zip(total, gradients, strict=True)]
+            loss = model.optimizer.scale_loss(loss)
+        gradients = tape.gradient(loss, variables)
+        model.compute_metrics(images, masks, outputs, sample_weight=weights)
+        return index + 1, [a + b for a, b in zip(total, gradients, strict=True)]
+
+    index, total = 0, [tf.zeros(variable.shape, variable.dtype) for variable in variables]
+    if tf.distribute.get_strategy().num_replicas_in_sync == 1:
+        _, total = tf.while_loop(
+            lambda index, _: index < parts, one_part, (index, total), maximum_iterations=parts
+        )
+    else:
+        # In a graph's loop, replicas can't exchange BatchNorm's statistics.
+        for _ in range(parts):
+            # Without the dependency, all parts would be in memory at the same time.
+            with tf.control_dependencies(total):
+                index, total = one_part(index, total)
     mean = [gradient / parts for gradient in total]
     model.optimizer.apply_gradients(list(zip(mean, variables, strict=True)))
-    return logs
+    return model.get_metrics_result()
 
 
 def _unscaled_for_distribution(loss):
