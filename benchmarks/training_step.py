@@ -161,7 +161,13 @@ def measure(rows, options):
 
 def too_large(job, done):
     """Why a row can't be measured, by the same with the batch before, or nothing."""
-    smaller = [row for row in done if dataclasses.replace(row.job, batch=job.batch) == job]
+    smaller = [
+        row
+        for row in done
+        if dataclasses.replace(row.job, batch=job.batch) == job
+        # The authors' network doesn't train with one image, for another reason than memory.
+        and not str(row.failed).startswith("ValueError")
+    ]
     if not smaller:
         return {}
     last = smaller[-1].figures
@@ -176,21 +182,21 @@ def draw(rows, path):
     """Draws the time per image and the peak memory over the batch."""
     import matplotlib.pyplot as plt
 
-    figure, (times, peaks) = plt.subplots(1, 2, figsize=(10, 4.5), layout="constrained")
+    figure, (times, peaks) = plt.subplots(1, 2, figsize=(10, 5), layout="constrained")
     rows = [row for row in rows if not row.failed]
-    for form, precision in dict.fromkeys((row.job.form, row.job.precision) for row in rows):
-        some = [row for row in rows if (row.job.form, row.job.precision) == (form, precision)]
+    for name in dict.fromkeys(row.name.rpartition(", ")[0] for row in rows):
+        some = [row for row in rows if row.name.rpartition(", ")[0] == name]
         batches = [row.job.batch for row in some]
-        style = "o--" if form.startswith("authors") else "o-"
+        style = "o--" if name.startswith("authors") else "o-"
         per_image = [statistics.median(row.times) / row.job.batch for row in some]
-        times.plot(batches, per_image, style, label=f"{form}, {precision}")
-        peaks.plot(batches, [row.figures["peak"] for row in some], style)
+        times.plot(batches, per_image, style)
+        peaks.plot(batches, [row.figures["peak"] for row in some], style, label=name)
     times.set(ylabel="time of a training step (ms per image)")
     peaks.set(ylabel="peak memory of the process (GB)")
     for axes in (times, peaks):
         axes.set(xlabel="batch (images)", ylim=(0, None))
         axes.set_xticks(sorted({row.job.batch for row in rows}))
-    times.legend()
+    figure.legend(*peaks.get_legend_handles_labels(), loc="outside lower center", ncols=3)
     figure.savefig(path, dpi=150)
 
 

@@ -118,6 +118,8 @@ def test_a_batch_that_would_not_fit_is_not_run(monkeypatch):
     after = training_step.too_large(row(precision="bfloat16", batch=4).job, done)
     assert after == {"failed": "out of memory"}
     assert training_step.too_large(row("jax", batch=64).job, done) == {}
+    alone = [row("authors", batch=1, failed="ValueError: more than 1 value per channel")]
+    assert training_step.too_large(row("authors", batch=2).job, alone) == {}
 
 
 def table(folder, *arguments):
