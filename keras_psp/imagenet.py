@@ -13,3 +13,34 @@ CAFFE_NORMALIZATION = {
 
 RESNET_DEPTHS = (18, 34, 50, 101, 152, 269)
 """Depths of `DilatedResNet`."""
+
+# Model of keras.applications by our name, which is Keras' in lower case with underscores. Inception
+# and NASNet aren't among them: their unpadded convolutions can't be dilated.
+APPLICATIONS = {
+    "convnext_tiny": "ConvNeXtTiny",
+    "convnext_small": "ConvNeXtSmall",
+    "convnext_base": "ConvNeXtBase",
+    "convnext_large": "ConvNeXtLarge",
+    "convnext_xlarge": "ConvNeXtXLarge",
+    **{f"densenet{depth}": f"DenseNet{depth}" for depth in (121, 169, 201)},
+    **{f"efficientnet_b{n}": f"EfficientNetB{n}" for n in range(8)},
+    **{f"efficientnet_v2_b{n}": f"EfficientNetV2B{n}" for n in range(4)},
+    **{f"efficientnet_v2_{size}": f"EfficientNetV2{size.upper()}" for size in "sml"},
+    "mobilenet": "MobileNet",
+    "mobilenet_v2": "MobileNetV2",
+    "mobilenet_v3_large": "MobileNetV3Large",
+    "mobilenet_v3_small": "MobileNetV3Small",
+    **{f"resnet{depth}_v2": f"ResNet{depth}V2" for depth in (50, 101, 152)},
+    "vgg16": "VGG16",
+    "vgg19": "VGG19",
+    "xception": "Xception",
+}
+
+EFFICIENTNET_LITE = tuple(f"efficientnet_lite{version}" for version in range(5))
+
+BACKBONES = (
+    *(f"resnet{depth}" for depth in RESNET_DEPTHS),
+    *EFFICIENTNET_LITE,
+    *APPLICATIONS,
+)
+"""What `PSPNet(backbone=...)` knows by name."""

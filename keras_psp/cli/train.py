@@ -12,7 +12,7 @@ _GROUPS = {
     "dataset": "data",
     "backbone": "network",
     "epochs": "examples",
-    "learning_rate": "optimizer",
+    "optimizer": "optimizer",
     "class_weights": "loss",
     "ema": "run",
 }
@@ -20,7 +20,7 @@ _EXAMPLES = """\
 examples:
   keras-psp train folder --data photos/ --output runs/mine --crop-size 321 --epochs 50
   keras-psp train folder --data photos/ --output runs/small --backbone resnet18 --output-stride 16
-  keras-psp train camvid --data CamVid/ --output runs/camvid --scale 0.5 2 --mirror false
+  keras-psp train camvid --data CamVid/ --output runs/phone --backbone efficientnet_lite0
   keras-psp train ade20k_resnet101 --data ADEChallengeData2016/ --output runs/ade20k
 """
 

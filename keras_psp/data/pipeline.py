@@ -17,13 +17,16 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from keras_psp.arguments import LARGEST_SIDE, checked_integer, checked_pair
+from keras_psp.arguments import LARGEST_SIDE, checked_integer, checked_number, checked_pair
+from keras_psp.data.devices import leave_gpus_to_the_backend
 from keras_psp.data.memory import free_memory
 from keras_psp.data.python_calls import map_python, until_exit
 from keras_psp.imagenet import IMAGENET_MEAN
 
 if TYPE_CHECKING:
     import tensorflow as tf
+
+_DRAWS = 12  # random numbers per example, see `keras_psp.data.augmentation.augmented`
 
 
 def training_batches(
@@ -36,6 +39,7 @@ def training_batches(
     mirror: bool = True,
     rotate: float | tuple[float, float] = 0.0,
     blur: bool = False,
+    color: float = 0.0,
     seed: int = 0,
     image_size: tuple[int, int] | None = None,
     cache: bool | Literal["auto"] = "auto",
@@ -80,6 +84,8 @@ def training_batches(
             counterclockwise; 10 in the paper, 0 for no rotation.
         blur: whether to blur half of the examples, as in the paper (Gaussian, 5x5 pixels,
             deviation 1.1).
+        color: strength of random changes of brightness, contrast, saturation and hue, each in
+            half of the examples; 1 for the ranges of mmsegmentation, 0 for none as in the paper.
         seed: any integer >= 0.
         image_size: (height, width) to which examples are resized first, labels nearest.
         cache: whether to keep decoded examples in memory, after `image_size`; 0.7 MB each for
@@ -100,6 +106,7 @@ def training_batches(
 
     from keras_psp.data.augmentation import augmented
 
+    leave_gpus_to_the_backend()
     batch_size, steps = _checked_steps(source, split, batch_size)
     seed = checked_integer("seed", seed, least=0)
     first_epoch = checked_integer("first_epoch", first_epoch, least=0)
@@ -111,6 +118,7 @@ def training_batches(
     if image_size is not None:
         image_size = _checked_size("image_size", image_size)
     scale, angles = _checked_scale(scale), _checked_angles(rotate)
+    color = checked_number("color", color, least=0, most=2)
     filling = np.asarray(fill, np.float32)
     if filling.shape != (3,) or not np.all((filling >= 0) & (filling <= 255)):
         raise ValueError(f"fill is {fill!r}; it must be three numbers from 0 to 255.")
@@ -124,7 +132,7 @@ def training_batches(
         epoch = next(passes) if epochs is None else int(epoch)
         order, draws = _plan(count, batch_size, seed=seed, epoch=epoch)
         start = first_step if epoch == first_epoch else 0
-        return order[start:, part].reshape(-1), draws[start:, part].reshape(-1, 8)
+        return order[start:, part].reshape(-1), draws[start:, part].reshape(-1, _DRAWS)
 
     call = until_exit(lambda index: read(int(index)))
 
@@ -141,6 +149,7 @@ def training_batches(
             mirror=mirror,
             angles=angles,
             blur=blur,
+            color=color,
             fill=filling,
             ignore_class=source.ignore_class,
         )
@@ -163,7 +172,7 @@ def _planned(plan, epoch):
     import tensorflow as tf
 
     order, draws = tf.numpy_function(plan, [epoch], [tf.int64, tf.float32])
-    return tf.ensure_shape(order, (None,)), tf.ensure_shape(draws, (None, 8))
+    return tf.ensure_shape(order, (None,)), tf.ensure_shape(draws, (None, _DRAWS))
 
 
 def epoch_order(count: int, *, seed: int, epoch: int) -> np.ndarray:
@@ -217,11 +226,11 @@ def _shuffled(count, seed, epoch):
 
 
 def _plan(count, batch_size, *, seed, epoch):
-    """Draws an epoch: indices (steps, batch_size) and (steps, batch_size, 8) in [0, 1)."""
+    """Draws an epoch: indices (steps, batch_size) and (steps, batch_size, _DRAWS) in [0, 1)."""
     order, random = _shuffled(count, seed, epoch)
     order = order[: len(order) - len(order) % batch_size].reshape(-1, batch_size)
-    draws = [random.random((order.size, 4), dtype=np.float32) for _ in range(2)]
-    return order, np.concatenate(draws, 1).reshape(*order.shape, 8)
+    draws = [random.random((order.size, 4), dtype=np.float32) for _ in range(3)]
+    return order, np.concatenate(draws, 1).reshape(*order.shape, _DRAWS)
 
 
 def evaluation_batches(
@@ -252,6 +261,7 @@ def evaluation_batches(
     """
     import tensorflow as tf
 
+    leave_gpus_to_the_backend()
     batch_size = checked_integer("batch_size", batch_size, least=1)
     if image_size is not None:
         image_size = _checked_size("image_size", image_size)

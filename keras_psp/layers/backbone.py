@@ -8,7 +8,12 @@ import keras
 
 from keras_psp.arguments import checked_choice, checked_string, checked_tuple
 from keras_psp.imagenet import CAFFE_NORMALIZATION, IMAGENET_MEAN, IMAGENET_STD
-from keras_psp.layers.convolution import freeze_inner, norm_options, store_norm_options
+from keras_psp.layers.convolution import (
+    freeze_inner,
+    norm_options,
+    store_norm_options,
+    synchronizes,
+)
 from keras_psp.layers.normalization import BatchNormalization
 
 _SIGNED = {"mean": (127.5,) * 3, "std": (127.5,) * 3, "channel_order": "rgb"}
@@ -23,6 +28,7 @@ _NORMALIZATIONS = {
     r"vgg(16|19)": CAFFE_NORMALIZATION,
     r"densenet(121|169|201)": _TORCH,
     r"mobilenet(v2)?_[\d.]+_(\d+|None)": _SIGNED,
+    r"efficientnet_lite\d": {"mean": (127.0,) * 3, "std": (128.0,) * 3, "channel_order": "rgb"},
     r"xception|inception_v3|inception_resnet_v2|nasnet_(mobile|large)|NASNet": _SIGNED,
 }
 _WINDOWS = (
@@ -52,8 +58,9 @@ class DilatedBackbone(keras.layers.Layer):
         feature_layers: names of two layers, one for the auxiliary head and the last one.
             Default: the input of the last strided layer, and the model's output.
         output_stride: ratio of input size to feature map size: 8, 16 or 32.
-        epsilon, momentum, synchronized: BatchNorm options for the heads of a PSPNet on this
-            backbone, see `ConvNorm`; those of the backbone itself don't change.
+        epsilon, momentum: BatchNorm options for the heads of a PSPNet on this backbone, see
+            `ConvNorm`; those of the backbone itself don't change.
+        synchronized: see `ConvNorm`; of the heads and of the backbone.
 
     Attributes:
         normalization: arguments of the `ImageNormalization` that `keras_psp.PSPNet` applies
@@ -102,7 +109,9 @@ class DilatedBackbone(keras.layers.Layer):
         self.normalization = _normalization(model)
         # Optimizers look for this layer's name in the paths of the variables.
         with keras.name_scope(self.name):
-            self.features = plan.dilated(self.feature_layers, self.dtype_policy)
+            self.features = plan.dilated(
+                self.feature_layers, self.dtype_policy, synchronizes(self.synchronized)
+            )
         _check_stride(self.features, output_stride)
         if model.built:
             _copy_weights(model, self.features)
@@ -239,7 +248,9 @@ class _Plan:
                 "layer that it calls once."
             )
 
-    def dilated(self, names: tuple[str, ...], policy: keras.DTypePolicy) -> keras.Model:
+    def dilated(
+        self, names: tuple[str, ...], policy: keras.DTypePolicy, synchronized: bool
+    ) -> keras.Model:
         """A copy of the model up to the named layers, with the changes applied."""
 
         def copy(layer):
@@ -251,8 +262,10 @@ class _Plan:
             exact = isinstance(layer, keras.layers.Rescaling | keras.layers.Normalization)
             if own is not None and not exact and not getattr(own, "quantization_mode", None):
                 config["dtype"] = policy.name
-            plain = type(layer) is keras.layers.BatchNormalization
-            kind = BatchNormalization if plain else type(layer)
+            kind = type(layer)
+            if kind is keras.layers.BatchNormalization:
+                kind = BatchNormalization
+                config["synchronized"] = synchronized or config.get("synchronized", False)
             return kind.from_config(config)
 
         model = self.model

@@ -5,21 +5,31 @@ from typing import Any, get_args
 import keras
 
 from keras_psp.arguments import checked_choice
-from keras_psp.imagenet import IMAGENET_MEAN, IMAGENET_STD
+from keras_psp.imagenet import BACKBONES, IMAGENET_MEAN, IMAGENET_STD
 from keras_psp.layers.backbone import DilatedBackbone
-from keras_psp.layers.resnet import BLOCKS, DilatedResNet, Remat
+from keras_psp.layers.resnet import DilatedResNet, Remat
+from keras_psp.models.named_backbones import named_model
 
 
 def backbone_layer(
-    backbone: Any, policy: keras.DTypePolicy, remat: Remat | None
+    backbone: Any,
+    policy: keras.DTypePolicy,
+    remat: Remat | None = None,
+    output_stride: int | None = None,
 ) -> DilatedResNet | DilatedBackbone:
     """The `backbone` of `PSPNet` as a layer named "backbone", the name optimizers know it by.
 
-    Raises ValueError if it is unknown, has weights under another name or precision, or isn't a
-    `DilatedResNet` and `remat` isn't None or "none".
+    Raises ValueError if it is unknown, has weights under another name or precision, has another
+    output stride than asked for, or isn't a `DilatedResNet` and `remat` isn't None or "none".
     """
     checked_choice("remat", remat, (None, *get_args(Remat)))
-    layer = _named_layer(backbone, policy)
+    checked_choice("output_stride", output_stride, (None, 8, 16, 32))
+    layer = _named_layer(backbone, policy, output_stride or 8)
+    if output_stride not in (None, layer.output_stride):
+        raise ValueError(
+            f"output_stride={output_stride}, but the backbone given has {layer.output_stride}; "
+            "omit it, or make the backbone with this one."
+        )
     if isinstance(layer, DilatedResNet):
         layer.remat = remat or layer.remat
     elif remat not in (None, "none"):
@@ -27,17 +37,19 @@ def backbone_layer(
     return layer
 
 
-def _named_layer(backbone, policy):
-    names = [f"resnet{depth}" for depth in BLOCKS]
-    if isinstance(backbone, str) and backbone in names:
-        return DilatedResNet(int(backbone.removeprefix("resnet")), dtype=policy, name="backbone")
+def _named_layer(backbone, policy, output_stride):
+    options = {"output_stride": output_stride, "dtype": policy, "name": "backbone"}
+    if isinstance(backbone, str) and backbone in BACKBONES:
+        depth = backbone.removeprefix("resnet")
+        if depth.isdigit():
+            return DilatedResNet(int(depth), **options)
+        backbone = named_model(backbone)
     if isinstance(backbone, keras.Model):
-        return DilatedBackbone(backbone, dtype=policy, name="backbone")
+        return DilatedBackbone(backbone, **options)
     if not isinstance(backbone, DilatedResNet | DilatedBackbone):
         raise ValueError(
-            f"backbone={backbone!r} is unknown; choose one of {', '.join(names)}, or pass a "
-            "keras_psp.DilatedResNet, a keras_psp.DilatedBackbone or a model of "
-            "keras.applications."
+            f"backbone={backbone!r} is unknown; choose one of {', '.join(BACKBONES)}, or pass a "
+            "keras_psp.DilatedResNet, a keras_psp.DilatedBackbone or a functional keras.Model."
         )
     if backbone.name == "backbone" and backbone.dtype_policy.name == policy.name:
         return backbone

@@ -44,9 +44,12 @@ class PSPNet(TrainingMixin, InferenceMixin, keras.Model):
 
     Args:
         num_classes: number of classes, at least 2.
-        backbone: "resnet18", "resnet34", "resnet50", "resnet101", "resnet152" or
-            "resnet269", a `DilatedResNet` (other stem, output stride, ...), any model of
-            keras.applications or keras-hub, or a `DilatedBackbone` around one.
+        backbone: a name: "resnet50" (also 18, 34, 101, 152, 269), "efficientnet_lite0" or, for
+            a model of keras.applications, e.g. "mobilenet_v3_small" (all of them in
+            `keras_psp.imagenet.BACKBONES`). Or a `DilatedResNet` (other stem, ...), any
+            functional model, e.g. a backbone of keras-hub, or a `DilatedBackbone` around one.
+        output_stride: ratio of image size to feature map size, 8, 16 or 32; None is that of the
+            backbone given, and 8 for a name.
         bin_sizes, pooling, reduction, dropout: see `PyramidPoolingModule`;
             bin_sizes=() is the dilated FCN baseline.
         fusion_filters: channels after the fusion convolution; "auto" is a quarter of the
@@ -66,8 +69,8 @@ class PSPNet(TrainingMixin, InferenceMixin, keras.Model):
         input_shape: (height, width, 3); None for sizes that vary.
         class_names, palette: one name and one (red, green, blue) per class; saved with the
             model, for tables and images.
-        weights: None for random ones; "imagenet" or another name or file of an ImageNet
-            ResNet for the backbone; the name of a preset, a file, the folder of a training run or
+        weights: None for random ones; "imagenet" or another name or file of ImageNet weights for
+            the backbone; the name of a preset, a file, the folder of a training run or
             a `PSPNet` for everything that fits. Arguments that are not given are then those of the
             weights. Layers that are newly initialized (the classifier of other classes) are listed
             on stderr.
@@ -100,6 +103,7 @@ class PSPNet(TrainingMixin, InferenceMixin, keras.Model):
         num_classes: int = 150,
         *,
         backbone: str | DilatedResNet | DilatedBackbone | keras.Model = "resnet50",
+        output_stride: Literal[8, 16, 32] | None = None,
         bin_sizes: Sequence[int] = (1, 2, 3, 6),
         pooling: Literal["average", "max"] = "average",
         reduction: int | Literal["auto"] | None = "auto",
@@ -141,7 +145,7 @@ class PSPNet(TrainingMixin, InferenceMixin, keras.Model):
         policy = checked_policy(keras.config.dtype_policy() if dtype is None else dtype)
 
         # Layers.
-        encoder = backbone_layer(backbone, policy, remat)
+        encoder = backbone_layer(backbone, policy, remat, output_stride)
         norm = norm_options(encoder)
         normalization = normalization_arguments(encoder, mean, std, channel_order)
         images = keras.Input(input_shape, name="image")

@@ -78,7 +78,12 @@ def check_weights(recipe: Recipe, *, paths: bool = False) -> None:
         FileNotFoundError: If there is no such file.
     """
     if recipe.weights in IMAGENET:
-        imagenet_source(recipe.weights, int(recipe.backbone.removeprefix("resnet")))
+        if recipe.has_resnet:
+            imagenet_source(recipe.weights, int(recipe.backbone.removeprefix("resnet")))
+        elif recipe.weights != "imagenet":
+            raise ValueError(
+                f"weights={recipe.weights!r} are for ResNets; {recipe.backbone} has 'imagenet'."
+            )
     elif paths and recipe.weights is not None and recipe.weights not in all_presets():
         existing_weights(recipe.weights)
 

@@ -1,6 +1,6 @@
 """Builds and compiles the network of a recipe."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -10,20 +10,23 @@ from keras_psp.layers.resnet import DilatedResNet
 from keras_psp.losses import UpsampledCrossentropy
 from keras_psp.metrics import MeanIoU
 from keras_psp.models import PSPNet
-from keras_psp.optimizers import SGD
+from keras_psp.optimizers import SGD, AdamW
 from keras_psp.schedules import PolyLearningRate
 from keras_psp.training.recipes import Recipe
 from keras_psp.weights.opening import open_weights
 
 
-def schedule(recipe: Recipe, steps_per_epoch: int) -> PolyLearningRate:
+def schedule(
+    recipe: Recipe, steps_per_epoch: int
+) -> keras.optimizers.schedules.LearningRateSchedule:
     """Returns the learning-rate schedule of a recipe."""
-    return PolyLearningRate(
-        recipe.learning_rate,
-        recipe.epochs * steps_per_epoch,
-        power=recipe.power,
-        warmup_steps=recipe.warmup_steps,
-    )
+    steps, rate, warmup = recipe.epochs * steps_per_epoch, recipe.learning_rate, recipe.warmup_steps
+    if recipe.schedule == "poly":
+        return PolyLearningRate(rate, steps, power=recipe.power, warmup_steps=warmup)
+    cosine = keras.optimizers.schedules.CosineDecay
+    if not warmup:
+        return cosine(rate, steps)
+    return cosine(0.0, steps - warmup, warmup_target=rate, warmup_steps=warmup)
 
 
 def build(
@@ -31,30 +34,42 @@ def build(
     source: Any,
     steps_per_epoch: int,
     class_weights: Sequence[float] | None = None,
+    *,
+    loss: Any = None,
+    optimizer: Callable[..., keras.optimizers.Optimizer] | None = None,
 ) -> tuple[PSPNet, MeanIoU]:
-    """Builds and compiles the model of a recipe, and returns it with its `MeanIoU` metric."""
+    """Builds and compiles the model of a recipe, and returns it with its `MeanIoU` metric.
+
+    `loss` and `optimizer`, a function of the schedule, replace the recipe's.
+    """
     model = _network(recipe, source)
     if recipe.frozen_batch_norm:
         for layer in model.backbone._flatten_layers():
             if isinstance(layer, keras.layers.BatchNormalization):
                 layer.trainable = False
-    average: dict[str, Any] = {"use_ema": True, "ema_momentum": recipe.ema} if recipe.ema else {}
-    optimizer = SGD(
-        schedule(recipe, steps_per_epoch),
-        momentum=recipe.momentum,
-        weight_decay=recipe.weight_decay,
-        head_multiplier=recipe.head_multiplier,
+    average = {"use_ema": True, "ema_momentum": recipe.ema} if recipe.ema else {}
+    options: dict[str, Any] = {
+        "weight_decay": recipe.weight_decay,
+        "head_multiplier": recipe.head_multiplier,
         **average,
-    )
-    loss = UpsampledCrossentropy(
-        ignore_class=source.ignore_class,
-        class_weights=class_weights,
-        hard_pixels=recipe.hard_pixels,
-        hard_threshold=recipe.hard_threshold,
-    )
+    }
+    rate = schedule(recipe, steps_per_epoch)
+    if optimizer is not None:
+        own = optimizer(rate)
+    elif recipe.optimizer == "adamw":
+        own = AdamW(rate, **options)
+    else:
+        own = SGD(rate, momentum=recipe.momentum, **options)
+    if loss is None:
+        loss = UpsampledCrossentropy(
+            ignore_class=source.ignore_class,
+            class_weights=class_weights,
+            hard_pixels=recipe.hard_pixels,
+            hard_threshold=recipe.hard_threshold,
+        )
     metric = MeanIoU(source.num_classes, ignore_class=source.ignore_class)
     model.compile(
-        optimizer,
+        own,
         loss,
         metrics=[metric],
         gradient_accumulation_steps=recipe.gradient_accumulation_steps,
@@ -76,6 +91,9 @@ def _network(recipe, source):
     }
     if recipe.reduction != "auto":
         arguments["reduction"] = recipe.reduction
+    if not recipe.has_resnet:
+        arguments |= {name: getattr(recipe, name) for name in ("backbone", "output_stride")}
+        return PSPNet(**arguments, weights=recipe.weights)
     options: dict[str, Any] = {
         "output_stride": recipe.output_stride,
         "synchronized": recipe.synchronized_batch_norm,
@@ -95,7 +113,7 @@ def _network(recipe, source):
     backbone = arguments["backbone"]
     if not isinstance(backbone, DilatedResNet):
         raise ValueError(
-            f"weights={recipe.weights!r} are not those of a ResNet; recipes train ResNets."
+            f"weights={recipe.weights!r} are not those of {recipe.backbone}; choose other ones."
         )
     if recipe.stem_filters not in (None, backbone.stem_filters):
         raise ValueError(

@@ -7,7 +7,6 @@ from typing import Any
 import keras
 
 from keras_psp.progress import Bar
-from keras_psp.schedules import PolyLearningRate
 
 
 class TrainingProgress(keras.callbacks.Callback):
@@ -25,7 +24,7 @@ class TrainingProgress(keras.callbacks.Callback):
         steps_per_epoch: int,
         epochs: int,
         batch_size: int,
-        learning_rate: PolyLearningRate,
+        learning_rate: keras.optimizers.schedules.LearningRateSchedule,
     ):
         super().__init__()
         self.steps_per_epoch = steps_per_epoch

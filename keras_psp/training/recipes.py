@@ -24,7 +24,7 @@ from keras_psp.arguments import (
     checked_number,
     checked_tuple,
 )
-from keras_psp.imagenet import IMAGENET_MEAN, RESNET_DEPTHS
+from keras_psp.imagenet import BACKBONES, IMAGENET_MEAN
 
 _Check = Callable[[str, Any], Any]
 
@@ -43,7 +43,7 @@ _share = functools.partial(checked_number, least=0, below=1)
 _between = functools.partial(checked_number, above=0, below=1)
 # What the values must be, besides their types.
 _CHECKS: dict[str, _Check] = {
-    "backbone": _one_of(*(f"resnet{depth}" for depth in RESNET_DEPTHS)),
+    "backbone": _one_of(*BACKBONES),
     "output_stride": _one_of(8, 16, 32),
     "stem_filters": _each(_positive),
     "num_stages": _one_of(2, 3, 4),
@@ -57,6 +57,9 @@ _CHECKS: dict[str, _Check] = {
     "scale": _each(functools.partial(checked_number, above=0)),
     "rotate": functools.partial(checked_number, least=0, most=180),
     "fill": _each(functools.partial(checked_number, least=0, most=255)),
+    "color": functools.partial(checked_number, least=0, most=2),
+    "optimizer": _one_of("sgd", "adamw"),
+    "schedule": _one_of("poly", "cosine"),
     "learning_rate": functools.partial(checked_number, above=0),
     "power": _not_negative,
     "warmup_steps": functools.partial(checked_integer, least=0),
@@ -101,8 +104,10 @@ class Recipe:
     dataset: str = _help("folder", "name for `keras_psp.data.load`")
     train_split: str = _help("train", "split for training")
     val_split: str = _help("val", "split for validation")
-    backbone: str = _help("resnet50", "resnet18 to resnet269")
-    output_stride: int = _help(8, "8 or 16")
+    backbone: str = _help(
+        "resnet50", "resnet18 to resnet269, efficientnet_lite0, mobilenet_v3_small, ..."
+    )
+    output_stride: int = _help(8, "8, 16 or 32")
     stem_filters: tuple[int, ...] | None = _help(
         None, "channels of the stem: 64 64 128 in semseg, 64 for one 7x7; none: the weights' own"
     )
@@ -121,12 +126,17 @@ class Recipe:
     rotate: float = _help(10.0, "largest random rotation in degrees")
     mirror: bool = _help(True, "mirror half of the crops")
     blur: bool = _help(True, "blur half of the crops")
+    color: float = _help(
+        0.0, "strength of random brightness, contrast, saturation and hue; 1 in mmsegmentation"
+    )
     fill: tuple[float, float, float] = _help(IMAGENET_MEAN, "RGB outside the image")
-    learning_rate: float = _help(0.01, "initial learning rate of the poly schedule")
+    optimizer: str = _help("sgd", "sgd or adamw")
+    learning_rate: float = _help(0.01, "initial learning rate")
+    schedule: str = _help("poly", "how the learning rate falls to 0: poly or cosine")
     power: float = _help(0.9, "power of the poly schedule")
-    warmup_steps: int = _help(0, "warmup steps of the poly schedule; the paper has none")
-    momentum: float = _help(0.9, "momentum of `SGD`")
-    weight_decay: float = _help(1e-4, "weight decay of `SGD`")
+    warmup_steps: int = _help(0, "steps in which the learning rate rises; the paper has none")
+    momentum: float = _help(0.9, "momentum of sgd")
+    weight_decay: float = _help(1e-4, "weight decay; 0.01 is usual for adamw")
     head_multiplier: float = _help(10.0, "factor of the learning rate outside the backbone")
     class_weights: tuple[float, ...] | str | None = _help(
         None, "one per class, or median_frequency"
@@ -159,6 +169,32 @@ class Recipe:
             checked_class_weights(self.class_weights)
         checked_mining(self.hard_pixels, self.hard_threshold)
         self._check_sizes()
+        self._check_backbone()
+        if self.optimizer == "adamw" and self.learning_rate >= 0.01:
+            raise ValueError(
+                f"learning_rate is {self.learning_rate}, which suits sgd; optimizer='adamw' needs "
+                "a much smaller one, e.g. 0.0001."
+            )
+
+    @property
+    def has_resnet(self) -> bool:
+        """Whether the backbone is a `DilatedResNet`."""
+        return self.backbone.removeprefix("resnet").isdigit()
+
+    def _check_backbone(self):
+        if self.has_resnet:
+            return
+        for name, values in {
+            "stem_filters": (None,),
+            "num_stages": (4,),
+            "remat": ("activations", "none"),
+            "synchronized_batch_norm": ("auto",),
+        }.items():
+            if getattr(self, name) not in values:
+                raise ValueError(
+                    f"{name} is {getattr(self, name)}, which only ResNets have; omit it for "
+                    f"backbone={self.backbone!r}."
+                )
 
     def _check_sizes(self):
         smallest, largest = self.scale

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,9 @@ def train(
     complete: bool = True,
     progress: bool = True,
     strategy: Any = None,
+    loss: Any = None,
+    optimizer: Callable[[Any], keras.optimizers.Optimizer] | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
     **fields: Any,
 ) -> Run:
     """Trains a PSPNet by a recipe; the same call resumes a training that was stopped.
@@ -87,6 +91,11 @@ def train(
         complete: False accepts an incomplete copy of the data set.
         progress: Whether to show progress bars on stderr.
         strategy: A `tf.distribute.Strategy` to use instead of the default for the devices.
+        loss: A loss as for `PSPNet.compile`, in place of the recipe's.
+        optimizer: A function from the learning-rate schedule to a Keras optimizer, in place of
+            the recipe's, e.g. `lambda rate: keras.optimizers.Lion(rate)`.
+        callbacks: Keras callbacks, called after ours. To resume, give these three arguments
+            again; what callbacks remember isn't in the checkpoints.
         fields: Fields of the recipe to replace, e.g. `batch_size=8`.
 
     Returns:
@@ -131,7 +140,14 @@ def train(
         folder.store_or_check_data(data_identity(source, splits, examined))
         # With other examples their order would differ, and a resumed training as well.
         folder.store_or_check("examples", source.count(chosen.train_split))
-        return _Training(chosen, source, folder, devices, shown).run()
+        given = {"loss": loss, "optimizer": optimizer}
+        folder.store_or_check("given", {name: _named(part) for name, part in given.items()})
+        return _Training(chosen, source, folder, devices, shown, given, callbacks).run()
+
+
+def _named(part):
+    """What recipe.json says of an object: the name of its class or function."""
+    return None if part is None else getattr(part, "__name__", type(part).__name__)
 
 
 @dataclasses.dataclass
@@ -143,6 +159,8 @@ class _Training:
     folder: RunFolder
     devices: Devices
     shown: bool
+    given: dict[str, Any] = dataclasses.field(default_factory=dict)  # in place of the recipe's
+    callbacks: Sequence[keras.callbacks.Callback] = ()
 
     def __post_init__(self):
         split, batch_size = self.recipe.train_split, self.recipe.batch_size
@@ -174,7 +192,9 @@ class _Training:
         keras.utils.set_random_seed(self.recipe.seed)
         weights = self._class_weights()
         with self.devices.scope():
-            self.model, self.metric = build(self.recipe, self.source, self.steps_per_epoch, weights)
+            self.model, self.metric = build(
+                self.recipe, self.source, self.steps_per_epoch, weights, **self.given
+            )
 
     def _class_weights(self):
         if self.recipe.class_weights != "median_frequency":
@@ -274,6 +294,7 @@ class _Training:
             self.bar,
             checkpoint,
             validation,
+            *self.callbacks,
         ]
         with signals:
             if step:
@@ -314,7 +335,8 @@ class _Training:
 
     def _augmentation(self):
         """Returns the arguments of `training_batches` that turn examples into crops."""
-        names = ("crop_size", "scale", "mirror", "rotate", "blur", "fill", "image_size", "seed")
+        names = ("crop_size", "scale", "mirror", "rotate", "blur", "color")
+        names = (*names, "fill", "image_size", "seed")
         arguments = {name: getattr(self.recipe, name) for name in names}
         return {"split": self.recipe.train_split, **arguments}
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_psp.imagenet import APPLICATIONS, EFFICIENTNET_LITE
 from keras_psp.models.pretrained import PresetName
 from keras_psp.models.pspnet import PSPNet
 from keras_psp.weights.conversion import convert, convert_checkpoint, read_network
@@ -16,12 +17,15 @@ from keras_psp.weights.families import BACKBONES, recognized
 from keras_psp.weights.files import file_format
 from keras_psp.weights.imagenet import imagenet_weights
 from keras_psp.weights.locating import IMAGENET, existing_weights, locate_model, networks
+from keras_psp.weights.named_backbones import NamedBackbone, named_backbone
 from keras_psp.weights.presets import all_presets
 from keras_psp.weights.published import open_preset
 from keras_psp.weights.transfer import BackboneWeights, NetworkWeights
 
 
-def open_weights(weights: Any, given: Mapping[str, Any]) -> NetworkWeights | BackboneWeights:
+def open_weights(
+    weights: Any, given: Mapping[str, Any]
+) -> NetworkWeights | BackboneWeights | NamedBackbone:
     """Opens the value of `PSPNet(weights=...)`; `given` are the other arguments that it got.
 
     That is a `PSPNet`, a preset, a key of `IMAGENET`, the path of one or two files, or the folder
@@ -32,6 +36,8 @@ def open_weights(weights: Any, given: Mapping[str, Any]) -> NetworkWeights | Bac
     if isinstance(weights, list | tuple):  # an encoder's and a decoder's file
         return NetworkWeights(convert(weights, verbose=False), Path(weights[0]).name, given)
     name = str(weights)
+    if _is_backbones(name, given):
+        return named_backbone(name, given)
     if name in all_presets() or isinstance(weights, PresetName):
         return NetworkWeights(open_preset(name), name, given)
     if name in IMAGENET:
@@ -49,6 +55,18 @@ def open_weights(weights: Any, given: Mapping[str, Any]) -> NetworkWeights | Bac
     if family is None or recognized(checkpoint.tensors) is not family:
         return NetworkWeights(convert_checkpoint(checkpoint, verbose=False), path.name, given)
     return BackboneWeights(family, checkpoint.tensors, path.name, given)
+
+
+def _is_backbones(name, given):
+    """Whether weights are of a backbone that isn't a ResNet, and not of a whole network."""
+    if given.get("backbone") not in (*EFFICIENTNET_LITE, *APPLICATIONS):
+        return False
+    if name in IMAGENET:
+        return True
+    if name in all_presets():
+        return False
+    path = existing_weights(name)
+    return path.is_file() and file_format(path) != "keras"
 
 
 def open_model(model: Any) -> PSPNet:

@@ -6,8 +6,10 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from keras_psp.imagenet import APPLICATIONS, EFFICIENTNET_LITE
 from keras_psp.layers.backbone import DilatedBackbone
 from keras_psp.layers.resnet import DilatedResNet
+from keras_psp.models.named_backbones import named_model
 from keras_psp.models.pspnet import PSPNet
 from keras_psp.weights.files.errors import naming
 from keras_psp.weights.names import Family
@@ -46,8 +48,8 @@ class BackboneWeights:
                     f"weights={self.name!r} are for resnet{architecture['depth']}, not for "
                     f"backbone={backbone!r}."
                 )
-            dtype = self.given.get("dtype")
-            backbone = DilatedResNet(**architecture, dtype=dtype, name="backbone")
+            architecture |= {"dtype": self.given.get("dtype"), **_stride(self.given)}
+            backbone = DilatedResNet(**architecture, name="backbone")
         return {**self.family.network, **self.given, "backbone": backbone}
 
     def load(self, model: PSPNet) -> None:
@@ -83,11 +85,18 @@ class NetworkWeights:
         trained = self.model.backbone
         backbone = given.pop("backbone", None)
         if isinstance(backbone, str):
-            depth = getattr(trained, "depth", None)
-            if backbone != f"resnet{depth}":
+            if isinstance(trained, DilatedResNet):
+                name = f"resnet{trained.depth}"
+            else:
+                name = trained.features.name
+                if backbone in (*APPLICATIONS, *EFFICIENTNET_LITE) and (
+                    named_model(backbone).name == name
+                ):
+                    name = backbone
+            if backbone != name:
                 raise ValueError(
-                    f"weights={self.name!r} have the backbone resnet{depth}, not {backbone}; give "
-                    f"backbone='resnet{depth}', or choose other weights."
+                    f"weights={self.name!r} have the backbone {name}, not {backbone}; omit "
+                    "backbone, or choose other weights."
                 )
             backbone = None
         bins = tuple(given.get("bin_sizes", self.model.bin_sizes))
@@ -102,6 +111,8 @@ class NetworkWeights:
             options |= {"dtype": dtype, "name": "backbone", "trainable": True}
             if isinstance(trained, DilatedBackbone):
                 options["model"] = trained.features
+            else:
+                options |= _stride(given)
             backbone = type(trained)(**options)
         return {**config, **given, "backbone": backbone}
 
@@ -132,6 +143,11 @@ class NetworkWeights:
                 f"which are newly initialized for {model.num_classes} classes",
                 file=sys.stderr,
             )
+
+
+def _stride(given):
+    stride = given.get("output_stride")
+    return {} if stride is None else {"output_stride": stride}
 
 
 def _weights(model, part):

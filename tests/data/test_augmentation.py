@@ -6,10 +6,21 @@ from keras_psp.data.augmentation import augmented
 MEAN = (123.675, 116.28, 103.53)
 
 
-def drawn(image, mask, *, angle=None, blur=False, crop, mirror=False, scale=1.0):
+def drawn(
+    image,
+    mask,
+    *,
+    angle=None,
+    blur=False,
+    crop,
+    mirror=False,
+    scale=1.0,
+    color=0.0,
+    colors=(0,) * 4,
+):
     """Augments an image from its upper left corner, with given parameters."""
     turned = 0.0 if angle is not None else 1.0
-    draw = np.array([0.5, 0.0, 0.0, 0.0, turned, 0.5, 0.0, 0.0], "float32")
+    draw = np.array([0.5, 0.0, 0.0, 0.0, turned, 0.5, 0.0, 0.0, *colors], "float32")
     angles = (angle, angle) if angle is not None else (0.0, 0.0)
     image, mask = augmented(
         image,
@@ -22,6 +33,7 @@ def drawn(image, mask, *, angle=None, blur=False, crop, mirror=False, scale=1.0)
         blur=blur,
         fill=np.array(MEAN, "float32"),
         ignore_class=255,
+        color=color,
     )
     return image.numpy(), mask.numpy()
 
@@ -140,3 +152,30 @@ def test_images_and_crops_of_one_pixel(angle):
     image, mask = np.full((6, 7, 3), 9, np.uint8), np.full((6, 7), 3, np.uint8)
     result, labels = drawn(image, mask, angle=angle, blur=True, crop=(1, 1))
     assert result.shape == (1, 1, 3) and labels.shape == (1, 1)
+
+
+def test_colors_change_as_drawn_and_labels_and_padding_do_not():
+    random = np.random.default_rng(0)
+    image = random.integers(60, 180, (8, 8, 3), np.uint8)
+    mask = random.integers(0, 10, (8, 8), np.uint8)
+
+    def changed(*colors, strength=1.0):
+        result, labels = drawn(image, mask, crop=(10, 8), color=strength, colors=colors)
+        np.testing.assert_array_equal(labels[1:9], mask)
+        np.testing.assert_allclose(result[0], np.broadcast_to(MEAN, (8, 3)))
+        return result[1:9]
+
+    original = image.astype("float32")
+    # Draws below a half change nothing; 0.5 is the lowest value and 1 would be the highest.
+    np.testing.assert_allclose(changed(0.4, 0.1, 0.0, 0.49), original, atol=1e-3)
+    np.testing.assert_allclose(changed(0.5, 0, 0, 0), original - 32, atol=1e-3)
+    np.testing.assert_allclose(changed(0.5, 0, 0, 0, strength=0.25), original - 8, atol=1e-3)
+    np.testing.assert_allclose(changed(0, 0.875, 0, 0), original * 1.25, atol=1e-3)
+    # Without saturation a pixel is gray, as bright as its largest channel.
+    gray = changed(0, 0, 0.5, 0, strength=2.0)
+    np.testing.assert_allclose(gray, np.repeat(original.max(-1, keepdims=True), 3, -1), atol=1e-3)
+    # A turn of the hue by 36 degrees keeps the largest and the smallest channel.
+    turned = changed(0, 0, 0, 0.5)
+    np.testing.assert_allclose(turned.max(-1), original.max(-1), atol=1e-2)
+    np.testing.assert_allclose(turned.min(-1), original.min(-1), atol=1e-2)
+    assert np.abs(turned - original).mean() > 5

@@ -1,8 +1,11 @@
+import numpy as np
 import pytest
 
+from keras_psp import SGD
 from keras_psp.data import GeneratedScenes
+from keras_psp.optimizers import AdamW
 from keras_psp.training import recipe, train
-from keras_psp.training.network import build
+from keras_psp.training.network import build, schedule
 
 
 def test_pyramid_and_stages_are_those_of_the_recipe():
@@ -22,3 +25,31 @@ def test_a_depth_without_imagenet_weights_is_refused_first(tmp_path):
     with pytest.raises(ValueError, match="not 269; pass the path of a checkpoint, or None"):
         train("ade20k_resnet269", data=GeneratedScenes(), output=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_optimizer_and_schedule_are_those_of_the_recipe():
+    source = GeneratedScenes(image_size=(48, 48))
+    small = {"num_stages": 2, "stem_filters": (8,), "bin_sizes": (1,), "head_multiplier": 3.0}
+    model, _ = build(recipe("scenes", **small), source, 10)
+    assert type(model.optimizer) is SGD
+    fields = {"optimizer": "adamw", "learning_rate": 1e-3, "weight_decay": 0.05, **small}
+    model, _ = build(recipe("scenes", **fields), source, 10)
+    optimizer = model.optimizer
+    assert type(optimizer) is AdamW
+    assert (optimizer.decoupled_weight_decay, optimizer.head_multiplier) == (0.05, 3.0)
+
+
+def test_cosine_falls_to_zero_after_the_warmup():
+    chosen = recipe("scenes", schedule="cosine", learning_rate=0.1, warmup_steps=4, epochs=2)
+    rates = [float(schedule(chosen, 10)(step)) for step in (0, 2, 4, 12, 20)]
+    np.testing.assert_allclose(rates, [0, 0.05, 0.1, 0.05, 0], atol=1e-7)
+    without = schedule(recipe("scenes", schedule="cosine", warmup_steps=0, epochs=2), 10)
+    np.testing.assert_allclose([float(without(step)) for step in (0, 10)], [0.02, 0.01], atol=1e-7)
+
+
+def test_a_backbone_by_name_has_the_stride_of_the_recipe():
+    source = GeneratedScenes(image_size=(48, 48))
+    fields = {"backbone": "mobilenet_v3_small", "output_stride": 16, "stem_filters": None}
+    model, _ = build(recipe("scenes", **fields, bin_sizes=(1, 2)), source, 10)
+    assert model.backbone.features.name == "MobileNetV3Small"
+    assert model.backbone.output_stride == 16

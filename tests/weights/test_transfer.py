@@ -63,7 +63,7 @@ def test_arguments_that_change_the_networks_shape_are_refused():
     with pytest.raises(ValueError, match=r"trained with bin_sizes=\(1, 2, 3, 6\), not \(6, 3, 2"):
         PSPNet(weights=small(), bin_sizes=(6, 3, 2, 1))
     with pytest.raises(
-        ValueError, match="have the backbone resnet18, not resnet50; give backbone='resnet18'"
+        ValueError, match="have the backbone resnet18, not resnet50; omit backbone, or"
     ):
         PSPNet(weights=small(), backbone="resnet50")
 

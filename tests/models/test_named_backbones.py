@@ -1,0 +1,65 @@
+import keras
+import numpy as np
+import pytest
+
+from keras_psp import PSPNet
+from keras_psp.imagenet import APPLICATIONS, BACKBONES, EFFICIENTNET_LITE
+
+# The smallest of each family and the output stride that it reaches; benchmarks/backbones.py
+# trains all of them.
+SMALLEST = {
+    "convnext_tiny": 8,
+    "densenet121": 8,
+    "efficientnet_b0": 8,
+    "efficientnet_lite0": 8,
+    "efficientnet_v2_b0": 8,
+    "mobilenet": 8,
+    "mobilenet_v2": 8,
+    "mobilenet_v3_small": 8,
+    "resnet50_v2": 8,
+    "vgg16": 8,
+    "xception": 8,
+}
+
+
+def test_every_name_is_one_of_keras():
+    assert len(set(BACKBONES)) == len(BACKBONES)
+    for name in APPLICATIONS.values():
+        assert callable(getattr(keras.applications, name))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "stride"), SMALLEST.items())
+def test_a_backbone_by_name_trains_and_predicts(name, stride):
+    model = PSPNet(3, backbone=name, output_stride=stride, bin_sizes=(1, 2))
+    images = np.random.default_rng(0).uniform(0, 255, (2, 96, 96, 3)).astype("float32")
+    masks = np.zeros((2, 96, 96), "int32")
+    model.compile()
+    losses = [model.train_on_batch(images, masks) for _ in range(2)]
+    assert np.isfinite(losses).all()
+    assert model.predict_classes(images, verbose=0).shape == (2, 96, 96)
+    assert model.backbone.output_stride == stride
+
+
+@pytest.mark.parametrize(
+    # Parameters of the published classifiers less those of their last layer of 1000 classes
+    # (tpu/models/official/efficientnet/lite/README.md: 4.7, 5.4, 6.1, 8.2, 13.0 million).
+    ("version", "millions"),
+    [(0, 4.7), (1, 5.4), (2, 6.1), (3, 8.2), (4, 13.0)],
+)
+def test_efficientnet_lite_has_the_published_number_of_parameters(version, millions):
+    from keras_psp.models.efficientnet_lite import efficientnet_lite
+
+    model = efficientnet_lite(version, head=True)
+    assert model.name == EFFICIENTNET_LITE[version]
+    trainable = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
+    assert abs(trainable + 1281 * 1000 - millions * 1e6) < 0.06e6
+
+
+def test_output_stride_of_a_name_and_of_a_layer():
+    assert PSPNet(3, backbone="resnet18", output_stride=16).backbone.output_stride == 16
+    backbone = PSPNet(3, backbone="resnet18").backbone
+    with pytest.raises(ValueError, match="output_stride=16, but the backbone given has 8; omit it"):
+        PSPNet(3, backbone=backbone, output_stride=16)
+    with pytest.raises(ValueError, match="output_stride is 4; choose one of None, 8, 16, 32"):
+        PSPNet(3, backbone="resnet18", output_stride=4)
