@@ -65,7 +65,11 @@ def _tensorflow_step(model, data, parts):
     index, total = 0, [tf.zeros(variable.shape, variable.dtype) for variable in variables]
     if tf.distribute.get_strategy().num_replicas_in_sync == 1:
         _, total = tf.while_loop(
-            lambda index, _: index < parts, one_part, (index, total), maximum_iterations=parts
+            lambda index, _: index < parts,
+            one_part,
+            (index, total),
+            parallel_iterations=1,  # otherwise several parts would be in memory
+            maximum_iterations=parts,
         )
     else:
         # In a graph's loop, replicas can't exchange BatchNorm's statistics.
