@@ -60,12 +60,12 @@ def tile_matrices(outputs: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return inputs, weights, output
 
 
-def axis(size: int, dilation: int, outputs: Sequence[int] = OUTPUTS) -> Axis:
+def axis(size: int, dilation: int) -> Axis:
     """The maps of an axis with `size` pixels, with as few multiplications as possible.
 
     A dilated convolution is an ordinary one over every `dilation`-th pixel, for each offset.
     """
-    count = min(outputs, key=lambda count: _multiplications(size, dilation, count))
+    count = min(OUTPUTS, key=lambda count: _multiplications(size, dilation, count))
     inputs, weights, output = tile_matrices(count)
     starts = np.arange(0, -(-size // dilation), count)
     first = np.arange(min(dilation, size))[:, None] + dilation * starts  # pixel of each tile
@@ -98,9 +98,7 @@ def pays(kernel_shape: Sequence[int], size: Sequence[int], stride: int, dilation
     return math.prod(left) < 0.5
 
 
-def winograd_convolution(
-    x: Any, kernel: Any, stride: int, dilation: int, *, outputs: Sequence[int] = OUTPUTS
-) -> Any | None:
+def winograd_convolution(x: Any, kernel: Any, stride: int, dilation: int) -> Any | None:
     """A 3x3 convolution of large maps for `folded_into`, or None where it wouldn't pay.
 
     Of operations that every runtime of TensorFlow's graphs has. The kernel is transformed in the
@@ -110,12 +108,11 @@ def winograd_convolution(
     Args:
         x: (batch, height, width, channels), height and width known.
         kernel: (rows, columns, channels, filters).
-        outputs: the sizes of tiles to choose from.
     """
     size = x.shape[1:3]
     if None in size or not pays(kernel.shape, size, stride, dilation):
         return None
-    rows, columns = (axis(n, dilation, outputs) for n in size)
+    rows, columns = (axis(n, dilation) for n in size)
     matrices, parts = kernel_matrix(rows, columns), []
     taps = ops.reshape(kernel, (1, 9, -1))
     latest = x
