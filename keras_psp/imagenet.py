@@ -38,9 +38,8 @@ APPLICATIONS = {
 
 EFFICIENTNET_LITE = tuple(f"efficientnet_lite{version}" for version in range(5))
 
-BACKBONES = (
-    *(f"resnet{depth}" for depth in RESNET_DEPTHS),
-    *EFFICIENTNET_LITE,
-    *APPLICATIONS,
-)
+KERAS_MODELS = (*EFFICIENTNET_LITE, *APPLICATIONS)
+"""Backbones by name that are a Keras model in a `DilatedBackbone`."""
+
+BACKBONES = (*(f"resnet{depth}" for depth in RESNET_DEPTHS), *KERAS_MODELS)
 """What `PSPNet(backbone=...)` knows by name."""

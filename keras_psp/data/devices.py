@@ -9,10 +9,10 @@ def leave_gpus_to_the_backend() -> None:
     TensorFlow only reads images then, but its first operation would take the memory of all GPUs.
     """
     import keras
-    import tensorflow as tf
 
     if keras.backend.backend() == "tensorflow":
         return
+    import tensorflow as tf
 
     with contextlib.suppress(RuntimeError):  # it has begun already
         tf.config.set_visible_devices([], "GPU")

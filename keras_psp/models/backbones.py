@@ -5,7 +5,7 @@ from typing import Any, get_args
 import keras
 
 from keras_psp.arguments import checked_choice
-from keras_psp.imagenet import BACKBONES, IMAGENET_MEAN, IMAGENET_STD
+from keras_psp.imagenet import BACKBONES, IMAGENET_MEAN, IMAGENET_STD, KERAS_MODELS
 from keras_psp.layers.backbone import DilatedBackbone
 from keras_psp.layers.resnet import DilatedResNet, Remat
 from keras_psp.models.named_backbones import named_model
@@ -39,11 +39,10 @@ def backbone_layer(
 
 def _named_layer(backbone, policy, output_stride):
     options = {"output_stride": output_stride, "dtype": policy, "name": "backbone"}
-    if isinstance(backbone, str) and backbone in BACKBONES:
-        depth = backbone.removeprefix("resnet")
-        if depth.isdigit():
-            return DilatedResNet(int(depth), **options)
+    if isinstance(backbone, str) and backbone in KERAS_MODELS:
         backbone = named_model(backbone)
+    elif isinstance(backbone, str) and backbone in BACKBONES:
+        return DilatedResNet(int(backbone.removeprefix("resnet")), **options)
     if isinstance(backbone, keras.Model):
         return DilatedBackbone(backbone, **options)
     if not isinstance(backbone, DilatedResNet | DilatedBackbone):

@@ -24,7 +24,7 @@ from keras_psp.arguments import (
     checked_number,
     checked_tuple,
 )
-from keras_psp.imagenet import BACKBONES, IMAGENET_MEAN
+from keras_psp.imagenet import BACKBONES, IMAGENET_MEAN, KERAS_MODELS
 
 _Check = Callable[[str, Any], Any]
 
@@ -179,7 +179,7 @@ class Recipe:
     @property
     def has_resnet(self) -> bool:
         """Whether the backbone is a `DilatedResNet`."""
-        return self.backbone.removeprefix("resnet").isdigit()
+        return self.backbone not in KERAS_MODELS
 
     def _check_backbone(self):
         if self.has_resnet:

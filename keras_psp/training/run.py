@@ -335,8 +335,10 @@ class _Training:
 
     def _augmentation(self):
         """Returns the arguments of `training_batches` that turn examples into crops."""
-        names = ("crop_size", "scale", "mirror", "rotate", "blur", "color")
-        names = (*names, "fill", "image_size", "seed")
+        names = (
+            *("crop_size", "scale", "mirror", "rotate", "blur", "color"),
+            *("fill", "image_size", "seed"),
+        )
         arguments = {name: getattr(self.recipe, name) for name in names}
         return {"split": self.recipe.train_split, **arguments}
 

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from keras_psp.imagenet import APPLICATIONS, EFFICIENTNET_LITE
+from keras_psp.imagenet import KERAS_MODELS
 from keras_psp.layers.backbone import DilatedBackbone
 from keras_psp.layers.resnet import DilatedResNet
 from keras_psp.models.named_backbones import named_model
@@ -89,9 +89,7 @@ class NetworkWeights:
                 name = f"resnet{trained.depth}"
             else:
                 name = trained.features.name
-                if backbone in (*APPLICATIONS, *EFFICIENTNET_LITE) and (
-                    named_model(backbone).name == name
-                ):
+                if backbone in KERAS_MODELS and named_model(backbone).name == name:
                     name = backbone
             if backbone != name:
                 raise ValueError(
