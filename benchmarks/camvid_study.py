@@ -1,0 +1,178 @@
+"""Chooses a small network on CamVid's training sequences, then reports it once on the test split.
+
+    python benchmarks/camvid_study.py choose --root CamVid              # what to train with
+    python benchmarks/camvid_study.py report --root CamVid --seeds 0 1 2
+
+CamVid's `val` follows one of the sequences of `train` in the same video, so its figures come out
+higher than those of another street. `choose` therefore trains on the frames of two sequences of
+`train` and evaluates on those of the third. `report` trains the recipe "camvid_lite0" on all of
+`train` and evaluates the test split, whose 171 of 233 frames are of a sequence that no other split
+has. Both resume interrupted trainings and skip finished ones.
+"""
+
+import argparse
+import csv
+import json
+import signal
+import statistics
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from measure import environment, in_a_process, progress
+
+HELD_OUT = "0006R0"
+ENLARGED = {"image_size": (540, 720)}
+# What each candidate changes of the recipe.
+CANDIDATES = {
+    "plain": {},
+    "class weights": {"class_weights": "median_frequency"},
+    "enlarged": ENLARGED,
+    "enlarged, class weights": ENLARGED | {"class_weights": "median_frequency"},
+    "enlarged, no blur": ENLARGED | {"blur": False},
+    "enlarged, learning rate 0.03": ENLARGED | {"learning_rate": 0.03},
+    "enlarged, AdamW": ENLARGED
+    | {"optimizer": "adamw", "learning_rate": 3e-4, "weight_decay": 0.05},
+    "stride 8": {"output_stride": 8},
+}
+
+
+def camvid(root):
+    """The published data set."""
+    from keras_psp import data
+
+    return data.load("camvid", root=root)
+
+
+def by_sequence(root):
+    """CamVid's `train`, divided by sequence into "train" and "val"."""
+    from keras_psp import data
+
+    source = camvid(root)
+    pairs = {"train": [], "val": []}
+    for image, label in source.paths("train"):
+        pairs["val" if image.name.startswith(HELD_OUT) else "train"].append((image, label))
+    lookup = {value: value for value in range(source.num_classes)}
+    lookup |= dict.fromkeys((source.num_classes, source.ignore_class), source.ignore_class)  # void
+    return data.ImagePairs(pairs, class_names=source.class_names, lookup=lookup)
+
+
+def figures(source, model, split, path, **views):
+    """Evaluates a model and writes its figures to a JSON file."""
+    import keras_psp
+    from keras_psp.files import written_aside
+
+    output = path.parent / path.stem
+    measures = keras_psp.evaluate(source, model, split=split, output=output, **views).measures
+    classes = dict(zip(source.class_names, measures.iou.tolist(), strict=True))
+    found = {"mean IoU": measures.mean_iou, "pixel accuracy": measures.pixel_accuracy}
+    with written_aside(path) as draft:
+        draft.write_text(json.dumps(found | {"classes": classes}, indent=1))
+
+
+def choose(recipe, root, folder):
+    """Trains a candidate without the sequence that it is then evaluated on."""
+    import keras_psp
+
+    source = by_sequence(root)
+    recipe = replace(recipe, validation_epochs=0)
+    keras_psp.train(recipe, data=source, output=folder)
+    figures(source, folder, "val", folder / "held_out.json")
+
+
+def report(recipe, root, folder):
+    """Trains on all of `train` and evaluates the test split, one view and six scales."""
+    import keras_psp
+    from keras_psp.prediction.protocol import SIX_SCALES
+
+    source = camvid(root)
+    keras_psp.train(recipe, data=source, output=folder)
+    figures(source, folder, "test", folder / "one_view.json")
+    figures(source, folder, "test", folder / "six_scales.json", scales=SIX_SCALES, flip=True)
+
+
+def minutes(folder):
+    """Duration of a training, from its log."""
+    with (folder / "log.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    recipe = json.loads((folder / "recipe.json").read_text("utf-8"))
+    steps = [int(row["step"]) for row in rows]
+    images = [(b - a) * recipe["batch_size"] for a, b in zip([0, *steps], steps, strict=False)]
+    rates = [float(row["images_per_second"]) for row in rows]
+    return sum(n / rate for n, rate in zip(images, rates, strict=True)) / 60
+
+
+def table(names, runs, shown):
+    """Prints mean and range over seeds of the figures in files."""
+    print(
+        "| | " + " | ".join(shown.values()) + " | minutes |\n|---" + "|---" * (len(shown) + 1) + "|"
+    )
+    for name in names:
+        folders = [
+            folder for folder in runs[name] if (folder / f"{next(iter(shown))}.json").exists()
+        ]
+        if not folders:
+            continue
+        cells = []
+        for file in shown:
+            values = [
+                100 * json.loads((folder / f"{file}.json").read_text("utf-8"))["mean IoU"]
+                for folder in folders
+                if (folder / f"{file}.json").exists()
+            ]
+            spread = f" ({min(values):.1f} to {max(values):.1f})" if len(values) > 1 else ""
+            cells.append(f"{statistics.mean(values):.1f} %{spread}" if values else "")
+        time = statistics.mean(map(minutes, folders))
+        print(f"| {name} | {' | '.join(cells)} | {time:.0f} |")
+
+
+def class_table(folders):
+    """Prints the IoU of each class, mean over seeds."""
+    found = [json.loads((f / "one_view.json").read_text("utf-8"))["classes"] for f in folders]
+    print("\n| class | IoU, one view |\n|---|---|")
+    for name in found[0]:
+        print(f"| {name} | {100 * statistics.mean(f[name] for f in found):.1f} % |")
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("task", choices=("choose", "report"))
+    parser.add_argument("--root", type=Path, required=True, help="folder of CamVid")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--candidates", nargs="+", choices=CANDIDATES, default=list(CANDIDATES))
+    parser.add_argument("--epochs", type=int, help="of each training [choose: 15]")
+    parser.add_argument("--weights", help="a file, instead of the package of the weights")
+    parser.add_argument("--output", type=Path, default=Path("runs/camvid_study"))
+    parser.add_argument("--only-print", action="store_true", help="print finished rows only")
+    args = parser.parse_args()
+    from keras_psp.training.recipes import recipe
+
+    choosing = args.task == "choose"
+    fields = {"epochs": args.epochs or 15} if choosing else {}
+    if args.epochs:
+        fields["epochs"] = args.epochs
+    if args.weights:
+        fields["weights"] = args.weights
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    runs = {}
+    names = args.candidates if choosing else ["camvid_lite0"]
+    for seed in args.seeds:
+        for name in names:
+            chosen = recipe("camvid_lite0", **fields | CANDIDATES.get(name, {}), seed=seed)
+            folder = args.output / args.task / f"{name.replace(', ', '_').replace(' ', '_')}-{seed}"
+            runs.setdefault(name, []).append(folder)
+            if not args.only_print:
+                progress(f"{name}, seed {seed}")
+                in_a_process(choose if choosing else report, chosen, args.root, folder)
+    print(environment(("tensorflow",)) + "\n")
+    if choosing:
+        table(names, runs, {"held_out": f"mean IoU of {HELD_OUT}"})
+    else:
+        table(names, runs, {"one_view": "test, one view", "six_scales": "test, six scales, flip"})
+        class_table([f for f in runs[names[0]] if (f / "one_view.json").exists()])
+
+
+if __name__ == "__main__":
+    main()
