@@ -104,26 +104,19 @@ def minutes(folder):
 
 def table(names, runs, shown):
     """Prints mean and range over seeds of the figures in files."""
-    print(
-        "| | " + " | ".join(shown.values()) + " | minutes |\n|---" + "|---" * (len(shown) + 1) + "|"
-    )
+    print(f"| | {' | '.join(shown.values())} | minutes |\n|---{'|---' * (len(shown) + 1)}|")
     for name in names:
-        folders = [
-            folder for folder in runs[name] if (folder / f"{next(iter(shown))}.json").exists()
-        ]
-        if not folders:
-            continue
         cells = []
         for file in shown:
-            values = [
-                100 * json.loads((folder / f"{file}.json").read_text("utf-8"))["mean IoU"]
-                for folder in folders
-                if (folder / f"{file}.json").exists()
-            ]
+            paths = [folder / f"{file}.json" for folder in runs[name]]
+            found = [json.loads(path.read_text("utf-8")) for path in paths if path.exists()]
+            values = [100 * figures["mean IoU"] for figures in found]
             spread = f" ({min(values):.1f} to {max(values):.1f})" if len(values) > 1 else ""
             cells.append(f"{statistics.mean(values):.1f} %{spread}" if values else "")
-        time = statistics.mean(map(minutes, folders))
-        print(f"| {name} | {' | '.join(cells)} | {time:.0f} |")
+        if any(cells):
+            finished = [folder for folder in runs[name] if (folder / "last.keras").exists()]
+            cells.append(f"{statistics.mean(map(minutes, finished)):.0f}")
+            print(f"| {name} | {' | '.join(cells)} |")
 
 
 def class_table(folders):

@@ -21,6 +21,7 @@ examples:
   keras-psp train folder --data photos/ --output runs/mine --crop-size 321 --epochs 50
   keras-psp train folder --data photos/ --output runs/small --backbone resnet18 --output-stride 16
   keras-psp train camvid --data CamVid/ --output runs/phone --backbone efficientnet_lite0
+  keras-psp train voc2012 --data VOCdevkit/ --extra coco=COCO/ --output runs/voc_coco
   keras-psp train ade20k_resnet101 --data ADEChallengeData2016/ --output runs/ade20k
 """
 
@@ -38,7 +39,20 @@ def add(commands: argparse._SubParsersAction) -> None:
         epilog=_EXAMPLES,
     )
     train.add_argument("recipe", help=NAMES)
-    train.add_argument("--data", type=Path, help="folder of the data set")
+    train.add_argument(
+        "--data",
+        type=Path,
+        nargs="+",
+        help="folder of the data set, or several whose splits are joined",
+    )
+    train.add_argument(
+        "--extra",
+        nargs="+",
+        metavar="NAME=FOLDER",
+        default=[],
+        help="further data sets to train on, e.g. coco=COCO; to weight them, name their splits: "
+        "--train-split 2*train+coco:train",
+    )
     train.add_argument("--output", type=Path, required=True, help="folder of the run")
     train.add_argument(
         "--unreadable",
@@ -94,7 +108,7 @@ def _as_typed(value):
 
 def run(options: argparse.Namespace) -> int:
     """Trains, and prints where the results are."""
-    from keras_psp.training.inputs import check_splits, check_weights, open_source
+    from keras_psp.training.inputs import check_splits, check_weights, open_source, with_extra
     from keras_psp.training.recipes import Recipe, parse_field, recipe
 
     fields = {
@@ -107,6 +121,7 @@ def run(options: argparse.Namespace) -> int:
     check_weights(chosen, paths=not (options.output / "recipe.json").exists())
     complete, given = not options.partial, data_options(options)
     source, _ = open_source(chosen, options.data, complete=complete, **given)
+    source, chosen = with_extra(source, chosen, options.extra, complete=complete)
     check_splits(source, chosen)
     from keras_psp.training import train
 

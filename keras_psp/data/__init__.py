@@ -5,6 +5,7 @@ doesn't have to wait for it.
 """
 
 from keras_psp.data.folder import ImageFolder
+from keras_psp.data.joining import JoinedPairs
 from keras_psp.data.lists import FileList
 from keras_psp.data.loading import list_datasets, load
 from keras_psp.data.pairs import ImagePairs
@@ -25,6 +26,7 @@ __all__ = [
     "GeneratedScenes",
     "ImageFolder",
     "ImagePairs",
+    "JoinedPairs",
     "Split",
     "TFDSSource",
     "batch_examples",

@@ -1,6 +1,7 @@
-"""Splits of own data: named by folders, or divided by the hash of the names."""
+"""Splits: joined by their names, named by folders, or divided by the hash of the names."""
 
 import hashlib
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -14,6 +15,26 @@ SPLIT_FOLDERS = {
 """Names that folders of a split have, in any case."""
 
 _Item = TypeVar("_Item")
+
+
+def split_parts(split: str) -> list[str]:
+    """Returns the splits that a name joins, each as often as it is repeated.
+
+    Example:
+        split_parts("2*train+train_extra")  # ["train", "train", "train_extra"]
+    """
+    parts = []
+    for term in split.split("+"):
+        times, star, name = term.strip().partition("*")
+        if not star:
+            times, name = "1", times
+        if not re.fullmatch("[1-9][0-9]{0,3}", times.strip()) or not name.strip():
+            raise ValueError(
+                f"split {split!r}: {term.strip()!r} must be the name of a split, or a whole "
+                "number from 1 to 9999 and a name, e.g. 2*train+train_extra."
+            )
+        parts += [name.strip()] * int(times)
+    return parts
 
 
 def split_named(name: str) -> str | None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from keras_psp.arguments import checked_integer
+from keras_psp.data.division import split_parts
 from keras_psp.data.images import MAX_PIXELS, image_size, read_image
 from keras_psp.data.label_files import check_size, ranges, read_mask
 from keras_psp.data.python_calls import map_python
@@ -68,6 +69,7 @@ class ImagePairs:
         self.splits: tuple[str, ...] = tuple(pairs)
         self.skipped: list[tuple[Path, str]] = []
         self._pairs: dict[str, list[Pair]] = {split: list(part) for split, part in pairs.items()}
+        self._joined: dict[str, list[Pair]] = {}
         self._sizes: dict[str, list[tuple[int, int]]] = {}
         self._names = tuple(class_names)
         self._palette = palette
@@ -118,14 +120,21 @@ class ImagePairs:
     def paths(self, split: str) -> list[Pair]:
         """Returns the (image, label) paths of the split; unpublished labels are None.
 
-        They are sorted by name, or in the order of the list that defines the split.
+        They are sorted by name, or in the order of the list that defines the split. A name such
+        as "2*train+train_extra" joins splits, one after the other and as often as it says.
         """
-        if split not in self.splits:
-            raise self._absent(split)
-        pairs = self._pairs_of(split)
-        if not pairs:
-            raise ValueError(f"Split {split!r} of {self._title} is empty: {self._why_empty()}")
-        return pairs
+        if split in self._joined:
+            return self._joined[split]
+        parts = split_parts(split)
+        for part in parts:
+            if part not in self.splits:
+                raise self._absent(part)
+            if not self._pairs_of(part):
+                raise ValueError(f"Split {part!r} of {self._title} is empty: {self._why_empty()}")
+        if parts == [split]:
+            return self._pairs_of(split)
+        self._joined[split] = [pair for part in parts for pair in self._pairs_of(part)]
+        return self._joined[split]
 
     def count(self, split: str) -> int:
         """Returns the number of examples in the split."""
@@ -133,7 +142,7 @@ class ImagePairs:
 
     def labeled(self, split: str) -> bool:
         """Whether the split has labels; a benchmark's test split may have none."""
-        return self.paths(split)[0][1] is not None
+        return all(label is not None for _, label in self.paths(split))
 
     def sizes(self, split: str) -> list[tuple[int, int]]:
         """Returns (height, width) of each image of the split, from the files' headers."""
@@ -230,6 +239,7 @@ class ImagePairs:
             return
         for split, pairs in self._pairs.items():
             self._pairs[split] = [pair for pair in pairs if str(pair[0]) not in faults]
+        self._joined.clear()
         self._sizes.clear()
         self.skipped += [(Path(image), reason) for image, reason in faults.items()]
         lines = [f"{self._title}: left out {len(faults)} of {total} examples with a fault:"]

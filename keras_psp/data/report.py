@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from keras_psp.data.division import split_parts
 from keras_psp.data.examination import Examined, count_values, examine_pairs
 from keras_psp.data.images import DEVIATIONS
 from keras_psp.data.label_files import ranges
@@ -241,7 +242,8 @@ class DataReport:
         first: dict[str, tuple[str, Examined]] = {}
         shared, differing = collections.defaultdict(list), []
         for split, items in self.examined.items():
-            for item in items if split in _DISJOINT else ():
+            joined = len(split_parts(split)) > 1
+            for item in items if joined or split in _DISJOINT else ():
                 if not item.digest:
                     continue
                 other_split, other = first.setdefault(item.digest, (split, item))

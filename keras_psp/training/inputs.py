@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from keras_psp.data import GeneratedScenes, load
-from keras_psp.training.recipes import Recipe
+from keras_psp.data import GeneratedScenes, JoinedPairs, load
+from keras_psp.data.division import split_parts
+from keras_psp.training.recipes import Recipe, with_fields
 from keras_psp.weights.locating import IMAGENET, existing_weights, imagenet_source
 from keras_psp.weights.presets import all_presets
 
@@ -20,13 +21,18 @@ def open_source(
 
     Args:
         recipe: The recipe, which names the data set.
-        data: The folder of its files, a source, or None.
+        data: The folder of its files, a source, several of these, or None.
         complete: See `keras_psp.data.load`, also for the `options`.
 
     Raises:
         TypeError: If data is something else.
         ValueError: If the data can't be opened.
     """
+    if isinstance(data, list | tuple):
+        parts = [open_source(recipe, part, complete=complete, **options) for part in data]
+        if len(parts) == 1:
+            return parts[0]
+        return JoinedPairs([source for source, _ in parts]), " + ".join(where for _, where in parts)
     if data is not None and not isinstance(data, str | os.PathLike):
         if not hasattr(data, "splits"):
             raise TypeError(
@@ -45,8 +51,45 @@ def open_source(
         return GeneratedScenes(seed=recipe.seed), "generated"
     if not complete:
         options = {**options, "complete": False}
+    if recipe.classes is not None:
+        options = {**options, "classes": recipe.classes}
     source = load(recipe.dataset, root=data, **options)
     return source, str(Path(data).resolve()) if data else ""
+
+
+def with_extra(
+    source: Any, recipe: Recipe, extra: Sequence[str], *, complete: bool = True
+) -> tuple[Any, Recipe]:
+    """Adds further data sets to a source, and their "train" to the recipe's training split.
+
+    Args:
+        source: The source of the recipe's data set.
+        recipe: The recipe. If its `train_split` names splits of the further sets, such as
+            "3*train+coco:train", it stays as it is.
+        extra: Each NAME=FOLDER, with a name for `keras_psp.data.load`. COCO is read with the
+            classes of PASCAL VOC if these are the source's.
+        complete: See `keras_psp.data.load`.
+
+    Raises:
+        TypeError: If the source isn't in files.
+        ValueError: If a text isn't NAME=FOLDER, or a set can't be opened or joined.
+    """
+    sources: dict[str, Any] = {}
+    for text in extra:
+        name, equals, folder = text.partition("=")
+        if not (name and equals and folder):
+            raise ValueError(f"extra={text!r} must be NAME=FOLDER, e.g. coco=COCO.")
+        if name in sources:
+            raise ValueError(f"extra={text!r}: {name} is given twice; join their files first.")
+        reduced = name == "coco" and recipe.dataset == "voc2012"
+        options = {"classes": "voc2012"} if reduced else {}
+        sources[name] = load(name, root=folder, complete=complete, **options)
+    if not sources:
+        return source, recipe
+    named = {part.partition(":")[0] for part in split_parts(recipe.train_split) if ":" in part}
+    added = "".join(f"+{name}:train" for name in sources if name not in named)
+    recipe = with_fields(recipe, {"train_split": recipe.train_split + added})
+    return JoinedPairs([source], sources), recipe
 
 
 def splits_of(recipe: Recipe) -> list[str]:
@@ -58,11 +101,18 @@ def splits_of(recipe: Recipe) -> list[str]:
 def check_splits(source: Any, recipe: Recipe) -> None:
     """Raises ValueError if the data lacks a split that a training reads."""
     for split in splits_of(recipe):
-        if split not in source.splits:
-            field = "train_split" if split == recipe.train_split else "val_split"
+        field = "train_split" if split == recipe.train_split else "val_split"
+        parts = split_parts(split)
+        for part in parts:
+            if part not in source.splits:
+                raise ValueError(
+                    f"{field}={split!r}: the data has no split {part!r}; choose one of "
+                    f"{', '.join(source.splits)}, or join some, e.g. train+val."
+                )
+        if len(parts) > 1 and not hasattr(source, "paths"):
             raise ValueError(
-                f"{field}={split!r} is not a split of the data; choose one of "
-                f"{', '.join(source.splits)}."
+                f"{field}={split!r}: splits of a {type(source).__name__} can't be joined; only "
+                "those of data sets and folders on disk can."
             )
 
 
@@ -86,6 +136,19 @@ def check_weights(recipe: Recipe, *, paths: bool = False) -> None:
             )
     elif paths and recipe.weights is not None and recipe.weights not in all_presets():
         existing_weights(recipe.weights)
+
+
+def start_note(recipe: Recipe) -> str:
+    """Returns a sentence about a ResNet that has no published weights to start from, or ""."""
+    if recipe.weights is not None or not recipe.has_resnet:
+        return ""
+    depth = int(recipe.backbone.removeprefix("resnet"))
+    if any(depth in sources for sources in IMAGENET.values()):
+        return ""
+    return (
+        f"no ImageNet weights of {recipe.backbone} are published, so it starts from random ones, "
+        "unlike the paper's network; if you have a checkpoint, pass it as weights (--weights FILE)."
+    )
 
 
 def padding_note(recipe: Recipe, sizes: Sequence[tuple[int, int]]) -> str:

@@ -102,7 +102,10 @@ class Recipe:
     name: str = _help("custom", "name in `RECIPES`")
     origin: str = _help("", "where the values were published")
     dataset: str = _help("folder", "name for `keras_psp.data.load`")
-    train_split: str = _help("train", "split for training")
+    classes: str | None = _help(
+        None, "which classes, for a data set that has a choice: voc2012 for coco"
+    )
+    train_split: str = _help("train", "split for training, or several: 2*train+train_extra")
     val_split: str = _help("val", "split for validation")
     backbone: str = _help(
         "resnet50", "resnet18 to resnet269, efficientnet_lite0, mobilenet_v3_small, ..."
@@ -301,8 +304,43 @@ def _published():
         for depth in (50, 101, 152, 269):
             origin = recipe.origin.replace("pspnet50", f"pspnet{depth}" if depth < 152 else "*")
             recipes[f"{name}_resnet{depth}"] = dataclasses.replace(
-                recipe, backbone=f"resnet{depth}", origin=origin
+                recipe,
+                backbone=f"resnet{depth}",
+                origin=origin,
+                weights=None if depth == 269 else recipe.weights,  # nobody published any
             )
+    # Rows of the paper's tables 5 and 6 with more data. It doesn't say how long these trainings
+    # are, so each has the iterations of its other row.
+    recipes["cityscapes_coarse_paper"] = dataclasses.replace(
+        settings["cityscapes_paper"], train_split="train+train_extra", epochs=63
+    )
+    recipes["coco_voc2012_paper"] = dataclasses.replace(
+        settings["voc2012_paper"], dataset="coco", classes="voc2012", epochs=4
+    )
+    # mmsegmentation, which neither rotates nor blurs and has one learning rate.
+    mmsegmentation = Recipe(
+        origin="github.com/open-mmlab/mmsegmentation, configs/pspnet/pspnet_r50-d8_{}.py",
+        rotate=0.0,
+        blur=False,
+        color=1.0,
+        head_multiplier=1.0,
+    )
+    for name, config, changes in (
+        # 40K iterations of 16 of 4,998 examples.
+        ("pascal_context", "480x480_40k_pascal_context", {"learning_rate": 0.004, "epochs": 128}),
+        (
+            "pascal_context_59",
+            "480x480_40k_pascal_context_59",
+            {"learning_rate": 0.004, "epochs": 128},
+        ),
+        # 80K iterations of 16 of 118,287 examples.
+        ("coco_stuff", "512x512_4x4_80k_coco-stuff164k", {"crop_size": 512, "epochs": 11}),
+    ):
+        origin = mmsegmentation.origin.format(config)
+        fields = {"dataset": name, "origin": origin, "crop_size": 480, **changes}
+        recipes[name] = dataclasses.replace(mmsegmentation, **fields)
+    # 256x256 pixels; there is no split for validation.
+    recipes["lmo"] = Recipe(dataset="lmo", origin="keras_psp", crop_size=233, val_split="test")
     # The images of SegNet's copy are 360x480. These settings are not published elsewhere.
     recipes["camvid"] = Recipe(
         dataset="camvid",

@@ -28,6 +28,7 @@ from keras_psp.training.inputs import (
     open_source,
     padding_note,
     splits_of,
+    start_note,
 )
 from keras_psp.training.log import EPOCH_COLUMNS, STEP_COLUMNS, StepLog, Table, TensorBoard
 from keras_psp.training.network import build, schedule
@@ -84,7 +85,8 @@ def train(
     Args:
         recipe: A name in `keras_psp.training.RECIPES`, or a `Recipe`.
         data: Folder of the data set, or a source of examples such as
-            `keras_psp.data.ImageFolder`; None searches where `keras_psp.data.load` does.
+            `keras_psp.data.ImageFolder`, or a list of these, which are joined
+            (`keras_psp.data.JoinedPairs`); None searches where `keras_psp.data.load` does.
         output: Folder of the run.
         unreadable: "stop" reads all files before training and reports the unreadable ones;
             "skip" excludes them and reports how many; "trust" reads no files before training.
@@ -124,6 +126,8 @@ def train(
     with folder.locked():
         folder.begin(chosen, description)
         folder.record_start(devices.names)
+        if devices.first and (note := start_note(chosen)):
+            print(note, file=sys.stderr)
         splits, examined = splits_of(chosen), None
         if unreadable != "trust" and hasattr(source, "leave_out"):
             report = checked(

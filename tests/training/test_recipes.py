@@ -23,9 +23,9 @@ def test_published_settings():
         assert (chosen.scale, chosen.rotate, chosen.aux_weight) == ((0.5, 2.0), 10.0, 0.4)
         for depth in (50, 101, 152, 269):
             deep = recipe(f"{name}_resnet{depth}")
-            assert dataclasses.replace(deep, backbone="resnet50", name=name, origin="") == (
-                dataclasses.replace(chosen, origin="")
-            )
+            assert deep.weights == (None if depth == 269 else "imagenet")
+            same = {"backbone": "resnet50", "name": name, "origin": "", "weights": "imagenet"}
+            assert dataclasses.replace(deep, **same) == dataclasses.replace(chosen, origin="")
 
 
 @pytest.mark.parametrize(
@@ -34,6 +34,23 @@ def test_published_settings():
 )
 def test_epochs_match_the_papers_iterations(name, examples, iterations):
     chosen = recipe(f"{name}_paper")
+    steps = chosen.epochs * (examples // chosen.batch_size)
+    assert abs(steps / iterations - 1) < 0.02
+
+
+@pytest.mark.parametrize(
+    ("name", "examples", "iterations"),
+    [
+        ("cityscapes_coarse_paper", 2_975 + 19_998, 90_000),
+        ("coco_voc2012_paper", 118_287, 30_000),
+        # mmsegmentation/configs/pspnet/pspnet_r50-d8_*
+        ("pascal_context", 4_998, 40_000),
+        ("pascal_context_59", 4_998, 40_000),
+        ("coco_stuff", 118_287, 80_000),
+    ],
+)
+def test_epochs_of_larger_sets_match_iterations(name, examples, iterations):
+    chosen = recipe(name)
     steps = chosen.epochs * (examples // chosen.batch_size)
     assert abs(steps / iterations - 1) < 0.02
 

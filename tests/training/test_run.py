@@ -244,7 +244,7 @@ def test_an_output_that_cannot_be_written_is_reported(tmp_path, monkeypatch):
     ("arguments", "message"),
     [
         ({"batch_size": 99}, "split 'train' has 12 examples, fewer than batch_size=99"),
-        ({"val_split": "validation"}, "val_split='validation' is not a split of the data"),
+        ({"val_split": "validation"}, "val_split='validation': the data has no split 'validation'"),
         ({"unreadable": "ignore"}, "unreadable='ignore' is unknown; choose stop"),
         ({"gradient_accumulation_steps": 3}, "batch_size=4 can't be shared equally by 1 device"),
         ({"crop": 3}, "a recipe has no field 'crop'"),
