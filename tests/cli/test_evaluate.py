@@ -1,11 +1,16 @@
 import json
+import zipfile
 
+import numpy as np
 import pytest
+from PIL import Image
 from support import datasets
 from support.datasets import random_camvid
 from support.networks import random_network
 
+from keras_psp import predict
 from keras_psp.cli import main
+from keras_psp.data import load
 
 
 @pytest.fixture
@@ -53,6 +58,26 @@ def test_submit_writes_files_and_resumes(tmp_path, capsys):
     files[0].unlink()
     assert main([*arguments, "--quiet"]) == 0  # predicts only what is missing
     assert files[0].exists() and files[1].stat().st_mtime_ns == before
+
+
+def test_ade20k_test_images_become_a_checked_archive(tmp_path, capsys):
+    datasets.ade20k(tmp_path / "data" / "ADEChallengeData2016")
+    release = tmp_path / "data" / "ADEChallengeData2016" / "release_test"
+    release.rename(tmp_path / "data" / "release_test")  # where the archive is usually unpacked
+    random_network(150).save(tmp_path / "network.keras")
+    arguments = ["submit", "ade20k", "--data", str(tmp_path / "data"), "--partial", "--quiet"]
+    arguments += ["--model", str(tmp_path / "network.keras"), "--output", str(tmp_path / "output")]
+    assert main([*arguments, "--archive", str(tmp_path / "test.zip")]) == 0
+    assert "2 files written and checked" in capsys.readouterr().out
+    source = load("ade20k", root=tmp_path / "data", complete=False)
+    expected = predict(
+        [source.image("test", index) for index in range(2)], tmp_path / "network.keras"
+    )
+    with zipfile.ZipFile(tmp_path / "test.zip") as archive:
+        assert archive.namelist() == ["ADE_test_00000001.png", "ADE_test_00000002.png"]
+        for name, prediction in zip(archive.namelist(), expected, strict=True):
+            with archive.open(name) as file, Image.open(file) as image:
+                np.testing.assert_array_equal(np.asarray(image), prediction.classes + 1)
 
 
 def test_competition_is_only_for_voc(capsys):

@@ -56,9 +56,9 @@ def test_one_split_is_a_sequence_of_examples(tmp_path):
     assert len(val) == 2 and val.num_classes == 150
     assert val[1][1].shape == (datasets.HEIGHT, datasets.WIDTH)
     with pytest.raises(
-        ValueError, match=r"Split 'test' is unknown; ADE20K in .* has train, val\.$"
+        ValueError, match=r"Split 'trainval' is unknown; ADE20K in .* has train, val, test\.$"
     ):
-        data.load("ade20k", "test", root=tmp_path, complete=False)
+        data.load("ade20k", "trainval", root=tmp_path, complete=False)
 
 
 def test_a_folder_of_your_own(tmp_path):

@@ -49,7 +49,7 @@ VALUES = {
 }
 
 COUNTS = {
-    "ade20k": {"train": 3, "val": 2},
+    "ade20k": {"train": 3, "val": 2, "test": 2},
     "camvid": {"train": 2, "val": 2, "test": 2},
     "cityscapes": {"train": 3, "val": 2, "test": 2, "train_extra": 2},
     "coco": {"train": 2, "val": 2},
@@ -97,6 +97,8 @@ def ade20k(root):
         for i in range(1, count + 1):
             save(root / "images" / folder / f"ADE_{short}_{i:08}.jpg", random_image(i))
             save(root / "annotations" / folder / f"ADE_{short}_{i:08}.png", labels("ade20k"))
+    for i in (1, 2):
+        save(root / "release_test" / "testing" / f"ADE_test_{i:08}.jpg", random_image(i))
 
 
 def camvid(root):

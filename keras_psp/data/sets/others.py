@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from keras_psp.data.label_files import by_stem, read_mat
-from keras_psp.data.pairs import matched
+from keras_psp.data.pairs import Pair, matched
 from keras_psp.data.sets.published import (
     DataSet,
     PublishedSet,
@@ -16,11 +16,19 @@ from keras_psp.data.sets.published import (
 
 def open_ade20k(entry: DataSet, root: Path, *, complete: bool) -> PublishedSet:
     home = entry.find_home(root, "annotations", "ADEChallengeData2016")
-    pairs = {
+    pairs: dict[str, list[Pair]] = {
         split: folder_pairs(home / "images" / name, home / "annotations" / name, complete=complete)
         for split, name in (("train", "training"), ("val", "validation"))
         if (home / "images" / name).is_dir()
     }
+    # release_test.zip, as unpacked in the folder or next to it.
+    testing = first_existing(
+        home / "images" / "testing",
+        *(folder / "release_test" / "testing" for folder in (home, home.parent)),
+    )
+    if testing is not None:
+        images = by_stem(testing, (".jpg",))
+        pairs["test"] = [(images[name], None) for name in sorted(images)]
     # CSAILVision, mit_semseg/dataset.py: labels 1 to 150, 0 is "other objects".
     return PublishedSet(entry, home, pairs, complete=complete)
 
