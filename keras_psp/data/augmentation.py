@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from keras_psp.data.rare_classes import chosen_position, covers_too_much, pixel_of_class
+
 # As cv2.GaussianBlur(image, (5, 5), 0): deviation 0.3 * ((5 - 1) / 2 - 1) + 0.8 = 1.1.
 BLUR = np.exp(-(np.arange(-2, 3) ** 2) / (2 * 1.1**2))
 BLUR = (BLUR / BLUR.sum()).astype("float32")
@@ -24,6 +26,8 @@ def augmented(
     fill: np.ndarray,
     ignore_class: int,
     color: float = 0.0,
+    max_class_share: float | None = None,
+    target: Any = None,
 ) -> tuple[Any, Any]:
     """Returns a random crop: image (*crop, 3) float32 and mask (*crop) int32.
 
@@ -34,8 +38,10 @@ def augmented(
         image, mask: (height, width, 3) and (height, width), uint8.
         draw: (12,) float32 in [0, 1), for scale, mirror, row, column, whether to rotate, angle,
             whether to blur, one that isn't used, brightness, contrast, saturation and hue.
-        crop, scale, mirror, angles, blur, color: as `training_batches` checks them.
+        crop, scale, mirror, angles, blur, color, max_class_share: as `training_batches` checks
+            them.
         fill, ignore_class: (3,) float32 RGB and label outside the image.
+        target: None, or what the crop should show; see `drawn_for_classes`.
     """
     image, mask, draw = (tf.convert_to_tensor(part) for part in (image, mask, draw))
     size = tf.shape(mask)
@@ -43,15 +49,28 @@ def augmented(
     scaled = tf.cast(tf.round(tf.cast(size, tf.float32) * factor), tf.int32)
     scaled = tf.maximum(scaled, 1)
     slack = scaled - tf.constant(crop)
-    # Half of the padding on either side, the odd pixel last, or an even position.
-    position = tf.cast(tf.cast(slack + 1, tf.float32) * draw[2:4], tf.int32)
-    offset = tf.where(slack < 0, -(-slack // 2), tf.minimum(position, slack))
+    mirrored = tf.logical_and(mirror, draw[1] < 0.5)
+    angle = (angles[0] + (angles[1] - angles[0]) * draw[5]) * (np.pi / 180)
+    warp = _Rotation(tf.cast(scaled, tf.float32), factor, angle, mirrored)
+    turns = draw[4] < 0.5 if angles != (0.0, 0.0) else tf.constant(False)
+    place, pixel = draw[2:4], tf.constant([-1, -1])
+    if target is not None:
+        place, pixel = target[2:4], pixel_of_class(mask, target)
+        pixel = tf.where(pixel < 0, pixel, warp.moved(pixel, turns))
+
+    def too_much(position):
+        # Of the crop without its rotation.
+        edges = tf.maximum(position, 0), tf.minimum(position + crop, scaled)
+        labels = _upright_mask(mask, factor, scaled, *edges, mirrored)
+        return covers_too_much(labels, max_class_share, ignore_class)
+
+    redrawn = None if max_class_share is None else too_much
+    offset = chosen_position(slack, crop, place, pixel, redrawn)
     # The part of the scaled image that is in the crop, [first, last), and that the blur needs.
     first, last = tf.maximum(offset, 0), tf.minimum(offset + crop, scaled)
     blurred = tf.logical_and(blur, draw[6] < 0.5)
     margin = tf.where(blurred, _MARGIN, 0)
     start, stop = tf.maximum(first - margin, 0), tf.minimum(last + margin, scaled)
-    mirrored = tf.logical_and(mirror, draw[1] < 0.5)
     outside = tf.constant(np.broadcast_to(fill, [side + 2 * _MARGIN for side in crop] + [3]))
 
     def upright():
@@ -59,8 +78,6 @@ def augmented(
         return part, _upright_mask(mask, factor, scaled, first, last, mirrored)
 
     def turned():
-        angle = (angles[0] + (angles[1] - angles[0]) * draw[5]) * (np.pi / 180)
-        warp = _Rotation(tf.cast(scaled, tf.float32), factor, angle, mirrored)
         steepest, (rows, columns) = np.deg2rad(max(np.abs(angles))), outside.shape[:2]
         most_lines = None
         if steepest <= np.pi / 4 and scale[0] >= 0.25:
@@ -72,7 +89,7 @@ def augmented(
     if angles == (0.0, 0.0):
         part, labels = upright()
     else:
-        part, labels = tf.cond(draw[4] < 0.5, turned, upright)
+        part, labels = tf.cond(turns, turned, upright)
     if blur:
         # At the edge of the image the blur sees its border repeated.
         before, after = margin - (first - start), margin - (stop - last)
@@ -168,6 +185,18 @@ class _Rotation:
         labels = self._warped(mask[..., None], first, shape, "NEAREST", 1e-3)[..., 0]
         labels = tf.cast(labels, tf.int32)
         return tf.where(self._outside(first, shape, 1), ignore_class, labels)
+
+    def moved(self, pixel: Any, turns: Any) -> Any:
+        """Returns (row, column) in the result of a pixel of the image; rotated if it `turns`."""
+        row, column = tf.unstack((tf.cast(pixel, tf.float32) + 0.5) * self.factor)
+        x, y = column - self.sides[1] / 2, row - self.sides[0] / 2
+        x, y = (
+            tf.where(turns, self.cosine * x + self.sine * y, x) + self.sides[1] / 2,
+            tf.where(turns, self.cosine * y - self.sine * x, y) + self.sides[0] / 2,
+        )
+        x = tf.where(self.mirrored, self.sides[1] - x, x)
+        inside = tf.clip_by_value(tf.stack([y, x]), 0.0, self.sides - 1)
+        return tf.cast(inside, tf.int32)
 
     def _origin(self, start):
         """Returns (x, y) in the scaled image of the pixel at `start`."""

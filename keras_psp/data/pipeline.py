@@ -16,11 +16,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from keras_psp.arguments import LARGEST_SIDE, checked_integer, checked_number, checked_pair
 from keras_psp.data.devices import leave_gpus_to_the_backend
 from keras_psp.data.memory import free_memory
 from keras_psp.data.python_calls import map_python, until_exit
+from keras_psp.data.rare_classes import TARGETS, drawn_for_classes
 from keras_psp.imagenet import IMAGENET_MEAN
 
 if TYPE_CHECKING:
@@ -40,6 +42,9 @@ def training_batches(
     rotate: float | tuple[float, float] = 0.0,
     blur: bool = False,
     color: float = 0.0,
+    max_class_share: float | None = None,
+    rare_classes: float = 0.0,
+    class_pixels: ArrayLike | None = None,
     seed: int = 0,
     image_size: tuple[int, int] | None = None,
     cache: bool | Literal["auto"] = "auto",
@@ -86,6 +91,13 @@ def training_batches(
             deviation 1.1).
         color: strength of random changes of brightness, contrast, saturation and hue, each in
             half of the examples; 1 for the ranges of mmsegmentation, 0 for none as in the paper.
+        max_class_share: largest share of a crop's labeled pixels that one class may cover; up to
+            ten positions are tried (mmsegmentation's `cat_max_ratio`, which is 0.75 there). None
+            takes the first.
+        rare_classes: share of the examples that are drawn for a class, each class as often as
+            any other: an image with the class, cropped around one of its pixels. The others
+            are each image once per epoch, without those that gave way.
+        class_pixels: (examples, classes) pixels of each class, which `rare_classes` needs.
         seed: any integer >= 0.
         image_size: (height, width) to which examples are resized first, labels nearest.
         cache: whether to keep decoded examples in memory, after `image_size`; 0.7 MB each for
@@ -124,15 +136,19 @@ def training_batches(
         raise ValueError(f"fill is {fill!r}; it must be three numbers from 0 to 255.")
     if cache not in (True, False, "auto"):
         raise ValueError(f'cache is {cache!r}; it must be True, False or "auto".')
+    if max_class_share is not None:
+        max_class_share = checked_number("max_class_share", max_class_share, above=0, most=1)
     count = source.count(split)
+    rare = _checked_rare_classes(rare_classes, class_pixels, source, count)
+    columns = _DRAWS + (TARGETS if rare else 0)
     read = _reader(source, split, image_size=image_size, cache=cache)
     passes = itertools.count(first_epoch)
 
     def plan(epoch):
         epoch = next(passes) if epochs is None else int(epoch)
-        order, draws = _plan(count, batch_size, seed=seed, epoch=epoch)
+        order, draws = _plan(count, batch_size, rare, seed=seed, epoch=epoch)
         start = first_step if epoch == first_epoch else 0
-        return order[start:, part].reshape(-1), draws[start:, part].reshape(-1, _DRAWS)
+        return order[start:, part].reshape(-1), draws[start:, part].reshape(-1, columns)
 
     call = until_exit(lambda index: read(int(index)))
 
@@ -143,7 +159,7 @@ def training_batches(
         return augmented(
             image,
             mask,
-            draw,
+            draw[:_DRAWS],
             crop=crop,
             scale=scale,
             mirror=mirror,
@@ -152,13 +168,15 @@ def training_batches(
             color=color,
             fill=filling,
             ignore_class=source.ignore_class,
+            max_class_share=max_class_share,
+            target=draw[_DRAWS:] if rare else None,
         )
 
     # `from_generator` would make glibc return all memory to the system after each step
     # (TensorFlow 2.21, generator_dataset_op.cc), a quarter of a training's CPU time.
     last = first_epoch + 1 if epochs is None else epochs
     numbers = tf.data.Dataset.range(first_epoch, last)
-    plans = numbers.map(lambda epoch: _planned(until_exit(plan), epoch))
+    plans = numbers.map(lambda epoch: _planned(until_exit(plan), epoch, columns))
     examples = plans.unbatch().map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     batches = examples.batch(part.stop - part.start, drop_remainder=True)
     length = steps if epochs is None else (epochs - first_epoch) * steps - first_step
@@ -167,12 +185,12 @@ def training_batches(
     return batches.prefetch(tf.data.AUTOTUNE)
 
 
-def _planned(plan, epoch):
+def _planned(plan, epoch, columns):
     """Calls a function that plans an epoch, and returns the examples' indices and draws."""
     import tensorflow as tf
 
     order, draws = tf.numpy_function(plan, [epoch], [tf.int64, tf.float32])
-    return tf.ensure_shape(order, (None,)), tf.ensure_shape(draws, (None, _DRAWS))
+    return tf.ensure_shape(order, (None,)), tf.ensure_shape(draws, (None, columns))
 
 
 def epoch_order(count: int, *, seed: int, epoch: int) -> np.ndarray:
@@ -197,6 +215,8 @@ def batch_examples(
     seed: int = 0,
     epoch: int,
     step: int,
+    rare_classes: float = 0.0,
+    class_pixels: ArrayLike | None = None,
     shard: tuple[int, int] = (0, 1),
 ) -> list[int]:
     """Returns the indices of the examples in a batch of `training_batches`, in order.
@@ -204,7 +224,7 @@ def batch_examples(
     If the source has files, `source.paths(split)[index]` returns their paths.
 
     Args:
-        source, split, batch_size, seed: as for `training_batches`.
+        source, split, batch_size, seed, rare_classes, class_pixels: as for `training_batches`.
         epoch: number of the epoch, from 0.
         step: number of the batch in the epoch, from 0.
         shard: (index, count) of a worker; by default the whole batch.
@@ -214,7 +234,9 @@ def batch_examples(
     epoch = checked_integer("epoch", epoch, least=0)
     step = _checked_step("step", step, steps)
     part = _part_of_batch(batch_size, shard)
-    order, _ = _plan(source.count(split), batch_size, seed=seed, epoch=epoch)
+    count = source.count(split)
+    rare = _checked_rare_classes(rare_classes, class_pixels, source, count)
+    order, _ = _plan(count, batch_size, rare, seed=seed, epoch=epoch)
     return order[step, part].tolist()
 
 
@@ -225,12 +247,31 @@ def _shuffled(count, seed, epoch):
     return random.permutation(count), random
 
 
-def _plan(count, batch_size, *, seed, epoch):
-    """Draws an epoch: indices (steps, batch_size) and (steps, batch_size, _DRAWS) in [0, 1)."""
+def _plan(count, batch_size, rare=None, *, seed, epoch):
+    """Draws an epoch: indices (steps, batch_size) and numbers (steps, batch_size, columns)."""
     order, random = _shuffled(count, seed, epoch)
-    order = order[: len(order) - len(order) % batch_size].reshape(-1, batch_size)
+    order = order[: len(order) - len(order) % batch_size]
     draws = [random.random((order.size, 4), dtype=np.float32) for _ in range(3)]
-    return order, np.concatenate(draws, 1).reshape(*order.shape, _DRAWS)
+    if rare:
+        order, targets = drawn_for_classes(order, rare[1], rare[0], seed=seed, epoch=epoch)
+        draws.append(targets)
+    order = order.reshape(-1, batch_size)
+    return order, np.concatenate(draws, 1).reshape(*order.shape, -1)
+
+
+def _checked_rare_classes(share, class_pixels, source, count):
+    """Returns (share, class_pixels), or None if the share is 0."""
+    share = checked_number("rare_classes", share, least=0, most=1)
+    if not share:
+        return None
+    shape = (count, source.num_classes)
+    pixels = np.empty(0) if class_pixels is None else np.asarray(class_pixels)
+    if pixels.shape != shape or not pixels.any():
+        raise ValueError(
+            f"rare_classes needs class_pixels, the pixels of each class in each example, of shape "
+            f"{shape} and not all 0; it has shape {pixels.shape}."
+        )
+    return share, pixels
 
 
 def evaluation_batches(

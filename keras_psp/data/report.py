@@ -271,6 +271,11 @@ class DataReport:
         thin = values - {value for item in self._all([split]) for value in item.solid}
         return len(thin) if len(thin) >= max(_LEAST_SMOOTH, len(values) / 2) else 0
 
+    def class_pixels(self, split: str) -> np.ndarray:
+        """Returns the pixels of each class in each example of a split, (examples, classes)."""
+        counts = [self._classes_of(item)[:-1] for item in self.examined[split]]
+        return np.array(counts).reshape(-1, self.source.num_classes)
+
     def representative(self, count: int) -> dict[str, list[int]]:
         """Returns numbers of examples of each split that together show all classes.
 
@@ -283,9 +288,9 @@ class DataReport:
             for index, item in enumerate(items)
             if item.pixels and not item.fault
         ]
-        counts = np.array(
-            [self._classes_of(self.examined[split][index])[:-1] for split, index in places]
-        ).reshape(len(places), -1)
+        each = {split: self.class_pixels(split) for split in self.examined}
+        counts = np.array([each[split][index] for split, index in places])
+        counts = counts.reshape(len(places), -1)
         shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
         totals = counts.sum(axis=0)
         classes = [index for index in np.argsort(totals, kind="stable") if totals[index]]

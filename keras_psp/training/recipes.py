@@ -58,6 +58,8 @@ _CHECKS: dict[str, _Check] = {
     "rotate": functools.partial(checked_number, least=0, most=180),
     "fill": _each(functools.partial(checked_number, least=0, most=255)),
     "color": functools.partial(checked_number, least=0, most=2),
+    "max_class_share": functools.partial(checked_number, above=0, most=1),
+    "rare_classes": functools.partial(checked_number, least=0, most=1),
     "optimizer": _one_of("sgd", "adamw"),
     "schedule": _one_of("poly", "cosine"),
     "learning_rate": functools.partial(checked_number, above=0),
@@ -131,6 +133,12 @@ class Recipe:
     blur: bool = _help(True, "blur half of the crops")
     color: float = _help(
         0.0, "strength of random brightness, contrast, saturation and hue; 1 in mmsegmentation"
+    )
+    max_class_share: float | None = _help(
+        None, "largest share of a crop that one class may cover; 0.75 in mmsegmentation"
+    )
+    rare_classes: float = _help(
+        0.0, "share of the crops that are drawn for a class, each class equally often"
     )
     fill: tuple[float, float, float] = _help(IMAGENET_MEAN, "RGB outside the image")
     optimizer: str = _help("sgd", "sgd or adamw")
@@ -323,6 +331,7 @@ def _published():
         rotate=0.0,
         blur=False,
         color=1.0,
+        max_class_share=0.75,
         head_multiplier=1.0,
     )
     for name, config, changes in (

@@ -1,6 +1,7 @@
 """A training from its recipe to its trained network, started or resumed."""
 
 import dataclasses
+import functools
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -128,7 +129,7 @@ def train(
         folder.record_start(devices.names)
         if devices.first and (note := start_note(chosen)):
             print(note, file=sys.stderr)
-        splits, examined = splits_of(chosen), None
+        splits, examined, pixels = splits_of(chosen), None, None
         if unreadable != "trust" and hasattr(source, "leave_out"):
             report = checked(
                 source,
@@ -138,6 +139,7 @@ def train(
                 progress=shown,
             )
             examined = report.examined
+            pixels = functools.partial(report.class_pixels, chosen.train_split)
             sizes = [item.size for item in examined[chosen.train_split] if not item.fault]
             if devices.first and (note := padding_note(chosen, sizes)):
                 print(note, file=sys.stderr)
@@ -146,7 +148,7 @@ def train(
         folder.store_or_check("examples", source.count(chosen.train_split))
         given = {"loss": loss, "optimizer": optimizer}
         folder.store_or_check("given", {name: _named(part) for name, part in given.items()})
-        return _Training(chosen, source, folder, devices, shown, given, callbacks).run()
+        return _Training(chosen, source, folder, devices, shown, given, callbacks, pixels).run()
 
 
 def _named(part):
@@ -165,6 +167,7 @@ class _Training:
     shown: bool
     given: dict[str, Any] = dataclasses.field(default_factory=dict)  # in place of the recipe's
     callbacks: Sequence[keras.callbacks.Callback] = ()
+    pixels: Callable[[], np.ndarray] | None = None  # see `_class_pixels`; None if not examined
 
     def __post_init__(self):
         split, batch_size = self.recipe.train_split, self.recipe.batch_size
@@ -203,12 +206,20 @@ class _Training:
     def _class_weights(self):
         if self.recipe.class_weights != "median_frequency":
             return self.recipe.class_weights
+        return median_frequency_weights(self._class_pixels)
+
+    @functools.cached_property
+    def _class_pixels(self):
+        """Pixels of each class in each training example, (examples, classes)."""
+        if self.pixels is not None:
+            return self.pixels()
         split, classes = self.recipe.train_split, self.source.num_classes
         examples = self.source.examples(split)
         if self.shown:
             examples = with_bar(examples, "Counting labels", self.source.count(split))
-        counts = [np.bincount(np.ravel(mask), minlength=256)[:classes] for _, mask in examples]
-        return median_frequency_weights(counts)
+        return np.array(
+            [np.bincount(np.ravel(mask), minlength=256)[:classes] for _, mask in examples]
+        )
 
     def _restore(self):
         """Restores the newest checkpoint and returns its position."""
@@ -341,15 +352,20 @@ class _Training:
         """Returns the arguments of `training_batches` that turn examples into crops."""
         names = (
             *("crop_size", "scale", "mirror", "rotate", "blur", "color"),
-            *("fill", "image_size", "seed"),
+            *("fill", "image_size", "max_class_share", "seed"),
         )
         arguments = {name: getattr(self.recipe, name) for name in names}
-        return {"split": self.recipe.train_split, **arguments}
+        return {"split": self.recipe.train_split, **arguments, **self._rare_classes()}
+
+    def _rare_classes(self):
+        share = self.recipe.rare_classes
+        return {"rare_classes": share, "class_pixels": self._class_pixels if share else None}
 
     def _files(self, epoch, step):
         """Returns the names of the examples in a batch."""
         split = self.recipe.train_split
         shared = {name: getattr(self.recipe, name) for name in ("batch_size", "seed")}
+        shared |= self._rare_classes()
         indices = batch_examples(self.source, split=split, epoch=epoch, step=step, **shared)
         if not hasattr(self.source, "paths"):
             return [f"example {index}" for index in indices]
