@@ -41,5 +41,16 @@ EFFICIENTNET_LITE = tuple(f"efficientnet_lite{version}" for version in range(5))
 KERAS_MODELS = (*EFFICIENTNET_LITE, *APPLICATIONS)
 """Backbones by name that are a Keras model in a `DilatedBackbone`."""
 
+HUB = "keras_hub:"
+"""What begins the names of keras-hub's presets: "keras_hub:resnet_50_imagenet"."""
+
 BACKBONES = (*(f"resnet{depth}" for depth in RESNET_DEPTHS), *KERAS_MODELS)
-"""What `PSPNet(backbone=...)` knows by name."""
+"""What `PSPNet(backbone=...)` knows by name, besides `HUB` and a preset."""
+
+BACKBONE_NAMES = f"{', '.join(BACKBONES)}, or {HUB}PRESET with the name of a keras-hub preset"
+"""The same for messages."""
+
+
+def has_keras_model(name: object) -> bool:
+    """Whether a backbone by this name is a Keras model in a `DilatedBackbone`."""
+    return isinstance(name, str) and (name in KERAS_MODELS or name.startswith(HUB))

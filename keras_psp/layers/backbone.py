@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import keras
@@ -14,7 +15,8 @@ from keras_psp.layers.convolution import (
     store_norm_options,
     synchronizes,
 )
-from keras_psp.layers.normalization import BatchNormalization
+from keras_psp.layers.dilated_block import DilatedBlock, inner_layers
+from keras_psp.layers.normalization import BatchNormalization, ImageNormalization
 
 _SIGNED = {"mean": (127.5,) * 3, "std": (127.5,) * 3, "channel_order": "rgb"}
 _TORCH = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD, "channel_order": "rgb"}
@@ -45,10 +47,11 @@ _UNDILATED = (keras.layers.Conv2DTranspose, keras.layers.UpSampling2D)
 class DilatedBackbone(keras.layers.Layer):
     """Feature maps of a Keras model with its last strides replaced by dilation.
 
-    Works for most models of keras.applications and keras-hub and for any functional model
-    built from convolutions. A strided convolution or pooling past the output stride gets
-    stride 1, and every convolution after it has its dilation doubled, so that the weights see
-    the same neighborhoods as before (like torchvision's `replace_stride_with_dilation`).
+    Works for most convolutional models of keras.applications and keras-hub and for any functional
+    model built from convolutions, also from layers that apply several in turn. A strided
+    convolution or pooling past the output stride gets stride 1, and every convolution after it
+    has its dilation doubled, so that the weights see the same neighborhoods as before (like
+    torchvision's `replace_stride_with_dilation`).
     Pooling can't be dilated: where a second pooling loses its stride (DenseNet at 8), it
     averages pixels that are closer together than in the original model.
 
@@ -58,6 +61,8 @@ class DilatedBackbone(keras.layers.Layer):
         feature_layers: names of two layers, one for the auxiliary head and the last one.
             Default: the input of the last strided layer, and the model's output.
         output_stride: ratio of input size to feature map size: 8, 16 or 32.
+        normalization: `mean`, `std` and `channel_order` of the `ImageNormalization` before the
+            model, if it isn't known by the model's name.
         epsilon, momentum: BatchNorm options for the heads of a PSPNet on this backbone, see
             `ConvNorm`; those of the backbone itself don't change.
         synchronized: see `ConvNorm`; of the heads and of the backbone.
@@ -86,6 +91,7 @@ class DilatedBackbone(keras.layers.Layer):
         *,
         feature_layers: tuple[str, str] | None = None,
         output_stride: int = 8,
+        normalization: Mapping[str, Any] | None = None,
         epsilon: float = 1e-5,
         momentum: float = 0.9,
         synchronized: bool | Literal["auto"] = "auto",
@@ -107,6 +113,10 @@ class DilatedBackbone(keras.layers.Layer):
         self.output_stride = output_stride
         store_norm_options(self, epsilon, momentum, synchronized)
         self.normalization = _normalization(model)
+        if normalization is not None:
+            checked = ImageNormalization(**normalization)
+            names = ("mean", "std", "channel_order")
+            self.normalization = {name: getattr(checked, name) for name in names}
         # Optimizers look for this layer's name in the paths of the variables.
         with keras.name_scope(self.name):
             self.features = plan.dilated(
@@ -132,6 +142,7 @@ class DilatedBackbone(keras.layers.Layer):
             "model": keras.saving.serialize_keras_object(self.features),
             "feature_layers": self.feature_layers,
             "output_stride": self.output_stride,
+            "normalization": self.normalization and dict(self.normalization),
             **norm_options(self),
         }
 
@@ -192,23 +203,59 @@ class _Plan:
                 f"{self.model.name} contains the model {layer.name!r}; pass that model itself."
             )
         if not isinstance(layer, _WINDOWS):
+            if any(isinstance(inner, _WINDOWS) for inner in inner_layers(layer)):
+                return self._visit_block(layer, stride, dilation, before)
             if dilation > 1 and isinstance(layer, _UNDILATED):
                 raise ValueError(
                     f"{layer.name} of {self.model.name} is a {type(layer).__name__}, which can't "
                     "be dilated; choose a larger output_stride, or a feature layer before it."
                 )
             return stride, dilation
+        changes, padding, after = self._adapted(layer, stride, dilation, before)
+        if max(layer.strides) > 1:
+            padded = isinstance(before, keras.layers.ZeroPadding2D)
+            self._last_strided = entry or (_maker(before) if padded else before)
+        if padding:
+            self._note(before, padding)
+        self._note(layer, changes)
+        return after
+
+    def _visit_block(self, block, stride, dilation, before):
+        """Records the changes inside a layer that is made of others, one after another."""
+        inner, changes = inner_layers(block), {}
+        start, previous = stride * dilation, None
+        for index, layer in enumerate(inner):
+            if isinstance(layer, _WINDOWS):
+                own, padding, (stride, dilation) = self._adapted(layer, stride, dilation, previous)
+                if padding:
+                    changes[index - 1] = padding
+                changes[index] = own
+            previous = layer
+        factor = stride * dilation // start
+        if factor > 1:
+            self._last_strided = before
+        changes = {str(index): change for index, change in changes.items() if change}
+        if changes and _downsampling(block) != factor:
+            raise ValueError(
+                f"{block.name} of {self.model.name}, a {type(block).__name__}, isn't a chain of "
+                "convolutions, so its strides can't become dilation; choose a larger "
+                "output_stride, or another model."
+            )
+        self._note(block, changes)
+        return stride, dilation
+
+    def _adapted(self, layer, stride, dilation, before):
+        """The changes to a convolution or pooling, and to the padding before it.
+
+        Returns them with the (stride, dilation) after the layer.
+        """
         factor = max(layer.strides)
         pooling = not hasattr(layer, "dilation_rate")
         size = max(layer.pool_size if pooling else layer.kernel_size)
-        padded = isinstance(before, keras.layers.ZeroPadding2D)
-        if factor > 1:
-            self._last_strided = entry or (_maker(before) if padded else before)
         undone = factor > 1 and stride * factor > self._output_stride
         if not undone and (dilation == 1 or size == 1 or pooling):
-            self._note(layer, {})
-            return stride * factor, dilation
-        changes = {}
+            return {}, {}, (stride * factor, dilation)
+        changes, padding = {}, {}
         if not pooling and size > 1:
             changes["dilation_rate"] = dilation * max(layer.dilation_rate)
         if undone:
@@ -216,10 +263,10 @@ class _Plan:
         if layer.padding == "valid" and size > 1:
             # The zeros before a valid convolution were chosen for its stride.
             changes["padding"] = "same"
-            if padded:
-                self._note(before, {"padding": 0})
-        self._note(layer, changes)
-        return (stride, dilation * factor) if undone else (stride * factor, dilation)
+            if isinstance(before, keras.layers.ZeroPadding2D):
+                padding["padding"] = 0
+        after = (stride, dilation * factor) if undone else (stride * factor, dilation)
+        return changes, padding, after
 
     def _note(self, layer, changes):
         if self._changes.setdefault(id(layer), changes) != changes:
@@ -256,8 +303,10 @@ class _Plan:
         def copy(layer):
             if isinstance(layer, keras.Sequential):
                 return keras.Sequential([copy(inner) for inner in layer.layers], name=layer.name)
-            config = layer.get_config()
-            config.update(self._changes.get(id(layer), {}))
+            changes = self._changes.get(id(layer), {})
+            if any(isinstance(inner, _WINDOWS) for inner in inner_layers(layer)):
+                return _dilated_block(layer, changes, policy, synchronized)
+            config = {**layer.get_config(), **changes}
             own = getattr(layer, "dtype_policy", None)
             exact = isinstance(layer, keras.layers.Rescaling | keras.layers.Normalization)
             if own is not None and not exact and not getattr(own, "quantization_mode", None):
@@ -282,6 +331,28 @@ class _Plan:
                 f"{model.name} can't be dilated to output_stride={self._output_stride} ({first}); "
                 "choose a larger output_stride."
             ) from error
+
+
+def _dilated_block(layer, changes, policy, synchronized):
+    """A copy of a layer that is made of others, with changes to these."""
+    block, earlier = layer, {}
+    if isinstance(layer, DilatedBlock):
+        block, earlier = layer.block, layer.changes
+    changes = {n: {**earlier.get(n, {}), **changes.get(n, {})} for n in {**earlier, **changes}}
+    copy = type(block).from_config({**block.get_config(), "dtype": policy.name})
+    for inner in inner_layers(copy):
+        inner.dtype_policy = policy
+        if isinstance(inner, keras.layers.BatchNormalization):
+            inner.synchronized = synchronized or inner.synchronized
+    return DilatedBlock(copy, changes=changes, name=layer.name, dtype=policy)
+
+
+def _downsampling(block):
+    """By how much a layer reduces the sides of its input; None if it returns no feature map."""
+    channels = block._inbound_nodes[0].arguments.keras_tensors[0].shape[-1]
+    output = block.compute_output_spec(keras.KerasTensor((1, 128, 128, channels)))
+    shape = getattr(output, "shape", ())
+    return round(128 / shape[1]) if len(shape) == 4 else None
 
 
 def _maker(layer):

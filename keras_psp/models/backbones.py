@@ -5,10 +5,16 @@ from typing import Any, get_args
 import keras
 
 from keras_psp.arguments import checked_choice
-from keras_psp.imagenet import BACKBONES, IMAGENET_MEAN, IMAGENET_STD, KERAS_MODELS
+from keras_psp.imagenet import (
+    BACKBONE_NAMES,
+    BACKBONES,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    has_keras_model,
+)
 from keras_psp.layers.backbone import DilatedBackbone
 from keras_psp.layers.resnet import DilatedResNet, Remat
-from keras_psp.models.named_backbones import named_model
+from keras_psp.models.named_backbones import named_layer
 
 
 def backbone_layer(
@@ -39,15 +45,15 @@ def backbone_layer(
 
 def _named_layer(backbone, policy, output_stride):
     options = {"output_stride": output_stride, "dtype": policy, "name": "backbone"}
-    if isinstance(backbone, str) and backbone in KERAS_MODELS:
-        backbone = named_model(backbone)
-    elif isinstance(backbone, str) and backbone in BACKBONES:
+    if has_keras_model(backbone):
+        return named_layer(backbone, **options)
+    if isinstance(backbone, str) and backbone in BACKBONES:
         return DilatedResNet(int(backbone.removeprefix("resnet")), **options)
     if isinstance(backbone, keras.Model):
         return DilatedBackbone(backbone, **options)
     if not isinstance(backbone, DilatedResNet | DilatedBackbone):
         raise ValueError(
-            f"backbone={backbone!r} is unknown; choose one of {', '.join(BACKBONES)}, or pass a "
+            f"backbone={backbone!r} is unknown; choose one of {BACKBONE_NAMES}, or pass a "
             "keras_psp.DilatedResNet, a keras_psp.DilatedBackbone or a functional keras.Model."
         )
     if backbone.name == "backbone" and backbone.dtype_policy.name == policy.name:

@@ -46,8 +46,9 @@ class PSPNet(TrainingMixin, InferenceMixin, keras.Model):
         num_classes: number of classes, at least 2.
         backbone: a name: "resnet50" (also 18, 34, 101, 152, 269), "efficientnet_lite0" or, for
             a model of keras.applications, e.g. "mobilenet_v3_small" (all of them in
-            `keras_psp.imagenet.BACKBONES`). Or a `DilatedResNet` (other stem, ...), any
-            functional model, e.g. a backbone of keras-hub, or a `DilatedBackbone` around one.
+            `keras_psp.imagenet.BACKBONES`); or "keras_hub:" and a preset of keras-hub, e.g.
+            "keras_hub:resnet_50_imagenet", a folder or a handle. Or a `DilatedResNet` (other
+            stem, ...), any functional model, or a `DilatedBackbone` around one.
         output_stride: ratio of image size to feature map size, 8, 16 or 32; None is that of the
             backbone given, and 8 for a name.
         bin_sizes, pooling, reduction, dropout: see `PyramidPoolingModule`;
@@ -69,8 +70,8 @@ class PSPNet(TrainingMixin, InferenceMixin, keras.Model):
         input_shape: (height, width, 3); None for sizes that vary.
         class_names, palette: one name and one (red, green, blue) per class; saved with the
             model, for tables and images.
-        weights: None for random ones; "imagenet" or another name or file of ImageNet weights for
-            the backbone; the name of a preset, a file, the folder of a training run or
+        weights: None for random ones; "imagenet" (a keras-hub preset's own) or another name or
+            file of ImageNet weights for the backbone; the name of a preset, a file, the folder of a training run or
             a `PSPNet` for everything that fits. Arguments that are not given are then those of the
             weights. Layers that are newly initialized (the classifier of other classes) are listed
             on stderr.

@@ -9,6 +9,7 @@ import numpy as np
 
 from keras_psp.data import GeneratedScenes, JoinedPairs, load
 from keras_psp.data.division import split_parts
+from keras_psp.imagenet import HUB
 from keras_psp.training.recipes import Recipe, with_fields
 from keras_psp.weights.locating import IMAGENET, existing_weights, imagenet_source
 from keras_psp.weights.presets import all_presets
@@ -125,8 +126,13 @@ def check_weights(recipe: Recipe, *, paths: bool = False) -> None:
 
     Raises:
         ValueError: If the name is unknown, or there are no ImageNet weights for the depth.
+        ImportError: If the backbone is of keras-hub, which isn't installed.
         FileNotFoundError: If there is no such file.
     """
+    if recipe.backbone.startswith(HUB):
+        from keras_psp.models.hub import check_preset
+
+        check_preset(recipe.backbone)
     if recipe.weights in IMAGENET:
         if recipe.has_resnet:
             imagenet_source(recipe.weights, int(recipe.backbone.removeprefix("resnet")))

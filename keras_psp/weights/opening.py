@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_psp.imagenet import KERAS_MODELS
+from keras_psp.imagenet import has_keras_model
 from keras_psp.models.pretrained import PresetName
 from keras_psp.models.pspnet import PSPNet
 from keras_psp.weights.conversion import convert, convert_checkpoint, read_network
@@ -59,7 +59,7 @@ def open_weights(
 
 def _is_backbones(name, given):
     """Whether weights are of a backbone that isn't a ResNet, and not of a whole network."""
-    if given.get("backbone") not in KERAS_MODELS:
+    if not has_keras_model(given.get("backbone")):
         return False
     if name in IMAGENET:
         return True

@@ -6,10 +6,10 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from keras_psp.imagenet import KERAS_MODELS
+from keras_psp.imagenet import has_keras_model
 from keras_psp.layers.backbone import DilatedBackbone
 from keras_psp.layers.resnet import DilatedResNet
-from keras_psp.models.named_backbones import named_model
+from keras_psp.models.named_backbones import model_name
 from keras_psp.models.pspnet import PSPNet
 from keras_psp.weights.files.errors import naming
 from keras_psp.weights.names import Family
@@ -89,7 +89,7 @@ class NetworkWeights:
                 name = f"resnet{trained.depth}"
             else:
                 name = trained.features.name
-                if backbone in KERAS_MODELS and named_model(backbone).name == name:
+                if has_keras_model(backbone) and model_name(backbone) == name:
                     name = backbone
             if backbone != name:
                 raise ValueError(

@@ -67,7 +67,10 @@ def test_every_recipe_can_be_restored_from_json():
         ({"epochs": 1.5}, "epochs=1.5 must be an integer"),
         ({"mirror": 1}, "mirror=1 must be true or false"),
         ({"scale": (1.0,)}, "scale=.* must be two numbers"),
-        ({"backbone": "vgg17"}, "backbone is 'vgg17'; choose one of 'resnet18'"),
+        (
+            {"backbone": "vgg17"},
+            "backbone is 'vgg17'; choose one of resnet18, .* or keras_hub:PRESET",
+        ),
         (
             {"backbone": "vgg16", "num_stages": 2},
             "num_stages is 2, which only ResNets have; omit it for backbone='vgg16'",
