@@ -71,10 +71,10 @@ class PSPNet(TrainingMixin, InferenceMixin, keras.Model):
         class_names, palette: one name and one (red, green, blue) per class; saved with the
             model, for tables and images.
         weights: None for random ones; "imagenet" (a keras-hub preset's own) or another name or
-            file of ImageNet weights for the backbone; the name of a preset, a file, the folder of a training run or
-            a `PSPNet` for everything that fits. Arguments that are not given are then those of the
-            weights. Layers that are newly initialized (the classifier of other classes) are listed
-            on stderr.
+            file of ImageNet weights for the backbone; the name of a preset, a file, the folder of
+            a training run or a `PSPNet` for everything that fits. Arguments that are not given
+            are then those of the weights. Layers that are newly initialized (the classifier of
+            other classes) are listed on stderr.
         dtype: precision as in Keras layers, for instance "mixed_bfloat16"; logits, loss and
             normalization stay float32. Default: the backbone's, if that is a layer, else
             Keras' global one.
