@@ -23,7 +23,7 @@ def test_pyramid_and_stages_are_those_of_the_recipe():
 
 def test_a_depth_without_imagenet_weights_is_refused_first(tmp_path):
     with pytest.raises(ValueError, match="not 269; pass the path of a checkpoint, or None"):
-        train("ade20k_resnet269", data=GeneratedScenes(), output=tmp_path / "run")
+        train("ade20k_resnet269", weights="imagenet", data=GeneratedScenes(), output=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
