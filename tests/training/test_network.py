@@ -22,9 +22,10 @@ def test_pyramid_and_stages_are_those_of_the_recipe():
 
 
 def test_a_depth_without_imagenet_weights_is_refused_first(tmp_path):
+    run = tmp_path / "run"
     with pytest.raises(ValueError, match="not 269; pass the path of a checkpoint, or None"):
-        train("ade20k_resnet269", weights="imagenet", data=GeneratedScenes(), output=tmp_path / "run")
-    assert not (tmp_path / "run").exists()
+        train("ade20k_resnet269", weights="imagenet", data=GeneratedScenes(), output=run)
+    assert not run.exists()
 
 
 def test_optimizer_and_schedule_are_those_of_the_recipe():
