@@ -13,8 +13,8 @@ class JoinedPairs(ImagePairs):
     """Sources of the same classes as one, e.g. several folders of your own.
 
     Splits of the same name are joined. Splits of the `extra` sources keep names of their own,
-    such as "coco:train", and count where a split is named: "2*train+coco:train" trains on the
-    first twice per epoch and on the second once.
+    such as "coco:train", and are read only where these are named: "2*train+coco:train" trains on
+    the first twice per epoch and on the second once.
 
     Args:
         sources: `ImagePairs` (data sets and folders on disk) with equal class names. The first

@@ -95,8 +95,8 @@ def training_batches(
             ten positions are tried (mmsegmentation's `cat_max_ratio`, which is 0.75 there). None
             takes the first.
         rare_classes: share of the examples that are drawn for a class, each class as often as
-            any other: an image with the class, cropped around one of its pixels. The others
-            are each image once per epoch, without those that gave way.
+            any other: an image with the class, cropped around one of its pixels. They replace
+            examples of the epoch; the rest of it stays as it is.
         class_pixels: (examples, classes) pixels of each class, which `rare_classes` needs.
         seed: any integer >= 0.
         image_size: (height, width) to which examples are resized first, labels nearest.

@@ -60,7 +60,7 @@ def hub_backbone(name: str, *, load_weights: bool) -> tuple[keras.Model, dict[st
 
 
 def hub_model_name(name: str) -> str:
-    """The name of a preset's model: the last part of a folder or handle but its version."""
+    """The name of a preset's model: the last part of its folder or handle, without a version."""
     parts = re.split(r"[/\\:]+", name.removeprefix(HUB).rstrip("/\\"))
     last = [part for part in parts if not part.isdigit()][-1:]
     return re.sub(r"[^\w.-]", "_", "".join(last)) or "backbone"
@@ -105,7 +105,7 @@ def _keras_hub():
 
 
 def _normalization(hub, preset):
-    """Returns image * scale + offset, which the preset's images need, as mean and deviation."""
+    """Returns image * scale + offset, which the preset's images need, as mean and standard deviation."""
     try:
         converter = hub.layers.ImageConverter.from_preset(preset)
     except FileNotFoundError:
