@@ -105,7 +105,7 @@ def _keras_hub():
 
 
 def _normalization(hub, preset):
-    """Returns image * scale + offset, which the preset's images need, as mean and standard deviation."""
+    """Returns mean and standard deviation from the preset's image * scale + offset."""
     try:
         converter = hub.layers.ImageConverter.from_preset(preset)
     except FileNotFoundError:
