@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         beam,
         data,
         evaluation,
+        explanation,
         export,
         labels,
         prediction,
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
         weights,
     )
     from keras_psp.evaluation import evaluate
+    from keras_psp.explanation import explain
     from keras_psp.layers import AuxiliaryHead, DilatedBackbone, DilatedResNet, PyramidPoolingModule
     from keras_psp.losses import UpsampledCrossentropy
     from keras_psp.metrics import MeanIoU
@@ -42,6 +44,7 @@ __all__ = [
     "PyramidPoolingModule",
     "UpsampledCrossentropy",
     "evaluate",
+    "explain",
     "list_presets",
     "predict",
     "train",
@@ -52,6 +55,7 @@ _EDGES = (
     "beam",
     "data",
     "evaluation",
+    "explanation",
     "export",
     "labels",
     "prediction",
@@ -70,6 +74,7 @@ _ROOMS = {
     "PyramidPoolingModule": "layers",
     "UpsampledCrossentropy": "losses",
     "evaluate": "evaluation",
+    "explain": "explanation",
     "list_presets": "weights",
     "predict": "prediction",
     "train": "training",

@@ -10,7 +10,18 @@ import sys
 import traceback
 from pathlib import Path
 
-from keras_psp.cli import bulk, check, evaluate, export, info, labels, predict, train, weights
+from keras_psp.cli import (
+    bulk,
+    check,
+    evaluate,
+    explain,
+    export,
+    info,
+    labels,
+    predict,
+    train,
+    weights,
+)
 from keras_psp.cli.completion import SHELLS, completion_script
 from keras_psp.cli.help import HelpFormatter, complete_help
 from keras_psp.cli.messages import sentence
@@ -28,6 +39,7 @@ SUBCOMMANDS = {
     "evaluate": evaluate.run_evaluate,
     "submit": evaluate.run_submit,
     "predict": predict.run,
+    "explain": explain.run,
     "bulk": bulk.run,
     "export": export.run,
     "info": info.run,
@@ -61,7 +73,9 @@ def command_parser() -> argparse.ArgumentParser:
         "--print-completion", choices=SHELLS, help="print the script that completes the command"
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    for module in (weights, labels, check, train, evaluate, predict, bulk, export, info):
+    for module in (
+        *(weights, labels, check, train, evaluate, predict, explain, bulk, export, info),
+    ):
         module.add(commands)
     for command in commands.choices.values():
         messages = command.add_argument_group("messages")

@@ -18,6 +18,12 @@ def add_protocol(parser: argparse.ArgumentParser, *, auto: bool = True) -> None:
         "--crop", type=int, help="side of a sliding window, e.g. 473 [the whole image]"
     )
     group.add_argument("--overlap", type=float, default=1 / 3, help="of windows [1/3]")
+    add_base_size(group, auto=auto)
+    group.add_argument("--batch-size", type=int, default=4, help="images or windows per batch [4]")
+
+
+def add_base_size(group: Any, *, auto: bool = True) -> None:
+    """Adds the field `base_size` to a parser or a group of its options, see `add_protocol`."""
     default = "the size in training if the model records it, else the image's own"
     group.add_argument(
         "--base-size",
@@ -26,7 +32,6 @@ def add_protocol(parser: argparse.ArgumentParser, *, auto: bool = True) -> None:
         default="auto" if auto else None,
         help=f"longer side at scale 1; 0: the image's own [{default if auto else 0}]",
     )
-    group.add_argument("--batch-size", type=int, default=4, help="images or windows per batch [4]")
 
 
 def protocol_arguments(options: argparse.Namespace) -> dict[str, Any]:

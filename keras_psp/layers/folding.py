@@ -29,10 +29,16 @@ def fold(
     kernel = np.asarray(ops.convert_to_numpy(kernel), "float64")
     bias = np.zeros(kernel.shape[-1]) if bias is None else _numbers(bias)
     if norm is not None:
-        scale = _numbers(norm.gamma) / np.sqrt(_numbers(norm.moving_variance) + norm.epsilon)
+        scale, shift = scale_and_shift(norm)
         kernel = kernel * scale
-        bias = _numbers(norm.beta) + (bias - _numbers(norm.moving_mean)) * scale
+        bias = bias * scale + shift
     return kernel.astype("float32"), bias.astype("float32")
+
+
+def scale_and_shift(norm: keras.layers.BatchNormalization) -> tuple[np.ndarray, np.ndarray]:
+    """What BatchNorm multiplies and then adds in inference, each (channels,) float64."""
+    scale = _numbers(norm.gamma) / np.sqrt(_numbers(norm.moving_variance) + norm.epsilon)
+    return scale, _numbers(norm.beta) - _numbers(norm.moving_mean) * scale
 
 
 def _numbers(variable):

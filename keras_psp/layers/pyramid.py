@@ -80,8 +80,9 @@ class FactorizedFusion(keras.layers.Layer):
         self.kernel_initializer = keras.initializers.get(kernel_initializer or "he_normal")
 
     def build(self, input_shape: Sequence[tuple]) -> None:
-        features, *levels = input_shape
-        channels = features[-1] + sum(level[-1] for level in levels)
+        channels = sum(shape[-1] for shape in input_shape)
+        # The first input channel of the features, of each level, and the end.
+        self.edges = tuple(np.cumsum([0, *(shape[-1] for shape in input_shape)]).tolist())
         self.kernel = self.add_weight(
             shape=(self.kernel_size, self.kernel_size, channels, self.filters),
             initializer=self.kernel_initializer,
@@ -99,6 +100,24 @@ class FactorizedFusion(keras.layers.Layer):
         if not levels:
             return fused
         return fused + self._levels_term(levels, kernels, spatial_size(features))
+
+    def features_term(self, features: Any) -> Any:
+        """The features' part of the sum, (batch, height, width, filters)."""
+        return convolution(features, self.kernel[:, :, : self.edges[1]])
+
+    def level_term(self, number: int, level: Any, size: Sequence[int]) -> Any:
+        """One level's part of the sum.
+
+        Args:
+            number: of the level, from 0.
+            level: (batch, b, b, c); b may differ from the bins of the layer's input.
+            size: (height, width) of the features.
+
+        Returns:
+            (batch, height, width, filters).
+        """
+        kernel = self.kernel[:, :, self.edges[number + 1] : self.edges[number + 2]]
+        return self._levels_term([level], [kernel], size)
 
     def _levels_term(self, levels, kernels, size):
         """Sum over levels of conv(upsample(level)), (batch, height, width, filters)."""
@@ -247,18 +266,23 @@ class PyramidPoolingModule(keras.layers.Layer):
         freeze_inner(self)
 
     def call(self, features: Any, training: bool | None = None) -> Any:
-        levels = self._pool(features)
-        if self.reductions:
-            levels = [
-                conv(level, training=training)
-                for conv, level in zip(self.reductions, levels, strict=True)
-            ]
+        levels = self.levels(features, training=training)
         tensors = None if training else folded_tensors(self)
         if tensors is None:
             x = self.norm(self.fusion([features, *levels]), training=training)
         else:
             x = self.fusion([features, *levels], kernel=tensors[0]) + tensors[1]
         return self.dropout(ops.relu(x), training=training)
+
+    def levels(self, features: Any, training: bool | None = None) -> list[Any]:
+        """The pooled levels after their 1x1 convolutions, (batch, bins, bins, channels) each."""
+        levels = self._pool(features)
+        if not self.reductions:
+            return levels
+        return [
+            conv(level, training=training)
+            for conv, level in zip(self.reductions, levels, strict=True)
+        ]
 
     def folded_weights(self) -> tuple[np.ndarray, np.ndarray]:
         """Kernel and bias of the fusion with the BatchNorm folded in."""

@@ -41,7 +41,7 @@ from keras_psp.models.arrays import (
     warn_of_values,
 )
 from keras_psp.models.checks import check_images, check_weights
-from keras_psp.models.outputs import ClassMap, called
+from keras_psp.models.outputs import ClassMap, FusionTerms, called
 
 if TYPE_CHECKING:  # the mixin comes before keras.Model in the bases of PSPNet
     from keras import Model as _Model
@@ -52,7 +52,7 @@ else:
 class InferenceMixin(_Model):
     """Calls, predictions and exports of `PSPNet`."""
 
-    def _make_views(self, images: Any, low_resolution_logits: Any) -> None:
+    def _make_views(self, images: Any, features: Any, low_resolution_logits: Any) -> None:
         """Creates the views from the tensors of the model's graph."""
         class_map = ClassMap(
             align_corners=self.align_corners, dtype=full_precision(self._policy), name="class_map"
@@ -61,6 +61,8 @@ class InferenceMixin(_Model):
         self.views = types.SimpleNamespace(
             low_resolution=keras.Model(images, low_resolution_logits, name="low_resolution"),
             fixed_size={},  # like low_resolution, by (height, width) of the images
+            features=features,
+            terms=None,  # created by its first use
             classes=keras.Model(images, class_map([low_resolution_logits, images]), name="classes"),
         )
         self._predicting = types.SimpleNamespace(lock=threading.RLock(), unchecked=False)
@@ -68,6 +70,7 @@ class InferenceMixin(_Model):
     def _reset_views(self) -> None:
         """Lets the views compile again, with the model's own settings."""
         self.views.fixed_size.clear()
+        self.views.terms = None
         for view in (self.views.low_resolution, self.views.classes):
             view.predict_function = None
             view.run_eagerly = self.run_eagerly
@@ -147,6 +150,30 @@ class InferenceMixin(_Model):
             else:
                 logits = self.views.low_resolution.predict_on_batch(images)
         return np.asarray(logits, full_precision(self._policy))
+
+    def predict_terms(self, images: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
+        """Predicts what the pyramid's fusion convolution adds up, for one batch.
+
+        Args:
+            images: (batch, height, width, 3), RGB 0..255.
+
+        Returns:
+            The features' term, (batch, h, w, filters), and the levels before they are upsampled
+            and convolved, (batch, bins, bins, channels) each; float32 or float64.
+        """
+        self._check_loaded_weights()
+        check_images(self, images)
+        with self._one_thread():
+            if self.views.terms is None:
+                terms = FusionTerms(self.get_layer("pyramid_pooling"))(self.views.features)
+                view = keras.Model(self.inputs[0], terms, name="terms")
+                view.run_eagerly, view.jit_compile = self.run_eagerly, self.jit_compile
+                self.views.terms = view
+            predicted = self.views.terms.predict_on_batch(images)
+        # Without levels, Keras returns the array alone.
+        term, *levels = predicted if isinstance(predicted, list) else [predicted]
+        dtype = full_precision(self._policy)
+        return np.asarray(term, dtype), [np.asarray(level, dtype) for level in levels]
 
     def _fixed_size_view(self, *size):
         views = self.views.fixed_size

@@ -16,6 +16,7 @@ from typing import Any
 import keras
 
 from keras_psp.layers.chunks import upsampled_classes
+from keras_psp.layers.pyramid import PyramidPoolingModule
 from keras_psp.layers.resampling import spatial_size
 
 # Context variables, not attributes: replicas are threads that take turns in the middle of a step.
@@ -76,3 +77,23 @@ class ClassMap(keras.layers.Layer):
 
     def compute_output_spec(self, inputs: Any) -> keras.KerasTensor:
         return keras.KerasTensor(inputs[1].shape[:-1], dtype="int32")
+
+
+class FusionTerms(keras.layers.Layer):
+    """What the fusion convolution of a pyramid adds up, in inference.
+
+    Args:
+        pyramid: the layer whose weights are used.
+
+    Input:  (batch, height, width, channels), the features.
+    Output: a list of the features' term, (batch, height, width, filters), and of the levels
+        before they are upsampled and convolved, (batch, bins, bins, channels) each.
+    """
+
+    def __init__(self, pyramid: PyramidPoolingModule, **kwargs: Any):
+        super().__init__(dtype=pyramid.dtype_policy, **kwargs)
+        self.pyramid = pyramid
+
+    def call(self, features: Any) -> Any:
+        term = self.pyramid.fusion.features_term(features)
+        return [term, *self.pyramid.levels(features, training=False)]

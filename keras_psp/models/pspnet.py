@@ -203,7 +203,7 @@ class PSPNet(TrainingMixin, InferenceMixin, keras.Model):
         self.class_names = class_names
         self.palette = palette
         self._policy = policy
-        self._make_views(images, low_resolution_logits)
+        self._make_views(images, features, low_resolution_logits)
         check_images(self, images)
 
     def call(self, images: Any, training: bool | None = None, mask: Any = None) -> Any:

@@ -51,7 +51,7 @@ def predict_inputs(
                 classes, scores = result
                 result = Prediction(image, classes, names, palette, item.stem, item.origin, scores)
             elif result is not image:
-                result = _refusal(item, result, segmenter.protocol.base_size)
+                result = refusal(item, result, segmenter.protocol.base_size)
             yield item, result
 
 
@@ -89,7 +89,8 @@ def _segment(segmenter, images, probabilities):
     return [result for image in images for result in _segment(segmenter, [image], probabilities)]
 
 
-def _refusal(item, error, base_size):
+def refusal(item: Input, error: Exception, base_size: Any) -> ValueError:
+    """The error, with the name of the input that the network can't process."""
     reason = str(error).split("\n")[0]
     if base_size and "at least" in reason:  # pixels
         reason = f"{reason.rstrip('.')}; base_size is {base_size}, a larger one may help."

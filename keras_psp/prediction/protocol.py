@@ -71,6 +71,15 @@ class Protocol:
         for name, value in checked.items():
             object.__setattr__(self, name, value)  # the class is frozen
 
+    def check_single_view(self) -> None:
+        """Raises ValueError if the network sees an image several times, or in another scale."""
+        if self.scales != (1.0,) or self.flip or self.crop:
+            raise ValueError(
+                f"scales={self.scales}, flip={self.flip} and crop={self.crop} average the "
+                "probabilities of several views of an image, which have no parts that add up to "
+                "one logit; leave them out, and give base_size for another size of the image."
+            )
+
     @property
     def settings(self) -> dict[str, Any]:
         """The fields that change results, as plain data for JSON."""

@@ -87,13 +87,29 @@ class Segmenter:
         Reads ahead no more images than one batch of windows takes, plus two that are resized
         while the network runs. (All scales of a 2048x1024 image up to 1.75 take 0.2 GB.)
         """
-        dtype = np.uint8 if self.model.num_classes <= 256 else np.uint16
         for image, logits in self._scored(images):
-            classes: np.ndarray = np.empty((image.height, image.width), dtype)
-            for first, block in self._blocks(image, logits):
-                rows = self._compiled(_best)(block)
-                image.put(ops.convert_to_numpy(rows), first, classes)
-            yield classes
+            yield self._classes(image, logits)
+
+    def single_view(self, image: np.ndarray) -> "SingleView":
+        """Returns an image as the network sees it, without running the network.
+
+        Args:
+            image: (height, width, 3), RGB 0 to 255.
+
+        Raises:
+            ValueError: if the protocol has several views, or the image is invalid.
+        """
+        self.protocol.check_single_view()
+        return SingleView(self, self._prepared(image))
+
+    def _classes(self, image, logits):
+        """The classes of an image, (height, width), of the logits of its windows."""
+        dtype = np.uint8 if self.model.num_classes <= 256 else np.uint16
+        classes: np.ndarray = np.empty((image.height, image.width), dtype)
+        for first, block in self._blocks(image, logits):
+            rows = self._compiled(_best)(block)
+            image.put(ops.convert_to_numpy(rows), first, classes)
+        return classes
 
     def probabilities(self, image: np.ndarray) -> np.ndarray:
         """Predicts the probability of every class at every pixel.
@@ -228,6 +244,51 @@ class Segmenter:
                 ]
             self._functions[key] = _compiled(function, signature, taps)
         return self._functions[key]
+
+
+class SingleView:
+    """The only input that the network gets for an image, and the way back to its pixels.
+
+    Made by `Segmenter.single_view`.
+
+    Attributes:
+        pixels: (height, width, 3) float32, the image at the size the network is to see.
+        size: (height, width) of the image itself.
+    """
+
+    def __init__(self, segmenter: Segmenter, image: "_Image"):
+        self._segmenter, self._image = segmenter, image
+        self.pixels: np.ndarray = image.scales[0].pixels
+        self.size = image.height, image.width
+
+    def classes(self, logits: np.ndarray) -> np.ndarray:
+        """The class of every pixel, (height, width), as `Segmenter.classes` finds it.
+
+        Args:
+            logits: (h, w, num_classes), at output stride 8.
+        """
+        return self._segmenter._classes(self._image, [[np.asarray(logits, np.float32)[None, None]]])
+
+    def matrices(self, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+        """Matrices that resize rows and columns of a map at output stride 8 to the image.
+
+        The map is upsampled like the network's logits and then resized like its probabilities.
+
+        Args:
+            size: (h, w) of the map.
+
+        Returns:
+            (height, h) and (width, w) float32.
+        """
+        align_corners = self._segmenter.model.align_corners
+        matrices = []
+        for source, view, target in zip(size, self.pixels.shape, self.size, strict=False):
+            upsampling = interpolation_matrix(source, view, align_corners=align_corners)
+            first, second, share = resize_taps(view, target)
+            share = share[:, None]
+            matrix = upsampling[first] * (1 - share) + upsampling[second] * share
+            matrices.append(matrix.astype(np.float32))
+        return matrices[0], matrices[1]
 
 
 @dataclasses.dataclass
