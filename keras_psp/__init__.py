@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from keras_psp.prediction import predict
     from keras_psp.schedules import PolyLearningRate
     from keras_psp.training import train
-    from keras_psp.weights import list_presets
+    from keras_psp.weights import list_presets, upload_preset
 
 __all__ = [
     "SGD",
@@ -48,6 +48,7 @@ __all__ = [
     "list_presets",
     "predict",
     "train",
+    "upload_preset",
 ]
 
 _CORE = ("layers", "losses", "metrics", "models", "optimizers", "schedules")
@@ -78,6 +79,7 @@ _ROOMS = {
     "list_presets": "weights",
     "predict": "prediction",
     "train": "training",
+    "upload_preset": "weights",
 }
 
 

@@ -20,6 +20,7 @@ from keras_psp.cli import (
     labels,
     predict,
     train,
+    upload,
     weights,
 )
 from keras_psp.cli.completion import SHELLS, completion_script
@@ -42,6 +43,7 @@ SUBCOMMANDS = {
     "explain": explain.run,
     "bulk": bulk.run,
     "export": export.run,
+    "upload": upload.run,
     "info": info.run,
 }
 """Function of each subcommand, from its options to the exit status."""
@@ -74,7 +76,7 @@ def command_parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     for module in (
-        *(weights, labels, check, train, evaluate, predict, explain, bulk, export, info),
+        *(weights, labels, check, train, evaluate, predict, explain, bulk, export, upload, info),
     ):
         module.add(commands)
     for command in commands.choices.values():

@@ -26,7 +26,7 @@ examples:
   keras-psp export runs/mine --format tflite:int8 --image-size 473 473 --check folder --data photos/
 """,
     )
-    export.add_argument("model", help="name of a preset, a .keras file or the folder of a training")
+    export.add_argument("model", help="a preset, a .keras file or the folder of a training")
     export.add_argument(
         "--format",
         nargs="+",

@@ -24,9 +24,12 @@ examples:
         epilog="""\
 examples:
   keras-psp fetch pspnet_r50-d8_512x512_160k_ade20k
+  keras-psp fetch hf://user/name
 """,
     )
-    fetch.add_argument("presets", nargs="+", metavar="PRESET", help="name of a preset")
+    fetch.add_argument(
+        "presets", nargs="+", metavar="PRESET", help="name of a preset, or hf://USER/NAME"
+    )
 
     convert = commands.add_parser(
         "convert",
@@ -65,14 +68,16 @@ def run_presets(options: argparse.Namespace) -> int:
 
 def run_fetch(options: argparse.Namespace) -> int:
     """Downloads and converts presets."""
+    from keras_psp.weights.hubs.addresses import hub_address
     from keras_psp.weights.presets import find_preset
 
     for name in options.presets:
-        find_preset(name)  # raises for a wrong name before the first download
-    from keras_psp.weights.published import open_preset
+        if not hub_address(name):
+            find_preset(name)  # raises for a wrong name before the first download
+    from keras_psp import PSPNet
 
     for name in options.presets:
-        open_preset(name)
+        PSPNet.from_preset(name)
         print(f"{name} is ready", file=sys.stderr)
     return 0
 

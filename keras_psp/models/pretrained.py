@@ -2,13 +2,22 @@
 
 import functools
 import inspect
+import os
 from collections.abc import Callable
+from typing import Any
 
 from keras_psp.models.checks import check_weights
 
 
 class PresetName(str):
-    """The name of a preset, never that of a file."""
+    """The name, folder or address of a preset, never that of a file."""
+
+
+def save_to_preset(model: Any, folder: str | os.PathLike, **options: Any) -> None:
+    """Writes the folder of a preset; see `PSPNet.save_to_preset`."""
+    from keras_psp.weights import saving
+
+    saving.save_to_preset(model, folder, **options)
 
 
 def with_weights(init: Callable[..., None]) -> Callable[..., None]:
@@ -20,7 +29,7 @@ def with_weights(init: Callable[..., None]) -> Callable[..., None]:
         if weights is None:
             init(self, *args, **kwargs)
             return
-        # The one import upward in the core: it only happens when weights are asked for.
+        # Imports upward in the core only happen when weights are asked for.
         from keras_psp.weights.opening import open_weights
 
         given = dict(signature.bind(self, *args, **kwargs).arguments)

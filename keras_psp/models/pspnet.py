@@ -1,7 +1,7 @@
 """PSPNet as a functional Keras model (paper, figure 3; semseg/model/pspnet.py)."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import keras
@@ -31,7 +31,7 @@ from keras_psp.models.checks import (
 )
 from keras_psp.models.inference import InferenceMixin
 from keras_psp.models.outputs import is_outermost, returns_low_resolution
-from keras_psp.models.pretrained import PresetName, with_weights
+from keras_psp.models.pretrained import PresetName, save_to_preset, with_weights
 from keras_psp.models.training import TrainingMixin
 
 
@@ -71,10 +71,10 @@ class PSPNet(TrainingMixin, InferenceMixin, keras.Model):
         class_names, palette: one name and one (red, green, blue) per class; saved with the
             model, for tables and images.
         weights: None for random ones; "imagenet" (a keras-hub preset's own) or another name or
-            file of ImageNet weights for the backbone; the name of a preset, a file, the folder of
-            a training run or a `PSPNet` for everything that fits. Arguments that are not given
-            are then those of the weights. Layers that are newly initialized (the classifier of
-            other classes) are listed on stderr.
+            file of ImageNet weights for the backbone; a preset as in `from_preset`, a file, the
+            folder of a training run or a `PSPNet` for everything that fits. Arguments that are
+            not given are then those of the weights. Layers that are newly initialized (the
+            classifier of other classes) are listed on stderr.
         dtype: precision as in Keras layers, for instance "mixed_bfloat16"; logits, loss and
             normalization stay float32. Default: the backbone's, if that is a layer, else
             Keras' global one.
@@ -243,18 +243,61 @@ class PSPNet(TrainingMixin, InferenceMixin, keras.Model):
         return self.get_layer("backbone")
 
     @classmethod
-    def from_preset(cls, name: str, **arguments: Any) -> "PSPNet":
-        """Opens a trained PSPNet by its name; every layer is trainable.
+    def from_preset(cls, name: str | os.PathLike, **arguments: Any) -> "PSPNet":
+        """Opens a trained PSPNet by its name, folder or address; every layer is trainable.
 
         A published file is downloaded and converted once; one preset is bundled with this
-        package. See `keras_psp.list_presets()`.
+        package. See `keras_psp.list_presets()`. Presets of `save_to_preset` are opened from
+        their folder or a hub, verified, and never run code.
 
         Args:
-            name: name of the preset, for instance "pspnet_r50-d8_512x512_160k_ade20k".
+            name: name of the preset, for instance "pspnet_r50-d8_512x512_160k_ade20k"; or the
+                folder of one; or "hf://user/name", "hf://user/name@revision",
+                "kaggle://user/model/keras/variation" or this and "/version".
             arguments: of `PSPNet`, in place of the preset's own; another num_classes means a
                 newly initialized classifier.
+
+        Raises:
+            ValueError: if there is no such preset, or its files are damaged, changed, of another
+                library or of a later version.
+            ImportError: if a hub's library isn't installed; the message names the extra.
+            FileNotFoundError, PermissionError, ConnectionError: if the hub has no such
+                repository, asks for a login, or can't be reached.
         """
-        return cls(weights=PresetName(name), **arguments)
+        return cls(weights=PresetName(os.fspath(name)), **arguments)
+
+    def save_to_preset(
+        self,
+        folder: str | os.PathLike,
+        *,
+        license: str | None = None,
+        facts: Mapping[str, Any] | None = None,
+        weights_format: Literal["h5", "safetensors"] = "h5",
+    ) -> None:
+        """Saves the model as a preset: a folder that `from_preset` opens and hubs take.
+
+        It has config.json, metadata.json with the SHA-256 of the files, the weights, and
+        README.md, a model card written from the model and the facts. An existing preset is
+        replaced once the new one is complete. The layout is that of keras-hub.
+
+        Args:
+            folder: new, empty, or a preset.
+            license: name of the license of the weights, e.g. "apache-2.0".
+            facts: for the card, any of: dataset, split, mean_iou (0 to 1), training_images,
+                epochs, crop_size, image_size (height and width), weights (at the start),
+                recipe, command; `keras_psp.training.run_facts` reads them from a training run.
+            weights_format: "h5" for model.weights.h5, "safetensors" for model.safetensors.
+
+        Raises:
+            ValueError: if a fact is unknown or wrong, the folder contains something else, or
+                the backbone has layers that nobody could open without their code.
+            OSError: if it can't be written.
+
+        Example:
+            model.save_to_preset("mine", license="apache-2.0", facts={"dataset": "CamVid"})
+            same = keras_psp.PSPNet.from_preset("mine")
+        """
+        save_to_preset(self, folder, license=license, facts=facts, weights_format=weights_format)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments, and the paths of frozen layers."""

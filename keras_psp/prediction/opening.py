@@ -10,9 +10,9 @@ from keras_psp.files import local_path
 from keras_psp.prediction.protocol import Protocol
 from keras_psp.prediction.segmenter import Segmenter
 from keras_psp.resume import read_record
-from keras_psp.weights.locating import chosen_model
-from keras_psp.weights.opening import open_model
-from keras_psp.weights.presets import all_presets, find_preset
+from keras_psp.weights.hubs.addresses import hub_address
+from keras_psp.weights.locating import chosen_model, is_preset
+from keras_psp.weights.opening import open_model, preset_base_size
 
 
 def open_segmenter(model: Any, protocol: Protocol) -> Segmenter:
@@ -33,7 +33,7 @@ def open_segmenter(model: Any, protocol: Protocol) -> Segmenter:
 
 def run_folder(model: Any) -> Path | None:
     """The folder of a training run, if `model` names one."""
-    if not isinstance(model, str | os.PathLike):
+    if not isinstance(model, str | os.PathLike) or hub_address(model):
         return None
     folder = local_path("model", model)
     return folder if folder.is_dir() else None
@@ -47,10 +47,10 @@ def choose_base_size(model: Any, base_size: int | Literal["auto"] | None) -> int
     """
     if base_size != "auto":
         return base_size
+    if isinstance(model, str | os.PathLike) and is_preset(str(model)):
+        return preset_base_size(str(model))
     folder = run_folder(model)
-    if folder is None:
-        return find_preset(str(model)).base_size if str(model) in all_presets() else None
-    if not (folder / "recipe.json").is_file():
+    if folder is None or not (folder / "recipe.json").is_file():
         return None
     remedy = "restore it, or give base_size=None or the longer side of the training's images"
     size = read_record(folder / "recipe.json", remedy).get("image_size")

@@ -11,8 +11,7 @@ from keras_psp.data import GeneratedScenes, JoinedPairs, load
 from keras_psp.data.division import split_parts
 from keras_psp.imagenet import HUB
 from keras_psp.training.recipes import Recipe, with_fields
-from keras_psp.weights.locating import IMAGENET, existing_weights, imagenet_source
-from keras_psp.weights.presets import all_presets
+from keras_psp.weights.locating import IMAGENET, existing_weights, imagenet_source, is_preset
 
 
 def open_source(
@@ -140,7 +139,7 @@ def check_weights(recipe: Recipe, *, paths: bool = False) -> None:
             raise ValueError(
                 f"weights={recipe.weights!r} are for ResNets; {recipe.backbone} has 'imagenet'."
             )
-    elif paths and recipe.weights is not None and recipe.weights not in all_presets():
+    elif paths and recipe.weights is not None and not is_preset(recipe.weights):
         existing_weights(recipe.weights)
 
 

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from keras_psp.files import local_path
-from keras_psp.weights.presets import find_preset
+from keras_psp.weights.hubs.addresses import hub_address
+from keras_psp.weights.preset_folder import is_preset_folder
+from keras_psp.weights.presets import all_presets, find_preset
 
 DEFAULT_MODEL = "pspnet_r18-d8_128x128_scenes"
 """The preset that comes with the package and needs no download."""
@@ -23,14 +25,15 @@ IMAGENET: dict[str, dict[int, str]] = {
 
 
 def locate_model(model: Any) -> Path | str:
-    """Returns the file of a trained network, or the name of its preset.
+    """Returns the file of a trained network, the folder of a preset, or a preset's name.
 
     Args:
-        model: a preset's name, a file, the folder of a training run, or None for `DEFAULT_MODEL`.
+        model: a preset's name, its address on a hub or its folder, a file, the folder of a training
+            run, or None for `DEFAULT_MODEL`.
 
     Raises:
         TypeError: if it is neither a string nor a path.
-        ValueError: if there is no such preset, or a folder has no network.
+        ValueError: if there is no such preset, an address is wrong, or a folder has no network.
         FileNotFoundError: if there is no such file.
     """
     model = chosen_model(model)
@@ -39,9 +42,11 @@ def locate_model(model: Any) -> Path | str:
             f"model is an object of type {type(model).__name__}; it must be a PSPNet, a preset's "
             "name, a file or the folder of a training run."
         )
+    if address := hub_address(model):
+        return str(address)
     path = local_path("model", model)
     if path.is_dir():
-        files = networks(path)
+        files = networks(path) or ([path] if is_preset_folder(path) else [])
         if not files:
             raise ValueError(
                 f"{model}: neither best.keras nor last.keras is in this folder; pass the folder "
@@ -80,6 +85,17 @@ def existing_weights(name: str) -> Path:
         raise ValueError(
             f"weights={name!r} is neither a file nor one of {', '.join(IMAGENET)}, and {error}"
         ) from None
+
+
+def is_preset(name: str) -> bool:
+    """Returns whether a name, address or folder is that of a preset, which need not exist on a hub.
+
+    Raises:
+        ValueError: if it begins like an address of a hub but isn't one.
+    """
+    if name in all_presets() or hub_address(name):
+        return True
+    return bool(name) and is_preset_folder(local_path("weights", name))
 
 
 def imagenet_source(name: str, depth: int) -> str:

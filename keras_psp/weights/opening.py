@@ -3,23 +3,29 @@
 import functools
 import hashlib
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from keras_psp.files import local_path
 from keras_psp.imagenet import has_keras_model
 from keras_psp.models.pretrained import PresetName
 from keras_psp.models.pspnet import PSPNet
 from keras_psp.weights.conversion import convert, convert_checkpoint, read_network
 from keras_psp.weights.families import BACKBONES, recognized
 from keras_psp.weights.files import file_format
+from keras_psp.weights.hubs.addresses import hub_address
+from keras_psp.weights.hubs.downloading import download
 from keras_psp.weights.imagenet import imagenet_weights
-from keras_psp.weights.locating import IMAGENET, existing_weights, locate_model, networks
+from keras_psp.weights.locating import IMAGENET, existing_weights, is_preset, locate_model, networks
 from keras_psp.weights.named_backbones import NamedBackbone, named_backbone
-from keras_psp.weights.presets import all_presets
+from keras_psp.weights.preset_folder import METADATA, read_metadata
+from keras_psp.weights.presets import all_presets, find_preset
 from keras_psp.weights.published import open_preset
+from keras_psp.weights.saving import open_preset_folder
 from keras_psp.weights.transfer import BackboneWeights, NetworkWeights
 
 
@@ -28,8 +34,8 @@ def open_weights(
 ) -> NetworkWeights | BackboneWeights | NamedBackbone:
     """Opens the value of `PSPNet(weights=...)`; `given` are the other arguments that it got.
 
-    That is a `PSPNet`, a preset, a key of `IMAGENET`, the path of one or two files, or the folder
-    of a training run.
+    That is a `PSPNet`, a preset (its name, folder or address on a hub), a key of `IMAGENET`, the
+    path of one or two files, or the folder of a training run.
     """
     if isinstance(weights, PSPNet):
         return NetworkWeights(weights, weights.name, given, weights.get_config()["dtype"])
@@ -38,8 +44,8 @@ def open_weights(
     name = str(weights)
     if _is_backbones(name, given):
         return named_backbone(name, given)
-    if name in all_presets() or isinstance(weights, PresetName):
-        return NetworkWeights(open_preset(name), name, given)
+    if isinstance(weights, PresetName) or is_preset(name):
+        return _open_preset(name, given)
     if name in IMAGENET:
         return imagenet_weights(name, given)
     path = existing_weights(name)
@@ -63,10 +69,43 @@ def _is_backbones(name, given):
         return False
     if name in IMAGENET:
         return True
-    if name in all_presets():
+    if is_preset(name):
         return False
     path = existing_weights(name)
     return path.is_file() and file_format(path) != "keras"
+
+
+def _open_preset(name, given):
+    if name in all_presets():
+        return NetworkWeights(open_preset(name), name, given)
+    folder = preset_location(name)
+    if folder is None:
+        return NetworkWeights(open_preset(name), name, given)  # raises, with the nearest names
+    model = open_preset_folder(folder, name)
+    return NetworkWeights(model, name, given, model.get_config()["dtype"])
+
+
+def preset_location(name: str) -> Path | None:
+    """Returns the folder of a preset; the first time, it is fetched from the hub in its address.
+
+    None for a name without a folder.
+    """
+    if address := hub_address(name):
+        return download(address)
+    path = local_path("name", name)
+    return path if path.is_dir() else None
+
+
+def preset_base_size(name: str) -> int | None:
+    """Returns the longer side of the images that a preset predicts best; None for any."""
+    if name in all_presets():
+        return find_preset(name).base_size
+    folder = preset_location(name)
+    size = read_metadata(folder, name)["facts"].get("image_size") if folder else None
+    if not size:
+        return None
+    print(f"base_size={max(size)}, as in training", file=sys.stderr)
+    return max(size)
 
 
 def open_model(model: Any) -> PSPNet:
@@ -76,13 +115,15 @@ def open_model(model: Any) -> PSPNet:
     located = locate_model(model)
     if isinstance(located, str):
         return _opened(located, None)
-    status = located.stat()
+    status = (located / METADATA if located.is_dir() else located).stat()
     return _opened(str(located), (status.st_ino, status.st_size, status.st_mtime_ns))
 
 
 @functools.lru_cache(maxsize=1)
 def _opened(name, version):
-    return PSPNet.from_preset(name) if version is None else convert(name, verbose=False)
+    if version is None or Path(name).is_dir():
+        return PSPNet.from_preset(name)
+    return convert(name, verbose=False)
 
 
 def digest(model: PSPNet) -> str:
