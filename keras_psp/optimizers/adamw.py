@@ -6,12 +6,12 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_psp.arguments import checked_number, checked_string, checked_tuple
-from keras_psp.optimizers.groups import learning_rate_factors, weight_decays
+from keras_psp.arguments import checked_number, checked_string
+from keras_psp.optimizers.groups import GroupedOptimizer
 
 
 @keras.saving.register_keras_serializable("keras_psp")
-class AdamW(keras.optimizers.Adam):
+class AdamW(GroupedOptimizer, keras.optimizers.Adam):
     """Adam with decoupled weight decay and a higher learning rate for the heads.
 
     This is torch.optim.AdamW with two groups of parameters, as mmsegmentation uses it for
@@ -22,7 +22,13 @@ class AdamW(keras.optimizers.Adam):
         weight_decay: share of a variable that decays per step, times its learning rate.
         beta_1, beta_2, epsilon: as in `keras.optimizers.Adam`.
         head_multiplier: learning-rate factor of all variables outside the backbone.
-        backbone: name of the layer whose variables have factor 1.
+        layer_decay: None, or a factor from 0 to 1 of the learning rate from one part of the
+            backbone to the one before it, as in mmsegmentation's recipes of ConvNeXt and BEiT
+            (LearningRateDecayOptimizerConstructor): with 0.7, 0.7 in the last stage, 0.49 in the
+            one before, and so on to the stem. The parts of a `DilatedResNet` are its stem and
+            stages; those of a `DilatedBackbone` are five of about as many trainable layers each,
+            in the model's order.
+        backbone: name of the layer whose variables aren't multiplied.
         exclude_from_weight_decay: names of variables without decay; by default those of
             normalizations and the biases.
 
@@ -43,6 +49,7 @@ class AdamW(keras.optimizers.Adam):
         beta_2: float = 0.999,
         epsilon: float = 1e-8,
         head_multiplier: float = 10.0,
+        layer_decay: float | None = None,
         backbone: str = "backbone",
         exclude_from_weight_decay: Sequence[str] = ("gamma", "beta", "bias"),
         name: str = "adamw",
@@ -58,21 +65,9 @@ class AdamW(keras.optimizers.Adam):
             name=checked_string("name", name),
             **kwargs,
         )
-        # Keras' own weight decay, which is off, has the same learning rate for all variables.
-        self.decoupled_weight_decay = checked_number("weight_decay", weight_decay, least=0)
-        self.head_multiplier = checked_number("head_multiplier", head_multiplier, least=0)
-        self.backbone = checked_string("backbone", backbone)
-        names = exclude_from_weight_decay
-        self.excluded = checked_tuple("exclude_from_weight_decay", names, checked_string)
-
-    def build(self, variables: Sequence[keras.Variable]) -> None:
-        if self.built:
-            return
-        super().build(variables)
-        self._multipliers = learning_rate_factors(
-            variables, backbone=self.backbone, head_multiplier=self.head_multiplier
+        self._store_groups(
+            weight_decay, head_multiplier, layer_decay, backbone, exclude_from_weight_decay
         )
-        self._decays = weight_decays(self, variables, self.decoupled_weight_decay, self.excluded)
 
     def update_step(self, gradient: Any, variable: keras.Variable, learning_rate: Any) -> None:
         index = self._get_variable_index(variable)
@@ -85,10 +80,4 @@ class AdamW(keras.optimizers.Adam):
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()
         del config["amsgrad"]
-        return {
-            **config,
-            "weight_decay": self.decoupled_weight_decay,
-            "head_multiplier": self.head_multiplier,
-            "backbone": self.backbone,
-            "exclude_from_weight_decay": self.excluded,
-        }
+        return config

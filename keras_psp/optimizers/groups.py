@@ -1,28 +1,78 @@
-"""Variables with another learning rate or without weight decay."""
+"""Optimizers whose variables have different learning rates and weight decays."""
 
+import re
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 
+from keras_psp.arguments import checked_number, checked_string, checked_tuple
 
-def learning_rate_factors(
-    variables: Sequence[keras.Variable], *, backbone: str, head_multiplier: float
-) -> list[float]:
-    """1 for each variable inside the layer named `backbone`, `head_multiplier` for the others."""
-    return [
-        1.0 if backbone in variable.path.split("/") else head_multiplier for variable in variables
-    ]
+_GROUPS = 5  # of a backbone that isn't a ResNet, which has a stem and four stages
 
 
-def weight_decays(
-    optimizer: keras.optimizers.Optimizer,
-    variables: Sequence[keras.Variable],
-    decay: float,
-    excluded: Sequence[str],
-) -> list[float]:
-    """`decay` for each variable, 0 for those named in `excluded`."""
-    return [
-        # `_use_weight_decay` honors Keras' method `exclude_from_weight_decay(...)`.
-        decay if variable.name not in excluded and optimizer._use_weight_decay(variable) else 0.0
-        for variable in variables
-    ]
+class GroupedOptimizer(keras.optimizers.Optimizer):
+    """What `SGD` and `AdamW` share: the arguments of the groups, and their factors.
+
+    A subclass calls `_store_groups` in its constructor. Keras' own weight decay, which has the same
+    learning rate for all variables, stays off.
+    """
+
+    def _store_groups(
+        self,
+        weight_decay: float,
+        head_multiplier: float,
+        layer_decay: float | None,
+        backbone: str,
+        excluded: Sequence[str],
+    ) -> None:
+        """Checks and stores the arguments; raises ValueError if one is invalid."""
+        self.grouped_weight_decay = checked_number("weight_decay", weight_decay, least=0)
+        self.head_multiplier = checked_number("head_multiplier", head_multiplier, least=0)
+        if layer_decay is not None:
+            layer_decay = checked_number("layer_decay", layer_decay, above=0, most=1)
+        self.layer_decay = layer_decay
+        self.backbone = checked_string("backbone", backbone)
+        self.excluded = checked_tuple("exclude_from_weight_decay", excluded, checked_string)
+
+    def build(self, variables: Sequence[keras.Variable]) -> None:
+        if self.built:
+            return
+        super().build(variables)
+        paths = [variable.path for variable in variables]
+        inside = [path for path in paths if self.backbone in path.split("/")]
+        factors = dict(zip(inside, self._backbone_factors(inside), strict=True))
+        self._multipliers = [factors.get(path, self.head_multiplier) for path in paths]
+        self._decays = [
+            # `_use_weight_decay` honors Keras' method `exclude_from_weight_decay(...)`.
+            self.grouped_weight_decay
+            if v.name not in self.excluded and self._use_weight_decay(v)
+            else 0.0
+            for v in variables
+        ]
+
+    def _backbone_factors(self, paths):
+        """Learning-rate factors of the backbone's variables: 1, or falling towards its input."""
+        if self.layer_decay is None:
+            return [1.0] * len(paths)
+        # "stem_conv1" or "stage2_block1", stages from 2 to 5.
+        parts = [path.partition(f"{self.backbone}/")[2].split("/")[0] for path in paths]
+        matches = [re.fullmatch(r"stem_conv\d+|stage(\d+)_block\d+", part) for part in parts]
+        if all(matches):
+            groups = [int(match[1] or 1) for match in matches if match]
+        else:
+            layers = [path.rpartition("/")[0] for path in paths]
+            order = {layer: index for index, layer in enumerate(dict.fromkeys(layers))}
+            groups = [order[layer] * _GROUPS // len(order) for layer in layers]
+        last = max(groups, default=0)
+        return [self.layer_decay ** (last - group + 1) for group in groups]
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "weight_decay": self.grouped_weight_decay,
+            "head_multiplier": self.head_multiplier,
+            "layer_decay": self.layer_decay,
+            "backbone": self.backbone,
+            "exclude_from_weight_decay": self.excluded,
+        }

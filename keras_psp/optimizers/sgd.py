@@ -6,12 +6,12 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_psp.arguments import checked_number, checked_string, checked_tuple
-from keras_psp.optimizers.groups import learning_rate_factors, weight_decays
+from keras_psp.arguments import checked_number, checked_string
+from keras_psp.optimizers.groups import GroupedOptimizer
 
 
 @keras.saving.register_keras_serializable("keras_psp")
-class SGD(keras.optimizers.Optimizer):
+class SGD(GroupedOptimizer):
     """Momentum SGD with coupled weight decay and a higher learning rate for the heads.
 
         gradient += weight_decay * variable
@@ -27,7 +27,13 @@ class SGD(keras.optimizers.Optimizer):
         weight_decay: 1e-4 in the paper, for every trainable variable.
         head_multiplier: learning-rate factor of all variables outside the backbone; 10 in
             semseg.
-        backbone: name of the layer whose variables have multiplier 1.
+        layer_decay: None, or a factor from 0 to 1 of the learning rate from one part of the
+            backbone to the one before it, as in mmsegmentation's recipes of ConvNeXt and BEiT
+            (LearningRateDecayOptimizerConstructor): with 0.7, 0.7 in the last stage, 0.49 in the
+            one before, and so on to the stem. The parts of a `DilatedResNet` are its stem and
+            stages; those of a `DilatedBackbone` are five of about as many trainable layers each,
+            in the model's order.
+        backbone: name of the layer whose variables aren't multiplied.
         exclude_from_weight_decay: names of variables without decay, e.g.
             ("gamma", "beta", "bias"); none in semseg.
 
@@ -46,6 +52,7 @@ class SGD(keras.optimizers.Optimizer):
         momentum: float = 0.9,
         weight_decay: float = 1e-4,
         head_multiplier: float = 10.0,
+        layer_decay: float | None = None,
         backbone: str = "backbone",
         exclude_from_weight_decay: Sequence[str] = (),
         name: str = "sgd",
@@ -54,24 +61,17 @@ class SGD(keras.optimizers.Optimizer):
         if not callable(learning_rate):
             learning_rate = checked_number("learning_rate", learning_rate, least=0)
         name = checked_string("name", name)
-        # The base class's weight decay is decoupled and stays off.
         super().__init__(learning_rate=learning_rate, name=name, **kwargs)
         self.momentum = checked_number("momentum", momentum, least=0, below=1)
-        self.coupled_weight_decay = checked_number("weight_decay", weight_decay, least=0)
-        self.head_multiplier = checked_number("head_multiplier", head_multiplier, least=0)
-        self.backbone = checked_string("backbone", backbone)
-        names = exclude_from_weight_decay
-        self.excluded = checked_tuple("exclude_from_weight_decay", names, checked_string)
+        self._store_groups(
+            weight_decay, head_multiplier, layer_decay, backbone, exclude_from_weight_decay
+        )
 
     def build(self, variables: Sequence[keras.Variable]) -> None:
         if self.built:
             return
         super().build(variables)
         self.momentums = self.add_optimizer_variables(variables, "momentum")
-        self._multipliers = learning_rate_factors(
-            variables, backbone=self.backbone, head_multiplier=self.head_multiplier
-        )
-        self._decays = weight_decays(self, variables, self.coupled_weight_decay, self.excluded)
 
     def update_step(self, gradient: Any, variable: keras.Variable, learning_rate: Any) -> None:
         index = self._get_variable_index(variable)
@@ -89,14 +89,7 @@ class SGD(keras.optimizers.Optimizer):
         self.assign_sub(variable, learning_rate * ops.convert_to_tensor(momentum))
 
     def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "momentum": self.momentum,
-            "weight_decay": self.coupled_weight_decay,
-            "head_multiplier": self.head_multiplier,
-            "backbone": self.backbone,
-            "exclude_from_weight_decay": self.excluded,
-        }
+        return {**super().get_config(), "momentum": self.momentum}
 
 
 def _tensorflow_update(variable, momentum, gradient, learning_rate, factor, decay):

@@ -51,6 +51,7 @@ def build(
     options: dict[str, Any] = {
         "weight_decay": recipe.weight_decay,
         "head_multiplier": recipe.head_multiplier,
+        "layer_decay": recipe.layer_decay,
         **average,
     }
     rate = schedule(recipe, steps_per_epoch)

@@ -73,6 +73,7 @@ _CHECKS: dict[str, _Check] = {
     "momentum": _share,
     "weight_decay": _not_negative,
     "head_multiplier": _not_negative,
+    "layer_decay": functools.partial(checked_number, above=0, most=1),
     "hard_pixels": _positive,
     "hard_threshold": _between,
     "ema": _between,
@@ -155,6 +156,9 @@ class Recipe:
     momentum: float = _help(0.9, "momentum of sgd")
     weight_decay: float = _help(1e-4, "weight decay; 0.01 is usual for adamw")
     head_multiplier: float = _help(10.0, "factor of the learning rate outside the backbone")
+    layer_decay: float | None = _help(
+        None, "factor of the learning rate from each part of the backbone to the one before it"
+    )
     class_weights: tuple[float, ...] | str | None = _help(
         None, "one per class, or median_frequency"
     )

@@ -1,24 +1,15 @@
 import keras
 import numpy as np
 import pytest
+from support.networks import two_layers
 
 from keras_psp.optimizers import AdamW
-
-
-def network():
-    return keras.Sequential(
-        [
-            keras.Input((3,)),
-            keras.layers.Dense(4, name="backbone"),
-            keras.layers.Dense(2, name="classifier"),
-        ]
-    )
 
 
 def test_equals_torch_with_four_groups():
     torch = pytest.importorskip("torch", reason="torch is not installed")
     rng = np.random.default_rng(0)
-    variables = network().trainable_variables
+    variables = two_layers().trainable_variables
     theirs = [
         torch.nn.Parameter(torch.from_numpy(keras.ops.convert_to_numpy(v).copy()))
         for v in variables
@@ -41,22 +32,6 @@ def test_equals_torch_with_four_groups():
     for variable, parameter in zip(variables, theirs, strict=True):
         ours = keras.ops.convert_to_numpy(variable)
         np.testing.assert_allclose(ours, parameter.detach(), rtol=1e-5, atol=1e-5)
-
-
-def test_training_resumes_after_saving(tmp_path):
-    x, y = np.random.default_rng(0).normal(size=(8, 3)), np.zeros((8, 2))
-    model = network()
-    model.compile(AdamW(0.01, head_multiplier=3.0, beta_2=0.99), "mse")
-    model.fit(x, y, epochs=2, shuffle=False, verbose=0)
-    model.save(tmp_path / "model.keras")
-    again = keras.saving.load_model(tmp_path / "model.keras")
-    assert again.optimizer.get_config() == model.optimizer.get_config()
-    for m in (model, again):
-        m.fit(x, y, epochs=2, shuffle=False, verbose=0)
-    for ours, theirs in zip(again.weights, model.weights, strict=True):
-        np.testing.assert_array_equal(
-            keras.ops.convert_to_numpy(ours), keras.ops.convert_to_numpy(theirs)
-        )
 
 
 @pytest.mark.parametrize(

@@ -1,18 +1,8 @@
-import keras
 import numpy as np
 import pytest
+from support.networks import two_layers
 
 from keras_psp import SGD, PolyLearningRate
-
-
-def network():
-    return keras.Sequential(
-        [
-            keras.Input((3,)),
-            keras.layers.Dense(4, name="backbone"),
-            keras.layers.Dense(2, name="classifier"),
-        ]
-    )
 
 
 def by_hand(weights, gradients, *, rates, momentum=0.9, decay=1e-4, factors):
@@ -27,7 +17,7 @@ def by_hand(weights, gradients, *, rates, momentum=0.9, decay=1e-4, factors):
 
 
 def test_decay_precedes_momentum_and_head_has_ten_times_the_rate():
-    model = network()
+    model = two_layers()
     rng = np.random.default_rng(0)
     gradients = [rng.normal(size=v.shape).astype("float32") for v in model.trainable_variables]
     start = [v.numpy() for v in model.trainable_variables]
@@ -42,7 +32,7 @@ def test_decay_precedes_momentum_and_head_has_ten_times_the_rate():
 
 def test_equals_torch():
     torch = pytest.importorskip("torch", reason="torch is not installed")
-    model = network()
+    model = two_layers()
     rng = np.random.default_rng(0)
     variables = model.trainable_variables
     theirs = [torch.nn.Parameter(torch.from_numpy(v.numpy().copy())) for v in variables]
@@ -61,7 +51,7 @@ def test_equals_torch():
 
 @pytest.mark.parametrize("by_method", [False, True])
 def test_excluded_names_do_not_decay(by_method):
-    model = network()
+    model = two_layers()
     for variable in model.trainable_variables:
         variable.assign(np.ones(variable.shape))
     names = () if by_method else ("bias",)
@@ -73,20 +63,6 @@ def test_excluded_names_do_not_decay(by_method):
     kernel, bias = model.trainable_variables[:2]
     np.testing.assert_allclose(kernel.numpy(), 0.95)
     np.testing.assert_allclose(bias.numpy(), 1)
-
-
-def test_training_resumes_after_saving(tmp_path):
-    x, y = np.random.default_rng(0).normal(size=(8, 3)), np.zeros((8, 2))
-    model = network()
-    model.compile(SGD(0.01, head_multiplier=3.0), "mse")
-    model.fit(x, y, epochs=2, shuffle=False, verbose=0)
-    model.save(tmp_path / "model.keras")
-    again = keras.saving.load_model(tmp_path / "model.keras")
-    assert again.optimizer.get_config() == model.optimizer.get_config()
-    for m in (model, again):
-        m.fit(x, y, epochs=2, shuffle=False, verbose=0)
-    for ours, theirs in zip(again.weights, model.weights, strict=True):
-        np.testing.assert_array_equal(ours.numpy(), theirs.numpy())
 
 
 @pytest.mark.parametrize(

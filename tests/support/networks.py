@@ -28,6 +28,17 @@ def tiny_predictor(num_classes=3, **arguments):
     return PSPNet(num_classes, **{**defaults, **arguments})
 
 
+def two_layers():
+    """A backbone and a head, for optimizers."""
+    return keras.Sequential(
+        [
+            keras.Input((3,)),
+            keras.layers.Dense(4, name="backbone"),
+            keras.layers.Dense(2, name="classifier"),
+        ]
+    )
+
+
 def random_network(num_classes, *, seed=None, fusion_filters=8):
     """PSPNet whose predictions vary from pixel to pixel; the seed is `num_classes` by default."""
     keras.utils.set_random_seed(num_classes if seed is None else seed)

@@ -34,10 +34,12 @@ def test_optimizer_and_schedule_are_those_of_the_recipe():
     model, _ = build(recipe("scenes", **small), source, 10)
     assert type(model.optimizer) is SGD
     fields = {"optimizer": "adamw", "learning_rate": 1e-3, "weight_decay": 0.05, **small}
+    fields["layer_decay"] = 0.8
     model, _ = build(recipe("scenes", **fields), source, 10)
     optimizer = model.optimizer
     assert type(optimizer) is AdamW
-    assert (optimizer.decoupled_weight_decay, optimizer.head_multiplier) == (0.05, 3.0)
+    assert (optimizer.grouped_weight_decay, optimizer.head_multiplier) == (0.05, 3.0)
+    assert optimizer.layer_decay == 0.8
 
 
 def test_cosine_falls_to_zero_after_the_warmup():
