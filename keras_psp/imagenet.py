@@ -1,5 +1,7 @@
 """Facts about ImageNet and its ResNets, for modules that don't import Keras."""
 
+from collections.abc import Sequence
+
 # On the scale 0..255, RGB (semseg/tool/train.py).
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
@@ -10,6 +12,17 @@ CAFFE_NORMALIZATION = {
     "std": (1.0, 1.0, 1.0),
     "channel_order": "bgr",
 }
+
+
+def per_channel(values: Sequence[float], channels: int) -> tuple[float, ...]:
+    """Extends one value each for red, green and blue to any number of channels.
+
+    The first three of more than three channels are red, green and blue; the others, and all of
+    one or two channels, get the average of the three values.
+    """
+    average = sum(values) / 3
+    return (*(tuple(values) if channels >= 3 else ()), *(average,) * channels)[:channels]
+
 
 RESNET_DEPTHS = (18, 34, 50, 101, 152, 269)
 """Depths of `DilatedResNet`."""

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import keras
 
 from keras_psp.arguments import checked_choice, checked_string, checked_tuple
-from keras_psp.imagenet import CAFFE_NORMALIZATION, IMAGENET_MEAN, IMAGENET_STD
+from keras_psp.imagenet import CAFFE_NORMALIZATION, IMAGENET_MEAN, IMAGENET_STD, per_channel
 from keras_psp.layers.convolution import (
     freeze_inner,
     norm_options,
@@ -71,7 +71,7 @@ class DilatedBackbone(keras.layers.Layer):
         normalization: arguments of the `ImageNormalization` that `keras_psp.PSPNet` applies
             before the backbone, or None if they are unknown.
 
-    Input:  (batch, height, width, 3), as `model` expects it.
+    Input:  (batch, height, width, channels), as `model` expects it.
     Output: (auxiliary, features), each (batch, h, w, channels);
         h = ceil(height / output_stride), plus or minus one for models that pad unevenly.
 
@@ -112,7 +112,7 @@ class DilatedBackbone(keras.layers.Layer):
             plan.check_feature(name)
         self.output_stride = output_stride
         store_norm_options(self, epsilon, momentum, synchronized)
-        self.normalization = _normalization(model)
+        self.normalization = backbone_normalization(model)
         if normalization is not None:
             checked = ImageNormalization(**normalization)
             names = ("mean", "std", "channel_order")
@@ -148,7 +148,7 @@ class DilatedBackbone(keras.layers.Layer):
 
 
 def _checked_model(model):
-    """The model as a functional model of RGB images."""
+    """The model as a functional model of images."""
     if isinstance(model, keras.Sequential) and model.built:
         model = keras.Model(model.inputs, model.outputs, name=model.name)
     if not isinstance(model, keras.Model) or not hasattr(model, "_nodes_by_depth"):
@@ -157,9 +157,9 @@ def _checked_model(model):
             "keras.applications.MobileNetV3Small(include_top=False)."
         )
     shape = model.input_shape
-    if len(model.inputs) != 1 or len(shape) != 4 or shape[-1] != 3:
+    if len(model.inputs) != 1 or len(shape) != 4 or shape[-1] is None:
         raise ValueError(
-            f"{model.name} has input shape {shape}; a backbone takes RGB images, "
+            f"{model.name} has input shape {shape}; a backbone takes images, e.g. RGB: "
             "(None, None, None, 3)."
         )
     return model
@@ -322,7 +322,7 @@ class _Plan:
         last = self.default_features()[1]
         outputs = [model.outputs[0] if name == last else operations[name].output for name in names]
         part = keras.Model(model.inputs, outputs, name=model.name)
-        inputs = [keras.Input((None, None, 3), name="normalized")]
+        inputs = [keras.Input((None, None, model.input_shape[-1]), name="normalized")]
         try:
             return keras.models.clone_model(part, input_tensors=inputs, clone_function=copy)
         except (ValueError, TypeError) as error:  # branches of different sizes, for instance
@@ -360,18 +360,33 @@ def _maker(layer):
     return layer._inbound_nodes[0].arguments.keras_tensors[0]._keras_history.operation
 
 
-def _normalization(model):
-    """The normalization of 0..255 images that the model expects; None if unknown."""
+def backbone_normalization(model: keras.Model) -> dict[str, Any] | None:
+    """Returns the normalization of 0..255 images that a model expects; None if unknown."""
     inside = (keras.layers.Rescaling, keras.layers.Normalization)
     if any(isinstance(layer, inside) for layer in model.layers[:4]):
-        return _UNCHANGED
-    matches = (v for name, v in _NORMALIZATIONS.items() if re.fullmatch(name, model.name))
-    return next(matches, None)
+        known: dict[str, Any] | None = _UNCHANGED
+    else:
+        matches = (v for name, v in _NORMALIZATIONS.items() if re.fullmatch(name, model.name))
+        known = next(matches, None)
+    return normalization_of(known, model.input_shape[-1]) if known else None
+
+
+def normalization_of(rgb: Mapping[str, Any], channels: int) -> dict[str, Any]:
+    """Arguments of `ImageNormalization` for any number of channels, from those for RGB.
+
+    Other images than RGB are never in BGR order; see `keras_psp.imagenet.per_channel` and
+    `keras_psp.models.bands.adapted_kernel`.
+    """
+    if channels == 3:
+        return dict(rgb)
+    step = -1 if rgb["channel_order"] == "bgr" else 1
+    values = {name: per_channel(rgb[name][::step], channels) for name in ("mean", "std")}
+    return {**values, "channel_order": "rgb"}
 
 
 def _check_stride(features, output_stride):
     size = 8 * output_stride
-    image = keras.KerasTensor((1, size, size, 3))
+    image = keras.KerasTensor((1, size, size, features.input_shape[-1]))
     auxiliary, last = features.compute_output_spec(image)
     for tensor, name in zip((auxiliary, last), features.output_names, strict=True):
         if len(tensor.shape) != 4:

@@ -25,11 +25,11 @@ class ImageNormalization(keras.layers.Layer):
     Always computed in float32: bfloat16 has no fractional digits left at a pixel value of 200.
 
     Args:
-        mean, std: three numbers each, on the scale 0..255, in `channel_order`.
+        mean, std: one number per channel, on the scale of the images, in `channel_order`.
         channel_order: "rgb", or "bgr" for weights from Caffe: channels are reversed before
-            mean and std are applied.
+            mean and std are applied. Of three channels only.
 
-    Input:  (batch, height, width, 3), RGB 0..255, float or integer.
+    Input:  (batch, height, width, channels), float or integer, e.g. RGB 0..255.
     Output: the same shape, float32.
 
     Example:
@@ -47,9 +47,21 @@ class ImageNormalization(keras.layers.Layer):
     ):
         kwargs["dtype"] = full_precision(keras.dtype_policies.get(kwargs.get("dtype", "float32")))
         super().__init__(**kwargs)
-        self.mean = checked_tuple("mean", mean, checked_number, length=3)
-        self.std = checked_tuple("std", std, functools.partial(checked_number, above=0), length=3)
+        self.std = checked_tuple("std", std, functools.partial(checked_number, above=0))
+        self.mean = checked_tuple("mean", mean, checked_number, length=len(self.std))
         self.channel_order = checked_choice("channel_order", channel_order, ("rgb", "bgr"))
+        if self.channel_order == "bgr" and len(self.mean) != 3:
+            raise ValueError(
+                f"channel_order='bgr' is for three channels, not {len(self.mean)}; omit it."
+            )
+
+    def build(self, input_shape: tuple) -> None:
+        if input_shape[-1] != len(self.mean):
+            raise ValueError(
+                f"images have {input_shape[-1]} channels but mean and std {len(self.mean)} "
+                "values; give one per channel."
+            )
+        self.built = True
 
     def call(self, images: Any) -> Any:
         images = ops.cast(images, self.compute_dtype)

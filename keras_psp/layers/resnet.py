@@ -114,7 +114,7 @@ class DilatedResNet(keras.layers.Layer):
             same result. "none"; "activations": what BatchNorm and ReLU between two convolutions
             return; "blocks": all within the stem and each residual block.
 
-    Input:  (batch, height, width, 3), normalized.
+    Input:  (batch, height, width, channels), normalized.
     Output: (auxiliary, features), the maps of the last two stages (torch's `layer3` and
         `layer4`): (batch, h, w, 1024) and (batch, h, w, 2048), or 256 and 512 channels at
         depths 18 and 34. h = ceil(height / output_stride).

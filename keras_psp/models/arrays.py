@@ -94,7 +94,10 @@ def check_values(model: Any, images: Any, report: Callable[[str], None] | None =
     if scale == 255 and (highest <= 1 or (lowest <= -0.5 and highest <= 8)):
         if len(np.unique(ops.convert_to_numpy(images[:4]))) > _DISTINCT:
             message = (
-                f"images are between {lowest:.3g} and {highest:.3g} but this PSPNet takes RGB "
+                f"images are between {lowest:.3g} and {highest:.3g} but this PSPNet's mean and std "
+                "are those of larger numbers: give images in the units of those it is trained on."
+                if model.input_channels != 3
+                else f"images are between {lowest:.3g} and {highest:.3g} but this PSPNet takes RGB "
                 "values 0..255: multiply images of 0..1 by 255, or give "
                 "PSPNet(..., mean=, std=) the numbers of your scale."
             )

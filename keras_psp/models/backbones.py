@@ -4,7 +4,7 @@ from typing import Any, get_args
 
 import keras
 
-from keras_psp.arguments import checked_choice
+from keras_psp.arguments import checked_choice, checked_number, checked_tuple
 from keras_psp.imagenet import (
     BACKBONE_NAMES,
     BACKBONES,
@@ -12,9 +12,14 @@ from keras_psp.imagenet import (
     IMAGENET_STD,
     has_keras_model,
 )
-from keras_psp.layers.backbone import DilatedBackbone
+from keras_psp.layers.backbone import (
+    DilatedBackbone,
+    backbone_normalization,
+    normalization_of,
+)
 from keras_psp.layers.resnet import DilatedResNet, Remat
-from keras_psp.models.named_backbones import named_layer
+from keras_psp.models.bands import with_input_channels
+from keras_psp.models.named_backbones import model_and_normalization
 
 
 def backbone_layer(
@@ -22,15 +27,18 @@ def backbone_layer(
     policy: keras.DTypePolicy,
     remat: Remat | None = None,
     output_stride: int | None = None,
+    input_channels: int = 3,
 ) -> DilatedResNet | DilatedBackbone:
     """The `backbone` of `PSPNet` as a layer named "backbone", the name optimizers know it by.
 
     Raises ValueError if it is unknown, has weights under another name or precision, has another
-    output stride than asked for, or isn't a `DilatedResNet` and `remat` isn't None or "none".
+    output stride than asked for, is for other channels, or isn't a `DilatedResNet` and `remat`
+    isn't None or "none".
     """
     checked_choice("remat", remat, (None, *get_args(Remat)))
     checked_choice("output_stride", output_stride, (None, 8, 16, 32))
-    layer = _named_layer(backbone, policy, output_stride or 8)
+    layer = _named_layer(backbone, policy, output_stride or 8, input_channels)
+    _check_channels(layer, input_channels)
     if output_stride not in (None, layer.output_stride):
         raise ValueError(
             f"output_stride={output_stride}, but the backbone given has {layer.output_stride}; "
@@ -43,14 +51,39 @@ def backbone_layer(
     return layer
 
 
-def _named_layer(backbone, policy, output_stride):
+def for_channels(
+    model: keras.Model, normalization: dict[str, Any] | None, channels: int
+) -> tuple[keras.Model, dict[str, Any] | None]:
+    """Adapts a model of RGB images, and what is known of their normalization, to other channels."""
+    if channels == 3 or getattr(model, "input_shape", (None,))[-1] != 3:
+        return model, normalization
+    known = normalization or backbone_normalization(model) or {}
+    model = with_input_channels(model, channels, bgr=known.get("channel_order") == "bgr")
+    return model, normalization and normalization_of(normalization, channels)
+
+
+def _check_channels(layer, channels):
+    if isinstance(layer, DilatedBackbone):
+        own = layer.features.input_shape[-1]
+    else:
+        own = layer.stem[0].conv.kernel.shape[2] if layer.built else channels
+    if own != channels:
+        raise ValueError(
+            f"input_channels={channels}, but the backbone given takes {own}; give the same number, "
+            "or a backbone by name or as a keras.Model, which is adapted."
+        )
+
+
+def _named_layer(backbone, policy, output_stride, channels):
     options = {"output_stride": output_stride, "dtype": policy, "name": "backbone"}
+    normalization = None
     if has_keras_model(backbone):
-        return named_layer(backbone, **options)
-    if isinstance(backbone, str) and backbone in BACKBONES:
+        backbone, normalization = model_and_normalization(backbone)
+    elif isinstance(backbone, str) and backbone in BACKBONES:
         return DilatedResNet(int(backbone.removeprefix("resnet")), **options)
     if isinstance(backbone, keras.Model):
-        return DilatedBackbone(backbone, **options)
+        backbone, normalization = for_channels(backbone, normalization, channels)
+        return DilatedBackbone(backbone, normalization=normalization, **options)
     if not isinstance(backbone, DilatedResNet | DilatedBackbone):
         raise ValueError(
             f"backbone={backbone!r} is unknown; choose one of {BACKBONE_NAMES}, or pass a "
@@ -71,7 +104,11 @@ def _named_layer(backbone, policy, output_stride):
 
 
 def normalization_arguments(
-    backbone: DilatedResNet | DilatedBackbone, mean: Any, std: Any, channel_order: Any
+    backbone: DilatedResNet | DilatedBackbone,
+    mean: Any,
+    std: Any,
+    channel_order: Any,
+    channels: int = 3,
 ) -> dict[str, Any]:
     """Arguments of `ImageNormalization`; those given as "auto" are the backbone's own."""
     defaults: dict[str, Any] = {"channel_order": "rgb"}
@@ -79,6 +116,7 @@ def normalization_arguments(
         defaults = backbone.normalization or defaults
     else:
         defaults |= {"mean": IMAGENET_MEAN, "std": IMAGENET_STD}
+        defaults = normalization_of(defaults, channels)
     given = {"mean": mean, "std": std, "channel_order": channel_order}
     automatic = [key for key in given if isinstance(given[key], str) and given[key] == "auto"]
     if any(key not in defaults for key in automatic):
@@ -86,4 +124,7 @@ def normalization_arguments(
             f"how {backbone.features.name} normalizes its images isn't known; pass mean=, std= "
             "(on the scale 0..255) and channel_order= as it was trained."
         )
-    return given | {key: defaults[key] for key in automatic}
+    arguments = given | {key: defaults[key] for key in automatic}
+    for name in ("mean", "std"):
+        checked_tuple(name, arguments[name], checked_number, length=channels)
+    return arguments

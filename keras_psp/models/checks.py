@@ -25,20 +25,25 @@ def checked_policy(dtype: Any) -> keras.DTypePolicy:
     return policy
 
 
-def checked_input_shape(shape: Any) -> tuple[int | None, int | None, int]:
-    """Returns the shape; raises ValueError unless it is (height, width, 3) with sides or None."""
+def checked_input_shape(shape: Any, channels: int = 3) -> tuple[int | None, int | None, int]:
+    """Returns the shape; raises ValueError unless it is (height, width, channels).
+
+    Sides may be None. None for the shape is (None, None, channels).
+    """
 
     def checked_side(name, value):
         return None if value is None else checked_integer(name, value, least=1)
 
+    if shape is None:
+        return None, None, channels
     try:
         checked = checked_tuple("input_shape", shape, checked_side, length=3)
     except ValueError:
         checked = (None, None, None)
-    if checked[2] != 3:
+    if checked[2] != channels:
         raise ValueError(
-            f"input_shape is {shape!r}; it must be (height, width, 3), with None for a side that "
-            "varies."
+            f"input_shape is {shape!r}; it must be (height, width, {channels}), with None for a "
+            f"side that varies; other channels than {channels} are given by input_channels."
         )
     return checked
 
@@ -85,7 +90,7 @@ def smallest_side(model: Any) -> int:
     side = stride * (largest - 1) + 1
     # Other backbones may round the size of their maps down.
     while isinstance(model.backbone, DilatedBackbone) and side < stride * (largest + 4):
-        image = keras.KerasTensor((1, side, side, 3))
+        image = keras.KerasTensor((1, side, side, model.input_channels))
         if min(model.backbone.compute_output_spec(image)[1].shape[1:3]) >= largest:
             break
         side += 1
@@ -93,17 +98,19 @@ def smallest_side(model: Any) -> int:
 
 
 def check_images(model: Any, images: Any) -> None:
-    """Raises ValueError for images that are not RGB batches, or too small for the largest bin."""
+    """Raises ValueError for images of other channels, or too small for the largest bin."""
+    channels = model.input_channels
     if not hasattr(images, "shape") and not isinstance(images, list):
         raise ValueError(
             f"images are a {type(images).__name__}; PSPNet takes one array or tensor, "
-            "(batch, height, width, 3)."
+            f"(batch, height, width, {channels})."
         )
     shape = tuple(np.shape(images) if isinstance(images, list) else images.shape)
-    if len(shape) != 4 or shape[-1] != 3:
+    if len(shape) != 4 or shape[-1] != channels:
+        kind = "PSPNet takes RGB" if channels == 3 else "this PSPNet takes"
         raise ValueError(
-            f"images have shape {shape}; PSPNet takes RGB batches (batch, height, width, 3). "
-            + _channel_remedy(shape)
+            f"images have shape {shape}; {kind} batches (batch, height, width, {channels}). "
+            + _channel_remedy(shape, channels)
         )
     stride, largest = _stride_and_largest_bin(model)
     if any(n is not None and math.ceil(n / stride) < largest for n in shape[1:3]):
@@ -148,11 +155,13 @@ def _stride_and_largest_bin(model):
     return getattr(model.backbone, "output_stride", 8), max(model.bin_sizes, default=1)
 
 
-def _channel_remedy(shape):
+def _channel_remedy(shape, channels):
     if len(shape) == 3:
         return "Add the batch: images[None]."
-    channels = shape[-1] if shape else None
+    if channels != 3:
+        return "Give the bands that it was trained on."
+    given = shape[-1] if shape else None
     return {
         1: "Repeat the gray channel: np.repeat(images, 3, axis=-1).",
         4: "Drop the alpha channel: images[..., :3].",
-    }.get(channels, "Convert the images to RGB.")
+    }.get(given, "Convert the images to RGB, or make a PSPNet(input_channels=...).")

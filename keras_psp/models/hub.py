@@ -118,6 +118,7 @@ def _normalization(hub, preset):
         )
     )
     return {
+        "channel_order": "rgb",
         "mean": [-added / factor for added, factor in zip(offset, scale, strict=True)],
         "std": [1 / factor for factor in scale],
     }

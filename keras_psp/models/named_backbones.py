@@ -5,7 +5,6 @@ from typing import Any
 import keras
 
 from keras_psp.imagenet import APPLICATIONS, EFFICIENTNET_LITE, HUB
-from keras_psp.layers.backbone import DilatedBackbone
 from keras_psp.models.efficientnet_lite import efficientnet_lite
 from keras_psp.models.hub import hub_backbone, hub_model_name
 
@@ -22,18 +21,22 @@ def named_model(name: str, weights: Any = None) -> keras.Model:
     return make(include_top=False, weights=weights)
 
 
-def named_layer(backbone: str, weights: Any = None, **options: Any) -> DilatedBackbone:
+def model_and_normalization(
+    backbone: str, weights: Any = None
+) -> tuple[keras.Model, dict[str, Any] | None]:
     """Builds a backbone for which `imagenet.has_keras_model` is true.
 
     Args:
         backbone: its name.
         weights: see `named_model`; for keras-hub None or "imagenet", the preset's own.
-        options: of the `DilatedBackbone`.
+
+    Returns:
+        The model, and the arguments of the `ImageNormalization` before it; None if
+        `backbone_normalization` knows them by the model's name, or nobody does.
     """
     if backbone.startswith(HUB):
-        model, normalization = hub_backbone(backbone, load_weights=weights is not None)
-        return DilatedBackbone(model, normalization=normalization, **options)
-    return DilatedBackbone(named_model(backbone, weights), **options)
+        return hub_backbone(backbone, load_weights=weights is not None)
+    return named_model(backbone, weights), None
 
 
 def model_name(name: str) -> str:

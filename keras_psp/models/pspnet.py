@@ -63,11 +63,15 @@ class PSPNet(TrainingMixin, InferenceMixin, keras.Model):
         align_corners: how the pyramid and the logits are upsampled: True in semseg and
             Caffe, False in mmsegmentation.
         mean, std, channel_order: see `ImageNormalization`; "auto" is the backbone's own, for
-            a ResNet that of ImageNet in RGB.
+            a ResNet that of ImageNet in RGB. Further channels, and one or two, get the average
+            of the colors'.
         remat: what training computes again instead of storing it, see `DilatedResNet`; None is
             the backbone's own, "activations" for a ResNet by name.
         activation: None for logits, "softmax" for probabilities as output.
-        input_shape: (height, width, 3); None for sizes that vary.
+        input_channels: bands of the images: 1 for gray, 4 for RGB and near infrared, ... The
+            first convolution of weights for RGB is adapted, see `keras_psp.models.bands`.
+        input_shape: (height, width, input_channels), with None for sides that vary; None is any
+            size.
         class_names, palette: one name and one (red, green, blue) per class; saved with the
             model, for tables and images.
         weights: None for random ones; "imagenet" (a keras-hub preset's own) or another name or
@@ -79,7 +83,7 @@ class PSPNet(TrainingMixin, InferenceMixin, keras.Model):
             normalization stay float32. Default: the backbone's, if that is a layer, else
             Keras' global one.
 
-    Input:  (batch, height, width, 3), 0..255.
+    Input:  (batch, height, width, input_channels), RGB 0..255 or what mean and std are for.
     Output: (batch, height, width, num_classes) float32. With training=True: a dict of the
         stride-8 logits, "logits" and, with an auxiliary head, "auxiliary"; the loss upsamples
         them. As a layer of another model: always logits of the images' size, and no
@@ -94,8 +98,8 @@ class PSPNet(TrainingMixin, InferenceMixin, keras.Model):
     outputs, and a compiled PSPNet refuses it; use `PSPNet.from_config(model.get_config())`.
 
     Raises:
-        ValueError: if the arguments are invalid, and on calls if the images are not RGB or too
-            small for the largest bin.
+        ValueError: if the arguments are invalid, and on calls if the images have other channels
+            or are too small for the largest bin.
     """
 
     @with_weights
@@ -121,7 +125,8 @@ class PSPNet(TrainingMixin, InferenceMixin, keras.Model):
         channel_order: Literal["rgb", "bgr", "auto"] = "auto",
         remat: Remat | None = None,
         activation: Literal["softmax"] | None = None,
-        input_shape: tuple[int | None, int | None, int] = (None, None, 3),
+        input_channels: int = 3,
+        input_shape: tuple[int | None, int | None, int] | None = None,
         class_names: Sequence[str] | None = None,
         palette: Sequence[Sequence[int]] | None = None,
         weights: "str | os.PathLike | PSPNet | None" = None,
@@ -137,7 +142,8 @@ class PSPNet(TrainingMixin, InferenceMixin, keras.Model):
         kernel_size = checked_choice("classifier_kernel_size", classifier_kernel_size, (1, 3, 5, 7))
         aux_weight = checked_number("aux_weight", aux_weight, least=0)
         activation = checked_choice("activation", activation, (None, "softmax"))
-        input_shape = checked_input_shape(input_shape)
+        input_channels = checked_integer("input_channels", input_channels, least=1)
+        input_shape = checked_input_shape(input_shape, input_channels)
         class_names = checked_class_names(class_names, num_classes)
         palette = checked_colors(palette, num_classes)
         name = checked_string("name", name)
@@ -146,9 +152,9 @@ class PSPNet(TrainingMixin, InferenceMixin, keras.Model):
         policy = checked_policy(keras.config.dtype_policy() if dtype is None else dtype)
 
         # Layers.
-        encoder = backbone_layer(backbone, policy, remat, output_stride)
+        encoder = backbone_layer(backbone, policy, remat, output_stride, input_channels)
         norm = norm_options(encoder)
-        normalization = normalization_arguments(encoder, mean, std, channel_order)
+        normalization = normalization_arguments(encoder, mean, std, channel_order, input_channels)
         images = keras.Input(input_shape, name="image")
         x = ImageNormalization(**normalization, dtype=policy, name="normalization")(images)
         auxiliary, features = encoder(x)
@@ -202,6 +208,7 @@ class PSPNet(TrainingMixin, InferenceMixin, keras.Model):
         self.activation = activation
         self.class_names = class_names
         self.palette = palette
+        self.input_channels = input_channels
         self._policy = policy
         self._make_views(images, features, low_resolution_logits)
         check_images(self, images)
@@ -320,6 +327,7 @@ class PSPNet(TrainingMixin, InferenceMixin, keras.Model):
             "std": normalization["std"],
             "channel_order": normalization["channel_order"],
             "activation": self.activation,
+            **({} if self.input_channels == 3 else {"input_channels": self.input_channels}),
             "input_shape": self.input_shape[1:],
             "class_names": self.class_names,
             "palette": self.palette,

@@ -12,7 +12,8 @@ import numpy as np
 
 from keras_psp.imagenet import EFFICIENTNET_LITE, HUB
 from keras_psp.layers.backbone import DilatedBackbone
-from keras_psp.models.named_backbones import named_layer, named_model
+from keras_psp.models.backbones import for_channels
+from keras_psp.models.named_backbones import model_and_normalization, named_model
 from keras_psp.models.pspnet import PSPNet
 from keras_psp.weights import store
 from keras_psp.weights.files import WeightsFileError, file_format, read_checkpoint
@@ -52,8 +53,12 @@ def named_backbone(weights: str, given: Mapping[str, Any]) -> NamedBackbone:
                 f"{weights}: backbone={name!r} takes no file of weights; pass 'imagenet', which "
                 "are the preset's, or a trained PSPNet."
             )
-        options = {"dtype": given.get("dtype"), "output_stride": given.get("output_stride") or 8}
-        return NamedBackbone(named_layer(name, weights, **options, name="backbone"), given)
+        parts = model_and_normalization(name, weights)
+        model, normalization = for_channels(*parts, given.get("input_channels", 3))
+        options: dict[str, Any] = {"dtype": given.get("dtype"), "name": "backbone"}
+        stride = given.get("output_stride") or 8
+        layer = DilatedBackbone(model, normalization=normalization, output_stride=stride, **options)
+        return NamedBackbone(layer, given)
     if name in EFFICIENTNET_LITE:
         path = _package_file(name) if weights == "imagenet" else existing_weights(weights)
         model = named_model(name)

@@ -6,9 +6,12 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+import keras
+
 from keras_psp.imagenet import has_keras_model
-from keras_psp.layers.backbone import DilatedBackbone
+from keras_psp.layers.backbone import DilatedBackbone, normalization_of
 from keras_psp.layers.resnet import DilatedResNet
+from keras_psp.models.bands import adapted_kernel, with_input_channels
 from keras_psp.models.named_backbones import model_name
 from keras_psp.models.pspnet import PSPNet
 from keras_psp.weights.files.errors import naming
@@ -50,14 +53,25 @@ class BackboneWeights:
                 )
             architecture |= {"dtype": self.given.get("dtype"), **_stride(self.given)}
             backbone = DilatedResNet(**architecture, name="backbone")
-        return {**self.family.network, **self.given, "backbone": backbone}
+        network, channels = self.family.network, self.given.get("input_channels", 3)
+        if network and channels != 3:
+            network = normalization_of(network, channels)
+        return {**network, **self.given, "backbone": backbone}
 
     def load(self, model: PSPNet) -> None:
         """Loads the weights into the backbone; reports on stderr which stages have none."""
         stages = self.architecture.get("num_stages", 4)
         used = self.family.up_to(self.tensors, model.backbone.num_stages)
+        rgb = model.backbone
+        if model.input_channels != 3:
+            rgb = DilatedResNet.from_config(model.backbone.get_config())
+            rgb.build((None, None, None, 3))
         with naming(self.name):
-            self.family.load(model.backbone, used, stages=stages)
+            self.family.load(rgb, used, stages=stages)
+        if rgb is not model.backbone:
+            bgr = self.family.network.get("channel_order") == "bgr"
+            for variable, source in zip(model.backbone.weights, rgb.weights, strict=True):
+                variable.assign(_fitting(source, variable, bgr))
         if stages < model.backbone.num_stages:
             print(
                 f"{self.name}: weights up to conv{stages + 1}; later stages are newly initialized",
@@ -104,15 +118,32 @@ class NetworkWeights:
                 f"{bins}; give the same ones, or choose other weights."
             )
         config["dtype"] = dtype = given.get("dtype") or self.dtype
+        channels = given.get("input_channels", self.model.input_channels)
+        if channels != self.model.input_channels:
+            if self.model.input_channels != 3:
+                raise ValueError(
+                    f"weights={self.name!r} are for {self.model.input_channels} channels, not "
+                    f"{channels}; only those for RGB are adapted to others."
+                )
+            config |= normalization_of(config, channels)
+            config["input_shape"] = (*config["input_shape"][:2], channels)
         if backbone is None:
             options = trained.get_config()
             options |= {"dtype": dtype, "name": "backbone", "trainable": True}
             if isinstance(trained, DilatedBackbone):
                 options["model"] = trained.features
+                if channels != self.model.input_channels:
+                    options["model"] = with_input_channels(
+                        trained.features, channels, bgr=self._bgr
+                    )
             else:
                 options |= _stride(given)
             backbone = type(trained)(**options)
         return {**config, **given, "backbone": backbone}
+
+    @property
+    def _bgr(self):
+        return self.model.get_layer("normalization").channel_order == "bgr"
 
     def load(self, model: PSPNet) -> None:
         """Copies the weights; reports on stderr which layers are newly initialized."""
@@ -124,6 +155,8 @@ class NetworkWeights:
                 continue
             for path, variable in new.items():
                 source = trained.get(path)
+                if source is not None and part == "backbone":
+                    source = _fitting(source, variable, self._bgr)
                 if source is not None and source.shape == variable.shape:
                     variable.assign(source)
                 elif "classifier" in (part, path.split("/")[0]):
@@ -141,6 +174,14 @@ class NetworkWeights:
                 f"which are newly initialized for {model.num_classes} classes",
                 file=sys.stderr,
             )
+
+
+def _fitting(source, variable, bgr):
+    """A variable's source; that of the first convolution adapted to the new one's channels."""
+    old, new = tuple(source.shape), tuple(variable.shape)
+    if old == new or len(old) != 4 or old[2] != 3 or (*old[:2], old[3]) != (*new[:2], new[3]):
+        return source
+    return adapted_kernel(keras.ops.convert_to_numpy(source), new[2], bgr=bgr)
 
 
 def _stride(given):

@@ -65,3 +65,33 @@ def test_features_of_photos_with_real_imagenet_weights_equal_keras_applications(
         features = keras.ops.convert_to_numpy(model.backbone(normalized)[1])
         assert features.shape == expected.shape
         assert np.abs(features - expected).max() <= 1e-4 * np.ptp(expected), photo.name
+
+
+@pytest.mark.skipif(not DATA.exists(), reason=f"real weights and photos are not at {DATA}")
+def test_gray_photos_give_what_they_give_repeated_in_rgb():
+    from PIL import Image
+
+    path = DATA / "weights" / "resnet50_imagenet_conv1_conv4.npz"
+    backbone = {
+        "stem_filters": (64,),
+        "stride_in_1x1": True,
+        "num_stages": 3,
+        "output_stride": 16,
+        "epsilon": 1.001e-5,
+    }
+    gray = PSPNet(2, backbone=DilatedResNet(50, **backbone), weights=path, input_channels=1)
+    layer = gray.get_layer("normalization")
+    same = {"mean": layer.mean * 3, "std": layer.std * 3, "channel_order": "bgr"}
+    rgb = PSPNet(2, backbone=DilatedResNet(50, **backbone), weights=path, **same)
+    for photo in sorted((DATA / "photos").glob("*.[jp][pn]g")):
+        pixels = np.asarray(Image.open(photo).convert("L"), "float32")[None, ..., None]
+        repeated = np.repeat(pixels, 3, axis=-1)
+        for stage in (
+            lambda model, x: model.backbone.stem[0](x),
+            lambda model, x: model.backbone(x)[1],
+        ):
+            values, expected = (
+                keras.ops.convert_to_numpy(stage(model, model.get_layer("normalization")(x)))
+                for model, x in ((gray, pixels), (rgb, repeated))
+            )
+            assert np.abs(values - expected).max() <= 1e-5 * np.ptp(expected), photo.name

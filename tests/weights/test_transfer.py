@@ -197,3 +197,19 @@ def test_weights_of_the_first_stages_leave_the_last_newly_initialized(capsys):
     assert model.get_layer("normalization").get_config()["channel_order"] == "bgr"
     expected = read_checkpoint(path).tensors["conv3_block2_2_conv/kernel"]
     np.testing.assert_array_equal(model.backbone.stages[1][1].convs[1].conv.kernel, expected)
+
+
+def test_an_rgb_network_is_adapted_to_four_bands():
+    trained = tiny_pspnet(3)
+    model = PSPNet(weights=trained, input_channels=4)
+    stem = trained.backbone.stem[0].conv.kernel
+    np.testing.assert_allclose(
+        model.backbone.stem[0].conv.kernel[:, :, :3], 0.75 * np.asarray(stem), rtol=1e-6
+    )
+    np.testing.assert_array_equal(
+        model.get_layer("classifier").kernel, trained.get_layer("classifier").kernel
+    )
+    assert model.input_shape == (None, None, None, 4)
+    assert PSPNet(weights=model).input_channels == 4
+    with pytest.raises(ValueError, match="are for 4 channels, not 5; only those for RGB are"):
+        PSPNet(weights=model, input_channels=5)

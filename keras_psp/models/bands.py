@@ -1,0 +1,102 @@
+"""Networks for other images than RGB: gray, RGB with near infrared, multispectral.
+
+The stem is the only part of a network that sees the channels. Weights for RGB are adapted by one
+rule, which keeps the sum of the kernels over the channels: all channels equal to one gray image
+give what this image, repeated, gives in RGB. The first three channels keep the kernels of red,
+green and blue, further ones get the mean of the three; with one or two channels, each gets the
+mean. Then all of them are multiplied by 3 / channels. timm (`adapt_input_conv`) and
+segmentation_models.pytorch (`patch_first_conv`) also sum the kernels for gray images and scale by
+3 / channels, but repeat red, green and blue for the further channels.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_psp.imagenet import IMAGENET_MEAN, IMAGENET_STD, per_channel
+
+
+def adapted_kernel(kernel: np.ndarray, channels: int, *, bgr: bool = False) -> np.ndarray:
+    """Adapts the kernel of a first convolution of RGB images to other channels.
+
+    Args:
+        kernel: (height, width, 3, filters).
+        channels: of the images.
+        bgr: whether the kernel is for images in BGR order; the result is for RGB first.
+
+    Returns:
+        (height, width, channels, filters).
+    """
+    kernel = kernel[:, :, ::-1] if bgr else kernel
+    mean = kernel.mean(axis=2, keepdims=True)
+    parts = [mean] * channels if channels < 3 else [kernel, *[mean] * (channels - 3)]
+    return np.concatenate(parts, axis=2) * (3 / channels)
+
+
+def with_input_channels(model: keras.Model, channels: int, *, bgr: bool = False) -> keras.Model:
+    """Copies a functional model of RGB images, with its first convolution for other channels.
+
+    Args:
+        model: from images (batch, height, width, 3) to features.
+        channels, bgr: see `adapted_kernel`.
+
+    Raises:
+        ValueError: if more than the first convolution depends on the number of channels, as in
+            models that normalize their images themselves by color.
+    """
+    model = keras.Model(model.inputs, model.outputs, name=model.name)
+    scaled = [layer for layer in model.layers if isinstance(layer, keras.layers.Rescaling)]
+    if any(np.size(layer.scale) > 1 or np.size(layer.offset) > 1 for layer in scaled):
+        raise _not_adaptable(model, channels)
+    image = keras.Input((None, None, channels), name="image")
+    try:
+        copied = keras.models.clone_model(model, input_tensors=[image])
+    except (ValueError, TypeError) as error:
+        raise _not_adaptable(model, channels) from error
+    for new, old in zip(copied.layers, model.layers, strict=True):
+        values = []
+        for array, variable in zip(old.get_weights(), new.weights, strict=True):
+            shape = tuple(variable.shape)
+            if array.shape != shape and array.shape == (3,) and shape == (channels,):
+                array = np.array(per_channel(array, channels), array.dtype)
+            elif array.shape != shape and isinstance(new, keras.layers.Conv2D):
+                array = adapted_kernel(array, channels, bgr=bgr)
+            if array.shape != shape:
+                raise _not_adaptable(model, channels)
+            values.append(array)
+        new.set_weights(values)
+    return copied
+
+
+def _not_adaptable(model, channels):
+    return ValueError(
+        f"{model.name} can't be adapted to input_channels={channels}, since more than its first "
+        "convolution depends on red, green and blue; choose another backbone, e.g. 'resnet50'."
+    )
+
+
+def measured_normalization(
+    expected: Mapping[str, Any], mean: Sequence[float], std: Sequence[float]
+) -> dict[str, Any]:
+    """Arguments of `ImageNormalization` that give each band the statistics of ImageNet's images.
+
+    Args:
+        expected: the normalization that the backbone expects of RGB images 0..255, as arguments
+            of `ImageNormalization`, in RGB order and extended to the bands.
+        mean, std: of each band, in its own units.
+
+    Returns:
+        "mean", "std" and "channel_order". They are `mean` and `std` themselves where images are
+        normalized by ImageNet's mean and standard deviation.
+    """
+    bands = len(mean)
+    wanted = per_channel(IMAGENET_MEAN, bands), per_channel(IMAGENET_STD, bands)
+    scales = [own / usual for own, usual in zip(std, wanted[1], strict=True)]
+    means = [
+        own - (usual - offset) * scale
+        for own, usual, offset, scale in zip(mean, wanted[0], expected["mean"], scales, strict=True)
+    ]
+    stds = [scale * divisor for scale, divisor in zip(scales, expected["std"], strict=True)]
+    return {"mean": tuple(means), "std": tuple(stds), "channel_order": "rgb"}
