@@ -18,9 +18,11 @@ from keras_psp.data.pipeline import (
 from keras_psp.data.report import DataReport, examine
 from keras_psp.data.scenes.generated import GeneratedScenes
 from keras_psp.data.split import Split
+from keras_psp.data.statistics import BandStatistics, band_statistics
 from keras_psp.data.tfds import TFDSSource
 
 __all__ = [
+    "BandStatistics",
     "DataReport",
     "FileList",
     "GeneratedScenes",
@@ -29,6 +31,7 @@ __all__ = [
     "JoinedPairs",
     "Split",
     "TFDSSource",
+    "band_statistics",
     "batch_examples",
     "epoch_order",
     "evaluation_batches",

@@ -29,18 +29,18 @@ def augmented(
     max_class_share: float | None = None,
     target: Any = None,
 ) -> tuple[Any, Any]:
-    """Returns a random crop: image (*crop, 3) float32 and mask (*crop) int32.
+    """Returns a random crop: image (*crop, channels) float32 and mask (*crop) int32.
 
     Only the pixels of the crop are computed, not the whole scaled image, with one bilinear
     interpolation of the image and one nearest of the mask.
 
     Args:
-        image, mask: (height, width, 3) and (height, width), uint8.
+        image, mask: (height, width, channels), e.g. uint8, and (height, width) uint8.
         draw: (12,) float32 in [0, 1), for scale, mirror, row, column, whether to rotate, angle,
             whether to blur, one that isn't used, brightness, contrast, saturation and hue.
         crop, scale, mirror, angles, blur, color, max_class_share: as `training_batches` checks
             them.
-        fill, ignore_class: (3,) float32 RGB and label outside the image.
+        fill, ignore_class: (channels,) float32 and label outside the image.
         target: None, or what the crop should show; see `drawn_for_classes`.
     """
     image, mask, draw = (tf.convert_to_tensor(part) for part in (image, mask, draw))
@@ -71,7 +71,8 @@ def augmented(
     blurred = tf.logical_and(blur, draw[6] < 0.5)
     margin = tf.where(blurred, _MARGIN, 0)
     start, stop = tf.maximum(first - margin, 0), tf.minimum(last + margin, scaled)
-    outside = tf.constant(np.broadcast_to(fill, [side + 2 * _MARGIN for side in crop] + [3]))
+    sides = [side + 2 * _MARGIN for side in crop]
+    outside = tf.constant(np.broadcast_to(fill, [*sides, len(fill)]))
 
     def upright():
         part = _upright_image(image, factor, scaled, start, stop, mirrored)
@@ -106,7 +107,7 @@ def augmented(
         return tf.concat([above, tf.concat(row, 1), below], 0), framed
 
     part, labels = tf.cond(tf.reduce_any(slack < 0), padded, lambda: (part, labels))
-    return tf.ensure_shape(part, (*crop, 3)), tf.ensure_shape(labels, crop)
+    return tf.ensure_shape(part, (*crop, len(fill))), tf.ensure_shape(labels, crop)
 
 
 def _upright_image(image, factor, scaled, start, stop, mirrored):
@@ -174,8 +175,9 @@ class _Rotation:
         else:
             image = self._in_two_passes(image, start, shape, most_lines)
         # With flattened channels, because conditions that are broadcast over channels are slow.
-        flat, whole = (shape[0], 3 * shape[1]), (shape[0], shape[1], 3)
-        outside = self._outside(start, shape, 3)
+        channels = filling.shape[-1]
+        flat, whole = (shape[0], channels * shape[1]), (shape[0], shape[1], channels)
+        outside = self._outside(start, shape, channels)
         filling = tf.reshape(filling[: shape[0], : shape[1]], flat)
         return tf.reshape(tf.where(outside, filling, tf.reshape(image, flat)), whole)
 
@@ -238,7 +240,7 @@ class _Rotation:
         y -= tf.cast(low[0] - 1, tf.float32)
 
         def along(lines, first, step, count, most):
-            """Returns samples first, first + step ... of each line, (lines, count, 3)."""
+            """Returns samples first, first + step ... of each line, (lines, count, channels)."""
             number, length = tf.unstack(tf.shape(lines)[:2])
             last = first + step * tf.cast(count - 1, tf.float32)
             ends = tf.stack([first, last], 1) / tf.cast(length - 1, tf.float32)
@@ -299,7 +301,7 @@ def _bordered(image, before, after):
 
 def _blurred(image):
     """Applies a 5x5 Gaussian blur to the pixels that have all their neighbors."""
-    kernel = tf.tile(tf.constant(BLUR)[:, None, None, None], (1, 1, 3, 1))
+    kernel = tf.tile(tf.constant(BLUR)[:, None, None, None], (1, 1, image.shape[-1], 1))
     rows = tf.nn.depthwise_conv2d(image[None], kernel, [1] * 4, "VALID")
     columns = tf.nn.depthwise_conv2d(rows, tf.transpose(kernel, (1, 0, 2, 3)), [1] * 4, "VALID")
     return columns[0]

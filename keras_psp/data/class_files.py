@@ -43,8 +43,11 @@ class NamedByFiles(ImagePairs):
         class_names: Sequence[str] | None,
         palette: Sequence | np.ndarray | None,
         label_map: Mapping[Any, Any] | None = None,
+        channels: int = 3,
     ):
-        super().__init__({}, ignore_class=ignore_class, palette=palette, title=root)
+        super().__init__(
+            {}, ignore_class=ignore_class, palette=palette, title=root, channels=channels
+        )
         self.root = local_path("root", root)
         self._given_names = class_names
         self._lock = threading.Lock()

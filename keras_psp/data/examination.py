@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_psp.data.images import MAX_PIXELS, read_bytes, read_image
+from keras_psp.data.images import read_bytes
 from keras_psp.data.label_files import check_size, read_mask
 from keras_psp.files import cache_folder
 from keras_psp.progress import Bar, ahead
@@ -34,6 +34,7 @@ class Examined:
         pixels: number of pixels of each value in the label.
         solid: values that fill a square of 2x2 pixels somewhere, as drawn classes do.
         fault: why the example can't be used, or "".
+        dtype: NumPy's name of the type of the image's values.
     """
 
     image: str
@@ -45,6 +46,7 @@ class Examined:
     pixels: dict[int, int] = dataclasses.field(default_factory=dict)
     solid: tuple[int, ...] = ()
     fault: str = ""
+    dtype: str = "uint8"
 
 
 def examine_pairs(
@@ -70,11 +72,12 @@ def _examined(source, pair, cache):
             # Other labels may be part of a file, so their values tell them apart.
             label_content = read_bytes(label) if plain else source.read_label(pair[1])
         found = dataclasses.replace(found, label_digest=_digest(label_content))
-        stored = cache.get(found)
+        stored = cache.get(found, source.channels)
         if stored is None:
-            stored = _contents(content, image, label_content, label)
-            cache.put(found, stored)
+            stored = _contents(source, content, image, label_content, label)
+            cache.put(found, stored, source.channels)
         found = dataclasses.replace(found, **stored)
+        source.check_dtype(found.dtype, image)
         if label is not None and source.classes_are_named:
             source.to_classes(np.array([list(found.pixels)], np.uint8), label)
     except (ValueError, OSError) as error:
@@ -82,11 +85,15 @@ def _examined(source, pair, cache):
     return found
 
 
-def _contents(content, image, label_content, label):
+def _contents(source, content, image, label_content, label):
     """Returns the fields of `Examined` that depend on the files' contents alone."""
     deviations: list[str] = []
-    pixels = read_image(content, name=image, max_pixels=2 * MAX_PIXELS, deviations=deviations)
-    contents: dict[str, Any] = {"size": pixels.shape[:2], "deviations": tuple(deviations)}
+    if source.channels == 3:
+        pixels = source.read_image(content, name=image, deviations=deviations)
+        contents: dict[str, Any] = {"size": pixels.shape[:2], "deviations": tuple(deviations)}
+    else:
+        pixels = source.read_image(content, name=image)
+        contents = {"size": pixels.shape[:2], "dtype": pixels.dtype.name}
     if label is None:
         return contents
     mask = label_content
@@ -144,19 +151,19 @@ class Cache:
             self._write()
             self._connection.close()
 
-    def get(self, examined: Examined) -> dict[str, Any] | None:
+    def get(self, examined: Examined, channels: int = 3) -> dict[str, Any] | None:
         """Returns the stored fields of an example with the same contents, or None."""
         with self._lock, contextlib.suppress(sqlite3.Error, ValueError):
             if self._connection is not None:
                 query = "SELECT contents FROM examined WHERE key = ?"
-                row = self._connection.execute(query, (_key(examined),)).fetchone()
+                row = self._connection.execute(query, (_key(examined, channels),)).fetchone()
                 return None if row is None else _fields(json.loads(row[0]))
         return None
 
-    def put(self, examined: Examined, contents: dict[str, Any]) -> None:
+    def put(self, examined: Examined, contents: dict[str, Any], channels: int = 3) -> None:
         """Stores the fields of an example, at the latest at the end of the block."""
         with self._lock:
-            self._waiting[_key(examined)] = json.dumps(contents)
+            self._waiting[_key(examined, channels)] = json.dumps(contents)
             if len(self._waiting) >= self._BATCH:
                 self._write()
 
@@ -169,12 +176,17 @@ class Cache:
                 self._connection.commit()
 
 
-def _key(examined):
-    return f"{_VERSION}/{examined.digest}/{examined.label_digest}"
+def _key(examined, channels):
+    bands = "" if channels == 3 else f"/{channels}"
+    return f"{_VERSION}/{examined.digest}/{examined.label_digest}{bands}"
 
 
 def _fields(contents):
     """Restores the types that JSON doesn't have."""
-    fields = {name: tuple(value) for name, value in contents.items() if name != "pixels"}
+    fields = {
+        name: value if name == "dtype" else tuple(value)
+        for name, value in contents.items()
+        if name != "pixels"
+    }
     pixels = {int(value): count for value, count in contents.get("pixels", {}).items()}
     return {**fields, "pixels": pixels}

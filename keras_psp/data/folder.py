@@ -57,6 +57,7 @@ class ImageFolder(MayBeFlat, NamedByFiles):
         ignore_class: label value of pixels that don't count, 0 to 255.
         class_names: names in index order.
         palette: (num_classes, 3), RGB 0 to 255.
+        channels: bands of the images; other than 3 for `keras_psp.data.bands.read_bands`.
 
     Example:
         ```python
@@ -76,6 +77,7 @@ class ImageFolder(MayBeFlat, NamedByFiles):
         ignore_class: int = 255,
         class_names: Sequence[str] | None = None,
         palette: Sequence | np.ndarray | None = None,
+        channels: int = 3,
     ):
         super().__init__(
             root,
@@ -83,6 +85,7 @@ class ImageFolder(MayBeFlat, NamedByFiles):
             class_names=class_names,
             palette=palette,
             label_map=label_map,
+            channels=channels,
         )
         if images is not None or labels is not None:
             pairs = patterns.pairs_by_pattern(

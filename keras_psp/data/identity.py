@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_psp.data.bands import channels_of, image_dtype_of
 from keras_psp.data.examination import Examined
 from keras_psp.files import printable
 
@@ -36,6 +37,8 @@ def data_identity(
         "ignore_class": int(source.ignore_class),
         "values": _classes_of_values(source),
     }
+    if channels_of(source) != 3:
+        identity["bands"] = f"{channels_of(source)} of {image_dtype_of(source)}"
     if not (hasattr(source, "paths") and hasattr(source, "to_classes")):
         keys = [key for key in ("name", "seed", "image_size") if hasattr(source, key)]
         identity["source"] = {
@@ -153,6 +156,9 @@ def renamed_files(stored: Mapping[str, Any], present: Mapping[str, Any]) -> int:
 
 
 def _other_classes(stored, present):
+    if stored.get("bands") != present.get("bands"):
+        rgb = "3 of uint8"
+        yield f"the images' bands are {present.get('bands', rgb)}, not {stored.get('bands', rgb)}"
     before, names = stored.get("class_names", []), present["class_names"]
     if len(before) != len(names):
         yield f"there are {len(names)} classes, not {len(before)}"

@@ -59,6 +59,7 @@ class JoinedPairs(ImagePairs):
             palette=first.palette,
             ignore_class=first.ignore_class,
             read_label=self._read_label,
+            channels=first.channels,
             title=" + ".join(dict.fromkeys(str(source.title) for _, source in named)),
         )
 
@@ -80,6 +81,11 @@ def _check(source: Any, first: ImagePairs) -> None:
         raise TypeError(
             f"a {type(source).__name__} can't be joined, since its examples aren't files; join "
             "data sets and folders on disk."
+        )
+    if source.channels != first.channels:
+        raise ValueError(
+            f"{source.title} can't be joined with {first.title}: its images have "
+            f"{source.channels} bands, not {first.channels}."
         )
     names, others = first.class_names, source.class_names
     if names == others:

@@ -25,7 +25,7 @@ class FileList(NamedByFiles):
         root: the folder that paths are relative to.
         lists: a text file for each split, also relative to `root`; by default those of
             train.txt, val.txt and test.txt that exist.
-        label_map, ignore_class, class_names, palette: as for `ImageFolder`.
+        label_map, ignore_class, class_names, palette, channels: as for `ImageFolder`.
 
     Example:
         ```python
@@ -43,6 +43,7 @@ class FileList(NamedByFiles):
         ignore_class: int = 255,
         class_names: Sequence[str] | None = None,
         palette: Sequence | np.ndarray | None = None,
+        channels: int = 3,
     ):
         super().__init__(
             root,
@@ -50,6 +51,7 @@ class FileList(NamedByFiles):
             class_names=class_names,
             palette=palette,
             label_map=label_map,
+            channels=channels,
         )
         if lists is None:
             lists = {s: f"{s}.txt" for s in SPLITS if (self.root / f"{s}.txt").is_file()}

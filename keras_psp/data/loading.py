@@ -22,12 +22,12 @@ _SHAPES = ("unlabeled", *_NAMING)
 _OWN: dict[str, tuple[Callable, tuple[str, ...], str]] = {
     "folder": (
         ImageFolder,
-        ("images", "labels", "label_map", *_NAMING),
+        ("images", "labels", "label_map", "channels", *_NAMING),
         "your own images/ and labels/, or other names by patterns",
     ),
     "list": (
         FileList,
-        ("lists", "label_map", *_NAMING),
+        ("lists", "label_map", "channels", *_NAMING),
         "text files with `image label` lines, as semseg's",
     ),
     "labelme": (Labelme, _SHAPES, "a .json of labelme next to each image"),

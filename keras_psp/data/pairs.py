@@ -1,15 +1,17 @@
 """Pairs of image and label files, which all sources of examples on disk share."""
 
+import contextlib
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from keras_psp.arguments import checked_integer
+from keras_psp.data.bands import bands_size, read_bands
 from keras_psp.data.division import split_parts
 from keras_psp.data.images import MAX_PIXELS, image_size, read_image
 from keras_psp.data.label_files import check_size, ranges, read_mask
@@ -40,9 +42,11 @@ class ImagePairs:
         read_label: reads a path as (height, width) uint8, the values in the file; by default
             from PNG.
         title: what messages call the source.
+        channels: bands of the images: 3 for RGB, any other number for
+            `keras_psp.data.bands.read_bands`.
 
     Attributes:
-        ignore_class: as given.
+        ignore_class, channels: as given.
         splits: names that `split` arguments can take.
         title: what messages and reports call the source.
         skipped: (image path, reason) of the examples that `check` left out.
@@ -64,7 +68,9 @@ class ImagePairs:
         lookup: Mapping[int, int] | None = None,
         read_label: Callable[[Path], np.ndarray] | None = None,
         title: str | os.PathLike = "the source",
+        channels: int = 3,
     ):
+        self.channels = checked_integer("channels", channels, least=1)
         self.ignore_class = checked_integer("ignore_class", ignore_class, least=0, most=255)
         self.splits: tuple[str, ...] = tuple(pairs)
         self.skipped: list[tuple[Path, str]] = []
@@ -96,6 +102,16 @@ class ImagePairs:
     def num_classes(self) -> int:
         """Number of classes."""
         return len(self.class_names)
+
+    @cached_property
+    def image_dtype(self) -> str:
+        """NumPy's name of the type of the images' values, that of the first image; see `DTYPES`."""
+        if self.channels == 3:
+            return "uint8"
+        for image, _ in (pair for split in self.splits for pair in self._pairs_of(split)):
+            with contextlib.suppress(ValueError, OSError):  # reported by `check` and `example`
+                return self.read_image(image).dtype.name
+        return "uint8"
 
     @cached_property
     def palette(self) -> np.ndarray:
@@ -148,12 +164,22 @@ class ImagePairs:
         """Returns (height, width) of each image of the split, from the files' headers."""
         if split not in self._sizes:
             images = [image for image, _ in self.paths(split)]
-            self._sizes[split] = list(in_threads(image_size, images, "", progress=False))
+            size = image_size if self.channels == 3 else bands_size
+            self._sizes[split] = list(in_threads(size, images, "", progress=False))
         return self._sizes[split]
 
     def image(self, split: str, index: int) -> np.ndarray:
-        """Returns an image, (height, width, 3) uint8 RGB; it needs no label."""
-        return read_image(self.paths(split)[index][0], max_pixels=2 * MAX_PIXELS)
+        """Returns an image, (height, width, 3) uint8 RGB; it needs no label.
+
+        With other `channels` it is what `keras_psp.data.bands.read_bands` returns.
+        """
+        return self.read_image(self.paths(split)[index][0])
+
+    def read_image(self, path: Any, *, name: str | None = None, **options: Any) -> np.ndarray:
+        """Reads an image, given its path or content, with the bands of the source."""
+        if self.channels == 3:
+            return read_image(path, name=name, max_pixels=2 * MAX_PIXELS, **options)
+        return read_bands(path, self.channels, name=name, max_pixels=2 * MAX_PIXELS)
 
     def example(self, split: str, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Reads an example from its files and checks it.
@@ -173,14 +199,14 @@ class ImagePairs:
         Elements: image (height, width, 3) uint8 RGB and mask (height, width) uint8.
         """
         self._require_labels(split)
-        return self._dataset(split, self.example, (None, None, 3), (None, None))
+        return self._dataset(split, self.example, (None, None, self.channels), (None, None))
 
     def images(self, split: str) -> "tf.data.Dataset":
         """Returns the images as a dataset, in the order of `paths`; they need no labels.
 
         Elements: (height, width, 3) uint8 RGB.
         """
-        return self._dataset(split, self.image, (None, None, 3))
+        return self._dataset(split, self.image, (None, None, self.channels))
 
     def arrays(self, split: str, *, progress: bool = True) -> tuple[np.ndarray, np.ndarray]:
         """Reads all examples of a split whose images have the same size.
@@ -198,7 +224,7 @@ class ImagePairs:
                     f"{sizes[0][1]}x{sizes[0][0]}; arrays() needs images of one size, "
                     "use examples()."
                 )
-        images = np.empty((len(pairs), *sizes[0], 3), np.uint8)
+        images = np.empty((len(pairs), *sizes[0], self.channels), self.image_dtype)
         masks = np.empty((len(pairs), *sizes[0]), np.uint8)
 
         def fill(index):
@@ -249,10 +275,19 @@ class ImagePairs:
         print(printable("\n".join(lines)), file=sys.stderr)
 
     def _read(self, image_path, label_path):
-        image = read_image(image_path, max_pixels=2 * MAX_PIXELS)
+        image = self.read_image(image_path)
+        self.check_dtype(image.dtype.name, image_path)
         values = self.read_label(label_path)
         check_size(values, image, label_path)
         return image, self.to_classes(values, label_path)
+
+    def check_dtype(self, dtype: str, origin: Any) -> None:
+        """Raises ValueError if an image's values have another type than the first image's."""
+        if dtype != self.image_dtype:
+            raise ValueError(
+                f"{origin}: has values of type {dtype}, but the first image {self.image_dtype}; "
+                "convert all images to one type."
+            )
 
     def to_classes(self, values: np.ndarray, origin: str | os.PathLike) -> np.ndarray:
         """Converts (height, width) uint8 values in a file to class indices or `ignore_class`.
@@ -309,7 +344,12 @@ class ImagePairs:
         import tensorflow as tf
 
         indices = tf.data.Dataset.range(self.count(split))
-        examples = map_python(indices, lambda index: read(split, int(index)), *shapes)
+        examples = map_python(
+            indices,
+            lambda index: read(split, int(index)),
+            *shapes,
+            image_dtype=self.image_dtype,
+        )
         return examples.prefetch(tf.data.AUTOTUNE)
 
 

@@ -2,7 +2,8 @@
 
 A source has `class_names`, `palette`, `ignore_class`, `num_classes`, `splits`,
 `count(split)` and `examples(split)`, a dataset of images (height, width, 3) uint8 and masks
-(height, width) uint8. Examples are `ImageFolder`, `GeneratedScenes` or your own. With
+(height, width) uint8. Images of other bands are (height, width, `channels`) of `image_dtype`, if
+the source has these attributes. Examples are `ImageFolder`, `GeneratedScenes` or your own. With
 `example(split, index)` it can be read in any order and needn't be kept in memory; with
 `sizes(split)` images of the same size can be batched for evaluation.
 """
@@ -19,6 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from keras_psp.arguments import LARGEST_SIDE, checked_integer, checked_number, checked_pair
+from keras_psp.data.bands import channels_of, image_dtype_of
 from keras_psp.data.devices import leave_gpus_to_the_backend
 from keras_psp.data.memory import free_memory
 from keras_psp.data.python_calls import map_python, until_exit
@@ -103,7 +105,8 @@ def training_batches(
         cache: whether to keep decoded examples in memory, after `image_size`; 0.7 MB each for
             480x360. "auto" keeps the first ones, up to a quarter of the memory that is free at
             the start. A source without `example` is kept as a whole, and refused with `False`.
-        fill: RGB of pixels outside the image, 0 to 255; by default semseg's, the mean.
+        fill: RGB of pixels outside the image, 0 to 255; by default semseg's, the mean. Of other
+            bands, one number each.
         first_epoch: number of the first epoch.
         first_step: number of the first batch in the first epoch; later epochs are whole.
         epochs: number of the epoch to stop before, as in `fit`; None for one epoch per pass.
@@ -112,7 +115,8 @@ def training_batches(
 
     Returns:
         A dataset of images (batch_size // workers, height, width, 3) float32, 0 to 255, and
-        masks (batch_size // workers, height, width) int32.
+        masks (batch_size // workers, height, width) int32. Images of other bands have the
+        values in the files.
     """
     import tensorflow as tf
 
@@ -131,9 +135,22 @@ def training_batches(
         image_size = _checked_size("image_size", image_size)
     scale, angles = _checked_scale(scale), _checked_angles(rotate)
     color = checked_number("color", color, least=0, most=2)
+    channels, dtype = channels_of(source), image_dtype_of(source)
     filling = np.asarray(fill, np.float32)
-    if filling.shape != (3,) or not np.all((filling >= 0) & (filling <= 255)):
+    if channels == 3 and not (
+        filling.shape == (3,) and np.all((filling >= 0) & (filling <= 255))
+    ):
         raise ValueError(f"fill is {fill!r}; it must be three numbers from 0 to 255.")
+    if filling.shape != (channels,) or not np.all(np.isfinite(filling)):
+        raise ValueError(
+            f"fill is {fill!r}; it must be one number per band, {channels}, e.g. their means "
+            "(`keras_psp.data.band_statistics`)."
+        )
+    if color and channels != 3:
+        raise ValueError(
+            f"color is {color:g}, but the images have {channels} bands; colors are changed in RGB "
+            "only, so give color=0."
+        )
     if cache not in (True, False, "auto"):
         raise ValueError(f'cache is {cache!r}; it must be True, False or "auto".')
     if max_class_share is not None:
@@ -153,8 +170,8 @@ def training_batches(
     call = until_exit(lambda index: read(int(index)))
 
     def example(index, draw):
-        image, mask = tf.py_function(call, [index], [tf.uint8, tf.uint8])
-        image = tf.ensure_shape(image, (None, None, 3))
+        image, mask = tf.py_function(call, [index], [tf.as_dtype(dtype), tf.uint8])
+        image = tf.ensure_shape(image, (None, None, channels))
         mask = tf.ensure_shape(mask, (None, None))
         return augmented(
             image,
@@ -297,8 +314,8 @@ def evaluation_batches(
             size; none if there are fewer examples than workers.
 
     Returns:
-        A dataset of images (batch, height, width, 3) float32, 0 to 255, and masks (batch,
-        label height, label width) int32.
+        A dataset of images (batch, height, width, channels) float32, RGB 0 to 255 or the values
+        in the files, and masks (batch, label height, label width) int32.
     """
     import tensorflow as tf
 
@@ -316,14 +333,15 @@ def evaluation_batches(
         examples = map_python(
             tf.data.Dataset.range(first, last),
             lambda index: tuple(map(np.asarray, source.example(split, int(index)))),
-            (*sides, 3),
+            (*sides, channels_of(source)),
             sides,
+            image_dtype=image_dtype_of(source),
         )
     elif workers > 1:
         examples = examples.skip(first).take(last - first)
 
     def prepared(image, mask):
-        image = tf.cast(tf.ensure_shape(image, (*sides, 3)), tf.float32)
+        image = tf.cast(tf.ensure_shape(image, (*sides, channels_of(source))), tf.float32)
         mask = tf.cast(tf.ensure_shape(mask, sides), tf.int32)
         if image_size is not None:
             image = tf.image.resize(image, image_size, antialias=True)
@@ -334,7 +352,7 @@ def evaluation_batches(
 
 
 def _reader(source, split, *, image_size, cache):
-    """Returns a function from an index to (image, mask), resized, as uint8 tensors."""
+    """Returns a function from an index to (image, mask), resized, of the types in the files."""
     import tensorflow as tf
 
     if hasattr(source, "example"):
@@ -359,8 +377,11 @@ def _reader(source, split, *, image_size, cache):
         with tf.device("CPU"):  # eager code would put the examples on a GPU
             image, mask = (tf.convert_to_tensor(part) for part in decoded(index))
             if image_size is not None:
+                dtype = image.dtype
                 image = tf.image.resize(image, image_size, antialias=True)
-                image = tf.cast(tf.round(tf.clip_by_value(image, 0, 255)), tf.uint8)
+                if dtype.is_integer:  # averages are within its range but for rounding
+                    image = tf.clip_by_value(tf.round(image), dtype.min, dtype.max)
+                image = tf.cast(image, dtype)
                 mask = tf.image.resize(mask[..., None], image_size, method="nearest")
                 mask = mask[..., 0]
         return image, mask
@@ -377,7 +398,7 @@ def _reader(source, split, *, image_size, cache):
             return kept[index]
         example = resized(index)
         with counting:
-            size = sum(math.prod(part.shape) for part in example)  # one byte each
+            size = sum(math.prod(part.shape) * part.dtype.size for part in example)
             if index not in kept and size <= room:
                 kept[index] = example
                 room -= size

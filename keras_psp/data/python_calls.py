@@ -27,17 +27,22 @@ _started = 0
 
 
 def map_python(
-    dataset: "tf.data.Dataset", function: Callable, *shapes: Sequence[int | None]
+    dataset: "tf.data.Dataset",
+    function: Callable,
+    *shapes: Sequence[int | None],
+    image_dtype: str = "uint8",
 ) -> "tf.data.Dataset":
     """Maps a Python function over a dataset of scalars or tuples, in parallel and in order.
 
-    It takes NumPy values and returns a uint8 array of each shape, or the only one.
+    It takes NumPy values and returns an array of each shape, or the only one; the first is of
+    `image_dtype`, the others of uint8.
     """
     import tensorflow as tf
 
     leave_gpus_to_the_backend()
     call = until_exit(function)
-    types = [tf.uint8] * len(shapes) if len(shapes) > 1 else tf.uint8
+    first = tf.as_dtype(image_dtype)
+    types = [first, *[tf.uint8] * (len(shapes) - 1)] if len(shapes) > 1 else first
 
     def mapped(*parts):
         results = tf.numpy_function(call, parts, types, stateful=False)

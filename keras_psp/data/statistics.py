@@ -1,0 +1,86 @@
+"""Mean and standard deviation of each band, by which a network normalizes its images."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from keras_psp.data.bands import channels_of, image_dtype_of
+from keras_psp.progress import in_threads, with_bar
+
+
+@dataclasses.dataclass(frozen=True)
+class BandStatistics:
+    """Statistics of all pixels of a split.
+
+    Attributes:
+        mean, std: one number per band, in the units of the files.
+        dtype: NumPy's name of the type of the values.
+        pixels: number of pixels.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    dtype: str
+    pixels: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns all fields, JSON-serializable."""
+        return {**dataclasses.asdict(self), "mean": list(self.mean), "std": list(self.std)}
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> "BandStatistics":
+        """Returns the statistics whose `to_dict` returned these fields."""
+        return cls(**{**fields, "mean": tuple(fields["mean"]), "std": tuple(fields["std"])})
+
+
+def band_statistics(
+    source: Any, split: str = "train", *, progress: bool = True
+) -> BandStatistics:
+    """Measures mean and standard deviation of each band, over all pixels of a split.
+
+    Each image is read once. Sums of squares are about the mean so far, as in Chan, Golub and
+    LeVeque (1983), so that large numbers of small spread lose no digits.
+
+    Args:
+        source: see `keras_psp.data.pipeline`.
+        split: one of its splits.
+        progress: show a progress bar on stderr.
+
+    Raises:
+        ValueError: if a band has the same value everywhere.
+    """
+    channels, title = channels_of(source), "Measuring bands"
+    if hasattr(source, "example"):
+        indices = range(source.count(split))
+        parts = in_threads(
+            lambda index: _moments(source.example(split, index)[0]),
+            indices,
+            title,
+            progress=progress,
+        )
+    else:
+        examples = with_bar(source.examples(split), title, source.count(split), shown=progress)
+        parts = (_moments(np.asarray(image)) for image, _ in examples)
+    count, mean, squares = 0, np.zeros(channels), np.zeros(channels)
+    for more, its_mean, its_squares in parts:
+        total = count + more
+        difference = its_mean - mean
+        mean = mean + difference * (more / total)
+        squares = squares + its_squares + difference**2 * (count * more / total)
+        count = total
+    std = np.sqrt(squares / count)
+    if not std.all():
+        band = int(np.flatnonzero(std == 0)[0])
+        raise ValueError(
+            f"band {band + 1} is {mean[band]:g} in all images of split {split!r}, so that it can't "
+            "be normalized; leave it out of the files."
+        )
+    return BandStatistics(tuple(mean.tolist()), tuple(std.tolist()), image_dtype_of(source), count)
+
+
+def _moments(image):
+    """Number of pixels, mean, and squared distances from it, of each band."""
+    pixels = np.reshape(image, (-1, image.shape[-1])).astype(np.float64)
+    mean = pixels.mean(0)
+    return len(pixels), mean, ((pixels - mean) ** 2).sum(0)
