@@ -29,6 +29,8 @@ onmessage = async ({ data }) => {
 async function load({ url, on, maxThreads }) {
   const model = await download(url);
   about = metadata(model);
+  if (about && about.input.shape[3] !== 3)
+    throw new UserError(`This network takes images of ${about.input.shape[3]} bands; this page reads photos in RGB only.`);
   if (about && about.output.name !== "classes")
     throw new UserError(`This file returns ${about.output.name}; export it with output="classes".`);
   let note = "";

@@ -118,12 +118,17 @@ def model_facts(model: str | os.PathLike) -> ModelFacts:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             config = json.loads(archive.read("config.json"))["config"]
-        num_classes = int(config["num_classes"])
+        num_classes, channels = int(config["num_classes"]), config.get("input_channels", 3)
     except (zipfile.BadZipFile, KeyError, ValueError) as error:
         raise ValueError(
             f"{path}: not a .keras file of a PSPNet ({error!r}); `keras-psp convert` converts "
             "checkpoints of other projects."
         ) from error
+    if channels != 3:
+        raise ValueError(
+            f"{path}: the network takes {channels} channels, but jobs on Beam read RGB only; use "
+            "keras_psp.prediction.predict_files or `keras-psp predict`."
+        )
     names = config.get("class_names") or [f"class {index}" for index in range(num_classes)]
     return ModelFacts(path, hashlib.sha256(data).hexdigest(), tuple(names))
 

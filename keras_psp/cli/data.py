@@ -26,6 +26,12 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
         help="classes of other values in the labels, e.g. 255=1, 1-254=1 or 128=ignore",
     )
     group.add_argument(
+        "--channels",
+        type=int,
+        metavar="N",
+        help="bands of the images, if they aren't RGB: 1 for gray, 4 with near infrared, ... [3]",
+    )
+    group.add_argument(
         "--unlabeled",
         choices=_UNLABELED,
         help="what pixels without a shape are, in labels of labelme, COCO, CVAT and Supervisely "
@@ -37,7 +43,7 @@ def data_options(options: argparse.Namespace) -> dict[str, Any]:
     """Returns the arguments for `keras_psp.data.load` that `add_data_options` gives, by name."""
     from keras_psp.data.label_map import parse_label_map
 
-    given = {name: getattr(options, name) for name in ("images", "labels", "unlabeled")}
+    given = {name: getattr(options, name) for name in ("images", "labels", "unlabeled", "channels")}
     if options.label_map is not None:
         given["label_map"] = parse_label_map(options.label_map)
     return {name: value for name, value in given.items() if value is not None}
@@ -50,7 +56,7 @@ def recognized_data(path: Path, given: dict[str, Any]) -> tuple[str, dict[str, A
     """
     from keras_psp.data.labels.recognition import recognized
 
-    if given.keys() & {"images", "labels", "label_map"}:
+    if given.keys() & {"images", "labels", "label_map", "channels"}:
         return "folder", given
     found = recognized(path)
     if found is None:

@@ -24,6 +24,7 @@ def add(commands: Any) -> None:
         epilog="""\
 examples:
   keras-psp predict photo.jpg --model pspnet_r50-d8_512x512_160k_ade20k
+  keras-psp predict ortho.tif --model runs/mine --crop 473
   keras-psp predict photos/ street.mp4 "more/*.png" --model runs/mine --output predictions
 """,
     )
@@ -52,7 +53,11 @@ examples:
         "--alpha", type=_opacity, default=0.5, metavar="X", help="opacity of the colors [0.5]"
     )
     predict.add_argument(
-        "--max-megapixels", type=_megapixels, metavar="NUMBER", help="refuse larger images [89.5]"
+        "--max-megapixels",
+        type=_megapixels,
+        metavar="NUMBER",
+        help="refuse larger images, and predict larger TIFFs from disk to disk, in windows of "
+        "--crop [89.5]",
     )
     predict.add_argument(
         "--force", action="store_true", help="replace existing results, even with other settings"

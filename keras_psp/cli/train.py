@@ -21,6 +21,7 @@ examples:
   keras-psp train folder --data photos/ --output runs/mine --crop-size 321 --epochs 50
   keras-psp train folder --data photos/ --output runs/small --backbone resnet18 --output-stride 16
   keras-psp train camvid --data CamVid/ --output runs/phone --backbone efficientnet_lite0
+  keras-psp train folder --data fields/ --channels 4 --output runs/fields
   keras-psp train voc2012 --data VOCdevkit/ --extra coco=COCO/ --output runs/voc_coco
   keras-psp train ade20k_resnet101 --data ADEChallengeData2016/ --output runs/ade20k
 """
@@ -108,6 +109,7 @@ def _as_typed(value):
 
 def run(options: argparse.Namespace) -> int:
     """Trains, and prints where the results are."""
+    from keras_psp.training.bands import check_bands
     from keras_psp.training.inputs import check_splits, check_weights, open_source, with_extra
     from keras_psp.training.recipes import Recipe, parse_field, recipe
 
@@ -123,6 +125,7 @@ def run(options: argparse.Namespace) -> int:
     source, _ = open_source(chosen, options.data, complete=complete, **given)
     source, chosen = with_extra(source, chosen, options.extra, complete=complete)
     check_splits(source, chosen)
+    check_bands(source, chosen)
     from keras_psp.training import train
 
     finished = train(

@@ -120,7 +120,7 @@ def _pillow_values(image, name, channels, max_pixels):
     readers._check_size(name, image.width, image.height, max_pixels)
     mode = "I;16" if image.mode == "I" and image.format == "PNG" else image.mode
     stored = readers.raw_mode(image)
-    if mode not in _MODES or stored.endswith(("16B", "16L", "16N")) and mode == "RGB":
+    if mode not in _MODES or (stored.endswith(("16B", "16L", "16N")) and mode == "RGB"):
         what = f"{stored} in Pillow's mode {mode}" if stored else f"Pillow's mode {mode}"
         raise ValueError(
             f"{name}: can't be read as bands ({what}); save it as a TIFF, or as a PNG of mode L, "
@@ -146,9 +146,26 @@ def _raster_values(content, name, channels, max_pixels):
         readers._check_size(name, raster.width, raster.height, max_pixels)
         check_bands(raster.count, raster.dtypes[0], channels, name)
         try:
-            return np.moveaxis(raster.read(), 0, -1)
+            values = np.moveaxis(raster.read(), 0, -1)
         except rasterio.errors.RasterioError as error:
             raise _broken(name, error) from error
+        if pixels_without_data(values, raster.nodata) is not None:
+            raise ValueError(
+                f"{name}: has pixels without data, whose value is {raster.nodata:g}; write a "
+                "usual value there, e.g. the band's mean, and ignore them in the label."
+            )
+        return values
+
+
+def pixels_without_data(values: np.ndarray, nodata: float | None) -> np.ndarray | None:
+    """Returns which values are the file's nodata value, if that isn't a usual value of the type.
+
+    In uint8 and uint16 it is, for instance black. None if there are none.
+    """
+    if nodata is None or values.dtype.kind == "u":
+        return None
+    absent = np.isnan(values) if np.isnan(nodata) else values == nodata
+    return absent if absent.any() else None
 
 
 def required_rasterio(name: str) -> Any:

@@ -137,9 +137,7 @@ def training_batches(
     color = checked_number("color", color, least=0, most=2)
     channels, dtype = channels_of(source), image_dtype_of(source)
     filling = np.asarray(fill, np.float32)
-    if channels == 3 and not (
-        filling.shape == (3,) and np.all((filling >= 0) & (filling <= 255))
-    ):
+    if channels == 3 and not (filling.shape == (3,) and np.all((filling >= 0) & (filling <= 255))):
         raise ValueError(f"fill is {fill!r}; it must be three numbers from 0 to 255.")
     if filling.shape != (channels,) or not np.all(np.isfinite(filling)):
         raise ValueError(

@@ -34,9 +34,7 @@ class BandStatistics:
         return cls(**{**fields, "mean": tuple(fields["mean"]), "std": tuple(fields["std"])})
 
 
-def band_statistics(
-    source: Any, split: str = "train", *, progress: bool = True
-) -> BandStatistics:
+def band_statistics(source: Any, split: str = "train", *, progress: bool = True) -> BandStatistics:
     """Measures mean and standard deviation of each band, over all pixels of a split.
 
     Each image is read once. Sums of squares are about the mean so far, as in Chan, Golub and

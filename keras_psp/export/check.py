@@ -76,7 +76,7 @@ def _short_name(path):
 def open_export(
     path: str | os.PathLike, *, num_threads: int | None = None
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """Opens any export as a function from images (batch, height, width, 3) to its output.
+    """Opens any export as a function from images (batch, height, width, channels) to its output.
 
     Args:
         path: a .tflite or .onnx file, or the folder of a SavedModel or an OpenVINO model.
@@ -106,7 +106,8 @@ def _reporting(predict):
 
     def checked(images):
         images = np.asarray(images)
-        scaled = images.dtype.kind == "f" and images.size and images.max() <= 1
+        rgb = images.shape[-1:] == (3,)
+        scaled = rgb and images.dtype.kind == "f" and images.size and images.max() <= 1
         if scaled and len(np.unique(images[:4])) > 8:  # others may just be dark
             warnings.warn(
                 f"images are between {images.min():.3g} and {images.max():.3g}; exports take RGB "
@@ -195,6 +196,8 @@ def _at_size(image, mask, size):
             for target, length in zip(size, mask.shape, strict=True)
         )
         image, mask = resized(image.astype("float32"), size), mask[np.ix_(rows, columns)]
+    if image.shape[-1] != 3:
+        return image, mask
     return np.clip(np.rint(image), 0, 255).astype("uint8"), mask
 
 

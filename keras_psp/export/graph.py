@@ -35,7 +35,8 @@ MAX_BATCH_PIXELS = 2**28
 class Signature:
     """Input and output of an exported graph.
 
-    The input, "image", is (batch, height, width, 3), RGB 0..255. The output has the name `output`.
+    The input, "image", is (batch, height, width, channels), e.g. RGB 0..255. The output has the
+    name `output`.
 
     Attributes:
         image_size: (height, width), or None for any, which is slower in TFLite, ONNX and OpenVINO.
@@ -44,6 +45,7 @@ class Signature:
         output: "classes": (batch, height, width), the class of each pixel, uint8 (uint16 for more
             than 256 classes); "logits" or "probabilities": (batch, height, width, classes),
             float32.
+        channels: bands of the images.
 
     Raises:
         ValueError: if an attribute is none of these.
@@ -57,6 +59,7 @@ class Signature:
     batch_size: int | None = None
     input_dtype: InputType = "uint8"
     output: Output = "classes"
+    channels: int = 3
 
     def __post_init__(self):
         if self.image_size is not None:
@@ -86,8 +89,8 @@ class Signature:
 
     @property
     def shape(self) -> tuple[int | None, int | None, int | None, int]:
-        """Shape of the images, (batch, height, width, 3)."""
-        return (self.batch_size, *(self.image_size or (None, None)), 3)
+        """Shape of the images, (batch, height, width, channels)."""
+        return (self.batch_size, *(self.image_size or (None, None)), self.channels)
 
     def output_dtype(self, num_classes: int) -> str:
         """NumPy's name of the output's type."""
@@ -112,6 +115,7 @@ def check_network(model: PSPNet, signature: Signature) -> None:
         raise TypeError(f"model is a {type(model).__name__}; give a keras_psp.PSPNet.")
     if signature.image_size is not None:
         check_images(model, keras.KerasTensor(signature.shape))
+    _check_input_dtype(model, signature)
     for variable in model.weights:
         # A class map would not show them: NaN has an argmax, too.
         if not np.isfinite(np.asarray(keras.ops.convert_to_numpy(variable), "float32")).all():
@@ -119,6 +123,24 @@ def check_network(model: PSPNet, signature: Signature) -> None:
                 f"the network's {variable.path} contains NaN or infinite values; export the "
                 "weights of an earlier step."
             )
+
+
+def _check_input_dtype(model, signature):
+    """Refuses uint8 for images whose bands aren't 0..255, by their mean."""
+    layer = model.get_layer("normalization")
+    if signature.channels == 3 or signature.input_dtype != "uint8":
+        return
+    band = max(range(len(layer.mean)), key=lambda index: layer.mean[index] + layer.std[index])
+    if min(layer.mean) < 0 or layer.mean[band] > 255 or max(*layer.mean, *layer.std) <= 1:
+        raise ValueError(
+            f"band {band + 1} of this network's images has mean {layer.mean[band]:g} and standard "
+            f"deviation {layer.std[band]:g}, so they aren't 0 to 255; give input_dtype='float32'."
+        )
+
+
+def channels_of_network(model: Any) -> int:
+    """The channels of a network's images; 3 for what `check_network` refuses."""
+    return getattr(model, "input_channels", 3)
 
 
 def float32_model(model: PSPNet) -> PSPNet:

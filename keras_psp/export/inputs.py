@@ -23,16 +23,22 @@ def graph_function(
     """A function that checks its images, casts them and runs an exported graph on each batch.
 
     A graph would answer images of another size with wrong classes, or end the process. `dtype` and
-    `shape`, (batch, height, width, 3), are those of its input, with None for any number; sides
-    have at least `smallest` pixels. `one_at_a_time`: `run` has memory for one call, so that threads
-    take turns.
+    `shape`, (batch, height, width, channels), are those of its input, with None for any number;
+    sides have at least `smallest` pixels. `one_at_a_time`: `run` has memory for one call, so that
+    threads take turns.
     """
     turn = threading.Lock() if one_at_a_time else contextlib.nullcontext()
-    batch_size, *size, _ = shape
+    batch_size, *size, channels = shape
 
     def predict(images: Any) -> np.ndarray:
         images = np.asarray(images)
-        _check_shape(images.shape, tuple(size), smallest)
+        _check_shape(images.shape, tuple(size), smallest, channels)
+        bands = channels != 3 and np.dtype(dtype) == np.uint8
+        if bands and (images.min(initial=0) < 0 or images.max(initial=0) > 255):
+            raise ValueError(
+                f"images are between {images.min():g} and {images.max():g} but this file takes "
+                "bands of uint8; export it with input_dtype='float32'."
+            )
         if np.dtype(dtype) == np.uint8 and images.dtype != np.uint8:
             images = np.clip(np.rint(images), 0, 255)
         images = images.astype(dtype, copy=False)
@@ -55,10 +61,11 @@ def thread_count(num_threads: int | None) -> int:
     return checked_integer("num_threads", num_threads, least=1)
 
 
-def _check_shape(shape, size, smallest):
-    if len(shape) != 4 or shape[-1] != 3 or shape[0] == 0:
+def _check_shape(shape, size, smallest, channels):
+    if len(shape) != 4 or shape[-1] != channels or shape[0] == 0:
+        kind = "RGB batches" if channels == 3 else "batches"
         raise ValueError(
-            f"images have shape {shape}; give RGB batches (batch, height, width, 3) of at "
+            f"images have shape {shape}; give {kind} (batch, height, width, {channels}) of at "
             "least one image."
         )
     if None not in size and shape[1:3] != size:

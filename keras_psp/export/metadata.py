@@ -46,7 +46,12 @@ def metadata(
             "dtype": signature.input_dtype,
             "shape": list(signature.shape),
             "layout": "NHWC",
-            "meaning": "RGB, 0 to 255; normalization is part of the network",
+            "meaning": (
+                "RGB, 0 to 255; normalization is part of the network"
+                if signature.channels == 3
+                else "bands of the training's images in their units; normalization is part of the "
+                "network"
+            ),
             "smallest_side": smallest_side(model),
         },
         "output": {

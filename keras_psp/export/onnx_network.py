@@ -117,12 +117,12 @@ class _Writer:
         return tuple(add("Gather", sides, integer(axis), axis=0) for axis in (0, 1))
 
     def _normalized(self, image, layer):
-        """(batch, height, width, 3) 0..255 to (batch, 3, height, width)."""
+        """(batch, height, width, channels) to (batch, channels, height, width)."""
         add, constant = self.graph.add, self.graph.constant
         x = add("Transpose", image, perm=[0, 3, 1, 2])
         if layer.channel_order == "bgr":
             x = add("Gather", x, self.graph.integers(2, 1, 0), axis=1)
-        mean, std = (np.reshape(values, (3, 1, 1)) for values in (layer.mean, layer.std))
+        mean, std = (np.reshape(values, (-1, 1, 1)) for values in (layer.mean, layer.std))
         return add("Mul", add("Sub", x, constant(mean)), constant(1.0 / std))
 
     def _backbone(self, x, size, backbone):

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_psp.data.images import read_image
+from keras_psp.data.bands import read_any
 from keras_psp.export.graph import Signature, check_choice
 from keras_psp.prediction.windows import resized
 
@@ -42,7 +42,9 @@ def check_precision(
         )
 
 
-def representative_images(representative: Any, size: tuple[int, int] | None) -> list[np.ndarray]:
+def representative_images(
+    representative: Any, size: tuple[int, int] | None, channels: int = 3
+) -> list[np.ndarray]:
     """At most 100 of the images, resized to one size.
 
     Args:
@@ -50,9 +52,10 @@ def representative_images(representative: Any, size: tuple[int, int] | None) -> 
             `Split` of a data source or any other iterable. Of more than 100, the first 100 are
             used, or 100 evenly spaced ones if it is a sequence.
         size: (height, width).
+        channels: bands of the images.
 
     Returns:
-        Arrays (height, width, 3), uint8.
+        Arrays (height, width, channels), uint8, or float32 unless they are RGB.
     """
     assert size is not None  # see check_precision
     kind = type(representative).__name__
@@ -70,11 +73,11 @@ def representative_images(representative: Any, size: tuple[int, int] | None) -> 
     for index, item in enumerate(itertools.islice(representative, MAX_IMAGES)):
         image = item[0] if isinstance(item, tuple) else item
         try:
-            image = read_image(np.asarray(image) if hasattr(image, "__array__") else image)
+            image = read_any(np.asarray(image) if hasattr(image, "__array__") else image, channels)
         except (TypeError, ValueError) as error:
             raise ValueError(f"representative image {index}: {error}") from error
-        image = np.rint(resized(image.astype("float32"), size))
-        images.append(image.astype("uint8"))
+        image = resized(image.astype("float32"), size)
+        images.append(np.rint(image).astype("uint8") if channels == 3 else image)
     if not images:
         raise ValueError(
             "representative contains no images; give about 100 like those to come, at least one."
@@ -86,5 +89,5 @@ def calibration_batches(representative: Any, signature: Signature) -> list[np.nd
     """Each of `representative_images` repeated to a batch of the exported graph."""
     return [
         np.stack([image] * (signature.batch_size or 1)).astype(signature.input_dtype)
-        for image in representative_images(representative, signature.image_size)
+        for image in representative_images(representative, signature.image_size, signature.channels)
     ]

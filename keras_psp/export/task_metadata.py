@@ -11,7 +11,7 @@ LABELS = "labels.txt"
 
 _AXIS_LABELS, _VALUE_LABELS = 2, 3  # of AssociatedFileType
 _IMAGE_PROPERTIES, _NORMALIZATION_OPTIONS = 2, 1  # of the unions ContentProperties, ...
-_RGB, _GRAYSCALE = 1, 2  # of ColorSpaceType
+_UNKNOWN, _RGB, _GRAYSCALE = 0, 1, 2  # of ColorSpaceType
 _NONE, _SOFTMAX = 0, 2  # of Activation
 
 
@@ -25,7 +25,8 @@ def task_metadata(about: dict[str, Any]) -> bytes:
     normalization = _table(writer, {0: _floats(writer, [0]), 1: _floats(writer, [1])})
     unit = _table(writer, {1: normalization}, {0: _NORMALIZATION_OPTIONS})
     stats = _table(writer, {0: _floats(writer, [255]), 1: _floats(writer, [0])})
-    inputs = _tensor(writer, image, _RGB, {4: _vector(writer, [unit]), 5: stats})
+    color_space = {3: _RGB, 1: _GRAYSCALE}.get(image["shape"][-1], _UNKNOWN)
+    inputs = _tensor(writer, image, color_space, {4: _vector(writer, [unit]), 5: stats})
     kind = _VALUE_LABELS if output["name"] == "classes" else _AXIS_LABELS
     labels = _table(writer, {0: writer.CreateString(LABELS)}, {2: kind})
     outputs = _tensor(writer, output, _GRAYSCALE, {6: _vector(writer, [labels])})

@@ -16,6 +16,7 @@ from keras_psp.export.graph import (
     InputType,
     Output,
     Signature,
+    channels_of_network,
     float32_model,
     inference_function,
     refuses_small_images,
@@ -72,7 +73,7 @@ def onnx(
         ValueError: if the arguments are invalid.
         RuntimeError: if the resulting file doesn't run.
     """
-    signature = Signature(image_size, batch_size, input_dtype, output)
+    signature = Signature(image_size, batch_size, input_dtype, output, channels_of_network(model))
     winograd = checked_flag("winograd", winograd)
     check_precision(precision, PRECISIONS["onnx"], signature, representative)
     if checked_flag("reduce_range", reduce_range) and precision != "int8":
@@ -122,7 +123,9 @@ def _input_and_output(signature, num_classes):
 
     known = zip(signature.shape, ("batch", "height", "width"), strict=False)
     sizes = [size or name for size, name in known]
-    image = helper.make_tensor_value_info("image", TYPES[signature.input_dtype], [*sizes, 3])
+    image = helper.make_tensor_value_info(
+        "image", TYPES[signature.input_dtype], [*sizes, signature.channels]
+    )
     scores = [] if signature.output == "classes" else [num_classes]
     dtype = TYPES[signature.output_dtype(num_classes)]
     return image, helper.make_tensor_value_info(signature.output, dtype, sizes + scores)

@@ -17,7 +17,7 @@ import numpy as np
 
 from keras_psp.arguments import checked_flag
 from keras_psp.export.formats import PRECISIONS
-from keras_psp.export.graph import InputType, Output, Signature, check_choice
+from keras_psp.export.graph import InputType, Output, Signature, channels_of_network, check_choice
 from keras_psp.export.inputs import graph_function, thread_count
 from keras_psp.export.metadata import metadata, metadata_json
 from keras_psp.export.representative import calibration_batches, check_precision
@@ -59,7 +59,7 @@ def openvino(
         ValueError: if the arguments are invalid.
         RuntimeError: if the resulting model doesn't run.
     """
-    signature = Signature(image_size, batch_size, input_dtype, output)
+    signature = Signature(image_size, batch_size, input_dtype, output, channels_of_network(model))
     winograd = checked_flag("winograd", winograd)
     check_precision(precision, PRECISIONS["openvino"], signature, representative)
     checked = checked_export(

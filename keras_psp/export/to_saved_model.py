@@ -13,6 +13,7 @@ from keras_psp.export.graph import (
     InputType,
     Output,
     Signature,
+    channels_of_network,
     inference_function,
 )
 from keras_psp.export.inputs import graph_function
@@ -62,7 +63,7 @@ def saved_model(
 
     from keras_psp.export.image_bytes import bytes_function, checked_images
 
-    signature = Signature(image_size, batch_size, input_dtype, output)
+    signature = Signature(image_size, batch_size, input_dtype, output, channels_of_network(model))
     winograd = checked_flag("winograd", winograd)
     max_pixels = checked_integer("max_pixels", max_pixels, least=1)
     with checked_export(
@@ -72,20 +73,23 @@ def saved_model(
         images = tf.TensorSpec(signature.shape, signature.input_dtype, name="image")
         contents = tf.TensorSpec((None,), "string", name="image_bytes")
         smallest = smallest_side(model)
-        save_signatures(
-            draft,
-            serving_default=(lambda x: network(checked_images(x, smallest), output), images),
-            serve_bytes=(bytes_function(model, network, signature, max_pixels), contents),
-        )
+        functions: dict[str, Any] = {
+            "serving_default": (lambda x: network(checked_images(x, smallest), output), images)
+        }
+        if signature.channels == 3:  # JPEG and PNG have no other bands
+            serve = bytes_function(model, network, signature, max_pixels)
+            functions["serve_bytes"] = serve, contents
+        save_signatures(draft, **functions)
         extra = draft / "assets.extra"
         extra.mkdir()
         about = metadata(model, signature, preset=preset, license=license)
-        about["serve_bytes"] = {
-            "input": "image_bytes: JPEG or PNG, (batch,) strings",
-            "output": "classes_png_bytes: class index of each pixel, grayscale PNG",
-            "max_pixels": max_pixels,
-            "max_side": MAX_SIDE,
-        }
+        if signature.channels == 3:
+            about["serve_bytes"] = {
+                "input": "image_bytes: JPEG or PNG, (batch,) strings",
+                "output": "classes_png_bytes: class index of each pixel, grayscale PNG",
+                "max_pixels": max_pixels,
+                "max_side": MAX_SIDE,
+            }
         (extra / NAME).write_text(metadata_json(about), "utf-8")
 
 

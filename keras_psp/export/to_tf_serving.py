@@ -6,7 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from keras_psp.arguments import checked_flag, checked_integer, checked_tuple
-from keras_psp.export.graph import MAX_PIXELS, MAX_SIDE, InputType, Output, Signature
+from keras_psp.export.graph import (
+    MAX_PIXELS,
+    MAX_SIDE,
+    InputType,
+    Output,
+    Signature,
+    channels_of_network,
+)
 from keras_psp.export.to_saved_model import saved_model
 from keras_psp.export.versions import is_model_name, model_folder, publish, versions
 from keras_psp.export.warmup import FILE, MAX_REQUESTS, Request, warmup_requests, write_warmup
@@ -54,12 +61,18 @@ def tf_serving(
         The version's folder, e.g. saved_models/pspnet/3.
     """
     folder = model_folder(folder)
+    if channels_of_network(model) != 3:
+        raise ValueError(
+            f"the network takes {channels_of_network(model)} channels, but TensorFlow Serving's "
+            "requests are JPEG and PNG in RGB; use saved_model, whose input is numbers."
+        )
     signature = Signature(image_size, batch_size, input_dtype, output)
     winograd = checked_flag("winograd", winograd)
     max_pixels = checked_integer("max_pixels", max_pixels, least=1)
     sizes = _warmup_sizes(warmup_sizes, signature.image_size, smallest_side(model), max_pixels)
     requests = warmup_requests(sizes, batch_size=batch_size or 1, input_dtype=input_dtype)
     options = {**dataclasses.asdict(signature), "winograd": winograd, "max_pixels": max_pixels}
+    del options["channels"]  # the network's
 
     def write(path):
         saved_model(model, path, **options, preset=preset, license=license)

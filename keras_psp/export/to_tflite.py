@@ -20,6 +20,7 @@ from keras_psp.export.graph import (
     InputType,
     Output,
     Signature,
+    channels_of_network,
     inference_function,
     refuses_small_images,
 )
@@ -72,7 +73,7 @@ def tflite(
     """
     winograd = checked_flag("winograd", winograd)
     require_tensorflow_backend("A TFLite file")
-    signature = Signature(image_size, 1, input_dtype, output)
+    signature = Signature(image_size, 1, input_dtype, output, channels_of_network(model))
     if precision == "int8" and output == "probabilities":
         raise ValueError(
             "output='probabilities' has steps of 1/256 with precision='int8', too coarse to tell "
@@ -84,7 +85,7 @@ def tflite(
     ) as draft:
         images = []
         if precision == "int8":
-            images = representative_images(representative, signature.image_size)
+            images = representative_images(representative, signature.image_size, signature.channels)
         if progress:
             print(f"{Path(path).name}: converting", file=sys.stderr)
         content = _converted(model, signature, precision, images, winograd, progress)
@@ -140,7 +141,7 @@ def _calibration(images, progress, hidden):
     images = with_bar(images, "Measuring ranges", len(images), shown=progress)
     for index, image in enumerate(images):
         image = image.astype("float32")
-        if index == 0:
+        if index == 0 and image.shape[-1] == 3:
             # The full range, so that the input's 8 bits are the image's own.
             image[0, 0], image[0, 1] = 0, 255
         yield {"image": image[None]}
@@ -231,7 +232,8 @@ def open_tflite(
         return next(iter(runner(**{name: batch}).values())).copy()
 
     dtype = "float32" if quantized else image["dtype"]
-    return graph_function(run, (1, *size, 3), dtype, smallest, one_at_a_time=True)
+    channels = int(image["shape_signature"][3])
+    return graph_function(run, (1, *size, channels), dtype, smallest, one_at_a_time=True)
 
 
 def tflite_metadata(path: str | os.PathLike) -> dict[str, Any]:

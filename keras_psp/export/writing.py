@@ -97,7 +97,7 @@ def _check_output(draft, kind, opener, model, signature):
     side = smallest_side(model)
     size = signature.image_size or (side + 8, side + 16)
     try:
-        shape = (signature.batch_size or 1, *size, 3)
+        shape = (signature.batch_size or 1, *size, signature.channels)
         noise = np.random.default_rng(0).integers(0, 256, shape)
         output = opener(draft)(noise.astype(signature.input_dtype))
     except MemoryError as error:

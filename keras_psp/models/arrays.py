@@ -21,6 +21,7 @@ from keras_psp.models.checks import check_images, check_same_size
 
 # Values that an image scaled to 0..1 has at least, and a black one with noise has not.
 _DISTINCT = 8
+_FAR = 3  # standard deviations, of all bands' means from those of the training
 
 
 def check_arrays(
@@ -81,6 +82,8 @@ def check_values(model: Any, images: Any, report: Callable[[str], None] | None =
     """
     scale = _scale(model)
     dtype = _number_type("images", images)
+    if model.input_channels != 3:
+        _check_bands(model, images, report)
     if not keras.backend.is_float_dtype(dtype) and scale != 1:
         return
     lowest, highest = math.inf, -math.inf
@@ -90,14 +93,13 @@ def check_values(model: Any, images: Any, report: Callable[[str], None] | None =
         if not (math.isfinite(low) and math.isfinite(high)):
             raise ValueError(f"image {index} has values that are NaN or infinite; repair it.")
         lowest, highest = min(lowest, low), max(highest, high)
+    if model.input_channels != 3:
+        return
     message = ""
     if scale == 255 and (highest <= 1 or (lowest <= -0.5 and highest <= 8)):
         if len(np.unique(ops.convert_to_numpy(images[:4]))) > _DISTINCT:
             message = (
-                f"images are between {lowest:.3g} and {highest:.3g} but this PSPNet's mean and std "
-                "are those of larger numbers: give images in the units of those it is trained on."
-                if model.input_channels != 3
-                else f"images are between {lowest:.3g} and {highest:.3g} but this PSPNet takes RGB "
+                f"images are between {lowest:.3g} and {highest:.3g} but this PSPNet takes RGB "
                 "values 0..255: multiply images of 0..1 by 255, or give "
                 "PSPNet(..., mean=, std=) the numbers of your scale."
             )
@@ -110,6 +112,28 @@ def check_values(model: Any, images: Any, report: Callable[[str], None] | None =
         report(message)
     elif message:
         raise ValueError(message)
+
+
+def _check_bands(model, images, report):
+    """Reports images of other units than those that the network normalizes by."""
+    layer = model.get_layer("normalization")
+    values = ops.convert_to_numpy(images[:16]).reshape(-1, model.input_channels)
+    means, deviations = values.mean(0, dtype=np.float64), values.std(0, dtype=np.float64)
+    inner = getattr(model.backbone, "normalization", None)
+    if inner is not None and not any(inner["mean"]):
+        return  # the backbone scales its images itself, so that mean and std aren't the images'
+    distances = np.abs(means - layer.mean) / layer.std
+    if not (np.isfinite(distances).all() and deviations.any() and distances.min() > _FAR):
+        return
+    band = int(distances.argmin())
+    message = (
+        f"the images' bands are all far from what this PSPNet normalizes by: band {band + 1} has "
+        f"mean {means[band]:.4g}, but its mean and std are {layer.mean[band]:.4g} and "
+        f"{layer.std[band]:.4g}; give images in the units of those it is trained on."
+    )
+    if report is None:
+        raise ValueError(message)
+    report(message)
 
 
 def warn_of_values(message: str) -> None:

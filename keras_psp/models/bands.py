@@ -77,6 +77,26 @@ def _not_adaptable(model, channels):
     )
 
 
+def normalize_bands(model: Any, mean: Sequence[float], std: Sequence[float]) -> None:
+    """Lets a new `PSPNet` normalize each band by its measured mean and standard deviation.
+
+    Args:
+        model: the network, with the normalization that its weights expect of photos.
+        mean, std: of each band, in its own units, see `keras_psp.data.band_statistics`.
+
+    Raises:
+        ValueError: if the network has another number of channels.
+    """
+    layer = model.get_layer("normalization")
+    if not len(mean) == len(std) == model.input_channels:
+        raise ValueError(
+            f"mean and std have {len(mean)} and {len(std)} values for "
+            f"{model.input_channels} channels; give one per channel."
+        )
+    measured = measured_normalization(layer.get_config(), mean, std)
+    layer.mean, layer.std = measured["mean"], measured["std"]
+
+
 def measured_normalization(
     expected: Mapping[str, Any], mean: Sequence[float], std: Sequence[float]
 ) -> dict[str, Any]:

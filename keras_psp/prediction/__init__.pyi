@@ -2,6 +2,7 @@ from .files import predict_files
 from .images import Predictions, predict
 from .opening import open_segmenter
 from .protocol import SIX_SCALES, Protocol
+from .raster import RasterSummary, predict_raster
 from .result import Prediction
 from .segmenter import Segmenter
 from .server import submit
@@ -15,12 +16,14 @@ __all__ = [
     "Prediction",
     "Predictions",
     "Protocol",
+    "RasterSummary",
     "Segmenter",
     "Submission",
     "VOCSubmission",
     "open_segmenter",
     "predict",
     "predict_files",
+    "predict_raster",
     "predict_video",
     "submit",
 ]

@@ -9,13 +9,16 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from keras_psp.data.images import MAX_PIXELS
-from keras_psp.files import local_path, writing
+from keras_psp.files import local_path, writing, written_aside
 from keras_psp.models.classes import class_names_of
+from keras_psp.prediction.georeference import reference_of, write_classes
 from keras_psp.prediction.inputs import TABLE, Input, find_inputs
 from keras_psp.prediction.opening import open_segmenter
 from keras_psp.prediction.outcomes import is_out_of_memory, predict_inputs
 from keras_psp.prediction.protocol import Protocol, ProtocolFields
+from keras_psp.prediction.raster import is_large_raster, predict_raster
 from keras_psp.prediction.record import Record
+from keras_psp.prediction.strips import check_protocol
 from keras_psp.prediction.video import predict_video
 from keras_psp.progress import ahead, in_threads, with_bar
 from keras_psp.weights.locating import chosen_model
@@ -64,6 +67,9 @@ def predict_files(
         NAME_overlay.png       tinted and outlined by class, above a legend with shares
         NAME_classes.png       class indices, see `Prediction.save`
         NAME_probabilities.npz with `probabilities`, float16
+        NAME_classes.tif       the same with the reference of a TIFF that has one, if rasterio is
+                               installed; of a TIFF of more than `max_pixels`, this file alone,
+                               see `predict_raster`
         NAME_overlay.mp4       of a video, see `predict_video`
         predictions.csv        one row per input: size, share of every class, why it failed,
                                and its state: "done", "failed", "begun", or "other settings" if
@@ -81,7 +87,9 @@ def predict_files(
     Args:
         images: see `predict`; also videos.
         output: the folder. It is created if needed, and not searched for inputs.
-        model, max_pixels: see `predict`.
+        model: see `predict`.
+        max_pixels: larger images are refused; larger TIFFs are predicted from disk to disk, in
+            the windows of `crop`, if rasterio is installed.
         probabilities: also write the probabilities.
         suffix: format of the overlays: ".png", ".jpg" or ".webp".
         alpha: opacity of the class colors in the overlays, 0 to 1.
@@ -119,7 +127,12 @@ def predict_files(
         "alpha": alpha,
     }
     record = Record(output, class_names_of(network), settings, force=force)
-    inputs = record.named(unique.values())
+    rasters = [item for item in unique.values() if is_large_raster(item.path, max_pixels)]
+    for item in rasters:
+        check_protocol(segmenter, item.origin)
+    inputs = record.named(
+        dataclasses.replace(item, is_raster=item in rasters) for item in unique.values()
+    )
     todo = inputs
     if not force:
         done = in_threads(record.is_done, inputs, "Comparing", progress=progress)
@@ -140,12 +153,18 @@ def predict_files(
             return
         with writing(output):
             outcome.save(output, suffix=suffix, alpha=alpha, force=True)
+            if (reference := reference_of(item.path)) is not None:
+                with written_aside(output / f"{item.stem}_classes.tif") as draft:
+                    write_classes(
+                        draft, outcome.classes, reference, outcome.class_names, outcome.palette
+                    )
         height, width = outcome.classes.shape
         # Recorded here, in the thread: if rows were added in the order of the inputs, many
         # results would lack theirs when the process is stopped.
         record.add(item, {"width": width, "height": height}, outcome.class_shares)
 
-    stills = [item for item in todo if not item.is_video]
+    stills = [item for item in todo if not (item.is_video or item.is_raster)]
+    rasters = [item for item in todo if item.is_raster]
     videos = [item for item in todo if item.is_video]
     outcomes = predict_inputs(
         record.noted(stills), segmenter, probabilities=probabilities, max_pixels=max_pixels
@@ -156,12 +175,26 @@ def predict_files(
         # Closed before the table is finished: its threads add rows until they end.
         with contextlib.closing(saved):
             collections.deque(shown, maxlen=0)
+        for item in record.noted(rasters):
+            record.add(item, *_raster(item, output, segmenter, force, progress))
         for item in record.noted(videos):
             record.add(item, *_video(item, output, segmenter, alpha, progress))
     finally:
         record.finish([item.stem for item in inputs])
-    failures = record.failures([*stills, *videos])
+    failures = record.failures([*stills, *rasters, *videos])
     return Summary(output, len(todo) - len(failures), len(inputs) - len(todo), failures)
+
+
+def _raster(item, output, segmenter, force, progress):
+    """Returns the row of a large raster and its class shares."""
+    path = output / f"{item.stem}_classes.tif"
+    try:
+        summary = predict_raster(
+            item.path, path, segmenter, force=force or path.exists(), progress=progress
+        )
+    except ValueError as error:
+        return {"failure": str(error)}, None
+    return {"width": summary.width, "height": summary.height}, summary.class_shares
 
 
 def _video(item, output, segmenter, alpha, progress):

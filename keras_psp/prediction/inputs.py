@@ -27,12 +27,13 @@ class Input:
 
     `source` is what `read_image` takes, and `origin` its name in messages and tables: the
     path or address, or "image 3" for the third if it is in memory. The names of the results start
-    with `stem`.
+    with `stem`. `is_raster`: it is predicted from disk to disk.
     """
 
     source: Any
     origin: str
     stem: str
+    is_raster: bool = False
 
     @property
     def path(self) -> Path | None:

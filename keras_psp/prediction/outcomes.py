@@ -5,7 +5,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from keras_psp.data.images import read_image
+from keras_psp.data.bands import read_any
 from keras_psp.models.classes import class_names_of, palette_of
 from keras_psp.prediction.inputs import Input
 from keras_psp.prediction.result import Prediction
@@ -33,12 +33,13 @@ def predict_inputs(
                     f"{item.origin}: is a video; use keras_psp.prediction.predict_files or "
                     "`keras-psp predict`."
                 )
-            return item, read_image(item.source, max_pixels=max_pixels)
+            return item, read_any(item.source, channels, max_pixels=max_pixels)
         except (ValueError, OSError, TypeError) as error:
             return item, error
         except MemoryError:
             return item, ValueError(f"{item.origin}: doesn't fit into memory; make it smaller.")
 
+    channels = segmenter.model.input_channels
     names, palette = class_names_of(segmenter.model), palette_of(segmenter.model)
     # Probabilities are computed image by image, and are too large to wait for each other.
     batch_size = 1 if probabilities else segmenter.protocol.batch_size
@@ -60,7 +61,7 @@ def grouped(pairs: Iterable[tuple[Any, Any]], batch_size: int) -> Iterator[list[
     group, pixels = [], 0
     for item, image in pairs:
         group.append((item, image))
-        pixels += image.size // 3 if isinstance(image, np.ndarray) else 0
+        pixels += image[..., 0].size if isinstance(image, np.ndarray) else 0
         if len(group) >= batch_size or pixels >= _MAX_PIXELS:
             yield group
             group, pixels = [], 0

@@ -196,6 +196,8 @@ class Record:
     def _files(self, item):
         if item.is_video:
             return [self._folder / f"{item.stem}_overlay.mp4"]
+        if item.is_raster:
+            return [self._folder / f"{item.stem}_classes.tif"]
         suffix, probabilities = self._settings["suffix"], self._settings["probabilities"]
         names = result_files(item.stem, suffix, probabilities=probabilities)
         return [self._folder / name for name in names]

@@ -74,7 +74,8 @@ class Segmenter:
         """Predicts the class of every pixel.
 
         Args:
-            images: each (height, width, 3), RGB 0 to 255, of any size.
+            images: each (height, width, channels) with the network's channels, e.g. RGB 0 to
+                255, of any size.
 
         Returns:
             Per image, (height, width) uint8, or uint16 for more than 256 classes.
@@ -115,7 +116,7 @@ class Segmenter:
         """Predicts the probability of every class at every pixel.
 
         Args:
-            image: (height, width, 3), RGB 0 to 255.
+            image: (height, width, channels), e.g. RGB 0 to 255.
 
         Returns:
             (height, width, num_classes) float32.
@@ -153,8 +154,10 @@ class Segmenter:
 
     def _prepared(self, image):
         image = np.asarray(image)
-        if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-            raise ValueError(f"image has shape {image.shape}; it must be (height, width, 3), RGB.")
+        channels = self.model.input_channels
+        if image.ndim != 3 or image.shape[2] != channels or 0 in image.shape:
+            kind = "3), RGB" if channels == 3 else f"{channels}), as this network's"
+            raise ValueError(f"image has shape {image.shape}; it must be (height, width, {kind}.")
         check_values(self.model, image[None], warn_of_values)
         self._check_views(*image.shape[:2])
         return _Image(image, self.protocol, self._mean)
@@ -190,20 +193,26 @@ class Segmenter:
 
     # From logits to probabilities.
 
-    def _blocks(self, image, logits, *, normalize=False):
+    def block_rows(self, image: Any) -> int:
+        """Rows of probabilities that are computed at a time."""
+        parts = [scale.grid for scale in image.scales]
+        most = max(len(columns.starts) * columns.crop * rows.length for rows, columns in parts)
+        most = most * (1 + self.protocol.flip) * self.model.num_classes / image.height
+        return int(np.clip(_BLOCK_ELEMENTS // most, 4, max(4, image.height)))
+
+    def _blocks(self, image, logits, *, normalize=False, first=0, last=None):
         """Yields (first row, probabilities), the latter (rows, width, classes).
 
         Rows and columns may extend beyond the image. Without `normalize`, the values may be
-        other scores in the same order.
+        other scores in the same order. Only rows from `first`, a multiple of `block_rows`, to
+        `last` are computed, and only the logits for these must be there.
         """
         parts = [scale.grid for scale in image.scales]
         # The logits of a single window at the image's own size have the same order.
         single = len(parts) == 1 and not self.protocol.flip and image.scales[0].plain
         normalize = normalize or not single
         views = 1 + self.protocol.flip
-        most = max(len(columns.starts) * columns.crop * rows.length for rows, columns in parts)
-        most = most * views * self.model.num_classes / image.height
-        step = int(np.clip(_BLOCK_ELEMENTS // most, 4, max(4, image.height)))
+        step = self.block_rows(image)
         padded = keras.backend.backend() == "jax"
         width = -(-image.width // _WIDTH_STEP) * _WIDTH_STEP if padded else image.width
         column_parts = [_column_taps(columns, image.width, width) for _, columns in parts]
@@ -212,24 +221,25 @@ class Segmenter:
                 interpolation_matrix(
                     size, axis.crop, align_corners=self.model.align_corners
                 ).astype(np.float32)
-                for axis, size in zip(grid, maps[0].shape[2:4], strict=True)
+                for axis, size in zip(grid, known.shape[2:4], strict=True)
             ]
             for grid, maps in zip(parts, logits, strict=True)
+            for known in [next(windows for windows in maps if windows is not None)]
         ]
         share = 1 / (len(parts) * views)
-        for first in range(0, image.height, step):
+        for start in range(first, image.height if last is None else last, step):
             total = 0.0
             for (rows, _), (index, weight), (down, across), maps in zip(
                 parts, column_parts, upsampling, logits, strict=True
             ):
-                target = np.minimum(np.arange(first, first + step), image.height - 1)
+                target = np.minimum(np.arange(start, start + step), image.height - 1)
                 if not padded:
-                    target = target[: image.height - first]
+                    target = target[: image.height - start]
                 combined = self._compiled(_combined, len(index), normalize)
                 for place, upper, lower in _row_parts(rows, image.height, target, padded, step):
                     lower = (share * lower).astype(np.float32)
                     total += combined(maps[place], down[upper], across, lower, index, weight)
-            yield first, total
+            yield start, total
 
     def _compiled(self, function, taps=None, normalize=True):
         """The function, compiled by the backend for any sizes."""

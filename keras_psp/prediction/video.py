@@ -83,6 +83,11 @@ def predict_video(
         raise ValueError(f"{path}: videos can't be read from an address; download it first.")
     if not os.path.exists(path):  # False also in a folder that can't be read
         raise FileNotFoundError(f"{path}: there is no such file.")
+    if segmenter.model.input_channels != 3:
+        raise ValueError(
+            f"{path}: videos are RGB but the network takes {segmenter.model.input_channels} "
+            "channels; give single images."
+        )
     class_names = class_names_of(segmenter.model) if class_names is None else class_names
     palette = palette_of(segmenter.model) if palette is None else palette
     counts = np.zeros(len(class_names), np.int64)

@@ -6,10 +6,13 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_psp.data import BandStatistics
+from keras_psp.data.bands import channels_of
 from keras_psp.layers.resnet import DilatedResNet
 from keras_psp.losses import UpsampledCrossentropy
 from keras_psp.metrics import MeanIoU
 from keras_psp.models import PSPNet
+from keras_psp.models.bands import normalize_bands
 from keras_psp.optimizers import SGD, AdamW
 from keras_psp.schedules import PolyLearningRate
 from keras_psp.training.recipes import Recipe
@@ -34,15 +37,19 @@ def build(
     source: Any,
     steps_per_epoch: int,
     class_weights: Sequence[float] | None = None,
+    bands: BandStatistics | None = None,
     *,
     loss: Any = None,
     optimizer: Callable[..., keras.optimizers.Optimizer] | None = None,
 ) -> tuple[PSPNet, MeanIoU]:
     """Builds and compiles the model of a recipe, and returns it with its `MeanIoU` metric.
 
-    `loss` and `optimizer`, a function of the schedule, replace the recipe's.
+    `bands` are the statistics that images of other bands than RGB are normalized by; `loss` and
+    `optimizer`, a function of the schedule, replace the recipe's.
     """
     model = _network(recipe, source)
+    if bands is not None:
+        normalize_bands(model, bands.mean, bands.std)
     if recipe.frozen_batch_norm:
         for layer in model.backbone._flatten_layers():
             if isinstance(layer, keras.layers.BatchNormalization):
@@ -88,6 +95,7 @@ def _network(recipe, source):
         "class_names": list(source.class_names),
         "palette": np.asarray(source.palette).tolist(),
         "dtype": dtype,
+        **({} if channels_of(source) == 3 else {"input_channels": channels_of(source)}),
         **{n: getattr(recipe, n) for n in ("bin_sizes", "pooling", "dropout", "aux_weight")},
     }
     if recipe.reduction != "auto":

@@ -11,13 +11,14 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_psp.data import batch_examples, training_batches
+from keras_psp.data import BandStatistics, batch_examples, training_batches
 from keras_psp.data.identity import data_identity
 from keras_psp.data.python_calls import original_errors
 from keras_psp.data.report import checked
 from keras_psp.losses import median_frequency_weights
 from keras_psp.models import PSPNet
 from keras_psp.progress import with_bar
+from keras_psp.training.bands import band_statistics_of, check_bands
 from keras_psp.training.callbacks import CheckpointCallback, Signals, StopOnNonFiniteLoss, Stopped
 from keras_psp.training.checkpoints import Checkpoints
 from keras_psp.training.devices import Devices, find_devices
@@ -122,10 +123,11 @@ def train(
     devices.check(chosen)
     source, description = open_source(chosen, data, complete=complete)
     check_splits(source, chosen)
+    check_bands(source, chosen)
     folder = RunFolder(output, writes=devices.first)
     shown = progress and devices.first
     with folder.locked():
-        folder.begin(chosen, description)
+        resumed = folder.begin(chosen, description)
         folder.record_start(devices.names)
         if devices.first and (note := start_note(chosen)):
             print(note, file=sys.stderr)
@@ -146,9 +148,13 @@ def train(
         folder.store_or_check_data(data_identity(source, splits, examined))
         # With other examples their order would differ, and a resumed training as well.
         folder.store_or_check("examples", source.count(chosen.train_split))
+        bands = band_statistics_of(folder, source, chosen, resumed=resumed, progress=shown)
         given = {"loss": loss, "optimizer": optimizer}
         folder.store_or_check("given", {name: _named(part) for name, part in given.items()})
-        return _Training(chosen, source, folder, devices, shown, given, callbacks, pixels).run()
+        training = _Training(
+            chosen, source, folder, devices, shown, given, callbacks, pixels, bands
+        )
+        return training.run()
 
 
 def _named(part):
@@ -168,6 +174,7 @@ class _Training:
     given: dict[str, Any] = dataclasses.field(default_factory=dict)  # in place of the recipe's
     callbacks: Sequence[keras.callbacks.Callback] = ()
     pixels: Callable[[], np.ndarray] | None = None  # see `_class_pixels`; None if not examined
+    bands: BandStatistics | None = None  # of images that aren't RGB
 
     def __post_init__(self):
         split, batch_size = self.recipe.train_split, self.recipe.batch_size
@@ -200,7 +207,7 @@ class _Training:
         weights = self._class_weights()
         with self.devices.scope():
             self.model, self.metric = build(
-                self.recipe, self.source, self.steps_per_epoch, weights, **self.given
+                self.recipe, self.source, self.steps_per_epoch, weights, self.bands, **self.given
             )
 
     def _class_weights(self):
@@ -355,6 +362,8 @@ class _Training:
             *("fill", "image_size", "max_class_share", "seed"),
         )
         arguments = {name: getattr(self.recipe, name) for name in names}
+        if self.bands is not None:
+            arguments["fill"] = self.bands.mean
         return {"split": self.recipe.train_split, **arguments, **self._rare_classes()}
 
     def _rare_classes(self):

@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw
 from keras_psp.data import DataReport, training_batches
 from keras_psp.data.python_calls import original_errors
 from keras_psp.palette import VOID_COLOR
+from keras_psp.visual.bands import viewable
 from keras_psp.visual.legend import BACKGROUND, TEXT, legend_entries
 from keras_psp.visual.overlays import image_table, overlay, save_image
 
@@ -148,7 +149,7 @@ def _cell(image, mask, source, alpha):
     height, width = mask.shape
     factor = _SIDE / max(height, width)
     size = max(1, round(width * factor)), max(1, round(height * factor))
-    image = Image.fromarray(np.rint(np.clip(image, 0, 255)).astype(np.uint8))
+    image = Image.fromarray(viewable(image))
     image = image.resize(size, Image.Resampling.BICUBIC if factor > 1 else Image.Resampling.BOX)
     mask = Image.fromarray(mask.astype(np.int32)).resize(size, Image.Resampling.NEAREST)
     image, mask = np.asarray(image), np.asarray(mask)

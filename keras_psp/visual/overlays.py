@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from keras_psp.files import written_aside
 from keras_psp.palette import VOID_COLOR, checked_palette
+from keras_psp.visual.bands import viewable
 from keras_psp.visual.legend import BACKGROUND, TEXT, Entry, Legend, legend_entries, share_entries
 
 _COLUMN = 240  # pixels; narrower images are enlarged
@@ -51,7 +52,7 @@ def overlay(
     """Tints an image with the colors of its mask; ignored pixels are unchanged.
 
     Args:
-        image: (height, width, 3), 0 to 255.
+        image: (height, width, 3), 0 to 255, or of other bands, see `viewable`.
         mask, palette, ignore_class: see `colorize`.
         alpha: opacity of the colors, 0 to 1.
         outline: pixels on each side of a border between classes that are fully opaque, with a
@@ -279,13 +280,8 @@ def _saved(image, path):
 
 
 def checked_image(image: np.ndarray) -> np.ndarray:
-    """Returns an RGB image as uint8, rounded and clipped, or raises a ValueError."""
-    image = np.asarray(image)
-    if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-        raise ValueError(f"image has shape {image.shape}; it must be (height, width, 3), RGB.")
-    if image.dtype == np.uint8:
-        return image
-    return np.rint(np.clip(image.astype(np.float64), 0, 255)).astype(np.uint8)
+    """Returns an image as RGB, uint8, see `viewable`, or raises a ValueError."""
+    return viewable(image)
 
 
 def _checked_mask(mask, num_classes, ignore_class):

@@ -86,8 +86,9 @@ def test_other_files_than_tiffs_are_not_opened_by_gdal(tmp_path):
     from keras_psp.data.bands import opened_raster
 
     (tmp_path / "a.tif").write_text("<VRTDataset/>")
-    with pytest.raises(ValueError, match=r"a\.tif: can't be read"), opened_raster(
-        tmp_path / "a.tif"
+    with (
+        pytest.raises(ValueError, match=r"a\.tif: can't be read"),
+        opened_raster(tmp_path / "a.tif"),
     ):
         pass
 

@@ -1,0 +1,44 @@
+"""Images of any bands as RGB, to look at them."""
+
+import numpy as np
+
+_PERCENTILES = 2, 98
+
+
+def viewable(image: np.ndarray) -> np.ndarray:
+    """Returns an image that a screen can show, whatever its bands are.
+
+    Three bands are RGB 0 to 255, rounded and clipped. Of more bands, the first three are shown as
+    red, green and blue; of one or two, the first as gray. These are shown as they are if they are
+    uint8, otherwise each is stretched from the 2nd to the 98th percentile of the image.
+
+    Args:
+        image: (height, width, bands).
+
+    Returns:
+        (height, width, 3) uint8, RGB.
+
+    Raises:
+        ValueError: if the image has another shape.
+    """
+    image = np.asarray(image)
+    if image.ndim != 3 or 0 in image.shape:
+        raise ValueError(
+            f"image has shape {image.shape}; it must be (height, width, 3), RGB, or of other bands."
+        )
+    bands = image.shape[2]
+    shown = image[..., :3] if bands >= 3 else np.repeat(image[..., :1], 3, axis=-1)
+    if image.dtype == np.uint8:
+        return shown
+    shown = shown.astype(np.float64)
+    if bands != 3:
+        low, high = np.percentile(shown, _PERCENTILES, axis=(0, 1))
+        shown = (shown - low) * (255 / np.maximum(high - low, np.finfo(float).tiny))
+    return np.rint(np.clip(shown, 0, 255)).astype(np.uint8)
+
+
+def shown_bands(bands: int) -> str:
+    """Returns a phrase about the bands that `viewable` shows, or "" if it shows all as they are."""
+    if bands in (1, 3):
+        return ""
+    return "band 1 in gray" if bands == 2 else "bands 1, 2 and 3 as red, green and blue"
