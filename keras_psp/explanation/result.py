@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from keras import ops
 from PIL import Image
 
 from keras_psp.arguments import checked_integer
@@ -359,7 +360,8 @@ class Explanation:
 
     def _resized(self, maps):
         rows, columns = self._matrices
-        return rows @ (maps.astype(np.float32) @ columns.T)
+        across = ops.matmul(maps.astype(np.float32), columns.T)
+        return ops.convert_to_numpy(ops.matmul(rows, across))
 
     def _index(self, name: Class) -> int:
         return class_index(self.class_names, name)

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_psp.layers.chunks import upsampled_classes
 from keras_psp.layers.pyramid import PyramidPoolingModule
@@ -97,3 +98,11 @@ class FusionTerms(keras.layers.Layer):
     def call(self, features: Any) -> Any:
         term = self.pyramid.fusion.features_term(features)
         return [term, *self.pyramid.levels(features, training=False)]
+
+    def compute_output_spec(self, features: Any) -> list[keras.KerasTensor]:
+        fusion, batch = self.pyramid.fusion, features.shape[0]
+        shapes = [(*features.shape[:-1], fusion.filters)]
+        channels = np.diff(fusion.edges)[1:].tolist()
+        for bins, count in zip(self.pyramid.bin_sizes, channels, strict=True):
+            shapes.append((batch, bins, bins, count))
+        return [keras.KerasTensor(shape, dtype=self.compute_dtype) for shape in shapes]

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from keras import ops
 
+from keras_psp.layers.convolution import convolution
 from keras_psp.layers.folding import scale_and_shift
 from keras_psp.layers.normalization import full_precision
 from keras_psp.layers.resampling import interpolation_matrix
@@ -41,19 +42,18 @@ class LogitParts:
 
     def __init__(self, model: PSPNet, image: np.ndarray):
         term, levels = model.predict_terms(np.asarray(image)[None])
-        self._term = term[0]
         self.levels = [level[0] for level in levels]
         pyramid, classifier = model.get_layer("pyramid_pooling"), model.get_layer("classifier")
         self._fusion = pyramid.fusion
-        dtype = full_precision(model.dtype_policy)
-        scale, shift = scale_and_shift(pyramid.norm)
-        self._scale, self._shift = scale.astype(dtype), shift.astype(dtype)
-        self._kernel = np.asarray(ops.convert_to_numpy(classifier.kernel), dtype)
-        self._bias = np.asarray(ops.convert_to_numpy(classifier.bias), dtype)
-        total = self._term.copy()
+        self._dtype = full_precision(model.dtype_policy)
+        self._scale, self._shift = scale_and_shift(pyramid.norm)
+        self._kernel = np.asarray(ops.convert_to_numpy(classifier.kernel), self._dtype)
+        self._bias = np.asarray(ops.convert_to_numpy(classifier.bias), self._dtype)
+        self._term = self._tensor(term[0])
+        total = self._term
         for number, level in enumerate(self.levels):
-            total += self._level_term(number, level)
-        self._before_relu = self._normalized(total)
+            total = total + self._level_term(number, level)
+        self._before_relu = total * self._tensor(self._scale) + self._tensor(self._shift)
         self.logits = self._classified(self._before_relu)
 
     @property
@@ -72,14 +72,14 @@ class LogitParts:
         kernel, bias = self._kernel[..., target], self._bias[target]
         if other is not None:
             kernel, bias = kernel - self._kernel[..., other], bias - self._bias[other]
-        gates = self._before_relu > 0
-        scaled = (kernel * self._scale)[..., None]
-        parts = np.empty((2 + len(self.levels), *self.size), self.logits.dtype)
+        gates = ops.cast(self._before_relu > 0, self._dtype)
+        scaled = self._tensor((kernel * self._scale)[..., None])
+        parts = np.empty((2 + len(self.levels), *self.size), self._dtype)
         parts[0] = _convolved(gates * self._term, scaled)[..., 0]
         for number, level in enumerate(self.levels):
             parts[1 + number] = _convolved(gates * self._level_term(number, level), scaled)[..., 0]
-        shift = (kernel * self._shift)[..., None]
-        parts[-1] = _convolved(gates.astype(parts.dtype), shift)[..., 0] + bias
+        shift = self._tensor((kernel * self._shift)[..., None])
+        parts[-1] = _convolved(gates, shift)[..., 0] + bias
         return parts
 
     def means(self) -> list[np.ndarray]:
@@ -95,25 +95,21 @@ class LogitParts:
         Returns:
             (h, w, num_classes).
         """
-        change = np.zeros_like(self._term)
+        change = ops.zeros_like(self._term)
         for number, mean in means.items():
             # A constant map stays constant when it is upsampled.
-            change += self._level_term(number, mean - self.levels[number])
-        change *= self._scale
-        change += self._before_relu
-        return self._classified(change)
+            change = change + self._level_term(number, mean - self.levels[number])
+        return self._classified(self._before_relu + change * self._tensor(self._scale))
+
+    def _tensor(self, array):
+        return ops.convert_to_tensor(array, self._dtype)
 
     def _level_term(self, number, level):
-        term = self._fusion.level_term(number, level[None], self.size)
-        return np.asarray(ops.convert_to_numpy(term), level.dtype)[0]
-
-    def _normalized(self, total):
-        total *= self._scale
-        total += self._shift
-        return total
+        term = self._fusion.level_term(number, self._tensor(level)[None], self.size)
+        return ops.cast(ops.stop_gradient(term)[0], self._dtype)
 
     def _classified(self, before_relu):
-        return _convolved(np.maximum(before_relu, 0), self._kernel) + self._bias
+        return _convolved(ops.relu(before_relu), self._tensor(self._kernel)) + self._bias
 
 
 def position_means(
@@ -140,13 +136,9 @@ def position_means(
 
 
 def _convolved(x, kernel):
-    """Convolution of (h, w, channels) with zero padding, at stride 1."""
-    taps = len(kernel)
-    if taps == 1:
-        return x @ kernel[0, 0]
-    height, width, _ = x.shape
-    side = taps // 2
-    x = np.pad(x, [(side, side), (side, side), (0, 0)])
-    return sum(
-        x[i : i + height, j : j + width] @ kernel[i, j] for i in range(taps) for j in range(taps)
-    )
+    """Convolution of (h, w, channels) with zero padding, as a NumPy array."""
+    if kernel.shape[0] > 1:
+        return ops.convert_to_numpy(convolution(x[None], kernel)[0])
+    height, width, channels = x.shape
+    product = ops.matmul(ops.reshape(x, (height * width, channels)), kernel[0, 0])
+    return ops.convert_to_numpy(ops.reshape(product, (height, width, -1)))
