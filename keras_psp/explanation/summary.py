@@ -59,7 +59,8 @@ class ContextSummary:
         """Prints one row per class, in this order, to stdout unless a console is given."""
         levels = [f"{bins}x{bins}" for bins in self.levels]
         table = rich.table.Table(
-            *("class", "labeled", "correct", "depend on context", "share", *levels)
+            rich.table.Column("class", overflow="fold"),
+            *("labeled", "correct", "dependent", "share", *levels),
         )
         for index in self.order:
             counts = (self.labeled[index], self.correct[index], self.dependent[index])
@@ -75,8 +76,9 @@ class ContextSummary:
         console = console or rich.console.Console(highlight=False)
         console.print(table)
         console.print(
-            f"{self.images} images; the levels are replaced by {self.reference}. The share is that "
-            "of the correct pixels; the last columns divide it by the level that decides most.",
+            f"{self.images} images; the levels are replaced by {self.reference}. Dependent are the "
+            "correct pixels that then get another class; the last columns divide their share by "
+            "the level that decides most.",
             soft_wrap=True,
         )
 
