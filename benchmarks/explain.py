@@ -39,7 +39,7 @@ CLASSES, PASSES = 19, 20
 
 
 def random_network(arguments):
-    """PSPNet whose BatchNorm has random statistics, so that no part is trivial."""
+    """PSPNet whose BatchNorm has statistics of its maps and random weights: no part is trivial."""
     import keras
     import numpy as np
 
@@ -53,10 +53,8 @@ def random_network(arguments):
     for _ in range(PASSES):
         model(images, training=True)
     norm = model.get_layer("pyramid_pooling").norm
-    for variable in (norm.gamma, norm.moving_variance):
-        variable.assign(rng.uniform(0.5, 1.5, variable.shape))
-    for variable in (norm.beta, norm.moving_mean):
-        variable.assign(rng.normal(size=variable.shape))
+    norm.gamma.assign(rng.uniform(0.5, 1.5, norm.gamma.shape))
+    norm.beta.assign(rng.normal(size=norm.beta.shape))
     return model
 
 

@@ -59,7 +59,7 @@ def draw_explanation(
     height, width = classes.shape
     titles = [_part_title(name) for name in part_names]
     aspect = float(np.clip(height / width, 0.4, 1.6))
-    rows = _WIDTH / 4 * aspect + 1.1, _WIDTH / len(titles) * aspect + 0.8, 2.9
+    rows = _WIDTH / 4 * aspect + 1.1, _WIDTH / max(4, len(titles)) * aspect + 0.8, 2.9
     figure = Figure(figsize=(_WIDTH, sum(rows)), dpi=_DPI, layout="constrained")
     subfigures: Any = figure.subfigures(3, 1, height_ratios=rows)
     upper, middle, lower = subfigures

@@ -57,7 +57,7 @@ def test_answers_and_mistakes_need_no_keras(tmp_path):
         (["explain", "none.jpg"], 1, "none.jpg: there is no such file"),
         (["explain", "empty"], 1, "empty: is a folder or a pattern; give a single photo"),
         (["explain", "photo.png", "--model", "none"], 1, "neither a file nor a folder"),
-        (["explain", "photo.png", "--base-size", "-1"], 1, "--base-size is -1"),
+        (["explain", "photo.png", "--base-size", "-1"], 1, "base_size is -1"),
         (["evaluate", "folder", "--data", "none", *bundled], 1, "none: no such folder"),
         (["evaluate", "folder", "--data", "empty", *bundled], 1, "has neither images/ nor"),
         (["evaluate", "scenes", *bundled], 1, "'scenes' is unknown"),

@@ -40,6 +40,25 @@ def test_factorized_fusion_equals_plain_fusion(size, bins, align_corners):
         np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.parametrize("kernel_size", [1, 3])
+def test_each_term_is_the_convolution_of_one_input(kernel_size):
+    inputs = fusion_inputs((13, 18), (1, 3))
+    layer = FactorizedFusion(8, kernel_size=kernel_size)
+    layer.build([x.shape for x in inputs])
+    terms = [
+        layer.features_term(inputs[0]),
+        *(layer.level_term(n, level, (13, 18)) for n, level in enumerate(inputs[1:])),
+    ]
+    for number, term in enumerate(terms):
+        only = [x if n == number else tf.zeros_like(x) for n, x in enumerate(inputs)]
+        np.testing.assert_allclose(
+            term, plain_fusion(only, layer.kernel.value, align_corners=True), atol=2e-5
+        )
+    # A level of another size takes the weights of its place.
+    wider = tf.repeat(tf.repeat(inputs[1], 4, axis=1), 4, axis=2)
+    np.testing.assert_allclose(layer.level_term(0, wider, (13, 18)), terms[1], atol=2e-5)
+
+
 def test_dynamic_sizes_give_equal_results():
     inputs = fusion_inputs((13, 18), (1, 2, 3, 6))
     layer = FactorizedFusion(8)

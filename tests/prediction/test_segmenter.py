@@ -235,3 +235,26 @@ def test_an_image_of_another_scale_is_reported(model):
 def test_images_that_do_not_fit_into_the_memory_are_refused(model, options):
     with pytest.raises(ValueError, match=r"an image of 999x1 would become .* choose smaller ones"):
         Segmenter(model, **options).classes([np.zeros((1, 999, 3), np.uint8)] * 2)
+
+
+@pytest.mark.parametrize("base_size", [None, 50, 170])
+def test_a_single_view_leads_from_logits_to_classes(model, base_size):
+    image = random_image(70, 93)
+    segmenter = Segmenter(model, base_size=base_size)
+    view = segmenter.single_view(image)
+    logits = model.predict_low_resolution(view.pixels[None])[0]
+    np.testing.assert_array_equal(view.classes(logits), segmenter.classes([image])[0])
+    # Upsampled by the network, then resized as the protocol does it.
+    upsampled = model.predict(view.pixels[None], verbose=0)[0]
+    rows, columns = view.matrices(logits.shape[:2])
+    np.testing.assert_allclose(
+        np.einsum("yh,xw,hwc->yxc", rows, columns, logits),
+        resize(upsampled, (70, 93)),
+        atol=1e-5 * np.ptp(logits),
+    )
+
+
+@pytest.mark.parametrize("fields", [{"flip": True}, {"scales": 0.5}, {"crop": 33}])
+def test_several_views_are_not_a_single_one(model, fields):
+    with pytest.raises(ValueError, match="average the probabilities of several views"):
+        Segmenter(model, **fields).single_view(random_image(40, 40))
