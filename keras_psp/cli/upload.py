@@ -12,8 +12,8 @@ def add(commands: Any) -> None:
         "upload",
         help="publish a network on Hugging Face or Kaggle",
         description="Publish a network on Hugging Face or Kaggle, with a model card about its "
-        "data, classes and figures. Log in first, with `hf auth login` or kagglehub.login(). If it "
-        "is interrupted, the hub keeps what it had; run the same command again.",
+        "data, classes and figures. Log in first, with `hf auth login` or kagglehub.login(). If "
+        "it is interrupted, the hub keeps what it had; run the same command again.",
         epilog="""\
 examples:
   keras-psp upload runs/mine hf://user/name --license apache-2.0

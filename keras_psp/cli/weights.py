@@ -71,13 +71,21 @@ def run_fetch(options: argparse.Namespace) -> int:
     from keras_psp.weights.hubs.addresses import hub_address
     from keras_psp.weights.presets import find_preset
 
-    for name in options.presets:
-        if not hub_address(name):
+    addresses = {name: hub_address(name) for name in options.presets}
+    for name, address in addresses.items():
+        if address is None:
             find_preset(name)  # raises for a wrong name before the first download
-    from keras_psp import PSPNet
+    for name, address in addresses.items():
+        if address is not None:
+            from keras_psp.weights.hubs.downloading import download
+            from keras_psp.weights.preset_folder import read_metadata, verify
 
-    for name in options.presets:
-        PSPNet.from_preset(name)
+            folder = download(address)
+            verify(folder, read_metadata(folder, name), name)
+        else:
+            from keras_psp.weights.published import open_preset
+
+            open_preset(name)
         print(f"{name} is ready", file=sys.stderr)
     return 0
 

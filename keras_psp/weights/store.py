@@ -8,8 +8,6 @@ import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
 
-import keras
-
 from keras_psp import files
 from keras_psp.weights.files import WeightsFileError, file_format
 
@@ -32,6 +30,8 @@ def fetch(url: str) -> Path:
         return target
     mirror = os.environ.get("KERAS_PSP_MIRROR", "")
     source = mirror.rstrip("/") + path if mirror else url
+    import keras
+
     with workspace() as work:
         try:
             draft = keras.utils.get_file(

@@ -1,5 +1,6 @@
 """Weights of a network as a file: Keras' own .weights.h5, or safetensors."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +40,17 @@ def load_variables(model: keras.Model, path: Path, name: str) -> None:
             _load_tensors(model, read_checkpoint(path).tensors)
             return
         _check_h5(path, sum(4 * int(np.prod(weight.shape)) for weight in model.weights))
+        # Keras leaves weights as they are, with a warning at most, if it finds no group for them.
+        for weight in model.weights:
+            weight.assign(keras.ops.full(weight.shape, np.nan, weight.dtype))
         try:
             model.load_weights(path)
         except Exception as error:  # Keras raises errors of many types, pages long
             first = printable(str(error).strip().split("\n")[0])
             raise WeightsFileError(f"its weights aren't those of config.json ({first}).") from error
+        for weight in model.weights:
+            if np.isnan(_array(weight)).all():
+                raise WeightsFileError(f"it lacks weights of {weight.path}, or they are NaN.")
 
 
 def _array(variable):
@@ -57,7 +64,9 @@ def _by_name(model):
     variables: dict[str, Any] = {}
     for layer in model.layers:
         for variable in layer.weights:
-            key = f"{layer.name}/{variable.path.rpartition(f'{layer.name}/')[2]}"
+            inside = variable.path.rpartition(f"{layer.name}/")[2]
+            # Variables without a name are numbered, differently in each process.
+            key = re.sub("/variable_[0-9]+$", "/variable", f"{layer.name}/{inside}")
             while key in variables:  # inside a DilatedBackbone's model
                 key += "'"
             variables[key] = variable

@@ -35,10 +35,10 @@ def download(address: HubAddress) -> Path:
     with _explained(address):
         first = Path(hub.model_download(_handle(address), preset_folder.METADATA))
         metadata = preset_folder.read_metadata(first.parent, str(address))
-        # A newer version may have been published since.
-        version = address.revision or first.parent.name
+        # A newer version may be published in the meantime.
+        version = first.parent.name if first.parent.name.isdecimal() else address.revision
         for file in preset_folder.listed_files(metadata):
-            hub.model_download(f"{address.name}/{version}", file)
+            hub.model_download(f"{address.name}/{version}".rstrip("/"), file)
     return first.parent
 
 
