@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import re
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -149,7 +150,7 @@ class NetworkWeights:
         """Copies the weights; reports on stderr which layers are newly initialized."""
         new_layers: list[str] = []
         for part in ("backbone", "pyramid_pooling", "classifier", "auxiliary_head"):
-            new, trained = _weights(model, part), _weights(self.model, part)
+            new, trained = weights_by_path(model, part), weights_by_path(self.model, part)
             if new and not trained:
                 new_layers.append(part)
                 continue
@@ -189,13 +190,15 @@ def _stride(given):
     return {} if stride is None else {"output_stride": stride}
 
 
-def _weights(model, part):
-    """Variables of one part of a network by their path inside it."""
+def weights_by_path(model: PSPNet, part: str) -> dict[str, Any]:
+    """Returns the variables of one layer of a network by their path inside it."""
     if part not in [layer.name for layer in model.layers]:
         return {}
-    variables = {}
+    variables: dict[str, Any] = {}
     for variable in model.get_layer(part).weights:
         path = variable.path.rpartition(f"{part}/")[2]
+        # Keras numbers variables without a name (ConvNeXt's), differently in each model.
+        path = re.sub("/variable_[0-9]+$", "/variable", path)
         # Two variables inside a DilatedBackbone's model may have the same path.
         while path in variables:
             path += "'"

@@ -1,20 +1,20 @@
 """Weights of a network as a file: Keras' own .weights.h5, or safetensors."""
 
-import re
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
 
+from keras_psp.models.pspnet import PSPNet
 from keras_psp.weights.files import read_checkpoint
 from keras_psp.weights.files.errors import WeightsFileError, naming, printable
+from keras_psp.weights.transfer import weights_by_path
 
 # More groups than any network has: a file with cycles of links has no end.
 _MOST_OBJECTS = 200_000
 
 
-def save_variables(model: keras.Model, path: Path) -> None:
+def save_variables(model: PSPNet, path: Path) -> None:
     """Writes the weights to a file whose name ends in .weights.h5 or .safetensors."""
     if path.suffix != ".safetensors":
         model.save_weights(path)
@@ -28,7 +28,7 @@ def save_variables(model: keras.Model, path: Path) -> None:
     save_file({name: _array(variable) for name, variable in _by_name(model).items()}, path)
 
 
-def load_variables(model: keras.Model, path: Path, name: str) -> None:
+def load_variables(model: PSPNet, path: Path, name: str) -> None:
     """Loads a file of `save_variables`; `name` is what messages call it.
 
     Raises:
@@ -61,16 +61,11 @@ def _array(variable):
 
 def _by_name(model):
     """Variables by "layer/path inside it"."""
-    variables: dict[str, Any] = {}
-    for layer in model.layers:
-        for variable in layer.weights:
-            inside = variable.path.rpartition(f"{layer.name}/")[2]
-            # Variables without a name are numbered, differently in each process.
-            key = re.sub("/variable_[0-9]+$", "/variable", f"{layer.name}/{inside}")
-            while key in variables:  # inside a DilatedBackbone's model
-                key += "'"
-            variables[key] = variable
-    return variables
+    return {
+        f"{layer.name}/{path}": variable
+        for layer in model.layers
+        for path, variable in weights_by_path(model, layer.name).items()
+    }
 
 
 def _load_tensors(model, tensors):

@@ -42,13 +42,15 @@ def environment(stub, folder):
 
 
 def use_kaggle(url):
-    """Leads kagglehub to the stub in this process, and returns a function that undoes it."""
-    from kagglesdk import kaggle_env
-
-    addresses = kaggle_env._env_to_endpoint
-    before = dict(addresses)
-    addresses[kaggle_env.KaggleEnv.PROD] = url
-    return lambda: addresses.update(before)
+    """Leads kagglehub, if it is installed, to the stub in this process."""
+    try:
+        from kagglehub import clients
+        from kagglesdk import kaggle_env
+    except ImportError:
+        return
+    kaggle_env._env_to_endpoint[kaggle_env.KaggleEnv.PROD] = url
+    # It looks through the sources of the whole call stack, for seconds.
+    clients.get_user_agent = lambda: "test"
 
 
 class Hub(http.server.ThreadingHTTPServer):

@@ -87,12 +87,12 @@ def _explained(address: HubAddress) -> Iterator[None]:
 
     try:
         yield
-    except exceptions.KaggleApiHTTPError as error:
+    except requests.HTTPError as error:
         status = getattr(error.response, "status_code", None)
         if status in (401, 403):
             raise PermissionError(
-                f"{address} is private, or needs its author's consent: accept the terms on its "
-                f"page, if there are any, and {_LOGIN}."
+                f"{address}: Kaggle denies access; {_LOGIN}, and accept the terms on its page, if "
+                "there are any."
             ) from error
         if status == 404:
             raise FileNotFoundError(
