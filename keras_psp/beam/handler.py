@@ -22,7 +22,11 @@ from keras_psp.models import PSPNet
 from keras_psp.prediction.protocol import Protocol
 from keras_psp.prediction.segmenter import Segmenter
 from keras_psp.weights import convert, opening
+from keras_psp.weights.hubs.addresses import hub_address
+from keras_psp.weights.locating import is_preset
+from keras_psp.weights.preset_folder import read_config, read_metadata, verify
 from keras_psp.weights.presets import all_presets, find_preset
+from keras_psp.weights.safe_config import check_config
 
 
 class Failure(NamedTuple):
@@ -39,7 +43,8 @@ class SegmentationHandler(ModelHandler[np.ndarray, PredictionResult, Segmenter])
     classes, or a `Failure`. If a batch fails, its images are predicted one at a time.
 
     Args:
-        model: a `.keras` file (also gs:// or s3://), the folder of a training run, or a preset.
+        model: a `.keras` file (also gs:// or s3://), the folder of a training run, or a preset
+            (also its folder, or its address on a hub).
         share_model: whether all processes of a machine share one copy of the network, for
             networks too large for a copy per process.
         batch_size: images per batch, and windows per batch of the `Segmenter`.
@@ -99,8 +104,8 @@ def _predict(segmenter, images):
 class ModelFacts:
     """What a job needs to know about its network, without loading it."""
 
-    model: str  # absolute path of the `.keras` file, or the name of a preset
-    digest: str  # SHA-256 of the file, or the name of the preset
+    model: str  # absolute path of the `.keras` file, or the name or address of a preset
+    digest: str  # SHA-256 of the file or files, or the name of the preset
     class_names: tuple[str, ...]
 
     @property
@@ -113,6 +118,8 @@ def model_facts(model: str | os.PathLike) -> ModelFacts:
     name = os.fspath(model)
     if name in all_presets():
         return ModelFacts(name, name, tuple(labels(find_preset(name).labels).class_names))
+    if hub_address(name) or (_is_local(name) and is_preset(name)):
+        return _preset_facts(name)
     path = _keras_file(name)
     data = read_bytes(path)
     try:
@@ -131,6 +138,30 @@ def model_facts(model: str | os.PathLike) -> ModelFacts:
         )
     names = config.get("class_names") or [f"class {index}" for index in range(num_classes)]
     return ModelFacts(path, hashlib.sha256(data).hexdigest(), tuple(names))
+
+
+def _is_local(name):
+    return FileSystems.get_scheme(name) is None
+
+
+def _preset_facts(name):
+    """The facts of a preset in a folder or on a hub, whose revision is fixed for all workers."""
+    folder = opening.preset_location(name)
+    metadata = read_metadata(folder, name)
+    verify(folder, metadata, name)
+    config = read_config(folder, name)
+    check_config(config)
+    arguments = config["config"]
+    address = hub_address(name)
+    if address is None:
+        model = absolute(name)
+    else:
+        model = str(dataclasses.replace(address, revision=address.revision or folder.name))
+    digests = json.dumps(metadata["files"], sort_keys=True).encode()
+    names = arguments.get("class_names") or [
+        f"class {index}" for index in range(arguments["num_classes"])
+    ]
+    return ModelFacts(model, hashlib.sha256(digests).hexdigest(), tuple(names))
 
 
 def _keras_file(name):
@@ -154,7 +185,7 @@ def _keras_file(name):
 
 def open_model(model: str) -> PSPNet:
     """Opens a preset, or a network on any of Beam's file systems."""
-    if FileSystems.get_scheme(model) is None:
+    if hub_address(model) or _is_local(model):
         return opening.open_model(model)
     with tempfile.TemporaryDirectory() as folder:
         local = Path(folder) / "network.keras"

@@ -12,6 +12,8 @@ from apache_beam.testing.util import assert_that, equal_to
 
 from keras_psp import beam
 from keras_psp.beam import handler
+from keras_psp.weights import convert
+from keras_psp.weights.hubs import huggingface
 
 CLASSES = ("sky", "sea", "boat")
 
@@ -75,3 +77,19 @@ def test_the_network_in_the_folder_of_a_training_run(network, tmp_path):
         handler.model_facts(tmp_path)
     preset = handler.model_facts("pspnet_r50-d8_512x512_160k_ade20k")
     assert (preset.num_classes, preset.class_names[0]) == (150, "wall")
+
+
+def test_presets_are_opened_from_folders_and_at_one_revision_of_a_hub(
+    network, tmp_path, monkeypatch
+):
+    folder = tmp_path / "4f2a"
+    model = convert(network, verbose=False)
+    model.save_to_preset(folder)
+    facts = handler.model_facts(folder)
+    assert (facts.model, facts.class_names) == (str(folder), CLASSES)
+    monkeypatch.setattr(huggingface, "download", lambda address: folder)
+    on_hub = handler.model_facts("hf://user/name")
+    assert on_hub.model == "hf://user/name@4f2a" and on_hub.digest == facts.digest
+    for name in (facts.model, on_hub.model):
+        image = np.zeros((1, 61, 57, 3), np.float32)
+        np.testing.assert_array_equal(handler.open_model(name)(image), model(image))
