@@ -18,7 +18,7 @@ def add(commands: Any) -> None:
 examples:
   keras-psp upload runs/mine hf://user/name --license apache-2.0
   keras-psp upload runs/mine kaggle://user/model/keras/variation --license mit
-  keras-psp upload runs/mine presets/mine            # a folder, nothing is uploaded
+  keras-psp upload runs/mine presets/mine
   keras-psp predict photo.jpg --model hf://user/name
 """,
     )

@@ -196,6 +196,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 files = found[1].items()
                 rows = [{"type": "file", "path": f, "size": len(c), "oid": "0"} for f, c in files]
                 self.answer(200, rows)
+        elif match := re.fullmatch("/api/models/([^/]+/[^/]+)/revision/([^/]+)", path):
+            # Before 1.0, huggingface_hub asks for the way of uploads.
+            if found := self._revision(*match.groups()):
+                self.answer(200, {"id": match[1], "sha": found[0], "xetEnabled": False})
         elif match := re.fullmatch("/kaggle/(.+?/.+?/.+?/.+?)/([0-9]+)/(.+)", path):
             handle, version, file = match.groups()
             owner, model, *variation = handle.split("/")

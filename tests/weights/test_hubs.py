@@ -297,7 +297,8 @@ def test_a_gated_repository_says_what_to_do(hub, published):
 
 
 def offline(hub, monkeypatch):
-    """Both hubs can't be reached."""
+    """Both hubs can't be reached; newer versions of huggingface_hub would try for half a minute."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     hub.shutdown()
     hub.server_close()
     forget(monkeypatch)

@@ -119,9 +119,8 @@ def _explained(address: HubAddress) -> Iterator[None]:
                 f"{address}: you may not do this ({_reason(error)}); {_LOGIN} with a token that "
                 "may write to this repository."
             ) from error
-        raise ConnectionError(
-            f"{address}: Hugging Face answers {_reason(error)}; try later."
-        ) from (error)
+        reason = _reason(error)
+        raise ConnectionError(f"{address}: Hugging Face answers {reason}; try later.") from error
     except (OSError, RuntimeError, _transport_error(errors)) as error:
         raise ConnectionError(
             f"{address}: the transfer failed ({_reason(error)}); run it again to resume."
