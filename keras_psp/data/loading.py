@@ -99,6 +99,8 @@ def load(
 
 def _opened(name, root, complete, options):
     if name.startswith("tfds:"):
+        if "channels" in options:
+            raise ValueError(f"{name}: tensorflow-datasets are read as RGB; omit channels.")
         return TFDSSource(name.removeprefix("tfds:"), data_dir=root, **options)
     if name in _OWN:
         if root is None:

