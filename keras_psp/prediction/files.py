@@ -127,14 +127,15 @@ def predict_files(
         "alpha": alpha,
     }
     record = Record(output, class_names_of(network), settings, force=force)
-    rasters = [item for item in unique.values() if is_large_raster(item.path, max_pixels)]
-    own_size = segmenter
-    for item in rasters:
-        own_size = at_own_size(segmenter, protocol.get("base_size", "auto"), item.origin)
-        check_protocol(own_size, item.origin)
-    inputs = record.named(
-        dataclasses.replace(item, is_raster=item in rasters) for item in unique.values()
-    )
+    own_size, items = segmenter, []
+    for item in unique.values():
+        is_raster = is_large_raster(item.path, max_pixels)
+        if is_raster:
+            own_size = at_own_size(segmenter, protocol.get("base_size", "auto"), item.origin)
+            check_protocol(own_size, item.origin)
+        has_reference = not is_raster and reference_of(item.path) is not None
+        items.append(dataclasses.replace(item, is_raster=is_raster, has_reference=has_reference))
+    inputs = record.named(items)
     todo = inputs
     if not force:
         done = in_threads(record.is_done, inputs, "Comparing", progress=progress)
@@ -155,7 +156,7 @@ def predict_files(
             return
         with writing(output):
             outcome.save(output, suffix=suffix, alpha=alpha, force=True)
-            if (reference := reference_of(item.path)) is not None:
+            if item.has_reference and (reference := reference_of(item.path)) is not None:
                 with written_aside(output / f"{item.stem}_classes.tif") as draft:
                     write_classes(
                         draft, outcome.classes, reference, outcome.class_names, outcome.palette

@@ -27,13 +27,15 @@ class Input:
 
     `source` is what `read_image` takes, and `origin` its name in messages and tables: the
     path or address, or "image 3" for the third if it is in memory. The names of the results start
-    with `stem`. `is_raster`: it is predicted from disk to disk.
+    with `stem`. One that `is_raster` is predicted from disk to disk; the classes of one that
+    `has_reference` are written as a GeoTIFF as well.
     """
 
     source: Any
     origin: str
     stem: str
     is_raster: bool = False
+    has_reference: bool = False
 
     @property
     def path(self) -> Path | None:

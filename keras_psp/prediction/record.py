@@ -200,6 +200,7 @@ class Record:
             return [self._folder / f"{item.stem}_classes.tif"]
         suffix, probabilities = self._settings["suffix"], self._settings["probabilities"]
         names = result_files(item.stem, suffix, probabilities=probabilities)
+        names += [f"{item.stem}_classes.tif"] if item.has_reference else []
         return [self._folder / name for name in names]
 
     def begin(self, inputs: Iterable[Input]) -> None:

@@ -9,6 +9,7 @@ import apache_beam
 import numpy as np
 from apache_beam.ml.inference.base import KeyedModelHandler, RunInference
 from apache_beam.testing.util import assert_that, equal_to
+from support.networks import tiny_pspnet
 
 from keras_psp import beam
 from keras_psp.beam import handler
@@ -93,3 +94,9 @@ def test_presets_are_opened_from_folders_and_at_one_revision_of_a_hub(
     for name in (facts.model, on_hub.model):
         image = np.zeros((1, 61, 57, 3), np.float32)
         np.testing.assert_array_equal(handler.open_model(name)(image), model(image))
+
+
+def test_a_network_of_other_bands_is_refused(tmp_path):
+    tiny_pspnet(input_channels=4).save(tmp_path / "a.keras")
+    with pytest.raises(ValueError, match="takes 4 channels, but jobs on Beam read RGB only"):
+        handler.model_facts(tmp_path / "a.keras")

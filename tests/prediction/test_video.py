@@ -14,7 +14,9 @@ PALETTE = np.array([(200, 0, 0), (0, 200, 0)], np.uint8)
 class ByBrightness:
     """Predicts class 1 where a frame is light, and records the sizes of the batches."""
 
-    model = SimpleNamespace(num_classes=2, class_names=NAMES, palette=PALETTE.tolist())
+    model = SimpleNamespace(
+        num_classes=2, input_channels=3, class_names=NAMES, palette=PALETTE.tolist()
+    )
 
     def __init__(self, batch_size=4):
         self.protocol = Protocol(batch_size=batch_size)
@@ -220,3 +222,11 @@ def test_videos_and_images_share_a_folder_and_a_table(tmp_path, monkeypatch):
     assert len({row["name"] for row in rows}) == 3
     again = predict_files(inputs, tmp_path / "out", model, progress=False)
     assert (again.done, again.skipped) == (0, 2)
+
+
+def test_a_network_of_other_bands_is_refused(tmp_path):
+    path = film(tmp_path / "a.mp4")
+    segmenter = ByBrightness()
+    segmenter.model = SimpleNamespace(input_channels=4)
+    with pytest.raises(ValueError, match="videos are RGB but the network takes 4 channels"):
+        predict_video(path, tmp_path / "b.mp4", segmenter)
