@@ -449,16 +449,16 @@ def test_results_that_were_changed_are_left_and_named(photos, model, quick, caps
 
 
 def test_an_image_replaced_while_it_is_read_is_predicted_again(photos, model, quick, monkeypatch):
-    read = outcomes.read_image
+    read = outcomes.read_any
 
-    def slow(source, **options):
-        image = read(source, **options)
+    def slow(source, channels, **options):
+        image = read(source, channels, **options)
         if str(source) == "in/a.png":
             Image.fromarray(np.full((24, 32, 3), 99, np.uint8)).save("in/a.png")
         return image
 
     with monkeypatch.context() as patch:
-        patch.setattr(outcomes, "read_image", slow)
+        patch.setattr(outcomes, "read_any", slow)
         predict_files("in", "out", model, progress=False)
     assert predict_files("in", "out", model, progress=False).done == 1
 

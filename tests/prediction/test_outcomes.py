@@ -39,10 +39,10 @@ def test_lack_of_memory_is_reported_with_its_remedy(model, monkeypatch):
     with pytest.raises(ValueError, match="not enough memory; set crop= or base_"):
         keras_psp.predict(photo(), model)
 
-    def read(source, **options):
+    def read(source, channels, **options):
         raise MemoryError
 
-    monkeypatch.setattr(outcomes, "read_image", read)
+    monkeypatch.setattr(outcomes, "read_any", read)
     with pytest.raises(ValueError, match="doesn't fit into memory; make it smaller"):
         keras_psp.predict(photo(), model)
 
