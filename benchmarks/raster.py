@@ -117,7 +117,7 @@ def main():
         kills = killed(path, folder / "killed", options)
         results = [classes(folder / at / f"{path.stem}_classes.tif") for at in ("out", "killed")]
         equal.append((f"killed {kills} times", float((results[0] == results[1]).mean())))
-    print(environment())
+    print(environment(["tensorflow", "rasterio"]))
     print(f"\nWidth {options.width}, windows of {options.crop}, {model.num_classes} classes:\n")
     print("| height | megapixels | peak memory, MB | seconds per megapixel |\n|---|---|---|---|")
     for height, megapixels, peak, seconds in rows:

@@ -92,7 +92,7 @@ def predict_raster(
 
     Pixels without data, by the file's nodata value, mask or alpha band, get the greatest value of
     the output's type, 255 or 65535, which is declared as its nodata value. What the network sees
-    there is the mean, if the nodata value is one of floats or negative, and otherwise the value.
+    there is the mean, if values are float32 or int16, and otherwise the nodata value, e.g. black.
 
     Finished rows are kept in a hidden folder next to the output. The same call resumes after a
     stop, and removes them at the end; until then the output doesn't exist.

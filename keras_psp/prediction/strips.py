@@ -118,10 +118,9 @@ class Strips:
 class _Grid:
     """The only scale of an image, for `Segmenter`."""
 
-    plain = False  # averages of probabilities, also of a single window
-
     def __init__(self, grid):
         self.grid = grid
+        # Logits of a single window needn't become probabilities.
         self.plain = all(len(axis.starts) == 1 for axis in grid)
 
 
