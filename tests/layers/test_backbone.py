@@ -99,8 +99,8 @@ def test_weights_and_normalization_of_the_model_are_kept():
     np.testing.assert_array_equal(kernel, model.get_layer("conv4_block2_2_conv").kernel)
 
 
-def functional(*layers, channels=3):
-    x = inputs = keras.Input((None, None, channels))
+def functional(*layers):
+    x = inputs = keras.Input((None, None, 3))
     for layer in layers:
         x = layer(x)
     return keras.Model(inputs, x, name="own")
@@ -157,8 +157,9 @@ def test_invalid_arguments_raise():
         DilatedBackbone(model, feature_layers=("block_1_project", "block_2_add"), output_stride=32)
     with pytest.raises(ValueError, match=r"must be a functional keras.Model"):
         DilatedBackbone(keras.layers.Dense(3))
-    with pytest.raises(ValueError, match=r"has input shape \(None, None, None, 4\); a backbone"):
-        DilatedBackbone(functional(keras.layers.Conv2D(8, 3), channels=4))
+    vector = keras.Input((4,))
+    with pytest.raises(ValueError, match=r"has input shape \(None, 4\); a backbone takes images"):
+        DilatedBackbone(keras.Model(vector, keras.layers.Dense(3)(vector)))
     inputs = keras.Input((None, None, 3))
     nested = keras.Model(inputs, model(inputs), name="outer")
     with pytest.raises(ValueError, match=r"outer contains the model .*; pass that model itself"):
