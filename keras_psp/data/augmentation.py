@@ -1,4 +1,4 @@
-"""Scales, rotates, blurs, recolors, mirrors and crops an example for training."""
+"""Scales, rotates, blurs, recolors, mirrors, crops, mixes and erases examples for training."""
 
 from typing import Any
 
@@ -36,8 +36,8 @@ def augmented(
 
     Args:
         image, mask: (height, width, channels), e.g. uint8, and (height, width) uint8.
-        draw: (12,) float32 in [0, 1), for scale, mirror, row, column, whether to rotate, angle,
-            whether to blur, one that isn't used, brightness, contrast, saturation and hue.
+        draw: (12,) or more float32 in [0, 1), for scale, mirror, row, column, whether to rotate,
+            angle, whether to blur, one that isn't used, brightness, contrast, saturation and hue.
         crop, scale, mirror, angles, blur, color, max_class_share: as `training_batches` checks
             them.
         fill, ignore_class: (channels,) float32 and label outside the image.
@@ -96,7 +96,7 @@ def augmented(
         before, after = margin - (first - start), margin - (stop - last)
         part = tf.cond(blurred, lambda: _blurred(_bordered(part, before, after)), lambda: part)
     if color:
-        part = _recolored(part, color, draw[8:])
+        part = _recolored(part, color, draw[8:12])
 
     def padded():
         before, after = first - offset, offset + crop - last
@@ -108,6 +108,57 @@ def augmented(
 
     part, labels = tf.cond(tf.reduce_any(slack < 0), padded, lambda: (part, labels))
     return tf.ensure_shape(part, (*crop, len(fill))), tf.ensure_shape(labels, crop)
+
+
+def class_mixed(
+    image: Any, mask: Any, other_image: Any, other_mask: Any, draw: Any, *, ignore_class: int
+) -> tuple[Any, Any]:
+    """Pastes the pixels of half of another crop's classes, with their labels.
+
+    ClassMix (Olsson et al., WACV 2021) with true labels in place of predicted ones. Half is rounded
+    down, and ignored pixels are never pasted.
+
+    Args:
+        image, mask: (height, width, channels) float32 and (height, width) int32.
+        other_image, other_mask: the same of another crop.
+        draw: (2,) float32 in [0, 1), which choose the classes.
+        ignore_class: the label that is no class.
+    """
+    classes, _ = tf.unique(tf.reshape(other_mask, [-1]))
+    classes = tf.boolean_mask(classes, classes != ignore_class)
+    seed = tf.cast(draw * 2.0**24, tf.int32)
+    # One number per class rather than per position, which the order of the pixels would change.
+    scores = tf.gather(tf.random.stateless_uniform([256], seed), classes)
+    highest = tf.math.top_k(scores, tf.size(classes) // 2).indices
+    chosen = tf.scatter_nd(tf.gather(classes, highest)[:, None], tf.ones_like(highest), [256]) > 0
+    pasted = tf.gather(chosen, other_mask)
+    return tf.where(pasted[..., None], other_image, image), tf.where(pasted, other_mask, mask)
+
+
+def erased(
+    image: Any, mask: Any, draw: Any, *, fill: np.ndarray, ignore_class: int
+) -> tuple[Any, Any]:
+    """Fills a random rectangle of a crop, whose labels become the ignored class.
+
+    Its share of the crop and its height by its width are drawn from the ranges of Random Erasing
+    (Zhong et al., AAAI 2020), 0.02 to 0.4 and 0.3 to 1 / 0.3.
+
+    Args:
+        image, mask: (height, width, channels) float32 and (height, width) int32.
+        draw: (4,) float32 in [0, 1), for share, shape, row and column.
+        fill, ignore_class: (channels,) float32 and label of the rectangle.
+    """
+    image, mask, draw = (tf.convert_to_tensor(part) for part in (image, mask, draw))
+    crop = tf.cast(tf.shape(mask), tf.float32)
+    area = (0.02 + 0.38 * draw[0]) * crop[0] * crop[1]
+    tallness = tf.exp(np.log(1 / 0.3) * (2 * draw[1] - 1))
+    sides = tf.sqrt(area * tf.stack([tallness, 1 / tallness]))
+    sides = tf.clip_by_value(tf.round(sides), 1, crop)
+    first = tf.floor((crop - sides + 1) * draw[2:])
+    rows, columns = (tf.range(side) for side in tf.unstack(crop))
+    inside = ((rows >= first[0]) & (rows < first[0] + sides[0]))[:, None]
+    inside &= ((columns >= first[1]) & (columns < first[1] + sides[1]))[None]
+    return tf.where(inside[..., None], fill, image), tf.where(inside, ignore_class, mask)
 
 
 def _upright_image(image, factor, scaled, start, stop, mirrored):

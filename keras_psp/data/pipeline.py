@@ -30,7 +30,9 @@ from keras_psp.imagenet import IMAGENET_MEAN
 if TYPE_CHECKING:
     import tensorflow as tf
 
-_DRAWS = 12  # random numbers per example, see `keras_psp.data.augmentation.augmented`
+# Random numbers per example: 12 for `keras_psp.data.augmentation.augmented`, then whether to erase
+# and 4 for `erased`, whether to mix and 2 for `class_mixed`.
+_DRAWS = 20
 
 
 def training_batches(
@@ -47,6 +49,8 @@ def training_batches(
     max_class_share: float | None = None,
     rare_classes: float = 0.0,
     class_pixels: ArrayLike | None = None,
+    cutout: float = 0.0,
+    class_mix: float = 0.0,
     seed: int = 0,
     image_size: tuple[int, int] | None = None,
     cache: bool | Literal["auto"] = "auto",
@@ -100,6 +104,11 @@ def training_batches(
             any other: an image with the class, cropped around one of its pixels. They replace
             examples of the epoch; the rest of it stays as it is.
         class_pixels: (examples, classes) pixels of each class, which `rare_classes` needs.
+        cutout: share of the examples in which a random rectangle, 0.02 to 0.4 of the crop, is
+            filled with `fill` and ignored (Random Erasing); 0 in the paper.
+        class_mix: share of the examples into which the pixels of half of the classes of the next
+            example's crop are pasted, with their labels (ClassMix); 0 in the paper. The next one is
+            that in the epoch's order, after the last the first; it is read a second time.
         seed: any integer >= 0.
         image_size: (height, width) to which examples are resized first, labels nearest.
         cache: whether to keep decoded examples in memory, after `image_size`; 0.7 MB each for
@@ -120,7 +129,7 @@ def training_batches(
     """
     import tensorflow as tf
 
-    from keras_psp.data.augmentation import augmented
+    from keras_psp.data.augmentation import augmented, class_mixed, erased
 
     leave_gpus_to_the_backend()
     batch_size, steps = _checked_steps(source, split, batch_size)
@@ -136,6 +145,8 @@ def training_batches(
     scale, angles = _checked_scale(scale), _checked_angles(rotate)
     color = checked_number("color", color, least=0, most=2)
     channels, dtype = channels_of(source), image_dtype_of(source)
+    cutout = checked_number("cutout", cutout, least=0, most=1)
+    class_mix = checked_number("class_mix", class_mix, least=0, most=1)
     filling = np.asarray(fill, np.float32)
     if channels == 3 and not (filling.shape == (3,) and np.all((filling >= 0) & (filling <= 255))):
         raise ValueError(f"fill is {fill!r}; it must be three numbers from 0 to 255.")
@@ -163,11 +174,20 @@ def training_batches(
         epoch = next(passes) if epochs is None else int(epoch)
         order, draws = _plan(count, batch_size, rare, seed=seed, epoch=epoch)
         start = first_step if epoch == first_epoch else 0
-        return order[start:, part].reshape(-1), draws[start:, part].reshape(-1, columns)
+        # Each example, with the next one after it if they are mixed.
+        orders, all_draws = [order], [draws]
+        if class_mix:
+            orders.append(np.roll(order, -1))
+            all_draws.append(np.roll(draws.reshape(-1, columns), -1, 0).reshape(draws.shape))
+        order, draws = np.stack(orders, -1), np.stack(all_draws, -2)
+        return (
+            order[start:, part].reshape(-1, len(orders)),
+            draws[start:, part].reshape(-1, len(orders), columns),
+        )
 
     call = until_exit(lambda index: read(int(index)))
 
-    def example(index, draw):
+    def crop_of(index, draw):
         image, mask = tf.py_function(call, [index], [tf.as_dtype(dtype), tf.uint8])
         image = tf.ensure_shape(image, (None, None, channels))
         mask = tf.ensure_shape(mask, (None, None))
@@ -187,11 +207,30 @@ def training_batches(
             target=draw[_DRAWS:] if rare else None,
         )
 
+    def example(indices, draws):
+        draw, ignore = draws[0], {"ignore_class": source.ignore_class}
+        image, mask = crop_of(indices[0], draw)
+        if class_mix:
+
+            def mixed():
+                other = crop_of(indices[1], draws[1])
+                return class_mixed(image, mask, *other, draw[18:20], **ignore)
+
+            image, mask = tf.cond(draw[17] < class_mix, mixed, lambda: (image, mask))
+        if cutout:
+
+            def with_hole():
+                return erased(image, mask, draw[13:17], fill=filling, **ignore)
+
+            image, mask = tf.cond(draw[12] < cutout, with_hole, lambda: (image, mask))
+        return tf.ensure_shape(image, (*crop, channels)), tf.ensure_shape(mask, crop)
+
     # `from_generator` would make glibc return all memory to the system after each step
     # (TensorFlow 2.21, generator_dataset_op.cc), a quarter of a training's CPU time.
     last = first_epoch + 1 if epochs is None else epochs
     numbers = tf.data.Dataset.range(first_epoch, last)
-    plans = numbers.map(lambda epoch: _planned(until_exit(plan), epoch, columns))
+    shape = (2 if class_mix else 1, columns)
+    plans = numbers.map(lambda epoch: _planned(until_exit(plan), epoch, shape))
     examples = plans.unbatch().map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     batches = examples.batch(part.stop - part.start, drop_remainder=True)
     length = steps if epochs is None else (epochs - first_epoch) * steps - first_step
@@ -200,12 +239,13 @@ def training_batches(
     return batches.prefetch(tf.data.AUTOTUNE)
 
 
-def _planned(plan, epoch, columns):
+def _planned(plan, epoch, shape):
     """Calls a function that plans an epoch, and returns the examples' indices and draws."""
     import tensorflow as tf
 
     order, draws = tf.numpy_function(plan, [epoch], [tf.int64, tf.float32])
-    return tf.ensure_shape(order, (None,)), tf.ensure_shape(draws, (None, columns))
+    each, columns = shape
+    return tf.ensure_shape(order, (None, each)), tf.ensure_shape(draws, (None, each, columns))
 
 
 def epoch_order(count: int, *, seed: int, epoch: int) -> np.ndarray:
@@ -266,7 +306,7 @@ def _plan(count, batch_size, rare=None, *, seed, epoch):
     """Draws an epoch: indices (steps, batch_size) and numbers (steps, batch_size, columns)."""
     order, random = _shuffled(count, seed, epoch)
     order = order[: len(order) - len(order) % batch_size]
-    draws = [random.random((order.size, 4), dtype=np.float32) for _ in range(3)]
+    draws = [random.random((order.size, 4), dtype=np.float32) for _ in range(_DRAWS // 4)]
     if rare:
         order, targets = drawn_for_classes(order, rare[1], rare[0], seed=seed, epoch=epoch)
         draws.append(targets)

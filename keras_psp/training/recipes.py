@@ -65,6 +65,8 @@ _CHECKS: dict[str, _Check] = {
     "color": functools.partial(checked_number, least=0, most=2),
     "max_class_share": functools.partial(checked_number, above=0, most=1),
     "rare_classes": functools.partial(checked_number, least=0, most=1),
+    "cutout": functools.partial(checked_number, least=0, most=1),
+    "class_mix": functools.partial(checked_number, least=0, most=1),
     "optimizer": _one_of("sgd", "adamw"),
     "schedule": _one_of("poly", "cosine"),
     "learning_rate": functools.partial(checked_number, above=0),
@@ -146,6 +148,10 @@ class Recipe:
     )
     rare_classes: float = _help(
         0.0, "share of the crops that are drawn for a class, each class equally often"
+    )
+    cutout: float = _help(0.0, "share of the crops with a random rectangle filled and ignored")
+    class_mix: float = _help(
+        0.0, "share of the crops into which half of the classes of another are pasted"
     )
     fill: tuple[float, float, float] = _help(IMAGENET_MEAN, "RGB outside the image")
     optimizer: str = _help("sgd", "sgd or adamw")

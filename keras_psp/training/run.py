@@ -359,7 +359,7 @@ class _Training:
         """Returns the arguments of `training_batches` that turn examples into crops."""
         names = (
             *("crop_size", "scale", "mirror", "rotate", "blur", "color"),
-            *("fill", "image_size", "max_class_share", "seed"),
+            *("cutout", "class_mix", "fill", "image_size", "max_class_share", "seed"),
         )
         arguments = {name: getattr(self.recipe, name) for name in names}
         if self.bands is not None:

@@ -78,6 +78,7 @@ def test_a_backbone_by_name_resumes_exactly_after_a_kill(backbone, folder):
         command += ["--backbone", backbone, "--output-stride", "16", "--weights", "none"]
         command += ["--bin-sizes", "1", "2", "--crop-size", "33", "--batch-size", "2"]
         command += ["--epochs", "4", "--checkpoint-steps", "1", "--color", "1"]
+        command += ["--cutout", "0.5", "--class-mix", "0.5", "--layer-decay", "0.7"]
         command += ["--optimizer", "adamw", "--learning-rate", "0.001", "--schedule", "cosine"]
         return subprocess.Popen(command)
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from keras_psp.data.augmentation import augmented
+from keras_psp.data.augmentation import augmented, class_mixed, erased
 
 MEAN = (123.675, 116.28, 103.53)
 
@@ -179,3 +179,57 @@ def test_colors_change_as_drawn_and_labels_and_padding_do_not():
     np.testing.assert_allclose(turned.max(-1), original.max(-1), atol=1e-2)
     np.testing.assert_allclose(turned.min(-1), original.min(-1), atol=1e-2)
     assert np.abs(turned - original).mean() > 5
+
+
+@pytest.mark.parametrize(
+    # A share of 0.02 + 0.38 * 0.5 = 0.21 of 20 x 30 pixels is 126; square, or three times as tall.
+    ("draw", "rows", "columns"),
+    [
+        ((0.5, 0.5, 0.0, 0.0), (0, 11), (0, 11)),
+        ((0.5, 0.5, 0.999, 0.999), (9, 20), (19, 30)),
+        ((0.5, 1.0, 0.0, 0.5), (0, 20), (12, 18)),  # 20.5 rows don't fit
+        ((0.0, 0.0, 0.5, 0.5), (9, 11), (12, 18)),  # 1.9 by 6.3
+    ],
+)
+def test_the_erased_rectangle_is_filled_and_ignored(draw, rows, columns):
+    random = np.random.default_rng(0)
+    image = random.uniform(0, 255, (20, 30, 3)).astype("float32")
+    mask = random.integers(0, 10, (20, 30)).astype("int32")
+    fill = np.array(MEAN, "float32")
+    result, labels = erased(image, mask, np.float32(draw), fill=fill, ignore_class=17)
+    inside = np.zeros((20, 30), bool)
+    inside[slice(*rows), slice(*columns)] = True
+    np.testing.assert_array_equal(labels, np.where(inside, 17, mask))
+    np.testing.assert_array_equal(result, np.where(inside[..., None], fill, image))
+
+
+def test_half_of_the_classes_are_pasted_with_their_labels():
+    random = np.random.default_rng(0)
+    image, other = random.uniform(0, 255, (2, 8, 9, 3)).astype("float32")
+    mask = random.integers(0, 3, (8, 9)).astype("int32")
+    # Five classes, of which two are pasted, and ignored pixels, which never are.
+    other_mask = random.choice([3, 4, 5, 6, 7, 255], (8, 9)).astype("int32")
+    seen = []
+    for draw in random.random((40, 2), "float32"):
+        mixed, labels = class_mixed(image, mask, other, other_mask, draw, ignore_class=255)
+        labels = np.asarray(labels)
+        chosen = sorted(set(np.unique(labels).tolist()) - {0, 1, 2})
+        assert len(chosen) == 2 and 255 not in chosen
+        pasted = np.isin(other_mask, chosen)
+        np.testing.assert_array_equal(labels, np.where(pasted, other_mask, mask))
+        np.testing.assert_array_equal(mixed, np.where(pasted[..., None], other, image))
+        seen.append(tuple(chosen))
+    assert len(set(seen)) > 6  # of ten pairs
+    # The same numbers choose the same classes wherever these are.
+    flipped = other_mask[::-1, ::-1]
+    again = class_mixed(image, mask, other, flipped, draw, ignore_class=255)[1]
+    assert set(np.unique(again).tolist()) - {0, 1, 2} == set(chosen)
+
+
+@pytest.mark.parametrize("value", [4, 255])
+def test_one_class_or_none_is_never_pasted(value):
+    image, mask = np.zeros((4, 5, 3), "float32"), np.zeros((4, 5), "int32")
+    other_mask = np.full_like(mask, value)
+    draw = np.float32([0.3, 0.6])
+    mixed, labels = class_mixed(image, mask, image + 9, other_mask, draw, ignore_class=255)
+    assert not np.any(labels) and not np.any(mixed)

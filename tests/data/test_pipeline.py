@@ -10,6 +10,7 @@ from keras_psp.data import (
     evaluation_batches,
     training_batches,
 )
+from keras_psp.data.pipeline import _plan
 
 MEAN = (123.675, 116.28, 103.53)
 
@@ -257,6 +258,75 @@ def test_seed_and_epoch_determine_the_batches():
     np.testing.assert_array_equal(epochs(1, seed=5, first_epoch=2)[0][0], first[2][0])
 
 
+MIXED = {"cutout": 0.5, "class_mix": 0.6, "rotate": 10, "color": 1.0}
+
+
+def test_without_cutout_and_class_mix_the_draws_are_those_of_before():
+    # Runs that older versions started draw the order, then three times four numbers per example.
+    random = np.random.default_rng([3, 7])
+    order = random.permutation(5)[:4].reshape(2, 2)
+    draws = np.concatenate([random.random((4, 4), dtype=np.float32) for _ in range(3)], 1)
+    planned, numbers = _plan(5, 2, seed=3, epoch=7)
+    np.testing.assert_array_equal(planned, order)
+    np.testing.assert_array_equal(numbers.reshape(4, -1)[:, :12], draws)
+
+
+def test_classes_of_the_next_example_are_pasted():
+    # Image k has class 2k on the left and 2k + 1 on the right.
+    count, pairs = 5, np.arange(10, dtype=np.uint8).reshape(5, 1, 2, 1)
+    masks = np.broadcast_to(pairs, (5, 4, 2, 3)).reshape(5, 4, 6).copy()
+    source = ArraySource(np.stack([masks * 20] * 3, -1), masks)
+    arguments = {"batch_size": 2, "crop_size": (4, 6), "seed": 2, **PLAIN}
+    mixed = 0
+    for epoch in range(6):
+        batches = training_batches(source, class_mix=0.5, first_epoch=epoch, **arguments)
+        images, labels = collected(batches)
+        order = epoch_order(count, seed=2, epoch=epoch)[:4]
+        for image, mask, index, following in zip(
+            images, labels, order, np.roll(order, -1), strict=True
+        ):
+            np.testing.assert_array_equal(image[..., 0], mask * 20)
+            changed = mask != masks[index]
+            mixed += changed.any()
+            # One of two classes, from where it is in the other image.
+            np.testing.assert_array_equal(mask[changed], masks[following][changed])
+            assert changed.sum() in (0, 12)
+    assert 6 <= mixed <= 18  # 12 of 24 are expected
+
+
+def test_cutout_ignores_what_it_fills():
+    source = blocks().repeated(4)
+    arguments = {"batch_size": 32, "crop_size": 24, "fill": (1, 2, 3), **PLAIN}
+    images, masks = collected(training_batches(source, cutout=0.5, **arguments))
+    hole = masks == 255
+    np.testing.assert_array_equal(images[hole], np.tile((1, 2, 3), (hole.sum(), 1)))
+    np.testing.assert_array_equal(images[~hole][:, 0], masks[~hole] * 25)
+    assert 8 <= hole.any((1, 2)).sum() <= 24
+    everywhere = collected(training_batches(source, cutout=1.0, **arguments))[1]
+    assert (everywhere == 255).any((1, 2)).all()
+
+
+def test_mixed_batches_resume_and_divide_exactly():
+    arguments = {"batch_size": 2, "crop_size": 16, "seed": 3, **MIXED}
+    whole = list(training_batches(blocks(), first_epoch=1, **arguments).as_numpy_iterator())
+    plain = training_batches(blocks(), **{**arguments, "class_mix": 0}, first_epoch=1)
+    assert any((a[1] != b[1]).any() for a, b in zip(whole, plain.as_numpy_iterator(), strict=True))
+    resumed = training_batches(blocks(), first_epoch=1, first_step=2, epochs=2, **arguments)
+    for ours, theirs in zip(resumed.as_numpy_iterator(), whole[2:], strict=True):
+        for part, expected in zip(ours, theirs, strict=True):
+            np.testing.assert_array_equal(part, expected)
+    workers = [
+        training_batches(blocks(), first_epoch=1, shard=(index, 2), **arguments)
+        for index in range(2)
+    ]
+    together = zip(*(worker.as_numpy_iterator() for worker in workers), strict=True)
+    for parts, theirs in zip(together, whole, strict=True):
+        for kind in range(2):
+            np.testing.assert_array_equal(
+                np.concatenate([part[kind] for part in parts]), theirs[kind]
+            )
+
+
 def test_repeat_continues_with_the_next_epochs_so_that_skip_resumes():
     def stream(**arguments):
         return training_batches(numbered(), batch_size=2, crop_size=4, **arguments)
@@ -470,6 +540,8 @@ def test_generated_scenes_are_a_source():
         ({"scale": (2, 0.5)}, r"scale is \(2, 0.5\); it must be \(smallest, largest\)"),
         ({"scale": (0, 1)}, "0 < smallest <= largest"),
         ({"scale": 1}, "scale is 1; it must be"),
+        ({"cutout": 1.1}, "cutout is 1.1; it must be a finite number >= 0 and <= 1"),
+        ({"class_mix": -1}, "class_mix is -1; it must be a finite number >= 0 and <= 1"),
         ({"rotate": 200}, "rotate is 200; it must be an angle from 0 to 180"),
         ({"rotate": (10, -10)}, r"rotate is \(10, -10\); it must be an angle"),
         ({"seed": -1}, "seed is -1; it must be an integer >= 0"),

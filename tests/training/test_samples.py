@@ -60,6 +60,24 @@ def test_ignored_pixels_are_hatched_and_in_the_legend():
     assert 0.2 < corner.mean() < 0.3  # two of eight diagonals
 
 
+def test_cutout_and_class_mix_are_seen():
+    plain = np.asarray(augmented_samples(Plain(), **ARGUMENTS))
+    holes = np.asarray(augmented_samples(Plain(), cutout=1.0, **ARGUMENTS))
+    cells = slice(10, 390), slice(10, 580)
+    assert not (plain[cells] == np.array(VOID_COLOR)).all(-1).any()
+    assert (holes[cells] == np.array(VOID_COLOR)).all(-1).any()
+
+    class Halves(Plain):
+        def example(self, split, index):
+            image, mask = super().example(split, index)
+            mask[:, 15:] = (index + 1) % 3
+            return image, mask
+
+    halves = np.asarray(augmented_samples(Halves(), **ARGUMENTS))
+    mixed = np.asarray(augmented_samples(Halves(), class_mix=1.0, **ARGUMENTS))
+    assert (mixed[cells] != halves[cells]).any()
+
+
 def test_the_image_is_saved(tmp_path):
     path = tmp_path / "runs" / "samples.png"
     image = augmented_samples(Plain(), path=path, **ARGUMENTS)
