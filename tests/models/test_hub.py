@@ -216,7 +216,12 @@ KINDS = {
         5e-3,
     ),
     "csp_darknet": (lambda hub: csp_net(hub, stage_type="csp", down_growth=True), 1e-5),
-    "darknet": (lambda hub: csp_net(hub, stage_type="dark"), 1e-5),
+    "darknet": (
+        lambda hub: csp_net(
+            hub, stage_type="dark", bottle_ratio=[0.5], block_ratio=[1.0], expand_ratio=[1.0]
+        ),
+        1e-5,
+    ),
     "csp_resnet": (
         lambda hub: csp_net(
             hub,
