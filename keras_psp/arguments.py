@@ -143,3 +143,56 @@ def checked_mining(pixels: Any, threshold: Any) -> tuple[int | None, float | Non
             "per image; mmsegmentation's default is 100_000."
         )
     return pixels, checked_number("hard_threshold", threshold, above=0, below=1)
+
+
+def checked_smoothing(share: Any, pixels: Any) -> float:
+    """Returns `label_smoothing`, a share from 0 to less than 1, which excludes `hard_pixels`."""
+    share = checked_number("label_smoothing", share, least=0, below=1)
+    if share and pixels is not None:
+        raise ValueError(
+            f"label_smoothing={share!r} can't be combined with hard_pixels={pixels!r}, since "
+            "smoothing makes the loss of the easiest pixels large; omit one of them."
+        )
+    return share
+
+
+LOSSES = ("crossentropy", "boundary", "focal", "dice", "tversky", "lovasz")
+"""Names of losses, see `keras_psp.losses.get`."""
+
+
+def parsed_loss(
+    name: str, text: Any, *, hard_pixels: Any = None, label_smoothing: Any = 0.0
+) -> list[tuple[float, str]]:
+    """Returns the factors and names of a sum of losses, e.g. "0.5*dice+crossentropy".
+
+    Raises:
+        ValueError: if a name is unknown or repeated, a factor is not positive, or an option is
+            given that only the cross-entropies have, and there is none of them.
+    """
+    terms = []
+    for term in checked_string(name, text).split("+"):
+        factor, star, loss = term.rpartition("*")
+        if loss.strip() not in LOSSES:
+            raise ValueError(
+                f"{name} is {text!r}: the loss {loss.strip()!r} is unknown; choose of "
+                f"{', '.join(LOSSES)}, or add some of them: 0.5*dice+crossentropy."
+            )
+        try:
+            weight = checked_number("the factor", float(factor) if star else 1.0, above=0)
+        except ValueError:
+            raise ValueError(
+                f"{name} is {text!r}: the factor {factor.strip()!r} of {loss.strip()} must be a "
+                "positive number."
+            ) from None
+        terms.append((weight, loss.strip()))
+    names = [loss for _, loss in terms]
+    if len(set(names)) < len(names):
+        raise ValueError(f"{name} is {text!r}; give each loss once.")
+    options = {"hard_pixels": hard_pixels, "label_smoothing": label_smoothing}
+    for option, value in options.items():
+        if value not in (None, 0) and not {"crossentropy", "boundary"} & set(names):
+            raise ValueError(
+                f"{option}={value!r} is an option of crossentropy and boundary only; omit it for "
+                f"{name}={text!r}, or add one of them."
+            )
+    return terms

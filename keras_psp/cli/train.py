@@ -13,7 +13,7 @@ _GROUPS = {
     "backbone": "network",
     "epochs": "examples",
     "optimizer": "optimizer",
-    "class_weights": "loss",
+    "loss": "loss",
     "ema": "run",
 }
 _EXAMPLES = """\

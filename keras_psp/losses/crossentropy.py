@@ -8,14 +8,13 @@ import keras
 from keras import ops
 
 from keras_psp.arguments import (
-    checked_choice,
-    checked_class_weights,
     checked_integer,
     checked_mining,
-    checked_string,
+    checked_number,
+    checked_smoothing,
 )
-from keras_psp.layers.chunks import RowChunks, map_images, row_index
-from keras_psp.layers.labels import integer_labels
+from keras_psp.layers.chunks import map_images, row_index
+from keras_psp.losses.upsampled import UpsampledPixelLoss, crossentropies
 
 # Halvings in the search for the loss of the k-th hardest pixel. float32 losses below log(2)
 # are 2**-24 apart and larger ones further, so this distinguishes any two of them.
@@ -23,7 +22,7 @@ HALVINGS = 40
 
 
 @keras.saving.register_keras_serializable("keras_psp")
-class UpsampledCrossentropy(keras.losses.Loss):
+class UpsampledCrossentropy(UpsampledPixelLoss):
     """Upsampling, softmax cross-entropy and an ignored label in one pass.
 
     Equal to bilinear upsampling of the logits to the mask's size followed by the mean softmax
@@ -31,7 +30,7 @@ class UpsampledCrossentropy(keras.losses.Loss):
     `CrossEntropyLoss(ignore_index=255)`, as in semseg). The upsampled logits are computed a few
     rows at a time, with the gradient in the same pass, so that they take only a few megabytes.
 
-    Two options help classes and pixels that count too little in a plain mean:
+    These options help classes and pixels that count too little in a plain mean:
 
     - Class weights, as in torch's `CrossEntropyLoss(weight=...)`: a weighted mean, divided by
       the sum of the weights of all pixels that are not ignored.
@@ -41,6 +40,13 @@ class UpsampledCrossentropy(keras.losses.Loss):
       default also counts the ignored pixels. Each call mines on its own: the heads of a
       `PSPNet` have different hard pixels, and under a `tf.distribute` strategy each replica
       mines its part of the batch.
+    - Boundary weights: pixels near one of another class count `1 + boundary_weight` times, in
+      the divisor too. U-Net's weight map decreases with the distance instead. Ignored pixels
+      have no class, so that those between two objects don't hide the boundary.
+
+    Label smoothing, as in torch and `keras.losses.CategoricalCrossentropy`, replaces a share of
+    the target by the same probability for every class. A pixel's class weight is that of its
+    label for the whole loss, where torch weighs the terms of the other classes by theirs.
 
     Args:
         ignore_class: label to ignore, or None.
@@ -54,6 +60,11 @@ class UpsampledCrossentropy(keras.losses.Loss):
             threshold are kept, and at least `hard_pixels`. If None, the hardest pixels are
             those with the largest loss, class weight included, and only `hard_pixels` of them
             are kept (more in case of a tie).
+        label_smoothing: share of the target that all classes have in common, 0 to less than 1.
+            It can't be combined with `hard_pixels`, because a smoothed loss is large for the
+            pixels that the network is most certain of, which mining would take for hard ones.
+        boundary_weight: what pixels near a boundary count more than others; 0 for none.
+        boundary_radius: their largest distance, in rows or columns, to a pixel of another class.
         align_corners: how to upsample the logits. None uses the setting of the `PSPNet` that
             the loss is compiled into, and True elsewhere.
         chunk_elements: class scores in memory at a time; None for as many as suit the device
@@ -88,63 +99,63 @@ class UpsampledCrossentropy(keras.losses.Loss):
         class_weights: Sequence[float] | None = None,
         hard_pixels: int | None = None,
         hard_threshold: float | None = None,
+        label_smoothing: float = 0.0,
+        boundary_weight: float = 0.0,
+        boundary_radius: int = 3,
         align_corners: bool | None = None,
         chunk_elements: int | None = None,
         name: str = "crossentropy",
     ):
-        super().__init__(name=checked_string("name", name))
-        if ignore_class is not None:
-            ignore_class = checked_integer("ignore_class", ignore_class)
-        self.ignore_class = ignore_class
-        self.class_weights = checked_class_weights(class_weights)
+        super().__init__(
+            ignore_class=ignore_class,
+            class_weights=class_weights,
+            align_corners=align_corners,
+            chunk_elements=chunk_elements,
+            name=name,
+        )
         self.hard_pixels, self.hard_threshold = checked_mining(hard_pixels, hard_threshold)
-        self.align_corners = checked_choice("align_corners", align_corners, (None, True, False))
-        if chunk_elements is not None:
-            chunk_elements = checked_integer("chunk_elements", chunk_elements, least=1)
-        self.chunk_elements = chunk_elements
-
-    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any | None = None) -> Any:
-        return self.value(y_true, y_pred, sample_weight, training=True)
+        self.label_smoothing = checked_smoothing(label_smoothing, self.hard_pixels)
+        self.boundary_weight = checked_number("boundary_weight", boundary_weight, least=0)
+        self.boundary_radius = checked_integer("boundary_radius", boundary_radius, least=1)
 
     def value(
         self, y_true: Any, y_pred: Any, sample_weight: Any | None = None, *, training: bool = False
     ) -> Any:
         """Computes the loss, by default for evaluation.
 
-        Evaluation uses the class weights but no mining, which would make the losses of two
-        networks incomparable, and doesn't compute the gradient.
+        Evaluation uses the weights but no mining, which would make the losses of two networks
+        incomparable, and doesn't compute the gradient.
         """
-        labels = _labels(y_true, y_pred)
-        logits = ops.convert_to_tensor(y_pred)
-        if keras.backend.standardize_dtype(logits.dtype) != "float64":
-            logits = ops.cast(logits, "float32")
-        classes = logits.shape[-1]
-        valid = ops.ones_like(labels, dtype="bool")
-        if self.ignore_class is not None:
-            valid = labels != self.ignore_class
-        weights = ops.cast(valid, logits.dtype)
-        if self.class_weights is not None:
-            if len(self.class_weights) != classes:
-                raise ValueError(
-                    f"class_weights has {len(self.class_weights)} entries but the logits have "
-                    f"{classes} classes; give one per class."
-                )
-            factors = ops.convert_to_tensor(self.class_weights, dtype=logits.dtype)
-            weights = weights * ops.take(factors, ops.clip(labels, 0, classes - 1))
-        divisor = _all_replicas_sum(ops.sum(weights))
-        if training and self.hard_pixels is not None:
-            hard = self._hard(logits, labels, valid, weights)
-            weights = weights * ops.cast(hard, logits.dtype)
-        if sample_weight is not None:
-            sample_weight = ops.cast(ops.convert_to_tensor(sample_weight), logits.dtype)
-            if len(sample_weight.shape) == 4:
-                sample_weight = ops.squeeze(sample_weight, axis=-1)
-            missing = 3 - len(sample_weight.shape)
-            weights = weights * sample_weight[(..., *[None] * missing)]
-        bad = ops.logical_and(valid, ops.logical_or(labels < 0, labels >= classes))
-        total = self._weighted_sum(logits, labels, weights, training)
-        total = ops.where(ops.any(bad), ops.cast(float("nan"), total.dtype), total)
-        return total / ops.where(divisor > 0, divisor, ops.ones_like(divisor))
+        return super().value(y_true, y_pred, sample_weight, training=training)
+
+    def _weights(self, logits, labels, valid):
+        weights = super()._weights(logits, labels, valid)
+        if not self.boundary_weight:
+            return weights
+        near = near_boundary(labels, valid, self.boundary_radius)
+        return weights * (1 + self.boundary_weight * ops.cast(near, weights.dtype))
+
+    def _kept_in_training(self, logits, labels, valid, weights):
+        if self.hard_pixels is None:
+            return weights
+        hard = self._hard(logits, labels, valid, weights)
+        return weights * ops.cast(hard, logits.dtype)
+
+    def _block(self, scores, label, weight, differentiable):
+        classes = scores.shape[-1]
+        losses, exponentials, normalizer, chosen = crossentropies(scores, label, classes)
+        even = self.label_smoothing / classes
+        if even:
+            # The mean cross-entropy of all classes is that of the label plus the label's lead.
+            losses = losses + self.label_smoothing * _lead(scores, chosen)
+        loss = ops.sum(weight * losses)
+        if not differentiable:
+            return loss, None
+        scaled = exponentials * (weight[..., None] / normalizer)
+        if not even:
+            return loss, ops.where(chosen, scaled - weight[..., None], scaled)
+        target = (1 - self.label_smoothing) * ops.cast(chosen, scores.dtype) + even
+        return loss, scaled - weight[..., None] * target
 
     def _hard(self, logits, labels, valid, weights):
         """(batch, height, width) bool: the pixels that mining keeps."""
@@ -175,7 +186,7 @@ class UpsampledCrossentropy(keras.losses.Loss):
             def step(index, losses):
                 scores, _ = chunks.block(image, index)
                 label = chunks.rows_of(image_labels, index)
-                block, *_ = _crossentropies(scores, label, chunks.channels)
+                block, *_ = crossentropies(scores, label, chunks.channels)
                 return ops.slice_update(losses, row_index(index * chunks.rows, 2), block)
 
             losses = ops.zeros((chunks.count * chunks.rows, chunks.target_width), image.dtype)
@@ -184,106 +195,46 @@ class UpsampledCrossentropy(keras.losses.Loss):
         dtype = keras.backend.standardize_dtype(logits.dtype)
         return map_images(image_losses, (logits, labels), dtypes=dtype)[:, : chunks.target_height]
 
-    def _chunks(self, logits, *maps):
-        """Blocks of rows, and the pixel maps zero-padded to the end of the last block."""
-        height, width = ops.shape(maps[0])[1:3]
-        chunks = RowChunks(
-            ops.shape(logits)[1:],
-            (height, width),
-            align_corners=self.align_corners is not False,
-            elements=self.chunk_elements,
-        )
-        padding = [[0, 0], [0, chunks.count * chunks.rows - height], [0, 0]]
-        return chunks, *(ops.pad(values, padding) for values in maps)
-
-    def _weighted_sum(self, logits, labels, weights, differentiable):
-        """Sum of weights * cross-entropy over all pixels."""
-        chunks, labels, weights = self._chunks(logits, labels, weights)
-        dtype = keras.backend.standardize_dtype(logits.dtype)
-
-        def image_sum(inputs):
-            image, image_labels, image_weights = inputs
-
-            def step(index, carry):
-                scores, position = chunks.block(image, index)
-                label = chunks.rows_of(image_labels, index)
-                weight = chunks.rows_of(image_weights, index)
-                losses, exponentials, normalizer, chosen = _crossentropies(
-                    scores, label, chunks.channels
-                )
-                loss = ops.sum(weight * losses)
-                if not differentiable:
-                    return carry + loss
-                scaled = exponentials * (weight[..., None] / normalizer)
-                slope = ops.where(chosen, scaled - weight[..., None], scaled)
-                return carry[0] + loss, chunks.transpose(slope, position, carry[1])
-
-            zero = ops.zeros((), image.dtype)
-            start = (zero, ops.zeros_like(image)) if differentiable else zero
-            return ops.fori_loop(0, chunks.count, step, start)
-
-        if not differentiable:
-            return ops.sum(map_images(image_sum, (logits, labels, weights), dtypes=dtype))
-
-        # The sum's gradient is the upstream scalar times a map that depends only on the logits.
-        # The forward pass computes this map and keeps nothing else.
-        @ops.custom_gradient
-        def weighted_sum(logits):
-            inputs = (logits, labels, weights)
-            sums, gradients = map_images(image_sum, inputs, dtypes=(dtype, dtype))
-
-            def gradient(*args, upstream=None):
-                upstream = args[0] if upstream is None else upstream
-                return upstream * gradients
-
-            return ops.sum(sums), gradient
-
-        return weighted_sum(logits)
-
     def get_config(self) -> dict[str, Any]:
         return {
-            "name": self.name,
-            "ignore_class": self.ignore_class,
-            "class_weights": self.class_weights,
+            **super().get_config(),
             "hard_pixels": self.hard_pixels,
             "hard_threshold": self.hard_threshold,
-            "align_corners": self.align_corners,
-            "chunk_elements": self.chunk_elements,
+            "label_smoothing": self.label_smoothing,
+            "boundary_weight": self.boundary_weight,
+            "boundary_radius": self.boundary_radius,
         }
 
 
-def _labels(y_true, y_pred):
-    """Integer labels (batch, height, width), checked."""
-    if isinstance(y_pred, dict):
-        raise ValueError(
-            f"y_pred is a dict of {', '.join(y_pred)}, which a PSPNet returns with training=True; "
-            "call model.compute_loss(x, y, y_pred), which weights the auxiliary head, or give "
-            "y_pred['logits']."
-        )
-    labels = integer_labels(y_true)
-    if len(labels.shape) != 3:
-        raise ValueError(
-            f"y_true has shape {tuple(labels.shape)}; masks must be (batch, height, width) "
-            "integer labels, not one-hot."
-        )
-    if len(y_pred.shape) != 4:
-        raise ValueError(
-            f"y_pred has shape {tuple(y_pred.shape)}; logits must be "
-            "(batch, height, width, num_classes)."
-        )
-    return labels
-
-
-def _crossentropies(scores, label, classes):
-    """Cross-entropies of a block (rows, width, classes) and the terms of their gradient."""
-    scores = scores - ops.max(scores, axis=-1, keepdims=True)
-    exponentials = ops.exp(scores)
-    normalizer = ops.sum(exponentials, axis=-1, keepdims=True)
-    # As floats: TensorFlow compares int32 on the CPU, also where everything else is on a GPU.
-    numbers = ops.arange(classes, dtype=scores.dtype)
-    chosen = ops.cast(label, scores.dtype)[..., None] == numbers
+def _lead(scores, chosen):
+    """By how much the label's score exceeds the mean score, (rows, width)."""
     picked = ops.sum(ops.where(chosen, scores, 0.0), axis=-1)
-    return ops.log(normalizer[..., 0]) - picked, exponentials, normalizer, chosen
+    return picked - ops.mean(scores, axis=-1)
+
+
+def near_boundary(labels: Any, valid: Any, radius: int) -> Any:
+    """Whether a pixel is near one of another class.
+
+    Args:
+        labels: (batch, height, width), int32.
+        valid: (batch, height, width), bool. The other pixels are near nothing, and have no class.
+        radius: largest distance in pixels, of rows or columns, whichever is larger.
+
+    Returns:
+        (batch, height, width), bool.
+    """
+    numbers = ops.cast(labels, "float32")
+    highest = _window_max(ops.where(valid, numbers, float("-inf")), radius)
+    lowest = -_window_max(ops.where(valid, -numbers, float("-inf")), radius)
+    return ops.logical_and(valid, highest > lowest)
+
+
+def _window_max(values, radius):
+    """The largest value in the square around each position, (batch, height, width)."""
+    values = values[..., None]
+    for window in ((2 * radius + 1, 1), (1, 2 * radius + 1)):
+        values = ops.max_pool(values, window, 1, "same", "channels_last")
+    return values[..., 0]
 
 
 def _search(losses, rank, low, high):
@@ -301,14 +252,3 @@ def _search(losses, rank, low, high):
 
     start = (ops.cast(low, losses.dtype), ops.cast(high, losses.dtype))
     return ops.fori_loop(0, HALVINGS, step, start)
-
-
-def _all_replicas_sum(count):
-    """The sum over replicas, so that a replica with mostly ignored pixels counts for little."""
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        replica = tf.distribute.get_replica_context()
-        if replica is not None and replica.num_replicas_in_sync > 1:
-            return replica.all_reduce(tf.distribute.ReduceOp.SUM, count)
-    return count

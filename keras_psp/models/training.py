@@ -34,7 +34,7 @@ import keras
 from keras_psp.arguments import checked_choice, checked_integer
 from keras_psp.layers.chunks import upsampled_classes
 from keras_psp.layers.resampling import resize_bilinear, spatial_size
-from keras_psp.losses.crossentropy import UpsampledCrossentropy
+from keras_psp.losses.upsampled import UpsampledLoss
 from keras_psp.metrics.mean_iou import MeanIoU
 from keras_psp.models.accumulation import accumulated_step
 from keras_psp.models.arrays import (
@@ -44,6 +44,7 @@ from keras_psp.models.arrays import (
     first_batch_checked,
 )
 from keras_psp.models.checks import check_same_size
+from keras_psp.models.compiled_loss import FunctionLoss, checked_loss
 from keras_psp.models.machines import local_values, on_several_machines, stepwise_function
 from keras_psp.models.outputs import low_resolution_outputs
 from keras_psp.optimizers.sgd import SGD
@@ -71,8 +72,10 @@ class TrainingMixin(_Model):
 
         Args:
             optimizer: default `keras_psp.SGD()`.
-            loss: default `UpsampledCrossentropy(ignore_class=255)`. Stock losses get logits
-                upsampled to the mask; they need `from_logits=True`.
+            loss: default `UpsampledCrossentropy(ignore_class=255)`; a loss of
+                `keras_psp.losses`, or its name as in `keras_psp.losses.get`, e.g.
+                "dice+crossentropy". Stock losses get logits upsampled to the mask; they need
+                `from_logits=True`.
             metrics: any. A `keras_psp.MeanIoU` gets class ids, computed without holding the
                 logits at full size; others get the logits at full size.
             gradient_accumulation_steps: number of parts that a batch is computed in, one after
@@ -100,7 +103,7 @@ class TrainingMixin(_Model):
         if self._policy.name == "mixed_float16" and kwargs.get("auto_scale_loss", True):
             # Without a loss scale, float16 gradients underflow to zero.
             optimizer = optimizer if scaled else keras.optimizers.LossScaleOptimizer(optimizer)
-        loss = _checked_loss(loss, self)
+        loss = checked_loss(loss, self)
         every_metric = [
             metric
             for metric in keras.tree.flatten([metrics, kwargs.get("weighted_metrics")])
@@ -113,7 +116,7 @@ class TrainingMixin(_Model):
                     f"{self.num_classes} classes; use MeanIoU({self.num_classes})."
                 )
         # The same object serves the auxiliary head.
-        self._loss_function = loss if isinstance(loss, keras.losses.Loss) else _FunctionLoss(loss)
+        self._loss_function = loss if isinstance(loss, keras.losses.Loss) else FunctionLoss(loss)
         self._metrics_take_classes = all(
             getattr(metric, "accepts_class_ids", False) for metric in every_metric
         )
@@ -197,7 +200,7 @@ class TrainingMixin(_Model):
             raise ValueError("there are no masks; give one integer mask per image.")
         if training and x is not None:
             check_same_size(x, y)
-        upsamples = isinstance(self._loss_function, UpsampledCrossentropy)
+        upsamples = isinstance(self._loss_function, UpsampledLoss)
         if upsamples and not training:
             return self._loss_function.value(y, logits, sample_weight) + sum(self.losses)
         if not upsamples:
@@ -333,44 +336,6 @@ class TrainingMixin(_Model):
         return super()._make_function(step_function, *args, **kwargs)
 
 
-def _checked_loss(loss, model):
-    """The loss to compile a model with, or a ValueError that says what would do."""
-    if isinstance(loss, dict | list | tuple):
-        raise ValueError(f"loss={loss!r}: PSPNet has one output; give one loss.")
-    if loss is None:
-        loss = UpsampledCrossentropy()
-    if isinstance(loss, str):
-        loss = keras.losses.get(loss)
-    if isinstance(loss, UpsampledCrossentropy):
-        if loss.align_corners not in (None, model.align_corners):
-            raise ValueError(
-                f"the loss has align_corners={loss.align_corners} but the model "
-                f"align_corners={model.align_corners}; leave the loss' at None."
-            )
-        # A copy, because the caller may give theirs to another model too.
-        config = {**loss.get_config(), "align_corners": model.align_corners}
-        loss = type(loss).from_config(config)
-    elif not getattr(loss, "from_logits", callable(loss) and not _is_stock_function(loss)):
-        raise ValueError(
-            f"loss={loss!r} expects probabilities but PSPNet trains on logits; use "
-            "keras_psp.UpsampledCrossentropy() or "
-            "keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=255)."
-        )
-    ignored = getattr(loss, "ignore_class", None)
-    if ignored is not None and 0 <= ignored < model.num_classes:
-        raise ValueError(
-            f"the loss ignores label {ignored}, which is one of the {model.num_classes} "
-            "classes; give the loss another ignore_class, -1 for instance."
-        )
-    weights = getattr(loss, "class_weights", None)
-    if weights is not None and len(weights) != model.num_classes:
-        raise ValueError(
-            f"the loss has {len(weights)} class_weights but the model {model.num_classes} "
-            "classes; give one per class."
-        )
-    return loss
-
-
 class CheckSchedule(keras.callbacks.Callback):
     """Warns at the start of `fit` if a `PolyLearningRate` ends early, or far after the training.
 
@@ -479,18 +444,3 @@ class StopOnNonFiniteLoss(keras.callbacks.Callback):
             "diverged (lower the learning rate or add warmup_steps); the weights are unusable, "
             "go back to the last saved ones."
         )
-
-
-class _FunctionLoss(keras.losses.Loss):
-    """A plain function of labels and logits, reduced and weighted like a `Loss`."""
-
-    def __init__(self, function):
-        super().__init__(name="loss")
-        self._function = function
-
-    def call(self, y_true, y_pred):
-        return self._function(y_true, y_pred)
-
-
-def _is_stock_function(loss):
-    return getattr(loss, "__module__", "").startswith("keras.")

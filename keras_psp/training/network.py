@@ -9,7 +9,7 @@ import numpy as np
 from keras_psp.data import BandStatistics
 from keras_psp.data.bands import channels_of
 from keras_psp.layers.resnet import DilatedResNet
-from keras_psp.losses import UpsampledCrossentropy
+from keras_psp.losses import get as loss_by_name
 from keras_psp.metrics import MeanIoU
 from keras_psp.models import PSPNet
 from keras_psp.models.bands import normalize_bands
@@ -69,11 +69,13 @@ def build(
     else:
         own = SGD(rate, momentum=recipe.momentum, **options)
     if loss is None:
-        loss = UpsampledCrossentropy(
+        loss = loss_by_name(
+            recipe.loss,
             ignore_class=source.ignore_class,
             class_weights=class_weights,
             hard_pixels=recipe.hard_pixels,
             hard_threshold=recipe.hard_threshold,
+            label_smoothing=recipe.label_smoothing,
         )
     metric = MeanIoU(source.num_classes, ignore_class=source.ignore_class)
     model.compile(

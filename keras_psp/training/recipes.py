@@ -22,7 +22,9 @@ from keras_psp.arguments import (
     checked_integer,
     checked_mining,
     checked_number,
+    checked_smoothing,
     checked_tuple,
+    parsed_loss,
 )
 from keras_psp.imagenet import BACKBONE_NAMES, BACKBONES, IMAGENET_MEAN, has_keras_model
 
@@ -76,6 +78,7 @@ _CHECKS: dict[str, _Check] = {
     "weight_decay": _not_negative,
     "head_multiplier": _not_negative,
     "layer_decay": functools.partial(checked_number, above=0, most=1),
+    "loss": parsed_loss,
     "hard_pixels": _positive,
     "hard_threshold": _between,
     "ema": _between,
@@ -165,11 +168,16 @@ class Recipe:
     layer_decay: float | None = _help(
         None, "factor of the learning rate from each part of the backbone to the one before it"
     )
+    loss: str = _help(
+        "crossentropy",
+        "crossentropy, boundary, focal, dice, tversky, lovasz, or a sum: 0.5*dice+crossentropy",
+    )
     class_weights: tuple[float, ...] | str | None = _help(
         None, "one per class, or median_frequency"
     )
     hard_pixels: int | None = _help(None, "see `UpsampledCrossentropy`")
     hard_threshold: float | None = _help(None, "see `UpsampledCrossentropy`")
+    label_smoothing: float = _help(0.0, "share of the target that all classes have in common")
     ema: float | None = _help(None, "momentum of averaged weights, which are evaluated and saved")
     gradient_accumulation_steps: int = _help(1, "parts of a batch, see `PSPNet.compile`")
     synchronized_batch_norm: bool | str = _help("auto", "over all devices; auto if several")
@@ -195,6 +203,9 @@ class Recipe:
         if self.class_weights != "median_frequency":
             checked_class_weights(self.class_weights)
         checked_mining(self.hard_pixels, self.hard_threshold)
+        checked_smoothing(self.label_smoothing, self.hard_pixels)
+        options = {name: getattr(self, name) for name in ("hard_pixels", "label_smoothing")}
+        parsed_loss("loss", self.loss, **options)
         self._check_sizes()
         self._check_backbone()
         if self.optimizer == "adamw" and self.learning_rate >= 0.01:

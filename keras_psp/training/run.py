@@ -64,7 +64,7 @@ def train(
     complete: bool = True,
     progress: bool = True,
     strategy: Any = None,
-    loss: Any = None,
+    loss: str | Any = None,
     optimizer: Callable[[Any], keras.optimizers.Optimizer] | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     **fields: Any,
@@ -95,7 +95,8 @@ def train(
         complete: False accepts an incomplete copy of the data set.
         progress: Whether to show progress bars on stderr.
         strategy: A `tf.distribute.Strategy` to use instead of the default for the devices.
-        loss: A loss as for `PSPNet.compile`, in place of the recipe's.
+        loss: The recipe's field, e.g. "dice+crossentropy", or a loss as for `PSPNet.compile` in
+            place of the recipe's.
         optimizer: A function from the learning-rate schedule to a Keras optimizer, in place of
             the recipe's, e.g. `lambda rate: keras.optimizers.Lion(rate)`.
         callbacks: Keras callbacks, called after ours. To resume, give these three arguments
@@ -115,6 +116,8 @@ def train(
             is written; on several machines immediately and without one.
     """
     chosen = recipe_by_name(recipe) if isinstance(recipe, str) else recipe
+    if isinstance(loss, str):  # otherwise an object, which a recipe can't hold
+        fields, loss = {**fields, "loss": loss}, None
     chosen = with_fields(chosen, fields)
     if unreadable not in ("stop", "skip", "trust"):
         raise ValueError(f"unreadable={unreadable!r} is unknown; choose stop, skip or trust.")
