@@ -199,6 +199,7 @@ def loss_steps(job):
 
     def step(form, chunk):
         options = {"batch": job.batch, "classes": CLASSES, "chunk_elements": chunk}
+        options["loss"] = "crossentropy"
         options["mode"] = "XLA" if "XLA" in job.form else "graph"
         return loss_memory.build(types.SimpleNamespace(**options), form, job.size)
 

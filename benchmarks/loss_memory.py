@@ -1,12 +1,16 @@
-"""Compares memory and time of the fused loss and gradient with those of full upsampling.
+"""Compares memory and time of the fused losses and gradients with those of full upsampling.
 
     python benchmarks/loss_memory.py > loss_memory.md
+    python benchmarks/loss_memory.py --losses boundary focal dice tversky --memory > losses.md
+    python benchmarks/loss_memory.py --losses lovasz --forms fused >> losses.md
 
-The plain form resizes the logits to the masks' size and applies the framework's softmax
-cross-entropy, averaged over the pixels that are not 255. Resident memory is read from /proc (Linux
-only) with one process per variant. It is an upper bound, because TensorFlow's first call also
-compiles and later calls reuse its memory pool. The bound is on the compiler's figure, which only
-JAX provides. Exit status 1 if a bound is missed.
+The plain form (plain_losses.py) resizes the logits to the masks' size and applies, for the
+cross-entropy, the framework's own, averaged over the pixels that are not 255. For "lovasz" it sorts
+150 maps of all pixels and keeps them for the gradient, which takes more than 10 GB. Resident memory
+is read from /proc (Linux only) with one process per variant. It is an upper bound, because
+TensorFlow's first call also compiles and later calls reuse its memory pool. The bound on memory is
+on the compiler's figure, which only JAX provides. The bounds are for the cross-entropy, that on the
+time not for PyTorch, which runs the loop over blocks in Python. Exit status 1 if one is missed.
 """
 
 import argparse
@@ -22,21 +26,14 @@ import keras
 import numpy as np
 from keras import ops
 from measure import MODES, compiled, environment, interleaved, progress, spread
+from plain_losses import IGNORED, plain
 
-import keras_psp
-from keras_psp.layers.resampling import resize_bilinear
+from keras_psp import losses
 
 VALUE_BOUND, TIME_BOUND, MEMORY_BOUND = 1e-5, 1.0, 0.05
-IGNORED, STRIDE = 255, 8
-
-
-def plain(masks, logits):
-    """The loss with all scores at full size."""
-    scores = resize_bilinear(logits, masks.shape[1:], align_corners=True)
-    valid = masks != IGNORED
-    labels = ops.where(valid, masks, 0)
-    losses = ops.sparse_categorical_crossentropy(labels, scores, from_logits=True)
-    return ops.sum(ops.where(valid, losses, 0.0)) / ops.sum(ops.cast(valid, losses.dtype))
+STRIDE = 8
+FORMS = ["plain", "fused"]
+MODES = {**MODES, "torch": ("eager",)}
 
 
 def build(args, form, size):
@@ -48,8 +45,9 @@ def build(args, form, size):
     labels = rng.integers(0, args.classes, (args.batch, size, size))
     labels[:, : size // 10] = IGNORED
     masks = keras.Variable(labels, dtype="int32", trainable=False)
-    options = {} if args.chunk_elements is None else {"chunk_elements": args.chunk_elements}
-    loss = plain if form == "plain" else keras_psp.UpsampledCrossentropy(**options)
+    loss = plain(args.loss) if form == "plain" else losses.get(args.loss)
+    for part in [] if form == "plain" else loss.parts:
+        part.chunk_elements = args.chunk_elements
 
     def value():
         return loss(ops.convert_to_tensor(masks), ops.convert_to_tensor(logits))
@@ -81,21 +79,31 @@ def memory(args):
 
 def measure(args):
     """Prints the rows of this process' backend and mode; returns whether a bound is missed."""
-    label = f"{keras.backend.backend()} {args.mode}"
+    label = f"{args.loss} | {keras.backend.backend()} {args.mode}"
     missed = False
 
     def row(what, *, shown, bound, ratio):
         nonlocal missed
+        bound = bound if args.loss == "crossentropy" else None
         missed |= bound is not None and not ratio <= bound
         cells = (label, what, *shown, bound or "", f"{ratio:.2g}")
         print(f"| {' | '.join(map(str, cells))} |", flush=True)
 
-    peaks = []
-    for form in ("plain", "fused"):
+    peaks = {}
+    for form in args.forms:
         progress(f"{label}: memory, {form}")
         command = [sys.executable, *sys.argv, "--worker", form]  # the last --worker wins
         output = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
-        peaks.append([float(line) for line in output.split()])
+        peaks[form] = [float(line) for line in output.split()]
+    names = ["resident growth, MB", "compiler's temporaries and output, MB"]
+    # Resident growth includes a fixed amount for compilation in the first call.
+    bounds = [None, MEMORY_BOUND]
+    for name, bound, *sizes in zip(names, bounds, *peaks.values(), strict=False):
+        by_form = {form: f"{size:.0f}" for form, size in zip(peaks, sizes, strict=True)}
+        ratio = sizes[1] / sizes[0] if len(sizes) == 2 else float("nan")
+        row(name, shown=[by_form.get(form, "-") for form in FORMS], bound=bound, ratio=ratio)
+    if args.memory or len(args.forms) < 2:
+        return missed
     progress(f"{label}: time, plain and fused alternating")
     calls = {form: build(args, form, args.size) for form in ("plain", "fused")}
     results = [keras.tree.map_structure(ops.convert_to_numpy, calls[form]()) for form in calls]
@@ -108,12 +116,8 @@ def measure(args):
     times = interleaved(calls, args.repeats)
     ratio = statistics.median(times["fused"]) / statistics.median(times["plain"])
     shown = [spread(times[form]) for form in ("plain", "fused")]
-    row("time, ms", shown=shown, bound=TIME_BOUND, ratio=ratio)
-    names = ["resident growth, MB", "compiler's temporaries and output, MB"]
-    for name, full, fused in zip(names, *peaks, strict=False):
-        # Resident growth includes a fixed amount for compilation in the first call.
-        bound = MEMORY_BOUND if name == names[1] else None
-        row(name, shown=(f"{full:.0f}", f"{fused:.0f}"), bound=bound, ratio=fused / full)
+    bound = None if args.mode == "eager" else TIME_BOUND
+    row("time, ms", shown=shown, bound=bound, ratio=ratio)
     return missed
 
 
@@ -123,10 +127,16 @@ def main():
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--size", type=int, default=473, help="side of the masks")
     parser.add_argument("--classes", type=int, default=150)
-    parser.add_argument("--chunk-elements", type=int, help="argument of UpsampledCrossentropy")
+    parser.add_argument("--losses", nargs="+", default=["crossentropy"], help="by name, or sums")
+    parser.add_argument(
+        "--forms", nargs="+", choices=("plain", "fused"), default=["plain", "fused"]
+    )
+    parser.add_argument("--memory", action="store_true", help="memory only, no times")
+    parser.add_argument("--chunk-elements", type=int, help="argument of the losses")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--worker", choices=("rows", "plain", "fused"), help=argparse.SUPPRESS)
     parser.add_argument("--mode", help=argparse.SUPPRESS)
+    parser.add_argument("--loss", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.worker:
         sys.exit(measure(args) if args.worker == "rows" else memory(args))
@@ -134,13 +144,14 @@ def main():
     print(f"Logits ({args.batch}, {side}, {side}, {args.classes}), masks {args.size}x{args.size}.")
     print(f"{environment(args.backends)}. Times: median (min to max).\n")
     print("Ratio: fused over plain; for loss and gradient the largest relative difference.\n")
-    print("| mode | loss and gradient | plain | fused | bound | ratio |\n|---|---|---|---|---|---|")
+    print("| loss | mode | what | plain | fused | bound | ratio |\n|---|---|---|---|---|---|---|")
     sys.stdout.flush()
     failed = [
         subprocess.run(
-            [sys.executable, *sys.argv, "--worker", "rows", "--mode", mode],
+            [sys.executable, *sys.argv, "--worker", "rows", "--mode", mode, "--loss", loss],
             env={**os.environ, "KERAS_BACKEND": backend},
         ).returncode
+        for loss in args.losses
         for backend in args.backends
         for mode in MODES[backend]
     ]

@@ -211,4 +211,5 @@ def _lovasz(p, y, weights, labeled):
     steps = inside / union + outside * intersection / (union * (union - outside))
     loss = ops.sum(ops.take(flat, order) * steps)
     steps = ops.scatter_update(ops.zeros_like(steps), order[:, None], steps)
-    return loss, ops.where(y, -1.0, 1.0) * ops.reshape(steps, shape)
+    steps = ops.reshape(steps, shape)
+    return loss, ops.where(y, -steps, steps)

@@ -427,3 +427,39 @@ def test_options_survive_json():
         "hard_pixels": 7,
         "hard_threshold": 0.5,
     }
+
+
+def test_label_smoothing_equals_that_of_keras():
+    logits, masks = example()
+    masks[masks == 255] = 0
+    full = resize_bilinear(logits, masks.shape[1:], align_corners=True)
+    stock = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=0.1)
+    loss = UpsampledCrossentropy(label_smoothing=0.1)
+    target = np.eye(CLASSES, dtype="float32")[masks]
+    np.testing.assert_allclose(loss(masks, logits), stock(target, full), rtol=1e-5)
+
+
+def test_boundary_weights_by_hand():
+    # Logits 0, x at three pixels of label 0, one ignored and one of label 1.
+    x = np.array([[0.3, -0.2, 1.0, 3.0, 0.5]])
+    logits = np.stack([0 * x, x], -1)[None]
+    masks = np.array([[[0, 0, 0, 255, 1]]])
+    losses = np.log1p(np.exp([0.3, -0.2, 1.0, -0.5]))
+    # Within two pixels of another class: the third and the last pixel, across the ignored one.
+    weights = np.array([1, 1, 5, 5])
+    loss = UpsampledCrossentropy(boundary_weight=4.0, boundary_radius=2)
+    assert float(loss(masks, logits)) == pytest.approx(np.sum(weights * losses) / 12)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"label_smoothing": 1.0}, "label_smoothing is 1.0; .* >= 0 and < 1"),
+        ({"label_smoothing": 0.1, "hard_pixels": 9}, "label_smoothing=0.1 can't be combined with"),
+        ({"boundary_weight": -1}, "boundary_weight is -1; it must be a finite number >= 0"),
+        ({"boundary_radius": 0}, "boundary_radius is 0; it must be an integer >= 1"),
+    ],
+)
+def test_invalid_smoothing_and_boundaries_raise(options, message):
+    with pytest.raises(ValueError, match=message):
+        UpsampledCrossentropy(**options)

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from support.networks import tiny_backbone, tiny_pspnet
 
-from keras_psp import SGD, UpsampledCrossentropy
+from keras_psp import SGD, UpsampledCrossentropy, losses
 
 CLASSES = 3
 WEIGHTS = [0.5, 2.0, 1.0]
@@ -123,3 +123,42 @@ def test_two_devices_divide_by_the_weights_of_both_batches(mined):
     np.testing.assert_allclose(actual, expected, rtol=1e-5)
     gradient = np.concatenate(strategy.experimental_local_results(gradients))
     np.testing.assert_allclose(gradient, expected_gradient, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", ["0.5*dice+crossentropy", "lovasz", "focal"])
+def test_losses_by_name_train_and_survive_saving(name, tmp_path):
+    images, masks = example()
+    model = small()
+    model.compile(SGD(0.01), loss=name)
+    before = model.evaluate(images, masks, verbose=0)
+    # The loss of the compiled model is that of its logits, at the model's align_corners.
+    expected = losses.get(name).aligned(True).value(masks, model.predict_low_resolution(images))
+    assert before == pytest.approx(float(expected), rel=1e-4)
+    history = model.fit(images, masks, batch_size=2, epochs=3, verbose=0).history["loss"]
+    assert history[-1] < history[0]
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert loaded._loss_function.get_config() == model._loss_function.get_config()
+    evaluated = model.evaluate(images, masks, verbose=0)
+    assert loaded.evaluate(images, masks, verbose=0) == pytest.approx(evaluated, rel=1e-5)
+
+
+def test_the_auxiliary_head_has_the_same_loss():
+    images, masks = example()
+    model = small()
+    model.compile(loss="dice")
+    rng = np.random.default_rng(1)
+    logits, auxiliary = (rng.normal(size=(2, 6, 7, CLASSES)).astype("float32") for _ in "12")
+    loss = model.compute_loss(images, masks, {"logits": logits, "auxiliary": auxiliary})
+    dice = losses.UpsampledDice()
+    assert float(loss) == pytest.approx(float(dice(masks, logits) + 0.4 * dice(masks, auxiliary)))
+
+
+def test_unknown_and_unfit_losses_raise():
+    with pytest.raises(ValueError, match="the loss 'dics' is unknown; choose of crossentropy, "):
+        small().compile(loss="dics")
+    with pytest.raises(ValueError, match="expects probabilities but PSPNet trains on logits"):
+        small().compile(loss="categorical_crossentropy")
+    weighted = losses.UpsampledSum([losses.UpsampledDice(class_weights=[1, 2])])
+    with pytest.raises(ValueError, match="the loss has 2 class_weights but the model 3 classes"):
+        small().compile(loss=weighted)
