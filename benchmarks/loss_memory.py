@@ -46,7 +46,7 @@ def build(args, form, size):
     labels[:, : size // 10] = IGNORED
     masks = keras.Variable(labels, dtype="int32", trainable=False)
     loss = plain(args.loss) if form == "plain" else losses.get(args.loss)
-    for part in [] if form == "plain" else loss.parts:
+    for part in [] if form == "plain" else loss.parts():
         part.chunk_elements = args.chunk_elements
 
     def value():

@@ -69,10 +69,9 @@ class UpsampledSum(UpsampledLoss):
             )
         )
 
-    @property
     def parts(self) -> list[UpsampledLoss]:
         """The losses that are added, also those of sums within this one."""
-        return [part for loss in self.losses for part in loss.parts]
+        return [part for loss in self.losses for part in loss.parts()]
 
     def value(
         self, y_true: Any, y_pred: Any, sample_weight: Any | None = None, *, training: bool = False

@@ -64,7 +64,7 @@ class UpsampledLoss(keras.losses.Loss):
             chunk_elements = checked_integer("chunk_elements", chunk_elements, least=1)
         self.chunk_elements = chunk_elements
 
-    @property
+    # No property: Keras searches the attributes for state to save, in circles.
     def parts(self) -> "list[UpsampledLoss]":
         """The losses that a sum adds; for others the loss itself."""
         return [self]

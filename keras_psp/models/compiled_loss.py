@@ -42,7 +42,7 @@ def checked_loss(loss: Any, model: Any) -> Any:
             f"the loss ignores label {ignored}, which is one of the {model.num_classes} "
             "classes; give the loss another ignore_class, -1 for instance."
         )
-    for part in loss.parts if isinstance(loss, UpsampledLoss) else [loss]:
+    for part in loss.parts() if isinstance(loss, UpsampledLoss) else [loss]:
         weights = getattr(part, "class_weights", None)
         if weights is not None and len(weights) != model.num_classes:
             raise ValueError(

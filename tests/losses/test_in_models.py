@@ -125,6 +125,7 @@ def test_two_devices_divide_by_the_weights_of_both_batches(mined):
     np.testing.assert_allclose(gradient, expected_gradient, atol=1e-7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["0.5*dice+crossentropy", "lovasz", "focal"])
 def test_losses_by_name_train_and_survive_saving(name, tmp_path):
     images, masks = example()
@@ -141,6 +142,15 @@ def test_losses_by_name_train_and_survive_saving(name, tmp_path):
     assert loaded._loss_function.get_config() == model._loss_function.get_config()
     evaluated = model.evaluate(images, masks, verbose=0)
     assert loaded.evaluate(images, masks, verbose=0) == pytest.approx(evaluated, rel=1e-5)
+
+
+def test_a_compiled_loss_by_name_is_in_the_saved_file(tmp_path):
+    model = small()
+    model.compile(loss="2*dice+focal")
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert loaded._loss_function.get_config() == model._loss_function.get_config()
+    assert [part.name for part in loaded._loss_function.parts()] == ["dice", "focal"]
 
 
 def test_the_auxiliary_head_has_the_same_loss():

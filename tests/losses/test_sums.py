@@ -33,7 +33,7 @@ def test_the_crossentropy_by_name_is_the_same_loss():
 
 def test_options_go_to_the_crossentropies():
     loss = losses.get("dice+crossentropy", hard_pixels=9)
-    assert [getattr(part, "hard_pixels", None) for part in loss.parts] == [None, 9]
+    assert [getattr(part, "hard_pixels", None) for part in loss.parts()] == [None, 9]
     assert losses.get("boundary", label_smoothing=0.1).label_smoothing == 0.1
 
 

@@ -51,7 +51,7 @@ every_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
 def in_chunks(loss, elements, align_corners=True):
     """A copy of the loss with blocks of a few rows."""
     loss = loss.aligned(align_corners)
-    for part in loss.parts:
+    for part in loss.parts():
         part.chunk_elements = elements
     return loss
 
@@ -116,7 +116,7 @@ configs = json.loads(sys.argv[2])
 backend = keras.backend.backend()
 for number, config in enumerate(configs):
     loss = keras.saving.deserialize_keras_object(config)
-    for part in loss.parts:
+    for part in loss.parts():
         part.chunk_elements = 2000
     arguments = given["masks"], given["weights"]
     if backend == "jax":
@@ -219,7 +219,7 @@ def test_config_round_trip(loss):
 
 @every_loss
 def test_another_alignment_than_the_network_raises(loss):
-    assert all(part.align_corners is False for part in loss.aligned(False).parts)
+    assert all(part.align_corners is False for part in loss.aligned(False).parts())
     with pytest.raises(ValueError, match="the loss has align_corners=False but the model"):
         loss.aligned(False).aligned(True)
 
