@@ -3,13 +3,13 @@
     python benchmarks/losses.py --smp segmentation_models.pytorch > losses.md
     python benchmarks/losses.py --train scenes_losses > losses_training.md
 
-The first needs a checkout of github.com/qubvel-org/segmentation_models.pytorch, whose files of losses
-are imported alone, PyTorch and JAX. Its losses, and Keras' own, get logits that are upsampled in
-float64; ours get those at stride 8 on TensorFlow, JAX and PyTorch. Exit status 1 if a value or a
+The first needs a checkout of github.com/qubvel-org/segmentation_models.pytorch, of which only the
+files of losses are imported, PyTorch and JAX. Its losses, and Keras' own, get logits that are
+upsampled in float64; ours get those at stride 8, on three backends. Exit status 1 if a value or a
 gradient differs by more than 1e-6 of the largest. On PyTorch, Keras makes float32 of float64
-(keras/src/backend/common/dtypes.py, since it promotes like JAX), which is off here unless
-`--keras-promotion` is given. The second trains the recipe "scenes" with each
-loss and one seed in the folder, and resumes what is there; see loss_memory.py for memory.
+(keras/src/backend/common/dtypes.py), which is off here unless `--keras-promotion` is given. The
+second trains the recipe "scenes" with each loss and one seed in the folder, and resumes what is
+there. See loss_memory.py for memory.
 """
 
 import argparse

@@ -28,6 +28,20 @@ def test_a_depth_without_imagenet_weights_is_refused_first(tmp_path):
     assert not run.exists()
 
 
+def test_the_loss_is_that_of_the_recipe():
+    source = GeneratedScenes(image_size=(48, 48))
+    small = {"num_stages": 2, "stem_filters": (8,), "bin_sizes": (1,)}
+    fields = {"loss": "0.5*dice+boundary", "label_smoothing": 0.1, **small}
+    weights = [1.0] * source.num_classes
+    loss = build(recipe("scenes", **fields), source, 10, weights)[0]._loss_function
+    assert loss.weights == [0.5, 1.0]
+    dice, boundary = loss.parts()
+    assert (dice.name, boundary.name) == ("dice", "boundary")
+    assert boundary.label_smoothing == 0.1
+    for part in loss.parts():
+        assert (part.ignore_class, part.class_weights) == (source.ignore_class, weights)
+
+
 def test_optimizer_and_schedule_are_those_of_the_recipe():
     source = GeneratedScenes(image_size=(48, 48))
     small = {"num_stages": 2, "stem_filters": (8,), "bin_sizes": (1,), "head_multiplier": 3.0}
