@@ -12,6 +12,7 @@ from pathlib import Path
 
 from keras_psp.cli import (
     bulk,
+    calibrate,
     check,
     evaluate,
     explain,
@@ -38,6 +39,7 @@ SUBCOMMANDS = {
     "check": check.run,
     "train": train.run,
     "evaluate": evaluate.run_evaluate,
+    "calibrate": calibrate.run,
     "submit": evaluate.run_submit,
     "predict": predict.run,
     "explain": explain.run,
@@ -75,9 +77,8 @@ def command_parser() -> argparse.ArgumentParser:
         "--print-completion", choices=SHELLS, help="print the script that completes the command"
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    for module in (
-        *(weights, labels, check, train, evaluate, predict, explain, bulk, export, upload, info),
-    ):
+    groups = (weights, labels, check, train, evaluate, calibrate, predict, explain, bulk, export)
+    for module in (*groups, upload, info):
         module.add(commands)
     for command in commands.choices.values():
         messages = command.add_argument_group("messages")

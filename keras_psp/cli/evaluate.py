@@ -39,6 +39,11 @@ examples:
         default=True,
         help="group wrong pixels by the kind of mistake [yes]",
     )
+    evaluate.add_argument(
+        "--calibration",
+        action="store_true",
+        help="measure whether the network is as confident as it is right",
+    )
     evaluate.add_argument("--limit", type=int, help="number of images to use [all]")
 
     submit = commands.add_parser(
@@ -92,6 +97,7 @@ def run_evaluate(options: argparse.Namespace) -> int:
         save_predictions=options.save_predictions,
         boundary=options.boundary,
         error_groups=options.error_groups,
+        calibration=options.calibration,
         limit=options.limit,
         progress=not options.quiet,
         **protocol,

@@ -47,6 +47,11 @@ examples:
         "--probabilities", action="store_true", help="also write them, as float16: large files"
     )
     predict.add_argument(
+        "--confidence",
+        action="store_true",
+        help="also write how sure each pixel's class is: probability, margin, entropy",
+    )
+    predict.add_argument(
         "--format", choices=("png", "jpg", "webp"), default="png", help="of the overlays [png]"
     )
     predict.add_argument(
@@ -87,6 +92,7 @@ def run(options: argparse.Namespace) -> int:
         options.model,
         **protocol,
         probabilities=options.probabilities,
+        confidence=options.confidence,
         suffix=f".{options.format}",
         alpha=options.alpha,
         max_pixels=MAX_PIXELS if limit is None else int(1e6 * limit),

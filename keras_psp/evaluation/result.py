@@ -13,6 +13,7 @@ from keras_psp.evaluation.cityscapes import CityscapesMeasures
 from keras_psp.evaluation.errors import SIZE_EDGES, ErrorGroups
 from keras_psp.evaluation.figures import percent, write_csv, write_json
 from keras_psp.evaluation.measures import Measures
+from keras_psp.evaluation.reliability import Reliability
 from keras_psp.evaluation.report.images import Example
 from keras_psp.evaluation.report.page import report_page
 from keras_psp.files import claim, local_path, writing
@@ -29,6 +30,7 @@ class Evaluation:
             An image's mean IoU is over the classes in its labels or predictions.
         error_groups: the paper's three kinds of mistakes, if requested.
         boundary: boundary IoU, if requested.
+        reliability: accuracy by probability, if requested as `calibration`.
         cityscapes: the benchmark's measures, for Cityscapes.
         settings: protocol, model and data.
         seconds: duration, without interruptions.
@@ -41,6 +43,7 @@ class Evaluation:
     error_groups: ErrorGroups | None = None
     boundary: BoundaryIoU | None = None
     cityscapes: CityscapesMeasures | None = None
+    reliability: Reliability | None = None
     settings: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
 
@@ -67,13 +70,20 @@ class Evaluation:
             self.cityscapes.print()
         if self.boundary is not None:
             print(f"boundary IoU {percent(self.boundary.result(), 2)}")
+        if self.reliability is not None:
+            means = {
+                "expected calibration error": self.reliability.error,
+                "mean confidence": self.reliability.mean_confidence,
+            }
+            print("   ".join(f"{name} {percent(value, 2)}" for name, value in means.items()))
 
     def save(self, folder: str | os.PathLike) -> None:
         """Writes the results into a folder.
 
         evaluation.json: means and settings; measures.json and classes.csv: each class;
         images.csv: each image; confusion.csv: pixels of each label and prediction; errors.json:
-        the error groups; cityscapes.json and cityscapes.csv.
+        the error groups; reliability.csv: accuracy by probability; cityscapes.json and
+        cityscapes.csv.
         """
         folder = local_path("folder", folder)
         claim(folder, ("evaluation.json", "settings.json"), contents="evaluation")
@@ -95,6 +105,9 @@ class Evaluation:
             write_json(folder / "evaluation.json", self._summary())
             if self.error_groups is not None:
                 write_json(folder / "errors.json", _errors(self.error_groups, names))
+            if self.reliability is not None:
+                columns = ("from", "to", "confidence", "accuracy", "share")
+                write_csv(folder / "reliability.csv", columns, self.reliability.rows())
             if self.cityscapes is not None:
                 self.cityscapes.to_json(folder / "cityscapes.json")
                 self.cityscapes.to_csv(folder / "cityscapes.csv")
@@ -107,6 +120,9 @@ class Evaluation:
             "class_accuracy": self.measures.class_accuracy,
             "frequency_weighted_iou": self.measures.frequency_weighted_iou,
             "boundary_iou": None if self.boundary is None else self.boundary.result(),
+            "expected_calibration_error": None
+            if self.reliability is None
+            else self.reliability.error,
             "seconds": round(self.seconds, 1),
             **self.settings,
         }
@@ -134,6 +150,7 @@ class Evaluation:
                 measures=self.measures,
                 images=examples,
                 groups=self.error_groups,
+                reliability=self.reliability,
                 run=run,
                 settings=settings,
                 palette=palette,

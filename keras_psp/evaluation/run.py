@@ -31,6 +31,7 @@ def evaluate(
     save_predictions: bool = False,
     boundary: bool = False,
     error_groups: bool = True,
+    calibration: bool = False,
     report: bool = True,
     limit: int | None = None,
     progress: bool = True,
@@ -52,6 +53,8 @@ def evaluate(
         save_predictions: also write a PNG of class indices per image into output/predictions.
         boundary: also compute the boundary IoU, see `BoundaryIoU`.
         error_groups: also group the wrong pixels by the kind of mistake, see `ErrorGroups`.
+        calibration: also measure whether the network is as confident as it is right, see
+            `Reliability`. The softmax of every pixel takes about as long as the class map.
         report: if there is an `output`, also write output/report.html, all results on one page.
         limit: number of images to use, the first ones; None for all.
         progress: show a progress bar with the mean IoU so far on stderr.
@@ -85,6 +88,7 @@ def evaluate(
         **segmenter.protocol.settings,
         "boundary": boundary,
         "error_groups": error_groups,
+        "calibration": calibration,
         "data": examples.description,
     }
     run = _readable(folder) if report and output is not None else None
@@ -106,16 +110,20 @@ def evaluate(
         tally.check_predictions(output / "predictions")
     # The examples that aren't counted yet, each with its predicted classes.
     kept, read = itertools.tee(stream)
-    predictions = segmenter.stream(image for _, _, image, _ in read)
+    predictions = segmenter.outputs((image for _, _, image, _ in read), confidence=calibration)
     try:
         with bar:
-            for (index, name, image, mask), classes in zip(kept, predictions, strict=True):
+            for (index, name, image, mask), (classes, _, confidence) in zip(
+                kept, predictions, strict=True
+            ):
                 path = None
                 if save_predictions and output is not None:
                     path = output / "predictions" / f"{name}.png"
                     with writing(path):
                         save_image(Image.fromarray(classes), path)
-                tally.add(name, image, mask, classes, examples.instances(index), path)
+                probability = None if confidence is None else confidence.probability
+                instances = examples.instances(index)
+                tally.add(name, image, mask, classes, instances, path, probability)
                 bar.update(tally.done, f"mean IoU {tally.mean_iou:.2%}")
     finally:
         tally.save()

@@ -16,6 +16,7 @@ from keras_psp.evaluation.boundary import BoundaryIoU
 from keras_psp.evaluation.cityscapes import CityscapesMeasures
 from keras_psp.evaluation.errors import ErrorGroups
 from keras_psp.evaluation.measures import Measures
+from keras_psp.evaluation.reliability import Reliability
 from keras_psp.evaluation.report.images import Example
 from keras_psp.evaluation.result import Evaluation
 from keras_psp.files import read_npz, writing, written_aside
@@ -41,8 +42,8 @@ class Tally:
     """Counts of the images evaluated so far, and a state from which `resume` restores them.
 
     The settings are everything that changes the results, with `identity`, what is known of the
-    data; "boundary" and "error_groups" choose what is counted. Without a folder, the state is only
-    in memory.
+    data; "boundary", "error_groups" and "calibration" choose what is counted. Without a folder,
+    the state is only in memory.
     """
 
     def __init__(
@@ -69,6 +70,8 @@ class Tally:
             self._others["error_groups"] = ErrorGroups(num_classes, ignore_class)
         if settings["boundary"]:
             self._others["boundary"] = BoundaryIoU(num_classes, ignore_class=ignore_class)
+        if settings["calibration"]:
+            self._others["reliability"] = Reliability()
         if examples.has_instances:
             self._others["cityscapes"] = CityscapesMeasures()
         self._shown: dict[int, Example] = {}
@@ -94,10 +97,12 @@ class Tally:
         classes: np.ndarray,
         instances: np.ndarray | None,
         prediction: Path | None = None,
+        probability: np.ndarray | None = None,
     ) -> None:
         """Counts an image, keeps it if it is among the worst or best, and may save the state.
 
-        `prediction` is the file of its classes, if there is one.
+        `prediction` is the file of its classes, if there is one; `probability` that of each
+        pixel's class, for "calibration".
         """
         self._consistent = False
         examples = self._examples
@@ -109,6 +114,10 @@ class Tally:
                 self._others[other].update(mask, classes)
         if "cityscapes" in self._others:
             self._others["cityscapes"].update(label_ids(mask), label_ids(classes), instances)
+        if "reliability" in self._others and probability is not None:
+            labeled = mask != examples.ignore_class
+            right = classes[labeled] == mask[labeled]
+            self._others["reliability"].update(probability[labeled], right)
         measures = Measures(counts, examples.class_names)
         self._confusion += counts
         self._names.append(name)

@@ -44,7 +44,7 @@ class Signature:
         input_dtype: "uint8" or "float32".
         output: "classes": (batch, height, width), the class of each pixel, uint8 (uint16 for more
             than 256 classes); "logits" or "probabilities": (batch, height, width, classes),
-            float32.
+            float32, with the network's `temperature`.
         channels: bands of the images.
 
     Raises:
@@ -196,6 +196,8 @@ def inference_function(
             size = size or spatial_size(image)
             classes = upsampled_classes(logits, size, align_corners=model.align_corners)
             return {"classes": tf.cast(classes, class_dtype(model.num_classes))}
+        if output != "classes" and model.temperature != 1:
+            logits = logits / model.temperature
         return output_of(model.get_layer("upsampling")([logits, image]), output)
 
     return network

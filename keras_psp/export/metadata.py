@@ -56,6 +56,7 @@ def metadata(
         },
         "output": {
             "name": signature.output,
+            "temperature": model.temperature,  # logits and probabilities have it already
             "dtype": signature.output_dtype(model.num_classes),
             "meaning": {
                 "classes": "class index of each pixel, (batch, height, width)",

@@ -101,7 +101,8 @@ class _Writer:
         x, size = self._backbone(x, full, model.backbone)
         self.graph.quantizable = [node.name for node in self.graph.nodes[before:]]
         x, layout = self._pyramid(x, size, model.get_layer("pyramid_pooling"))
-        x, layout = self._classifier(x, layout, model.get_layer("classifier"))
+        temperature = 1.0 if signature.output == "classes" else model.temperature
+        x, layout = self._classifier(x, layout, model.get_layer("classifier"), temperature)
         self._output(x, layout, size, full, signature)
 
     def _checked_size(self, image):
@@ -305,9 +306,9 @@ class _Writer:
             sums.append(self._plain(part, kernel[:, :, start:end], None if start else bias))
         return add("Add", *sums)
 
-    def _classifier(self, x, layout, layer):
-        """Logits, and whether their channels are "first" or "last"."""
-        kernel, bias = fold(layer.kernel, layer.bias, None)
+    def _classifier(self, x, layout, layer, temperature):
+        """Logits over the temperature, and whether their channels are "first" or "last"."""
+        kernel, bias = (part / temperature for part in fold(layer.kernel, layer.bias, None))
         if layout == "last" and kernel.shape[0] == 1:
             x = self.graph.add("MatMul", x, self.graph.constant(kernel[0, 0]))
             return self.graph.add("Add", x, self.graph.constant(bias)), "last"

@@ -42,8 +42,11 @@ def static_function(
                 x = _pyramid(pyramid, features, *folded[id(pyramid)])
             else:
                 x = pyramid(features, training=False)
+        logits = model.get_layer("classifier")(x)
+        if signature.output != "classes" and model.temperature != 1:
+            logits = logits / model.temperature
         logits = tf.raw_ops.ResizeBilinear(
-            images=model.get_layer("classifier")(x),
+            images=logits,
             size=signature.image_size,
             align_corners=model.align_corners,
             half_pixel_centers=not model.align_corners,

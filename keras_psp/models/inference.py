@@ -11,6 +11,8 @@ Overrides of `keras.Model`, for Keras 3.15:
     `JAXTrainer._get_jax_state`). Could go if Keras' predict were safe for threads.
 `quantize`, `save`
     Refuse what would change nothing, and a file that can't be opened.
+`temperature`
+    A property, so that `predict` is traced again with a new one.
 `load_own_variables`
     Lets the next call look for weights that aren't finite.
 `export`
@@ -30,6 +32,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
+from keras_psp.arguments import checked_number
 from keras_psp.layers.devices import on_accelerator
 from keras_psp.layers.folding import folded_into
 from keras_psp.layers.normalization import full_precision
@@ -76,6 +79,16 @@ class InferenceMixin(_Model):
             view.run_eagerly = self.run_eagerly
             view.steps_per_execution = self.steps_per_execution
             view.jit_compile = self.jit_compile
+
+    @property
+    def temperature(self) -> float:
+        """The number that logits are divided by in inference; it can be set, above 0."""
+        return self._temperature
+
+    @temperature.setter
+    def temperature(self, temperature: float) -> None:
+        self._temperature = checked_number("temperature", temperature, above=0)
+        self.predict_function = None  # it was traced with the earlier one
 
     @property
     def input_spec(self) -> None:
@@ -126,7 +139,7 @@ class InferenceMixin(_Model):
             )
 
     def predict_low_resolution(self, images: Any, *, fixed_size: bool = False) -> np.ndarray:
-        """Predicts the logits of one batch before they are upsampled.
+        """Predicts the logits of one batch before they are upsampled and divided by `temperature`.
 
         Args:
             images: (batch, height, width, 3), RGB 0..255.

@@ -68,6 +68,9 @@ class PSPNet(TrainingMixin, InferenceMixin, keras.Model):
         remat: what training computes again instead of storing it, see `DilatedResNet`; None is
             the backbone's own, "activations" for a ResNet by name.
         activation: None for logits, "softmax" for probabilities as output.
+        temperature: number that the logits are divided by in inference, so that their softmax is
+            as confident as the network is right, see `keras_psp.evaluation.calibrate`; above 0.
+            Class maps, training, losses and metrics don't depend on it.
         input_channels: bands of the images: 1 for gray, 4 for RGB and near infrared, ... The
             first convolution of weights for RGB is adapted, see `keras_psp.models.bands`.
         input_shape: (height, width, input_channels), with None for sides that vary; None is any
@@ -125,6 +128,7 @@ class PSPNet(TrainingMixin, InferenceMixin, keras.Model):
         channel_order: Literal["rgb", "bgr", "auto"] = "auto",
         remat: Remat | None = None,
         activation: Literal["softmax"] | None = None,
+        temperature: float = 1.0,
         input_channels: int = 3,
         input_shape: tuple[int | None, int | None, int] | None = None,
         class_names: Sequence[str] | None = None,
@@ -142,6 +146,7 @@ class PSPNet(TrainingMixin, InferenceMixin, keras.Model):
         kernel_size = checked_choice("classifier_kernel_size", classifier_kernel_size, (1, 3, 5, 7))
         aux_weight = checked_number("aux_weight", aux_weight, least=0)
         activation = checked_choice("activation", activation, (None, "softmax"))
+        temperature = checked_number("temperature", temperature, above=0)
         input_channels = checked_integer("input_channels", input_channels, least=1)
         input_shape = checked_input_shape(input_shape, input_channels)
         class_names = checked_class_names(class_names, num_classes)
@@ -206,6 +211,7 @@ class PSPNet(TrainingMixin, InferenceMixin, keras.Model):
         self.aux_filters = aux_filters
         self.align_corners = pyramid.align_corners
         self.activation = activation
+        self.temperature = temperature
         self.class_names = class_names
         self.palette = palette
         self.input_channels = input_channels
@@ -231,6 +237,8 @@ class PSPNet(TrainingMixin, InferenceMixin, keras.Model):
             if returns_low_resolution():
                 return logits
         logits = self.get_layer("upsampling")([logits, images])
+        if self.temperature != 1 and not training:
+            logits = logits / self.temperature
         return ops.softmax(logits, axis=-1) if self.activation == "softmax" else logits
 
     def compute_output_spec(
@@ -328,6 +336,7 @@ class PSPNet(TrainingMixin, InferenceMixin, keras.Model):
             "channel_order": normalization["channel_order"],
             "activation": self.activation,
             **({} if self.input_channels == 3 else {"input_channels": self.input_channels}),
+            "temperature": self.temperature,
             "input_shape": self.input_shape[1:],
             "class_names": self.class_names,
             "palette": self.palette,

@@ -242,6 +242,12 @@ class TrainingMixin(_Model):
                 "give UpsampledCrossentropy(class_weights=...), or sample_weight, one "
                 "(height, width) map per image."
             )
+        if self.temperature != 1:
+            warnings.warn(
+                f"temperature={self.temperature:g} was fitted to the weights before this training; "
+                "calibrate the model again afterwards, or set model.temperature = 1.",
+                stacklevel=2,
+            )
         self._check_loaded_weights()
         check_arrays(self, x, y, kwargs.get("sample_weight"), training=True)
         if isinstance(validation_data, tuple):

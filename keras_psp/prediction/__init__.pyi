@@ -1,3 +1,4 @@
+from .confidence import Confidence
 from .files import predict_files
 from .images import Predictions, predict
 from .opening import open_segmenter
@@ -13,6 +14,7 @@ __all__ = [
     "SIX_SCALES",
     "ADE20KSubmission",
     "CityscapesSubmission",
+    "Confidence",
     "Prediction",
     "Predictions",
     "Protocol",

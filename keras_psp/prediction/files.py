@@ -55,6 +55,7 @@ def predict_files(
     model: Any = None,
     *,
     probabilities: bool = False,
+    confidence: bool = False,
     suffix: str = ".png",
     alpha: float = 0.5,
     max_pixels: int = MAX_PIXELS,
@@ -70,6 +71,8 @@ def predict_files(
         NAME_classes.tif       the same with the reference of a TIFF that has one, if rasterio is
                                installed; of a TIFF of more than `max_pixels`, this file alone,
                                see `predict_raster`
+        NAME_confidence.png    with `confidence`, its maps side by side, and each as 16-bit gray;
+                               see `Prediction.save`
         NAME_overlay.mp4       of a video, see `predict_video`
         predictions.csv        one row per input: size, share of every class, why it failed,
                                and its state: "done", "failed", "begun", or "other settings" if
@@ -90,7 +93,8 @@ def predict_files(
         model: see `predict`.
         max_pixels: larger images are refused; larger TIFFs are predicted from disk to disk, in
             the windows of `crop`, if rasterio is installed.
-        probabilities: also write the probabilities.
+        probabilities: also write the probabilities, of images only.
+        confidence: also write how sure each pixel's class is, of images only.
         suffix: format of the overlays: ".png", ".jpg" or ".webp".
         alpha: opacity of the class colors in the overlays, 0 to 1.
         force: replace results, even those with other settings and files that aren't results.
@@ -123,6 +127,7 @@ def predict_files(
         **fields,
         "overlap": fields["overlap"] if fields["crop"] else None,  # only windows overlap
         "probabilities": probabilities,
+        "confidence": confidence,
         "suffix": suffix,
         "alpha": alpha,
     }
@@ -170,7 +175,11 @@ def predict_files(
     rasters = [item for item in todo if item.is_raster]
     videos = [item for item in todo if item.is_video]
     outcomes = predict_inputs(
-        record.noted(stills), segmenter, probabilities=probabilities, max_pixels=max_pixels
+        record.noted(stills),
+        segmenter,
+        probabilities=probabilities,
+        confidence=confidence,
+        max_pixels=max_pixels,
     )
     saved: Any = ahead(save, outcomes, threads=1 if probabilities else None)
     shown = with_bar(saved, "Predicting", len(stills)) if progress and stills else saved

@@ -45,6 +45,7 @@ def predict(
     model: Any = None,
     *,
     probabilities: bool = False,
+    confidence: bool = False,
     max_pixels: int = MAX_PIXELS,
     **protocol: Unpack[ProtocolFields],
 ) -> Prediction | Predictions:
@@ -63,6 +64,8 @@ def predict(
             "pspnet_r18-d8_128x128_scenes", which is bundled with this package and knows only
             the few classes of its generated scenes.
         probabilities: keep the probabilities too; they take 4 bytes per class and pixel.
+        confidence: also compute how sure each pixel's class is, see
+            `keras_psp.prediction.Confidence`.
         max_pixels: larger images are refused.
         protocol: fields of `Protocol`: scales, flip, crop, overlap, base_size, batch_size.
 
@@ -84,6 +87,7 @@ def predict(
         find_inputs(images),
         open_segmenter(model, Protocol(**protocol)),
         probabilities=probabilities,
+        confidence=confidence,
         max_pixels=max_pixels,
     )
     if not is_single(images):

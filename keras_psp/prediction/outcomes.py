@@ -19,7 +19,12 @@ _DECODERS = 4  # threads; at most twice as many decoded images wait
 
 
 def predict_inputs(
-    inputs: Iterable[Input], segmenter: Segmenter, *, probabilities: bool, max_pixels: int
+    inputs: Iterable[Input],
+    segmenter: Segmenter,
+    *,
+    probabilities: bool,
+    max_pixels: int,
+    confidence: bool = False,
 ) -> Iterator[Outcome]:
     """Yields each input with its prediction, or with the error that explains why it failed.
 
@@ -45,12 +50,12 @@ def predict_inputs(
     batch_size = 1 if probabilities else segmenter.protocol.batch_size
     for group in grouped(ahead(read, inputs, threads=_DECODERS), batch_size):
         images = [image for _, image in group if not isinstance(image, Exception)]
-        results = iter(_segment(segmenter, images, probabilities))
+        results = iter(_segment(segmenter, images, probabilities, confidence))
         for item, image in group:
             result = image if isinstance(image, Exception) else next(results)
             if isinstance(result, tuple):
-                classes, scores = result
-                result = Prediction(image, classes, names, palette, item.stem, item.origin, scores)
+                classes, *rest = result
+                result = Prediction(image, classes, names, palette, item.stem, item.origin, *rest)
             elif result is not image:
                 result = refusal(item, result, segmenter.protocol.base_size)
             yield item, result
@@ -69,17 +74,15 @@ def grouped(pairs: Iterable[tuple[Any, Any]], batch_size: int) -> Iterator[list[
         yield group
 
 
-def _segment(segmenter, images, probabilities):
-    """Returns for each image (classes, probabilities or None), or an exception."""
+def _segment(segmenter, images, probabilities, confidence):
+    """Returns for each image what `Segmenter.outputs` yields, or an exception."""
     if not images:
         return []
     try:
-        if not probabilities:
-            return [(classes, None) for classes in segmenter.classes(images)]
-        (image,) = images
-        scores = segmenter.probabilities(image)
-        dtype = np.uint8 if scores.shape[-1] <= 256 else np.uint16
-        return [(scores.argmax(axis=-1).astype(dtype), scores)]
+        if not probabilities and not confidence:
+            return [(classes, None, None) for classes in segmenter.classes(images)]
+        outputs = segmenter.outputs(images, probabilities=probabilities, confidence=confidence)
+        return list(outputs)
     except Exception as error:
         if not isinstance(error, ValueError) and not is_out_of_memory(error):
             raise
@@ -87,7 +90,8 @@ def _segment(segmenter, images, probabilities):
             out_of_memory = ValueError("not enough memory; set crop= or base_size=.")
             return [error if isinstance(error, ValueError) else out_of_memory]
     # One of them causes the error: run each alone.
-    return [result for image in images for result in _segment(segmenter, [image], probabilities)]
+    options = probabilities, confidence
+    return [result for image in images for result in _segment(segmenter, [image], *options)]
 
 
 def refusal(item: Input, error: Exception, base_size: Any) -> ValueError:

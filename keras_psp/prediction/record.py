@@ -23,6 +23,7 @@ from keras_psp.files import (
     writing,
     written_aside,
 )
+from keras_psp.prediction.confidence import map_names
 from keras_psp.prediction.inputs import TABLE, Input
 from keras_psp.prediction.result import result_files
 from keras_psp.resume import (
@@ -198,8 +199,14 @@ class Record:
             return [self._folder / f"{item.stem}_overlay.mp4"]
         if item.is_raster:
             return [self._folder / f"{item.stem}_classes.tif"]
-        suffix, probabilities = self._settings["suffix"], self._settings["probabilities"]
-        names = result_files(item.stem, suffix, probabilities=probabilities)
+        settings = self._settings
+        views = len(settings["scales"]) * (1 + settings["flip"])
+        names = result_files(
+            item.stem,
+            settings["suffix"],
+            probabilities=settings["probabilities"],
+            confidence=map_names(views) if settings["confidence"] else (),
+        )
         names += [f"{item.stem}_classes.tif"] if item.has_reference else []
         return [self._folder / name for name in names]
 

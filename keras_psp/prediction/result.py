@@ -4,12 +4,14 @@ import dataclasses
 import functools
 import io
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from keras_psp.files import local_path, written_aside
+from keras_psp.prediction.confidence import Confidence, confidence_files
 from keras_psp.visual.overlays import overlay_with_legend, save_image
 
 _NOTEBOOK_SIDE = 1000  # pixels of the longer side in a notebook
@@ -28,6 +30,7 @@ class Prediction:
         name: what the names of saved files start with.
         source: path or address of the image, or "image 3" for the third if it is in memory.
         probabilities: (height, width, num_classes) float32, or None unless asked for.
+        confidence: maps of how sure the prediction is, or None unless asked for.
 
     Example:
         prediction = keras_psp.predict("street.jpg")
@@ -42,6 +45,7 @@ class Prediction:
     name: str = "photo"
     source: str = ""
     probabilities: np.ndarray | None = None
+    confidence: Confidence | None = None
 
     @functools.cached_property
     def class_shares(self) -> np.ndarray:
@@ -80,11 +84,14 @@ class Prediction:
         alpha: float = 0.5,
         force: bool = False,
     ) -> list[Path]:
-        """Writes NAME_overlay.png, NAME_classes.png and, if present, the probabilities.
+        """Writes NAME_overlay.png, NAME_classes.png and what else the prediction has.
 
         NAME_classes.png has class indices as 8-bit palette values, or as 16-bit gray for more
         than 256 classes. NAME_probabilities.npz has `probabilities`, (height, width,
-        num_classes) float16, and `class_names`. No file is ever half-written.
+        num_classes) float16, and `class_names`. With `confidence`, NAME_confidence.png shows its
+        maps side by side, and NAME_probability.png, NAME_margin.png, NAME_entropy.png and
+        NAME_disagreement.png have them as 16-bit gray, where 65535 is 1. No file is ever
+        half-written.
 
         Args:
             folder: created if it doesn't exist.
@@ -98,7 +105,10 @@ class Prediction:
         Raises:
             FileExistsError: if a file exists and `force` is False; nothing is written.
         """
-        files = result_files(self.name, suffix, probabilities=self.probabilities is not None)
+        maps = () if self.confidence is None else tuple(self.confidence.maps())
+        files = result_files(
+            self.name, suffix, probabilities=self.probabilities is not None, confidence=maps
+        )
         paths = [local_path("folder", folder) / file for file in files]
         existing = [path for path in paths if path.exists()]
         if existing and not force:
@@ -107,6 +117,10 @@ class Prediction:
             )
         save_image(self.overlay(alpha=alpha), paths[0])
         save_image(_index_image(self.classes, self.palette), paths[1])
+        if self.confidence is not None:
+            pictures = [self.confidence.picture(self.image), *self.confidence.images().values()]
+            for picture, path in zip(pictures, paths[-len(pictures) :], strict=True):
+                save_image(picture, path)
         if self.probabilities is not None:
             with written_aside(paths[2]) as draft:
                 np.savez_compressed(
@@ -128,10 +142,16 @@ class Prediction:
         return f"<Prediction of {self.source or self.name}, {width}x{height}: {top}>"
 
 
-def result_files(name: str, suffix: str, *, probabilities: bool) -> list[str]:
-    """Returns the names of the files that `Prediction.save` writes."""
+def result_files(
+    name: str, suffix: str, *, probabilities: bool, confidence: Sequence[str] = ()
+) -> list[str]:
+    """Returns the names of the files that `Prediction.save` writes.
+
+    `confidence` are the names of the maps; the last one is absent if there is a single view.
+    """
     files = [f"{name}_overlay{suffix}", f"{name}_classes.png"]
-    return [*files, f"{name}_probabilities.npz"] if probabilities else files
+    files += [f"{name}_probabilities.npz"] if probabilities else []
+    return [*files, *(confidence_files(name, confidence) if confidence else [])]
 
 
 def _index_image(classes, palette):

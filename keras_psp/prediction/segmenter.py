@@ -15,6 +15,13 @@ from keras_psp.layers.resampling import interpolation_matrix
 from keras_psp.models.arrays import check_values, warn_of_values
 from keras_psp.models.checks import smallest_side
 from keras_psp.models.pspnet import PSPNet
+from keras_psp.prediction.confidence import (
+    Confidence,
+    best_and_confidence,
+    best_classes,
+    log_probabilities,
+    with_temperature,
+)
 from keras_psp.prediction.protocol import Protocol, ProtocolFields
 from keras_psp.prediction.windows import Axis, resize_taps, resized, scaled_size
 from keras_psp.progress import ahead
@@ -88,14 +95,14 @@ class Segmenter:
         Reads ahead no more images than one batch of windows takes, plus two that are resized
         while the network runs. (All scales of a 2048x1024 image up to 1.75 take 0.2 GB.)
         """
-        for image, logits in self._scored(images):
-            yield self._classes(image, logits)
+        for classes, _, _ in self.outputs(images):
+            yield classes
 
     def single_view(self, image: np.ndarray) -> "SingleView":
         """Returns an image as the network sees it, without running the network.
 
         Args:
-            image: (height, width, 3), RGB 0 to 255.
+            image: (height, width, channels), e.g. RGB 0 to 255.
 
         Raises:
             ValueError: if the protocol has several views, or the image is invalid.
@@ -103,17 +110,28 @@ class Segmenter:
         self.protocol.check_single_view()
         return SingleView(self, self._prepared(image))
 
-    def _classes(self, image, logits):
-        """The classes of an image, (height, width), of the logits of its windows."""
-        dtype = np.uint8 if self.model.num_classes <= 256 else np.uint16
-        classes: np.ndarray = np.empty((image.height, image.width), dtype)
-        for first, block in self._blocks(image, logits):
-            rows = self._compiled(_best)(block)
-            image.put(ops.convert_to_numpy(rows), first, classes)
-        return classes
+    def outputs(
+        self, images: Iterable[np.ndarray], *, probabilities: bool = False, confidence: bool = False
+    ) -> "Iterator[tuple[np.ndarray, np.ndarray | None, Confidence | None]]":
+        """Yields the classes of one image at a time, and what they were chosen by.
+
+        The network runs once, whatever is asked for. Only `probabilities` take memory for all
+        classes at full size.
+
+        Args:
+            images: as for `classes`.
+            probabilities: also those of every class, see `probabilities`.
+            confidence: also the maps of `Confidence`.
+
+        Yields:
+            Classes as in `classes`; probabilities, (height, width, num_classes) float32, or None;
+            the confidence or None.
+        """
+        for image, logits in self._scored(images):
+            yield self._output(image, logits, probabilities, confidence)
 
     def probabilities(self, image: np.ndarray) -> np.ndarray:
-        """Predicts the probability of every class at every pixel.
+        """Predicts the probability of every class at every pixel, at the model's `temperature`.
 
         Args:
             image: (height, width, channels), e.g. RGB 0 to 255.
@@ -121,12 +139,32 @@ class Segmenter:
         Returns:
             (height, width, num_classes) float32.
         """
-        ((prepared, logits),) = self._scored([image])
-        shape = prepared.height, prepared.width, self.model.num_classes
-        probabilities = np.empty(shape, np.float32)
-        for first, block in self._blocks(prepared, logits, normalize=True):
-            prepared.put(ops.convert_to_numpy(block), first, probabilities)
+        ((_, probabilities, _),) = self.outputs([image], probabilities=True)
+        assert probabilities is not None
         return probabilities
+
+    def log_probabilities_at(
+        self, images: Iterable[np.ndarray], pixels: Iterable[np.ndarray]
+    ) -> Iterator[np.ndarray]:
+        """Yields logarithms of the probabilities, at temperature 1, of some pixels per image.
+
+        Args:
+            images: as for `classes`.
+            pixels: per image, increasing integers, row * width + column.
+
+        Yields:
+            (pixels, num_classes) float32; sums over scales and windows are averages of
+            probabilities before the logarithm is taken.
+        """
+        for (image, logits), indices in zip(self._scored(images), pixels, strict=True):
+            rows, columns = np.divmod(np.asarray(indices), image.width)
+            parts = []
+            for first, scores in self._blocks(image, logits):
+                block = ops.convert_to_numpy(scores)
+                begin, end = np.searchsorted(rows, (first, first + len(block)))
+                chosen = block[rows[begin:end] - first, columns[begin:end]]
+                parts.append(log_probabilities(chosen, logits=self._one_view(image)))
+            yield np.concatenate(parts)
 
     # From images to the logits of their windows.
 
@@ -205,17 +243,52 @@ class Segmenter:
         most = most * (1 + self.protocol.flip) * self.model.num_classes / image.height
         return int(np.clip(_BLOCK_ELEMENTS // most, 4, max(4, image.height)))
 
-    def _blocks(self, image, logits, *, normalize=False, first=0, last=None):
+    def _one_view(self, image):
+        """Whether `_blocks` yields logits: of a single window at the image's own size."""
+        one = len(image.scales) == 1 and not self.protocol.flip
+        return one and image.scales[0].plain
+
+    def _output(self, image, logits, probabilities=False, confidence=False):
+        """What `outputs` yields for one image."""
+        size, num_classes = (image.height, image.width), self.model.num_classes
+        classes: np.ndarray = np.empty(size, np.uint8 if num_classes <= 256 else np.uint16)
+        every = np.empty((*size, num_classes), np.float32) if probabilities else None
+        are_logits = self._one_view(image) and not probabilities
+        options = {"logits": are_logits, "temperature": self.model.temperature}
+        views = len(image.scales) * (1 + self.protocol.flip)
+        apart = confidence and views > 1
+        maps: np.ndarray = np.empty((3 + apart, *size) if confidence else 0, np.float32)
+        for first, scores in self._blocks(image, logits, normalize=not are_logits, apart=apart):
+            views_scores, scores = (scores, sum(scores)) if apart else ([], scores)
+            if confidence:
+                best, measures = self._compiled(best_and_confidence, **options)(scores)
+                for target, rows in zip(maps, ops.convert_to_numpy(measures), strict=False):
+                    image.put(rows, first, target)
+            else:
+                best = self._compiled(best_classes)(scores)
+            best = ops.convert_to_numpy(best)
+            image.put(best, first, classes)
+            if apart:
+                own = (self._compiled(best_classes)(view) for view in views_scores)
+                differing = sum(ops.convert_to_numpy(view) != best for view in own)
+                image.put(differing / views, first, maps[3])
+            if every is not None:
+                tempered = scores
+                if self.model.temperature != 1:
+                    tempered = self._compiled(with_temperature, **options)(scores)
+                image.put(ops.convert_to_numpy(tempered), first, every)
+        return classes, every, Confidence(*maps) if confidence else None
+
+    def _blocks(self, image, logits, *, normalize=False, apart=False, first=0, last=None):
         """Yields (first row, probabilities), the latter (rows, width, classes).
 
         Rows and columns may extend beyond the image. Without `normalize`, the values may be
-        other scores in the same order. Only rows from `first`, a multiple of `block_rows`, to
-        `last` are computed, and only the logits for these must be there.
+        other scores in the same order, see `_one_view`. With `apart`, there is a list of scores,
+        one per scale and mirror image, whose sum they are. Only rows from `first`, a multiple of
+        `block_rows`, to `last` are computed, and only the logits for these must be there.
         """
         parts = [scale.grid for scale in image.scales]
-        # The logits of a single window at the image's own size have the same order.
-        single = len(parts) == 1 and not self.protocol.flip and image.scales[0].plain
-        normalize = normalize or not single
+        normalize = normalize or not self._one_view(image)
         views = 1 + self.protocol.flip
         step = self.block_rows(image)
         padded = keras.backend.backend() == "jax"
@@ -232,32 +305,36 @@ class Segmenter:
             for known in [next(windows for windows in maps if windows is not None)]
         ]
         share = 1 / (len(parts) * views)
+        together = [slice(view, view + 1) for view in range(views)] if apart else [slice(views)]
         for start in range(first, image.height if last is None else last, step):
-            total = 0.0
-            for (rows, _), (index, weight), (down, across), maps in zip(
-                parts, column_parts, upsampling, logits, strict=True
+            total: list[Any] = [0.0] * (len(parts) * views if apart else 1)
+            for scale, ((rows, _), (index, weight), (down, across), maps) in enumerate(
+                zip(parts, column_parts, upsampling, logits, strict=True)
             ):
                 target = np.minimum(np.arange(start, start + step), image.height - 1)
                 if not padded:
                     target = target[: image.height - start]
-                combined = self._compiled(_combined, len(index), normalize)
+                combined = self._compiled(
+                    _combined, taps=len(index), normalize=normalize, views=1 if apart else views
+                )
                 for place, upper, lower in _row_parts(rows, image.height, target, padded, step):
                     lower = (share * lower).astype(np.float32)
-                    total += combined(maps[place], down[upper], across, lower, index, weight)
-            yield start, total
+                    for number, view in enumerate(together):
+                        total[apart * (scale * views + number)] += combined(
+                            maps[place][:, view], down[upper], across, lower, index, weight
+                        )
+            yield start, total if apart else total[0]
 
-    def _compiled(self, function, taps=None, normalize=True):
-        """The function, compiled by the backend for any sizes."""
-        key = function, taps, normalize
+    def _compiled(self, function, *, taps=None, views=None, **options):
+        """The function with its options, compiled by the backend for any sizes."""
+        key = function, taps, views, *options.items()
         if key not in self._functions:
-            signature = [(None, None, self.model.num_classes)]
+            classes = self.model.num_classes
+            signature: list[Any] = [(None, None, classes)]
             if function is _combined:
-                function = functools.partial(_combined, normalize=normalize)
-                signature = [
-                    (None, 1 + self.protocol.flip, None, None, self.model.num_classes),
-                    *[(None, None)] * 3,
-                ]
-            self._functions[key] = _compiled(function, signature, taps)
+                signature = [(None, views, None, None, classes), *[(None, None)] * 3]
+            partial = functools.partial(function, **options) if options else function
+            self._functions[key] = _compiled(partial, signature, taps)
         return self._functions[key]
 
 
@@ -282,7 +359,8 @@ class SingleView:
         Args:
             logits: (h, w, num_classes), at output stride 8.
         """
-        return self._segmenter._classes(self._image, [[np.asarray(logits, np.float32)[None, None]]])
+        maps = [[np.asarray(logits, np.float32)[None, None]]]
+        return self._segmenter._output(self._image, maps)[0]
 
     def matrices(self, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
         """Matrices that resize rows and columns of a map at output stride 8 to the image.
@@ -451,10 +529,6 @@ def _combined(logits, down, across, lower, index, weight, *, normalize):
     for place, share in zip(index, weight, strict=True):
         result = result + ops.take(x, place, axis=1) * share[:, None]
     return result
-
-
-def _best(scores):
-    return ops.cast(ops.argmax(scores, axis=-1), "int32")
 
 
 def _compiled(function, shapes, taps):

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from keras_psp.prediction.segmenter import Segmenter, _best, _Window
+from keras_psp.prediction.confidence import best_classes
+from keras_psp.prediction.segmenter import Segmenter, _Window
 from keras_psp.prediction.windows import Axis
 
 
@@ -110,7 +111,7 @@ class Strips:
         dtype = np.uint8 if segmenter.model.num_classes <= 256 else np.uint16
         classes: np.ndarray = np.empty((last - first, self.width), dtype)
         for row, block in segmenter._blocks(self, [maps], first=first, last=last):
-            best = ops.convert_to_numpy(segmenter._compiled(_best)(block))
+            best = ops.convert_to_numpy(segmenter._compiled(best_classes)(block))
             classes[row - first : row - first + len(best)] = best[: last - row, : self.width]
         return classes
 

@@ -96,6 +96,7 @@ def _network(recipe, source):
         "num_classes": source.num_classes,
         "class_names": list(source.class_names),
         "palette": np.asarray(source.palette).tolist(),
+        "temperature": 1.0,  # not that of the weights, which are about to change
         "dtype": dtype,
         **({} if channels_of(source) == 3 else {"input_channels": channels_of(source)}),
         **{n: getattr(recipe, n) for n in ("bin_sizes", "pooling", "dropout", "aux_weight")},

@@ -96,7 +96,7 @@ class NetworkWeights:
         del config["frozen"], config["name"]
         given = dict(self.given)
         if given.get("num_classes", self.model.num_classes) != self.model.num_classes:
-            config |= {"class_names": None, "palette": None}
+            config |= {"class_names": None, "palette": None, "temperature": 1.0}
         trained = self.model.backbone
         backbone = given.pop("backbone", None)
         if isinstance(backbone, str):

@@ -12,7 +12,7 @@ from support.networks import random_network
 import keras_psp
 from keras_psp import data
 from keras_psp.data.sets.cityscapes_labels import label_ids
-from keras_psp.evaluation import CityscapesMeasures
+from keras_psp.evaluation import CityscapesMeasures, Reliability
 from keras_psp.metrics.confusion import confusion_matrix
 from keras_psp.prediction import Segmenter
 
@@ -305,3 +305,26 @@ def test_a_faulty_label_is_named_before_the_evaluation(model, tmp_path, capsys):
         keras_psp.evaluate(source, model)
     assert "evaluating" not in capsys.readouterr().err
     assert keras_psp.evaluate(source, model, limit=2, base_size=64).measures.confusion.sum() > 0
+
+
+def test_calibration_is_counted_per_labeled_pixel_and_resumed(model, camvid, tmp_path):
+    options = {"split": "test", "calibration": True, "error_groups": False, "crop": 33}
+    keras_psp.evaluate(camvid, model, output=tmp_path / "out", limit=2, **options)
+    evaluation = keras_psp.evaluate(camvid, model, output=tmp_path / "out", limit=2, **options)
+    expected = 0
+    for index in range(2):
+        image, mask = camvid.example("test", index)
+        probabilities = Segmenter(model, crop=33).probabilities(image)
+        labeled = mask != camvid.ignore_class
+        part = Reliability()
+        right = probabilities.argmax(-1) == mask
+        part.update(probabilities.max(-1)[labeled], right[labeled])
+        expected = part if index == 0 else expected + part
+    assert evaluation.reliability.counts.sum() == evaluation.measures.confusion.sum()
+    assert evaluation.reliability.error == pytest.approx(expected.error, abs=1e-4)
+    assert evaluation.reliability.mean_accuracy == pytest.approx(evaluation.pixel_accuracy)
+    assert (tmp_path / "out" / "reliability.csv").read_text().count("\n") == 16
+    with pytest.raises(ValueError, match="with calibration=True, not False; choose another"):
+        keras_psp.evaluate(
+            camvid, model, output=tmp_path / "out", limit=2, **{**options, "calibration": False}
+        )

@@ -294,3 +294,14 @@ np.testing.assert_allclose(logits, expected, atol=2e-5 * np.ptp(expected))
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("size", [(49, 57), None])
+def test_logits_are_divided_by_the_temperature(tmp_path, size):
+    model = network(temperature=3.0)
+    options = {"image_size": size, "output": "logits", "progress": False}
+    export.onnx(model, tmp_path / "m.onnx", **options)
+    opened = export.open_onnx(tmp_path / "m.onnx")
+    assert_close(opened(images(49, 57)), model, images(49, 57))
+    about = onnx.load(tmp_path / "m.onnx").metadata_props[0].value
+    assert json.loads(about)["output"]["temperature"] == 3

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from support import c_session, hostile_payloads, odd_images
+from support.networks import tiny_pspnet
 
 from keras_psp import export
 from keras_psp.data.images import read_image
@@ -254,3 +255,11 @@ def test_unsupported_images_are_an_error(session, shape, refused):
 def test_metadata_contains_the_limits(folder):
     about = json.loads((folder / "assets.extra" / "keras_psp.json").read_text("utf-8"))
     assert about["serve_bytes"]["max_pixels"] == image_bytes.MAX_PIXELS == 2**24
+
+
+def test_probabilities_have_the_temperature(tmp_path):
+    model = tiny_pspnet(temperature=3.0, activation="softmax")
+    export.saved_model(model, tmp_path / "saved", output="probabilities")
+    probabilities = export.open_saved_model(tmp_path / "saved")(images(49, 57))
+    expected = model.predict(images(49, 57), verbose=0)
+    np.testing.assert_allclose(probabilities, expected, atol=1e-5)

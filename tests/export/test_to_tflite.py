@@ -342,3 +342,12 @@ def test_threads_take_turns(images, model, tmp_path):
     with ThreadPoolExecutor(4) as pool:
         for number, logits in enumerate(pool.map(predict, [image[None] for image in images] * 20)):
             np.testing.assert_array_equal(logits, expected[number % 2])
+
+
+@pytest.mark.parametrize("size", [SIZE, None])
+def test_logits_are_divided_by_the_temperature(size, images, tmp_path):
+    model = network(temperature=3.0)
+    export.tflite(model, tmp_path / "a.tflite", image_size=size, output="logits", progress=False)
+    logits = export.open_tflite(tmp_path / "a.tflite")(images)
+    expected = model.predict(images.astype("float32"), verbose=0)
+    np.testing.assert_allclose(logits, expected, atol=1e-4 * np.ptp(expected))

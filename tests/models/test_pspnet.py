@@ -519,3 +519,36 @@ def test_remat_is_the_backbones_and_is_saved():
     features = keras.applications.MobileNetV3Small(include_top=False, weights=None)
     with pytest.raises(ValueError, match="needs a DilatedResNet"):
         PSPNet(3, backbone=features, remat="blocks")
+
+
+def test_the_temperature_divides_logits_in_inference_only(model):
+    images, _ = example()
+    model, warm = (
+        PSPNet(weights=model, dropout=0.0, temperature=temperature) for temperature in (1.0, 2.5)
+    )
+    expected = model.predict(images, verbose=0)
+    np.testing.assert_allclose(warm.predict(images, verbose=0), expected / 2.5, rtol=1e-6)
+    np.testing.assert_allclose(warm(images), expected / 2.5, rtol=1e-5)
+    np.testing.assert_array_equal(
+        warm.predict_classes(images, verbose=0), model.predict_classes(images, verbose=0)
+    )
+    np.testing.assert_array_equal(
+        warm.predict_low_resolution(images), model.predict_low_resolution(images)
+    )
+    warm.temperature = 1  # also after a prediction that was traced with another one
+    np.testing.assert_array_equal(warm.predict(images, verbose=0), expected)
+    warm.temperature = 2.5
+    expected = model(images, training=True)
+    for name, logits in warm(images, training=True).items():
+        np.testing.assert_allclose(logits, expected[name], atol=1e-4)
+    for wrong in (0, -1, "2", float("nan")):
+        with pytest.raises(ValueError, match=r"temperature is .*; it must be a finite number > 0"):
+            warm.temperature = wrong
+
+
+def test_the_temperature_is_saved_and_not_that_of_other_classes(model, tmp_path, capsys):
+    warm = PSPNet(weights=model, temperature=2.5)
+    warm.save(tmp_path / "warm.keras")
+    assert keras.saving.load_model(tmp_path / "warm.keras").temperature == 2.5
+    assert PSPNet(weights=warm).temperature == 2.5
+    assert PSPNet(CLASSES + 1, weights=warm).temperature == 1

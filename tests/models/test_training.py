@@ -346,3 +346,10 @@ def test_a_dataset_without_masks_is_refused():
     batches = tf.data.Dataset.from_tensor_slices(images).batch(2)
     with pytest.raises(ValueError, match="there are no masks; give one integer mask per image"):
         scheduled(2).fit(batches, verbose=0)
+
+
+def test_training_a_calibrated_model_warns_that_its_temperature_is_out_of_date():
+    model = scheduled(2)
+    model.temperature = 1.5
+    with pytest.warns(UserWarning, match=r"temperature=1.5 was fitted to the weights before"):
+        model.fit(*example(), verbose=0)

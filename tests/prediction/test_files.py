@@ -514,3 +514,16 @@ def test_an_unwritable_folder_is_reported(photos, model, monkeypatch):
         OSError, match=r"out can't be written \(Permission denied\); .*Free some space"
     ):
         predict_files("in", "out", model, progress=False)
+
+
+def test_confidence_maps_are_results_that_a_second_call_keeps(model, photos):
+    options = {"confidence": True, "flip": True, "base_size": None, "progress": False}
+    assert predict_files("in", "out", model, **options).done == 3
+    names = ("confidence", "probability", "margin", "entropy", "disagreement")
+    assert {f"b_{name}.png" for name in names} <= {path.name for path in photos.glob("out/*")}
+    assert predict_files("in", "out", model, **options).skipped == 3
+    (photos / "out/b_entropy.png").unlink()
+    assert predict_files("in", "out", model, **options).done == 1
+    assert (photos / "out/b_entropy.png").exists()
+    with pytest.raises(ValueError, match="with confidence=True, not False; choose another"):
+        predict_files("in", "out", model, **{**options, "confidence": False})

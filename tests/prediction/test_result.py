@@ -1,3 +1,4 @@
+import dataclasses
 import io
 from types import SimpleNamespace
 
@@ -6,7 +7,7 @@ import pytest
 from PIL import Image
 
 from keras_psp.models.classes import class_names_of, palette_of
-from keras_psp.prediction import Prediction
+from keras_psp.prediction import Confidence, Prediction
 
 NAMES = ("sky", "road", "car")
 PALETTE = ((250, 0, 0), (0, 200, 0), (0, 0, 150))
@@ -60,3 +61,13 @@ def test_notebooks_show_a_png_of_limited_size():
     data = prediction._repr_png_()
     assert data.startswith(b"\x89PNG")
     assert max(Image.open(io.BytesIO(data)).size) == 1000
+
+
+def test_confidence_is_saved_as_a_picture_and_16_bit_maps(tmp_path):
+    half = np.full((2, 4), 0.5, np.float32)
+    prediction = dataclasses.replace(example(), confidence=Confidence(half, half, half, half))
+    paths = prediction.save(tmp_path)
+    names = ("confidence", "probability", "margin", "entropy", "disagreement")
+    assert [path.name for path in paths[2:]] == [f"a_{name}.png" for name in names]
+    with Image.open(tmp_path / "a_margin.png") as image_file:
+        assert np.asarray(image_file).tolist() == [[32768] * 4] * 2

@@ -258,3 +258,53 @@ def test_a_single_view_leads_from_logits_to_classes(model, base_size):
 def test_several_views_are_not_a_single_one(model, fields):
     with pytest.raises(ValueError, match="average the probabilities of several views"):
         Segmenter(model, **fields).single_view(random_image(40, 40))
+
+
+def test_confidence_is_that_of_the_averaged_probabilities(model):
+    image = random_image(60, 81)
+    options = {"scales": (0.75, 1.5), "flip": True, "crop": 49, "base_size": 70}
+    model.temperature = 2.0
+    try:
+        segmenter = Segmenter(model, **options)
+        ((classes, probabilities, confidence),) = segmenter.outputs(
+            [image], probabilities=True, confidence=True
+        )
+        ((same, nothing, alone),) = segmenter.outputs([image], confidence=True)
+        (warm,) = segmenter.log_probabilities_at([image], [np.arange(3, 60 * 81, 7)])
+    finally:
+        model.temperature = 1.0
+    cool = Segmenter(model, **options).probabilities(image)
+    expected = np.sqrt(cool) / np.sqrt(cool).sum(-1, keepdims=True)
+    np.testing.assert_allclose(probabilities, expected, atol=1e-5)
+    np.testing.assert_allclose(np.exp(warm), cool.reshape(-1, CLASSES)[3::7], atol=1e-6)
+    np.testing.assert_array_equal(classes, cool.argmax(-1))
+    np.testing.assert_array_equal(same, classes)
+    assert nothing is None
+    best = np.sort(expected, axis=-1)
+    entropy = -(expected * np.log(expected)).sum(-1) / np.log(CLASSES)
+    for maps in (confidence, alone):
+        np.testing.assert_allclose(maps.probability, best[..., -1], atol=1e-5)
+        np.testing.assert_allclose(maps.margin, best[..., -1] - best[..., -2], atol=1e-5)
+        np.testing.assert_allclose(maps.entropy, entropy, atol=1e-5)
+
+
+def test_disagreement_is_the_share_of_views_with_another_class(model):
+    image, scales = random_image(60, 81), (0.75, 1.5)
+    segmenter = Segmenter(model, scales=scales, flip=True)
+    ((classes, _, confidence),) = segmenter.outputs([image], confidence=True)
+    differing = 0
+    for scale in scales:  # each view alone, as an image of its own
+        one = Segmenter(model, scales=(scale,))
+        plain, mirrored = one.classes([image, image[:, ::-1]])
+        differing = differing + (plain != classes) + (mirrored[:, ::-1] != classes).astype(int)
+    assert np.mean(confidence.disagreement == differing / 4) > 0.995
+    assert 0.02 < confidence.disagreement.mean() < 0.98
+
+
+def test_a_single_view_has_no_disagreement(model):
+    image = random_image(50, 70)
+    ((classes, _, confidence),) = Segmenter(model).outputs([image], confidence=True)
+    expected = softmax(model.predict(image[None], verbose=0)[0]).max(-1)
+    np.testing.assert_allclose(confidence.probability, expected, atol=1e-5)
+    assert confidence.disagreement is None
+    np.testing.assert_array_equal(classes, Segmenter(model).classes([image])[0])

@@ -11,6 +11,7 @@ import numpy as np
 from keras_psp.evaluation.errors import ErrorGroups
 from keras_psp.evaluation.figures import percent
 from keras_psp.evaluation.measures import Measures
+from keras_psp.evaluation.reliability import Reliability
 from keras_psp.evaluation.report import sections
 from keras_psp.evaluation.report.images import Example, Panels
 from keras_psp.files import local_path, written_aside
@@ -30,6 +31,7 @@ def report_page(
     measures: Measures,
     images: Sequence[Example] = (),
     groups: ErrorGroups | None = None,
+    reliability: Reliability | None = None,
     run: str | os.PathLike | None = None,
     settings: Mapping[str, Any] | None = None,
     palette: Sequence | np.ndarray | None = None,
@@ -50,6 +52,7 @@ def report_page(
         images: candidates to show; only those shown are embedded, reduced to 480 pixels. If
             `groups` is given, the example of each group is chosen from them.
         groups: error groups of the same data.
+        reliability: accuracy by probability, of the same data.
         run: folder of `keras_psp.train`, for curves, recipe and versions. The page shows the
             content of recipe.json, including the paths of data and weights.
         settings: name to value, or to a mapping that gets a heading of its own; for example
@@ -101,6 +104,7 @@ def report_page(
         images=panels.worst_and_best(examples, worst, best),
         # After the images, before the legend, which lists the classes of all panels.
         mistakes=None if groups is None else sections.mistakes(groups, names, examples, panels),
+        calibration=None if reliability is None else sections.calibration(reliability),
         legend=panels.legend(),
         backgrounds=panels.backgrounds,
         settings={**(settings or {}), **recorded},

@@ -10,6 +10,7 @@ import numpy as np
 
 from keras_psp.evaluation.errors import GROUPS, SIZE_EDGES, ErrorGroups, largest
 from keras_psp.evaluation.measures import Measures
+from keras_psp.evaluation.reliability import Reliability
 from keras_psp.evaluation.report.charts import Curve, LineChart, heat_map
 from keras_psp.evaluation.report.images import GROUP_STYLES, Example, Panels, css_color
 from keras_psp.metrics.confusion import ratio
@@ -123,6 +124,23 @@ def _sizes(errors):
     labels.append(f"over {edges[-1]} %")
     columns = (*errors.recall_by_size(), errors.sizes[0].sum(axis=0))
     return list(zip(labels, *(column.tolist() for column in columns), strict=True))
+
+
+def calibration(reliability: Reliability) -> dict[str, Any]:
+    """The error, the diagram, and confidence, accuracy and share of each bin with pixels."""
+    known = reliability.counts > 0
+    dots = reliability.confidence[known].tolist(), reliability.accuracy[known].tolist()
+    return {
+        "reliability": reliability,
+        "chart": LineChart(
+            "Accuracy by probability",
+            [
+                Curve("calibrated", [0.0, 1.0], [0.0, 1.0], "second", faint=True),
+                Curve("accuracy", *dots, dots=True),
+            ],
+        ),
+        "rows": [row for row in reliability.rows() if row[4] > 0],
+    }
 
 
 def training_charts(folder: Path) -> list[LineChart]:

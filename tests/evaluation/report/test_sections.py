@@ -13,7 +13,7 @@ from support.report_pages import (
     written,
 )
 
-from keras_psp.evaluation import ErrorGroups
+from keras_psp.evaluation import ErrorGroups, Reliability
 from keras_psp.evaluation.errors import GROUPS
 from keras_psp.evaluation.report.images import GROUP_STYLES
 
@@ -108,3 +108,15 @@ def test_training_without_epochs_has_no_curves(tmp_path):
 def test_folder_without_a_training_raises(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"has no log\.csv; give the output folder of a"):
         written(tmp_path, run=tmp_path)
+
+
+def test_calibration_has_its_error_a_chart_and_the_bins_with_pixels(tmp_path):
+    reliability = Reliability(bins=2)
+    reliability.update([0.6, 0.8, 0.8, 1.0], [False, True, False, False])
+    content = written(tmp_path, reliability=reliability)
+    text = text_of(content)
+    assert "Expected calibration error 55.00 %" in text
+    assert "50.0 % to 100.0 % 80.0 % 25.0 % 100.0 %" in text
+    assert "0.0 % to 50.0 %" not in text
+    assert 'aria-label="Accuracy by probability"' in content
+    assert "Calibration" not in text_of(written(tmp_path))
