@@ -265,8 +265,9 @@ class PyramidPoolingModule(keras.layers.Layer):
         )
         freeze_inner(self)
 
-    def call(self, features: Any, training: bool | None = None) -> Any:
-        levels = self.levels(features, training=training)
+    def call(self, features: Any, training: bool | None = None, pooled: Any = None) -> Any:
+        # `pooled` are the features without their gradient, in `keras_psp.evaluation.receptive`.
+        levels = self.levels(features if pooled is None else pooled, training=training)
         tensors = None if training else folded_tensors(self)
         if tensors is None:
             x = self.norm(self.fusion([features, *levels]), training=training)
