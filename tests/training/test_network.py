@@ -70,3 +70,16 @@ def test_a_backbone_by_name_has_the_stride_of_the_recipe():
     model, _ = build(recipe("scenes", **fields, bin_sizes=(1, 2)), source, 10)
     assert model.backbone.features.name == "MobileNetV3Small"
     assert model.backbone.output_stride == 16
+
+
+def test_a_training_from_a_calibrated_network_starts_at_temperature_1(tmp_path):
+    source = GeneratedScenes(image_size=(48, 48))
+    small = {"num_stages": 2, "stem_filters": (8,), "bin_sizes": (1,)}
+    model, _ = build(recipe("scenes", **small), source, 10)
+    model.temperature = 2.0
+    model.save(tmp_path / "calibrated.keras")
+    fields = {**small, "weights": str(tmp_path / "calibrated.keras")}
+    again, _ = build(recipe("scenes", **fields), source, 10)
+    assert again.temperature == 1
+    kernels = (m.get_layer("classifier").kernel for m in (model, again))
+    np.testing.assert_array_equal(*map(np.asarray, kernels))
