@@ -70,7 +70,7 @@ def sum_errors(sizes):
         for size in sizes:
             progress(f"{name}, {size[0]}x{size[1]}")
             image = np.random.default_rng(1).integers(0, 256, (*size, 3)).astype("uint8")
-            explanation = keras_psp.explain(model, image)
+            explanation = keras_psp.explain(image, model)
             logits = model.predict_low_resolution(image[None])[0]
             errors = [
                 np.abs(explanation.low_resolution_parts(index).sum(axis=0) - logits[..., index])
@@ -90,7 +90,7 @@ def times(repeats):
     image = np.random.default_rng(2).integers(0, 256, (473, 473, 3)).astype("uint8")
 
     def explain(context):
-        explanation = keras_psp.explain(model, image)
+        explanation = keras_psp.explain(image, model)
         explanation.parts(12, 20)
         if context:
             explanation.context()

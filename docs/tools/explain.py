@@ -17,14 +17,14 @@ FIGURE = Path(__file__).parents[1] / "explain.jpg"
 
 def main():
     scenes = keras_psp.data.GeneratedScenes(counts={"val": 40})
-    means = level_means(None, scenes.arrays("val")[0])
+    means = level_means(scenes.arrays("val")[0])
     image, _ = compose(SEED, image_size=SIZE, surface="water", skyline="village")
-    explanation = keras_psp.explain(None, image, reference=means)
+    explanation = keras_psp.explain(image, reference=means)
     parts = explanation.telling_pixel("boat", "car")
     explanation.save(FIGURE, "boat", "car", pixel=(parts.x, parts.y), force=True)
     print(parts)
     print(explanation.context())
-    context_summary(None, scenes, reference=means).print()
+    context_summary(scenes, reference=means).print()
     print(FIGURE)
 
 

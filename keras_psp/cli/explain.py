@@ -91,8 +91,8 @@ def run(options: argparse.Namespace) -> int:
     reference: Any = "image"
     if references:
         sources = [reference.source for reference in references]
-        reference = level_means(options.model, sources, **protocol)
-    explanation = explain(options.model, options.image, reference=reference, **protocol)
+        reference = level_means(sources, options.model, **protocol)
+    explanation = explain(options.image, options.model, reference=reference, **protocol)
     if options.pixel:
         x, y = options.pixel
         parts = explanation.pixel(x, y, target, other)

@@ -192,9 +192,9 @@ def _score(model: PSPNet, cell: tuple[int, ...], pyramid: bool) -> Callable[[Any
     def score(images):
         x = model.get_layer("normalization")(images)
         _, features = model.backbone(x, training=False)
-        pooled = None if pyramid else ops.stop_gradient(features)
-        x = model.get_layer("pyramid_pooling")(features, training=False, pooled=pooled)
-        logits = model.get_layer("classifier")(x)
+        module = model.get_layer("pyramid_pooling")
+        levels = module.levels(features if pyramid else ops.stop_gradient(features))
+        logits = model.get_layer("classifier")(module.fused(features, levels))
         return ops.max(logits[0, cell[0], cell[1]])
 
     return score

@@ -38,13 +38,17 @@ Reference = Literal["image"] | LevelMeans
 
 
 def level_means(
-    model: Any, images: Any, *, max_pixels: int = MAX_PIXELS, **protocol: Unpack[ProtocolFields]
+    images: Any,
+    model: Any = None,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    **protocol: Unpack[ProtocolFields],
 ) -> LevelMeans:
     """Computes what `explain(reference=...)` puts in place of the levels of the pyramid.
 
     Args:
-        model: see `keras_psp.predict`.
         images: one or several, see `keras_psp.predict`; e.g. a folder.
+        model: see `keras_psp.predict`.
         max_pixels: larger images are refused.
         protocol: `base_size`, see `explain`.
 
@@ -53,8 +57,8 @@ def level_means(
             or the protocol has several views.
 
     Example:
-        means = keras_psp.explanation.level_means("runs/mine", "photos/")
-        keras_psp.explain("runs/mine", "street.jpg", reference=means)
+        means = keras_psp.explanation.level_means("photos/", "runs/mine")
+        keras_psp.explain("street.jpg", "runs/mine", reference=means)
     """
     chosen = Protocol(**protocol)
     chosen.check_single_view()
@@ -110,7 +114,7 @@ def check_reference(reference: Any, model: PSPNet) -> None:
     if not isinstance(reference, LevelMeans):
         raise ValueError(
             f'reference is {reference!r}; it must be "image", or what '
-            "keras_psp.explanation.level_means(model, images) returns."
+            "keras_psp.explanation.level_means(images, model) returns."
         )
     pyramid = model.get_layer("pyramid_pooling")
     edges = pyramid.fusion.edges

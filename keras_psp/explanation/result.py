@@ -107,7 +107,7 @@ class Explanation:
         source: path or address of the image.
 
     Example:
-        explanation = keras_psp.explain("runs/mine", "harbor.jpg")
+        explanation = keras_psp.explain("harbor.jpg", "runs/mine")
         features, *levels, constant = explanation.parts("boat", "car")  # (height, width) each
         print(explanation.pixel(240, 180))
         print(explanation.context())

@@ -17,8 +17,8 @@ from keras_psp.prediction.segmenter import Segmenter
 
 
 def explain(
-    model: Any,
     image: Any,
+    model: Any = None,
     *,
     reference: Reference = "image",
     max_pixels: int = MAX_PIXELS,
@@ -31,8 +31,8 @@ def explain(
     not, and the classifier is linear, so that the parts are exact.
 
     Args:
-        model: see `keras_psp.predict`; None for the bundled network.
         image: one image, see `keras_psp.predict`.
+        model: see `keras_psp.predict`; None for the bundled network.
         reference: what `Explanation.context` puts in place of the pyramid's levels: "image" for
             their mean over all positions of this image, or what
             `keras_psp.explanation.level_means` returns for other images.
@@ -45,7 +45,7 @@ def explain(
             can't be read or is too small.
 
     Example:
-        explanation = keras_psp.explain("runs/mine", "harbor.jpg")
+        explanation = keras_psp.explain("harbor.jpg", "runs/mine")
         explanation.parts("boat", "car")  # why boat and not car: (parts, height, width)
         explanation.save("harbor_explanation.png", "boat", "car")
     """

@@ -84,8 +84,8 @@ class ContextSummary:
 
 
 def context_summary(
-    model: Any,
     data: Any,
+    model: Any = None,
     *,
     split: str = "val",
     reference: Reference | Literal["data"] = "data",
@@ -97,8 +97,7 @@ def context_summary(
     """Counts, for each class, the correct pixels of a data set that depend on the pyramid.
 
     Args:
-        model: see `keras_psp.predict`.
-        data, split, limit: see `keras_psp.evaluate`.
+        data, model, split, limit: see `keras_psp.evaluate`.
         reference: what replaces the levels: "image" for their mean over each image, "data" for
             that over these images, which are then read twice, or that over other images, see
             `keras_psp.explanation.level_means`.
@@ -111,7 +110,7 @@ def context_summary(
 
     Example:
         source = keras_psp.data.GeneratedScenes(counts={"val": 8})
-        keras_psp.explanation.context_summary(None, source).print()
+        keras_psp.explanation.context_summary(source).print()
     """
     chosen = Protocol(**protocol)
     chosen.check_single_view()

@@ -66,7 +66,7 @@ class ImageNormalization(keras.layers.Layer):
     def call(self, images: Any) -> Any:
         images = ops.cast(images, self.compute_dtype)
         if self.channel_order == "bgr":
-            images = images[..., ::-1]
+            images = ops.flip(images, axis=-1)
         mean = ops.convert_to_tensor(self.mean, dtype=images.dtype)
         scale = ops.convert_to_tensor(1.0 / np.array(self.std), dtype=images.dtype)
         return (images - mean) * scale

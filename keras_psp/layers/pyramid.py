@@ -265,15 +265,8 @@ class PyramidPoolingModule(keras.layers.Layer):
         )
         freeze_inner(self)
 
-    def call(self, features: Any, training: bool | None = None, pooled: Any = None) -> Any:
-        # `pooled` are the features without their gradient, in `keras_psp.evaluation.receptive`.
-        levels = self.levels(features if pooled is None else pooled, training=training)
-        tensors = None if training else folded_tensors(self)
-        if tensors is None:
-            x = self.norm(self.fusion([features, *levels]), training=training)
-        else:
-            x = self.fusion([features, *levels], kernel=tensors[0]) + tensors[1]
-        return self.dropout(ops.relu(x), training=training)
+    def call(self, features: Any, training: bool | None = None) -> Any:
+        return self.fused(features, self.levels(features, training=training), training=training)
 
     def levels(self, features: Any, training: bool | None = None) -> list[Any]:
         """The pooled levels after their 1x1 convolutions, (batch, bins, bins, channels) each."""
@@ -284,6 +277,15 @@ class PyramidPoolingModule(keras.layers.Layer):
             conv(level, training=training)
             for conv, level in zip(self.reductions, levels, strict=True)
         ]
+
+    def fused(self, features: Any, levels: list[Any], training: bool | None = None) -> Any:
+        """The features and the upsampled levels, fused: (batch, height, width, filters)."""
+        tensors = None if training else folded_tensors(self)
+        if tensors is None:
+            x = self.norm(self.fusion([features, *levels]), training=training)
+        else:
+            x = self.fusion([features, *levels], kernel=tensors[0]) + tensors[1]
+        return self.dropout(ops.relu(x), training=training)
 
     def folded_weights(self) -> tuple[np.ndarray, np.ndarray]:
         """Kernel and bias of the fusion with the BatchNorm folded in."""

@@ -27,7 +27,7 @@ def test_explain_writes_one_figure_and_prints_the_parts(run, tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     assert main(command(run, "--pixel", "30", "40")) == 0
     out, _ = capsys.readouterr()
-    explanation = keras_psp.explain(run, run / "photo.png")
+    explanation = keras_psp.explain(run / "photo.png", run)
     assert out.splitlines() == [
         str(explanation.pixel(30, 40)),
         str(explanation.context()),

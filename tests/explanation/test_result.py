@@ -9,7 +9,7 @@ from keras_psp.explanation import level_means
 
 @pytest.fixture(scope="module")
 def explanation(model, image):
-    return keras_psp.explain(model, image)
+    return keras_psp.explain(image, model)
 
 
 def test_the_parts_of_a_pixel_are_those_of_the_maps(explanation):
@@ -64,7 +64,7 @@ def test_a_level_of_one_bin_is_its_own_mean(explanation):
 def test_without_a_pyramid_no_pixel_is_decided_by_context(image):
     from support.networks import tiny_predictor
 
-    explanation = keras_psp.explain(tiny_predictor(bin_sizes=()), image)
+    explanation = keras_psp.explain(image, tiny_predictor(bin_sizes=()))
     assert explanation.part_names == ("features", "constant")
     assert explanation.context().share == 0
     assert "by level: there is none" in str(explanation.context())
@@ -74,9 +74,9 @@ def test_without_a_pyramid_no_pixel_is_decided_by_context(image):
 def test_the_whole_image_makes_the_hull_a_boat(tmp_path):
     # What the scenes are made for: without the pyramid, the bundled network sees a car.
     scenes = keras_psp.data.GeneratedScenes(counts={"val": 16})
-    means = level_means(None, scenes.arrays("val")[0])
+    means = level_means(scenes.arrays("val")[0])
     image, mask = compose(26, image_size=(180, 240), surface="water", skyline="village")
-    explanation = keras_psp.explain(None, image, reference=means)
+    explanation = keras_psp.explain(image, reference=means)
     names, context = explanation.class_names, explanation.context()
     hull = (mask == names.index("boat")) & (explanation.classes == names.index("boat"))
     car = context.classes[hull] == names.index("car")

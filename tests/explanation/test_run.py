@@ -19,7 +19,7 @@ import keras_psp
 
 model = keras.saving.load_model(sys.argv[1])
 image = np.load(sys.argv[2])
-explanation = keras_psp.explain(model, image)
+explanation = keras_psp.explain(image, model)
 context = explanation.context()
 parts = np.stack([explanation.parts(index) for index in range(5)])
 np.savez(sys.argv[3], parts=parts, without=context.classes, level=context.level)
@@ -29,7 +29,7 @@ print(keras.backend.backend())
 
 @pytest.mark.parametrize("base_size", [None, 80, 200])
 def test_classes_are_those_of_predict_and_parts_add_up(model, image, base_size):
-    explanation = keras_psp.explain(model, image, base_size=base_size)
+    explanation = keras_psp.explain(image, model, base_size=base_size)
     prediction = keras_psp.predict(image, model, base_size=base_size)
     np.testing.assert_array_equal(explanation.classes, prediction.classes)
     span = np.ptp(explanation.low_resolution_logits)
@@ -40,7 +40,7 @@ def test_classes_are_those_of_predict_and_parts_add_up(model, image, base_size):
 
 
 def test_logits_at_the_images_size_are_those_of_the_model(model, image):
-    explanation = keras_psp.explain(model, image)
+    explanation = keras_psp.explain(image, model)
     logits = model.predict(image[None], verbose=0)[0]
     for index, name in enumerate(explanation.class_names):
         np.testing.assert_allclose(
@@ -51,7 +51,7 @@ def test_logits_at_the_images_size_are_those_of_the_model(model, image):
 def test_a_file_is_read_as_by_predict(model, image, tmp_path):
     path = tmp_path / "harbor.png"
     Image.fromarray(image).save(path)
-    explanation = keras_psp.explain(model, path)
+    explanation = keras_psp.explain(path, model)
     assert (explanation.name, explanation.source) == ("harbor", str(path))
     np.testing.assert_array_equal(explanation.image, image)
     assert repr(explanation) == f"<Explanation of {path}, 121x90>"
@@ -72,13 +72,13 @@ def test_a_file_is_read_as_by_predict(model, image, tmp_path):
 def test_what_cannot_be_explained_is_refused(model, image, given, arguments, message):
     given = {"image": image, "images": [image, image], "video": "street.mp4"}[given]
     with pytest.raises(ValueError, match=message):
-        keras_psp.explain(model, given, **arguments)
+        keras_psp.explain(given, model, **arguments)
 
 
 def test_a_reference_of_another_network_is_refused(model, image):
     values = tuple(np.zeros(8, np.float32) for _ in range(2))
     with pytest.raises(ValueError, match=r"levels of \(1, 2\) bins with \[8, 8\] channels, but"):
-        keras_psp.explain(model, image, reference=LevelMeans((1, 2), values, 3))
+        keras_psp.explain(image, model, reference=LevelMeans((1, 2), values, 3))
 
 
 @pytest.mark.slow  # a process per backend
@@ -98,7 +98,7 @@ def test_other_backends_give_the_same_parts(backend, model, image, tmp_path):
     )
     assert run.returncode == 0, run.stderr[-3000:]
     assert run.stdout.strip() == backend
-    explanation = keras_psp.explain(model, image)
+    explanation = keras_psp.explain(image, model)
     logits = model.predict(image[None], verbose=0)[0]
     context = explanation.context()
     with np.load(files[2]) as found:

@@ -22,13 +22,13 @@ def pairs(model, image):
 @pytest.mark.parametrize("reference", ["image", "data", "means"])
 def test_counts_are_those_of_the_images(model, pairs, reference):
     images = np.stack([image for image, _ in pairs])
-    means = "image" if reference == "image" else level_means(model, images)
+    means = "image" if reference == "image" else level_means(images, model)
     given = means if reference == "means" else reference
-    summary = context_summary(model, pairs, reference=given, progress=False)
+    summary = context_summary(pairs, model, reference=given, progress=False)
     expected = np.zeros((3, 5), int)
     by_level = np.zeros((5, 2), int)
     for image, mask in pairs:
-        explanation = keras_psp.explain(model, image, reference=means)
+        explanation = keras_psp.explain(image, model, reference=means)
         context = explanation.context()
         for index in range(5):
             labeled = mask == index
@@ -45,7 +45,7 @@ def test_counts_are_those_of_the_images(model, pairs, reference):
 
 
 def test_levels_and_limit(model, pairs):
-    summary = context_summary(model, pairs, reference="image", levels=[2], limit=1, progress=False)
+    summary = context_summary(pairs, model, reference="image", levels=[2], limit=1, progress=False)
     assert (summary.levels, summary.images) == ((2,), 1)
     assert summary.by_level.shape == (5, 1)
     np.testing.assert_array_equal(summary.by_level[:, 0], summary.dependent)
@@ -77,9 +77,9 @@ def test_classes_are_ordered_by_their_dependence(capsys):
 )
 def test_invalid_arguments_are_refused(model, pairs, arguments, message):
     with pytest.raises(ValueError, match=message):
-        context_summary(model, pairs, progress=False, **arguments)
+        context_summary(pairs, model, progress=False, **arguments)
 
 
 def test_no_images_are_refused(model):
     with pytest.raises(ValueError, match=r"is empty; give|has no images; give"):
-        context_summary(model, [], progress=False)
+        context_summary([], model, progress=False)

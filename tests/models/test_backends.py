@@ -36,7 +36,7 @@ print(keras.backend.backend())
 def test_other_backends_give_the_same_logits_and_train(backend, tmp_path):
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed")
-    model = tiny_pspnet(pooling="max")
+    model = tiny_pspnet(pooling="max", channel_order="bgr", mean=(99, 88, 77), std=(40, 50, 60))
     images = np.random.default_rng(0).integers(0, 256, (2, 49, 58, 3)).astype("uint8")
     model.save(tmp_path / "model.keras")
     np.save(tmp_path / "images.npy", images)
