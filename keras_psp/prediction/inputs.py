@@ -52,8 +52,8 @@ class Input:
 
 def is_single(images: Any) -> bool:
     """Whether `images` is a single image, not a list, folder or pattern of several."""
-    if isinstance(images, np.ndarray):
-        return images.ndim < 4
+    if _is_array(images):
+        return len(images.shape) < 4
     if isinstance(images, bytes | bytearray | memoryview | Image.Image) or is_url(images):
         return True
     if isinstance(images, str | os.PathLike):
@@ -87,9 +87,30 @@ def safe_stem(text: str) -> str:
     return stem or "photo"
 
 
+def _is_array(value):
+    return hasattr(value, "__array__") and hasattr(value, "shape")
+
+
+def _is_pair(value):
+    """Whether a value is (image, mask), or a batch of both."""
+    if not (isinstance(value, tuple) and len(value) == 2 and all(map(_is_array, value))):
+        return False
+    image, mask = (tuple(part.shape) for part in value)
+    return len(image) >= 3 and mask in (image[:-1], (*image[:-1], 1))
+
+
 def _flatten(images, without):
+    if _is_array(images) and not isinstance(images, np.ndarray):
+        import keras  # a tensor needs it anyway
+
+        images = keras.ops.convert_to_numpy(images)
     if isinstance(images, np.ndarray) and images.ndim == 4:
         yield from images
+    elif _is_pair(images):
+        raise ValueError(
+            "the images come with masks, as (image, mask); give the images alone, e.g. "
+            "data.map(lambda image, mask: image), or a list if both are images."
+        )
     elif isinstance(images, str | os.PathLike) and not is_url(images):
         yield from _files(os.fspath(images), without)
     elif is_single(images):

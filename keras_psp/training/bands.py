@@ -1,13 +1,15 @@
 """Training on other bands than RGB: what a recipe must be, and how images are normalized."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from keras_psp.data import BandStatistics, band_statistics
 from keras_psp.data.bands import channels_of
 from keras_psp.imagenet import IMAGENET_MEAN
 from keras_psp.resume import read_record, write_record
-from keras_psp.training.folder import RunFolder
 from keras_psp.training.recipes import Recipe
+
+if TYPE_CHECKING:  # check_bands needs no Keras
+    from keras_psp.training.folder import RunFolder
 
 
 def check_bands(source: Any, recipe: Recipe) -> None:
@@ -30,7 +32,7 @@ def check_bands(source: Any, recipe: Recipe) -> None:
 
 
 def band_statistics_of(
-    folder: RunFolder, source: Any, recipe: Recipe, *, resumed: bool, progress: bool = True
+    folder: "RunFolder", source: Any, recipe: Recipe, *, resumed: bool, progress: bool = True
 ) -> BandStatistics | None:
     """Returns the statistics of the training images' bands, measured once and kept in bands.json.
 

@@ -1,7 +1,9 @@
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 from keras_psp.prediction.inputs import find_inputs, is_single, safe_stem
@@ -63,6 +65,28 @@ def test_lists_of_all_kinds_keep_their_order(folder):
     assert inputs[3].stem == "some thing" and inputs[3].path is None
     assert inputs[1].stem == "photo_0002"
     assert [item.origin for item in find_inputs(np.zeros((2, 4, 5, 3)))] == ["image 1", "image 2"]
+
+
+@pytest.mark.parametrize("kind", [tf.constant, keras.ops.convert_to_tensor])
+def test_tensors_are_taken_as_arrays(kind):
+    array = np.zeros((2, 4, 5, 3), np.uint8)
+    assert is_single(kind(array[0])) and not is_single(kind(array))
+    for images, count in ((kind(array), 2), (kind(array[0]), 1), ([kind(array[0])], 1)):
+        inputs = list(find_inputs(images))
+        assert len(inputs) == count
+        assert all(isinstance(item.source, np.ndarray) for item in inputs)
+
+
+@pytest.mark.parametrize("mask_shape", [(4, 5), (4, 5, 1)])
+def test_images_with_masks_are_refused(mask_shape):
+    image, mask = np.zeros((4, 5, 3), np.uint8), np.zeros(mask_shape, np.uint8)
+    data = tf.data.Dataset.from_tensors((image, mask))
+    for pairs in (data, data.batch(1), [(image, mask)], (image, mask)):
+        with pytest.raises(
+            ValueError, match="come with masks, as .image, mask.; give"
+        ):
+            list(find_inputs(pairs))
+    assert len(list(find_inputs([image, mask[..., :1]]))) == 2
 
 
 def test_the_output_is_not_searched(folder):

@@ -85,8 +85,8 @@ def test_data_is_a_path_a_string_or_a_source(tmp_path):
     for folder in (tmp_path, str(tmp_path)):
         with pytest.raises(ValueError, match="train isn't here"):
             train("camvid", data=folder, output=tmp_path / "run")
-    with pytest.raises(TypeError, match="data is an object of type list; it must be a folder"):
-        train("camvid", data=["CamVid"], output=tmp_path / "run")
+    with pytest.raises(TypeError, match="data is an object of type int; it must be a folder"):
+        train("camvid", data=7, output=tmp_path / "run")
 
 
 def test_class_weights_are_counted_from_the_labels():
