@@ -14,6 +14,7 @@ from keras_psp.evaluation.errors import SIZE_EDGES, ErrorGroups
 from keras_psp.evaluation.figures import percent, write_csv, write_json
 from keras_psp.evaluation.measures import Measures
 from keras_psp.evaluation.reliability import Reliability
+from keras_psp.evaluation.report.explaining import Explanations
 from keras_psp.evaluation.report.images import Example
 from keras_psp.evaluation.report.page import report_page
 from keras_psp.files import claim, local_path, writing
@@ -132,6 +133,7 @@ class Evaluation:
         path: str | os.PathLike,
         examples: Sequence[Example] = (),
         *,
+        explanations: Explanations | None = None,
         run: str | os.PathLike | None = None,
         palette: Any = None,
         ignore_class: int = 255,
@@ -151,6 +153,7 @@ class Evaluation:
                 images=examples,
                 groups=self.error_groups,
                 reliability=self.reliability,
+                explanations=explanations,
                 run=run,
                 settings=settings,
                 palette=palette,

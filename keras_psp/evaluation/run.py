@@ -9,6 +9,7 @@ from PIL import Image
 
 from keras_psp.arguments import checked_integer
 from keras_psp.data.python_calls import original_errors
+from keras_psp.evaluation.report.explaining import explain_examples
 from keras_psp.evaluation.report.sections import training_charts, training_settings
 from keras_psp.evaluation.result import Evaluation
 from keras_psp.evaluation.tally import SETTINGS, STATE, Tally
@@ -131,12 +132,17 @@ def evaluate(
     if output is not None:
         evaluation.save(output)
         if report:
+            shown = tally.worst_and_best(segmenter)
+            ignored = examples.ignore_class
             evaluation.write_report(
                 output / "report.html",
-                tally.worst_and_best(segmenter),
+                shown,
+                explanations=explain_examples(
+                    segmenter, shown, ignore_class=ignored, progress=progress
+                ),
                 run=run,
                 palette=examples.palette,
-                ignore_class=examples.ignore_class,
+                ignore_class=ignored,
             )
     return evaluation
 

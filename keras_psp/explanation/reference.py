@@ -1,6 +1,7 @@
 """What replaces the levels of the pyramid where a pixel is to be classified without them."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, Literal, Unpack
 
 import numpy as np
@@ -95,6 +96,10 @@ class RunningMean:
         means = position_means(
             [level[0] for level in levels], term.shape[1:3], align_corners=model.align_corners
         )
+        self.add_means(means)
+
+    def add_means(self, means: Sequence[np.ndarray]) -> None:
+        """Adds the means of an image's levels, (channels,) each."""
         wide = [mean.astype(np.float64) for mean in means]
         self._sums = [a + b for a, b in zip(self._sums, wide, strict=True)] if self._sums else wide
         self._images += 1

@@ -135,6 +135,16 @@ class Explanation:
         """(h, w, num_classes) at output stride 8, of the image at the size the network sees."""
         return self._parts.logits
 
+    @property
+    def image_means(self) -> list[np.ndarray]:
+        """The mean of each level over all positions of the image, (channels,) each."""
+        return self._parts.means()
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the maps that are kept for further parts."""
+        return self._parts.nbytes
+
     def low_resolution_parts(self, target: Class, other: Class | None = None) -> np.ndarray:
         """The same as `parts` at output stride 8, (parts, h, w)."""
         index = self._index(target)
@@ -197,6 +207,34 @@ class Explanation:
             None if second is None else names[second],
             dict(zip(self.part_names, values, strict=True)),
         )
+
+    def parts_at(
+        self, x: np.ndarray, y: np.ndarray, target: np.ndarray, other: np.ndarray
+    ) -> np.ndarray:
+        """Splits the difference of two logits at many pixels, with other classes at each.
+
+        Args:
+            x, y: columns and rows, n of each.
+            target, other: indices of the classes, n of each.
+
+        Returns:
+            (parts, n) float64, in the order of `part_names`.
+        """
+        classes, numbers = np.unique(np.stack([target, other]), return_inverse=True)
+        first, second = numbers.reshape(2, -1)
+        parts = self._parts.class_parts(classes.tolist())
+        return np.stack([self._differences(part, y, x, first, second) for part in parts])
+
+    def next_classes(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """The classes other than the pixels' own with the largest logits, (n,) integers.
+
+        Args:
+            x, y: columns and rows, n of each.
+        """
+        logits = self._parts.logits
+        total = sum(weight[:, None] * logits[place] for place, weight in self._places(y, x))
+        total[np.arange(len(total)), self.classes[y, x]] = -np.inf
+        return total.argmax(axis=1)
 
     def telling_pixel(self, target: Class | None = None, other: Class | None = None) -> PixelParts:
         """Splits a logit, or a difference of two, at the pixel where the pyramid adds most to it.
@@ -356,7 +394,7 @@ class Explanation:
 
     @functools.cached_property
     def _means(self):
-        return self._parts.means() if self._reference == "image" else self._reference.values
+        return self.image_means if self._reference == "image" else self._reference.values
 
     def _resized(self, maps):
         rows, columns = self._matrices
@@ -377,23 +415,23 @@ class Explanation:
 
     def _two_classes(self, x, y):
         """The class of a pixel, and the other one with the largest logit."""
-        rows, columns = self._matrices
-        logits = np.einsum("a,c,ack->k", rows[y], columns[x], self._parts.logits)
-        first = int(self.classes[y, x])
-        logits[first] = -np.inf
-        return first, int(logits.argmax())
+        return int(self.classes[y, x]), int(self.next_classes(np.array([x]), np.array([y]))[0])
 
     def _differences(self, maps, rows, columns, first, second):
         """maps[..., first] - maps[..., second] at some pixels, resized for these only."""
+        total = np.zeros(len(rows))
+        for place, weight in self._places(rows, columns):
+            total += weight * (maps[(*place, first)] - maps[(*place, second)])
+        return total
+
+    def _places(self, rows, columns):
+        """Yields indices into a map at output stride 8, and weights, that add up to some pixels."""
         taps = [_taps(matrix) for matrix in self._matrices]
         (row_index, row_weight), (column_index, column_weight) = taps
-        total = np.zeros(len(rows))
         for i in range(row_index.shape[1]):
             for j in range(column_index.shape[1]):
                 place = row_index[rows, i], column_index[columns, j]
-                weight = row_weight[rows, i] * column_weight[columns, j]
-                total += weight * (maps[(*place, first)] - maps[(*place, second)])
-        return total
+                yield place, row_weight[rows, i] * column_weight[columns, j]
 
 
 def _taps(matrix):

@@ -9,7 +9,8 @@ held fixed, i.e. where it lets this image's values through, every logit is there
 part per term, and of the part of the shift and the classifier's bias. Nothing is approximated.
 """
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from keras import ops
@@ -62,6 +63,12 @@ class LogitParts:
         height, width, _ = self._term.shape
         return height, width
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the maps in memory."""
+        maps = math.prod(self._term.shape) * np.dtype(self._dtype).itemsize
+        return 2 * maps + self.logits.nbytes
+
     def parts(self, target: int, other: int | None = None) -> np.ndarray:
         """The parts of a class' logit, or of its logit minus that of another class.
 
@@ -72,15 +79,29 @@ class LogitParts:
         kernel, bias = self._kernel[..., target], self._bias[target]
         if other is not None:
             kernel, bias = kernel - self._kernel[..., other], bias - self._bias[other]
+        split = self._split(kernel[..., None], bias[None])
+        return np.stack([part[..., 0] for part in split])
+
+    def class_parts(self, classes: Sequence[int]) -> Iterator[np.ndarray]:
+        """Yields one part after the other, in the order of `parts`, of several classes' logits.
+
+        Args:
+            classes: their indices.
+
+        Yields:
+            (h, w, len(classes)).
+        """
+        chosen = list(classes)
+        return self._split(self._kernel[..., chosen], self._bias[chosen])
+
+    def _split(self, kernel, bias):
+        """The parts of what a classifier of this kernel and bias computes, (h, w, filters)."""
         gates = ops.cast(self._before_relu > 0, self._dtype)
-        scaled = self._tensor((kernel * self._scale)[..., None])
-        parts = np.empty((2 + len(self.levels), *self.size), self._dtype)
-        parts[0] = _convolved(gates * self._term, scaled)[..., 0]
+        scaled = self._tensor(kernel * self._scale[:, None])
+        yield _convolved(gates * self._term, scaled)
         for number, level in enumerate(self.levels):
-            parts[1 + number] = _convolved(gates * self._level_term(number, level), scaled)[..., 0]
-        shift = self._tensor((kernel * self._shift)[..., None])
-        parts[-1] = _convolved(gates, shift)[..., 0] + bias
-        return parts
+            yield _convolved(gates * self._level_term(number, level), scaled)
+        yield _convolved(gates, self._tensor(kernel * self._shift[:, None])) + bias
 
     def means(self) -> list[np.ndarray]:
         """What `position_means` returns for the image."""

@@ -57,7 +57,7 @@ def draw_explanation(
     from matplotlib.figure import Figure
 
     height, width = classes.shape
-    titles = [_part_title(name) for name in part_names]
+    titles = [part_title(name) for name in part_names]
     aspect = float(np.clip(height / width, 0.4, 1.6))
     rows = _WIDTH / 4 * aspect + 1.1, _WIDTH / max(4, len(titles)) * aspect + 0.8, 2.9
     figure = Figure(figsize=(_WIDTH, sum(rows)), dpi=_DPI, layout="constrained")
@@ -92,7 +92,8 @@ def draw_explanation(
     return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
 
 
-def _part_title(name):
+def part_title(name: str) -> str:
+    """What a reader calls a part, by its name in `keras_psp.explanation.Explanation`."""
     if "x" not in name:
         return {"features": "local features"}.get(name, name)
     return "pyramid: whole image" if name == "1x1" else f"pyramid: {name} regions"

@@ -3,7 +3,7 @@
 import base64
 import io
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -123,6 +123,19 @@ class Panels:
             "width": width,
             "height": height,
             "masks": masks,
+        }
+
+    def tinted(self, example: Example, masks: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        """One panel of an example, with one of some class maps over it, by name."""
+        height, width = example.image.shape[:2]
+        pictures = {name: _reduced(self._classes(mask)) for name, mask in masks.items()}
+        return {
+            "name": example.name,
+            "mean_iou": example.mean_iou,
+            "background": self._background(example),
+            "width": width,
+            "height": height,
+            "masks": {name: mask_png(mask, self._colors) for name, mask in pictures.items()},
         }
 
     def legend(self) -> dict[str, list[tuple[str, str]]]:

@@ -1,5 +1,6 @@
 """Writes the HTML report; report.html is its template, report.css and report.js are part of it."""
 
+import dataclasses
 import datetime
 import os
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,8 @@ from keras_psp.evaluation.figures import percent
 from keras_psp.evaluation.measures import Measures
 from keras_psp.evaluation.reliability import Reliability
 from keras_psp.evaluation.report import sections
+from keras_psp.evaluation.report.explaining import Explanations
+from keras_psp.evaluation.report.explanation import explanation_section
 from keras_psp.evaluation.report.images import Example, Panels
 from keras_psp.files import local_path, written_aside
 from keras_psp.metrics.confusion import confusion_matrix, mean_of_present, per_class_iou
@@ -32,6 +35,7 @@ def report_page(
     images: Sequence[Example] = (),
     groups: ErrorGroups | None = None,
     reliability: Reliability | None = None,
+    explanations: Explanations | None = None,
     run: str | os.PathLike | None = None,
     settings: Mapping[str, Any] | None = None,
     palette: Sequence | np.ndarray | None = None,
@@ -41,9 +45,9 @@ def report_page(
 ) -> Path:
     """Writes an evaluation as one HTML file that needs neither a network nor other files.
 
-    It shows the measures, each class, the confusion matrix, the worst and best images and the
-    kinds of mistakes; for a training's folder also its curves. An existing file is replaced in
-    one step.
+    It shows the measures, each class, the confusion matrix, the worst and best images, the kinds of
+    mistakes, and why pixels have their classes; for a training's folder also its curves. An
+    existing file is replaced in one step.
 
     Args:
         path: of the file, e.g. "report.html".
@@ -53,6 +57,7 @@ def report_page(
             `groups` is given, the example of each group is chosen from them.
         groups: error groups of the same data.
         reliability: accuracy by probability, of the same data.
+        explanations: what `explain_examples` returns for some of `images`.
         run: folder of `keras_psp.train`, for curves, recipe and versions. The page shows the
             content of recipe.json, including the paths of data and weights.
         settings: name to value, or to a mapping that gets a heading of its own; for example
@@ -89,6 +94,8 @@ def report_page(
         raise ValueError(f"worst={worst} and best={best} must be at least 0.")
     panels = Panels(names, palette, ignore_class, groups)
     examples = [_checked_example(image, len(names), ignore_class) for image in images]
+    if explanations is not None:
+        explanations = _of_checked(explanations, images, examples, len(names))
     charts = [] if run is None else sections.training_charts(Path(run))
     recorded = {} if run is None else sections.training_settings(Path(run))
     content = _template().render(
@@ -104,6 +111,9 @@ def report_page(
         images=panels.worst_and_best(examples, worst, best),
         # After the images, before the legend, which lists the classes of all panels.
         mistakes=None if groups is None else sections.mistakes(groups, names, examples, panels),
+        explained=None
+        if explanations is None
+        else explanation_section(explanations, names, palette, panels),
         calibration=None if reliability is None else sections.calibration(reliability),
         legend=panels.legend(),
         backgrounds=panels.backgrounds,
@@ -142,6 +152,29 @@ def _setting(value):
     if isinstance(value, (list, tuple)):
         return ", ".join(_setting(part) for part in value) or "none"
     return "none" if value is None else str(value)
+
+
+def _of_checked(explanations, images, examples, num_classes):
+    """The explanations of the checked examples, whose images are embedded once."""
+    count = len(explanations.correct)
+    if explanations.examples and count != num_classes:
+        raise ValueError(
+            f"explanations have {count} classes but measures {num_classes}; give both for the same "
+            "data."
+        )
+    checked = {id(image): example for image, example in zip(images, examples, strict=True)}
+    unknown = [e.example.name for e in explanations.examples if id(e.example) not in checked]
+    if unknown:
+        raise ValueError(
+            f"explanations have {unknown[0]}, which isn't one of images; give both the same examples."
+        )
+    return dataclasses.replace(
+        explanations,
+        examples=tuple(
+            dataclasses.replace(one, example=checked[id(one.example)])
+            for one in explanations.examples
+        ),
+    )
 
 
 def _checked_example(example, num_classes, ignore_class):
