@@ -30,6 +30,23 @@ def test_a_pixels_own_classes_are_the_two_with_the_largest_logits(explanation):
     assert pixel.total == pytest.approx(logits[best[0]] - logits[best[1]], abs=1e-4)
 
 
+def test_the_parts_of_many_pixels_are_those_of_each(explanation):
+    x, y = np.array([0, 120, 60, 33, 7]), np.array([0, 89, 40, 41, 80])
+    target, other = np.array([1, 2, 4, 4, 0]), np.array([2, 1, 0, 3, 3])
+    parts = explanation.parts_at(x, y, target, other)
+    for number, arguments in enumerate(zip(x, y, target, other, strict=True)):
+        pixel = explanation.pixel(*arguments)
+        np.testing.assert_allclose(parts[:, number], list(pixel.parts.values()), atol=2e-5)
+
+
+def test_the_next_class_has_the_largest_logit_but_for_the_pixels_own(explanation):
+    logits = np.stack([explanation.logits(index) for index in range(5)])
+    y, x = (axis.ravel() for axis in np.mgrid[0:90:9, 0:121:7])
+    at = logits[:, y, x]
+    at[explanation.classes[y, x], np.arange(len(x))] = -np.inf
+    np.testing.assert_array_equal(explanation.next_classes(x, y), at.argmax(axis=0))
+
+
 def test_the_deciding_level_is_the_one_that_alone_changes_the_margin_most(model, explanation):
     context = explanation.context()
     assert context.decided.any() and context.levels == (1, 2)

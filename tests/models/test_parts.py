@@ -105,6 +105,15 @@ def test_each_part_is_its_term_through_the_gates_of_the_sum(variant):
     np.testing.assert_allclose(parts.parts(1), [*expected, constant], atol=bound)
 
 
+@pytest.mark.parametrize("variant", ["average", "3x3 classifier", "no pyramid"])
+def test_parts_of_several_classes_are_those_of_each(variant):
+    parts = LogitParts(network(**VARIANTS[variant]), random_image())
+    together = np.stack(list(parts.class_parts([3, 1])))
+    bound = 1e-6 * np.ptp(parts.logits)
+    for place, index in enumerate((3, 1)):
+        np.testing.assert_allclose(together[..., place], parts.parts(index), atol=bound)
+
+
 @pytest.mark.parametrize("variant", ["average", "max", "3x3 classifier", "corners apart"])
 def test_logits_without_a_level_are_those_of_a_constant_map(variant):
     model = network(**VARIANTS[variant])

@@ -145,10 +145,9 @@ def _absent(segmenter):
     protocol = segmenter.protocol
     if protocol.scales != (1.0,) or protocol.flip or protocol.crop:
         return (
-            "This evaluation averages the probabilities of several views of each image (scales, "
-            "mirror image or windows), which aren't a sum of parts; evaluate without --scales, "
-            "--multi-scale, --flip and --crop, into another folder, to see here what decides a "
-            "pixel."
+            "This evaluation sees each image at other scales, mirrored or in windows, and averages "
+            "probabilities, which aren't a sum of parts; evaluate without --scales, --multi-scale, "
+            "--flip and --crop, into another folder, to see here what decides a pixel."
         )
     if not segmenter.model.bin_sizes:
         return "The network has no pyramid (bin_sizes=()): the local features decide every pixel."

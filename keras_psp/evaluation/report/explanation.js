@@ -66,7 +66,7 @@
       facts[2].replaceChildren(...swatch(truth),
         truth < names.length && truth !== predicted ? ", so the prediction is wrong" : "");
       facts[3].replaceChildren(...swatch(without), level
-        ? `: decided by context, most by the level \u201c${levels[level - 1]}\u201d`
+        ? `: decided by context, most by the ${levels[level - 1]}`
         : ": not decided by context");
       const largest = Math.max(1e-6, ...[...first, ...(second ?? [])].map(Math.abs));
       fill(tables[0], predicted, next,

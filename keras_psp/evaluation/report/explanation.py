@@ -41,7 +41,7 @@ def explanation_section(
         "data": {
             "names": list(names),
             "colors": [css_color(color) for color in palette],
-            "levels": titles[1:-1],
+            "levels": [title.removeprefix("pyramid: ") for title in titles[1:-1]],
             "examples": data,
         },
         "correct": int(explanations.correct.sum()),
@@ -81,12 +81,16 @@ def packed(one: ExplainedExample, num_classes: int) -> dict[str, Any]:
 def telling_cell(one: ExplainedExample) -> int:
     """The number, row by row, of the pixel that shows best what the pyramid does.
 
-    Of the pixels that are decided by context, or else of all, the one to whose class, compared
-    with the runner-up, the levels add most.
+    Of the labeled pixels that are decided by context, or else of all that are, or else of all, the
+    one to whose class, compared with the runner-up, the levels add most.
     """
     added = one.parts[..., 1:-1].sum(axis=-1)
     decided = one.predicted != one.without
-    return int(np.where(decided | ~decided.any(), added, -np.inf).argmax())
+    among = next(
+        (mask for mask in (decided & (one.truth >= 0), decided) if mask.any()),
+        np.ones_like(decided),
+    )
+    return int(np.where(among, added, -np.inf).argmax())
 
 
 def outline_png(mask: np.ndarray) -> str:

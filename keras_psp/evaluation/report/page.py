@@ -166,7 +166,7 @@ def _of_checked(explanations, images, examples, num_classes):
     unknown = [e.example.name for e in explanations.examples if id(e.example) not in checked]
     if unknown:
         raise ValueError(
-            f"explanations have {unknown[0]}, which isn't one of images; give both the same examples."
+            f"explanations have {unknown[0]}, which isn't one of images; give the same."
         )
     return dataclasses.replace(
         explanations,
