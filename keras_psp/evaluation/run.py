@@ -57,6 +57,7 @@ def evaluate(
         calibration: also measure whether the network is as confident as it is right, see
             `Reliability`. The softmax of every pixel takes about as long as the class map.
         report: if there is an `output`, also write output/report.html, all results on one page.
+            With a single view, the network sees up to six images once more, to explain them.
         limit: number of images to use, the first ones; None for all.
         progress: show a progress bar with the mean IoU so far on stderr.
         protocol: fields of `Protocol`: scales, flip, crop, overlap, base_size, batch_size. The
