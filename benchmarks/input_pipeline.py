@@ -1,12 +1,16 @@
 """Measures images per second on one core: our augmentation, the usual steps, Albumentations.
 
-    python benchmarks/input_pipeline.py [--files]
+    python benchmarks/input_pipeline.py
+    python benchmarks/input_pipeline.py --files
+    python benchmarks/input_pipeline.py --steady 20000
 
 500x375 JPEGs and their PNG labels in memory become crops of 473x473 with scale 0.5 to 2, rotation
 up to 10 degrees, blur, mirroring and cropping, with the probabilities of semseg. "In steps" is the
 usual composition: the whole image is scaled, rotated, blurred, mirrored, padded and cropped.
 Albumentations does the same if it is installed. The variants alternate. With --files, whole
-`training_batches` of such files on all cores, with decoding and from memory.
+`training_batches` of such files on all cores, with decoding and from memory. With --steady, one
+epoch of that many files (the same images under other names), decoded as they are needed: the rate
+of each tenth of the epoch, and the memory after it.
 """
 
 import argparse
@@ -171,27 +175,34 @@ STAGES = (
 )
 
 
+BATCHES = {"batch_size": 10, "crop_size": CROP, "rotate": 10, "blur": True}
+
+
+def written(folder, files, count):
+    """Writes the files, again under other names until there are `count`; returns their source."""
+    for kind, suffix, contents in zip(("images", "labels"), ("jpg", "png"), files, strict=True):
+        (Path(folder) / kind).mkdir()
+        for number in range(count):
+            path = Path(folder) / f"{kind}/{number:05}.{suffix}"
+            path.write_bytes(contents[number % len(contents)])
+    return data.ImageFolder(folder)
+
+
 def from_files(options):
     """Prints images per second of training_batches on all cores, reading files."""
-    settings = {"batch_size": 10, "crop_size": CROP, "rotate": 10, "blur": True}
     with tempfile.TemporaryDirectory() as folder:
-        for kind in ("images", "labels"):
-            (Path(folder) / kind).mkdir()
-        for number, (jpeg, png) in enumerate(zip(*encoded(options.count), strict=True)):
-            (Path(folder) / f"images/{number:04}.jpg").write_bytes(jpeg)
-            (Path(folder) / f"labels/{number:04}.png").write_bytes(png)
-        source = data.ImageFolder(folder)
+        source = written(folder, encoded(options.count), options.count)
         rates = {}
         # Not interleaved, because both would keep running in the background.
         for name, cache in (("with decoding", False), ("from memory", True)):
             progress(name)
             batches = iter(
-                data.training_batches(source, split="all", cache=cache, epochs=10**6, **settings)
+                data.training_batches(source, split="all", cache=cache, epochs=10**6, **BATCHES)
             )
             rates[name] = []
             for repeat in range(options.repeats + 2):
                 start = time.perf_counter()
-                for _ in range(options.count // settings["batch_size"]):
+                for _ in range(options.count // BATCHES["batch_size"]):
                     next(batches)
                 if repeat > 1:  # the first two trace and fill the cache
                     rates[name].append(options.count / (time.perf_counter() - start))
@@ -202,15 +213,39 @@ def from_files(options):
     return False
 
 
+def steady(options):
+    """Prints images per second and memory in each tenth of a long epoch."""
+    with tempfile.TemporaryDirectory() as folder:
+        progress(f"writing {options.steady} files")
+        source = written(folder, encoded(options.count), options.steady)
+        batches = iter(data.training_batches(source, split="all", cache=False, epochs=1, **BATCHES))
+        next(batches)  # traces
+        steps = (options.steady // BATCHES["batch_size"] - 1) // 10
+        print(f"{environment(['tensorflow'])}.\n\n| images | images/s | memory |\n|---|---|---|")
+        for tenth in range(10):
+            start = time.perf_counter()
+            for _ in range(steps):
+                next(batches)
+            images = steps * BATCHES["batch_size"]
+            rate = images / (time.perf_counter() - start)
+            pages = int(Path("/proc/self/statm").read_text().split()[1])
+            memory = pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+            print(f"| {(tenth + 1) * images} | {rate:.0f} | {memory:.0f} MB |", flush=True)
+    return False
+
+
 def main():
     """Prints images per second of each stage."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--count", type=int, default=100)
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--files", action="store_true")
+    parser.add_argument("--steady", type=int, metavar="FILES")
     options = parser.parse_args()
     if options.files:
         return from_files(options)
+    if options.steady:
+        return steady(options)
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     files = encoded(options.count)
