@@ -192,7 +192,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
         momentum = self.momentum
         if single is not False:
             slower = max(momentum, SINGLE_IMAGE_MOMENTUM)
-            momentum = ops.cast(ops.where(single, slower, momentum), mean.dtype)
+            both = (ops.convert_to_tensor(value, mean.dtype) for value in (slower, momentum))
+            momentum = ops.where(single, *both)
             # With the distance from the moving mean, a single image's variance is that over all.
             distance = ops.square(mean - old_mean)
             variance = ops.where(single, variance + distance, variance)

@@ -80,7 +80,7 @@ class SGD(GroupedOptimizer):
         gradient = ops.cast(gradient, variable.dtype)
         # TensorFlow's operation has no bfloat16 on GPUs.
         if keras.backend.backend() == "tensorflow" and variable.dtype != "bfloat16":
-            factor = ops.cast(self.momentum, variable.dtype)
+            factor = ops.convert_to_tensor(self.momentum, variable.dtype)
             _tensorflow_update(variable, momentum.value, gradient, learning_rate, factor, decay)
             return
         if decay:

@@ -1,3 +1,4 @@
+import keras
 import numpy as np
 import pytest
 from support.networks import two_layers
@@ -28,6 +29,17 @@ def test_decay_precedes_momentum_and_head_has_ten_times_the_rate():
     expected = by_hand(start, gradients, rates=rates, decay=0.01, factors=(1, 1, 10, 10))
     for variable, weights in zip(model.trainable_variables, expected, strict=True):
         np.testing.assert_allclose(variable.numpy(), weights, rtol=1e-4, atol=1e-5)
+
+
+def test_float64_variables_get_exact_steps():
+    variable = keras.Variable([1.0, -2.0], dtype="float64", name="backbone")
+    rng = np.random.default_rng(0)
+    start, gradients = [variable.numpy()], [rng.normal(size=2)]
+    optimizer = SGD(0.125, weight_decay=0.01, head_multiplier=1)
+    for _ in range(5):
+        optimizer.apply(gradients, [variable])
+    (expected,) = by_hand(start, gradients, rates=[0.125] * 5, decay=0.01, factors=(1,))
+    np.testing.assert_allclose(variable.numpy(), expected, rtol=1e-14)
 
 
 def test_equals_torch():
