@@ -37,18 +37,11 @@ CANDIDATES = {
 }
 
 
-def camvid(root):
-    """The published data set."""
-    from keras_psp import data
-
-    return data.load("camvid", root=root)
-
-
 def by_sequence(root):
     """CamVid's `train`, divided by sequence into "train" and "val"."""
     from keras_psp import data
 
-    source = camvid(root)
+    source = data.load("camvid", root=root)
     pairs = {"train": [], "val": []}
     for image, label in source.paths("train"):
         pairs["val" if image.name.startswith(HELD_OUT) else "train"].append((image, label))
@@ -85,7 +78,7 @@ def report(recipe, root, folder):
     import keras_psp
     from keras_psp.prediction.protocol import SIX_SCALES
 
-    source = camvid(root)
+    source = keras_psp.data.load("camvid", root=root)
     keras_psp.train(recipe, data=source, output=folder)
     figures(source, folder, "test", folder / "one_view.json")
     figures(source, folder, "test", folder / "six_scales.json", scales=SIX_SCALES, flip=True)
