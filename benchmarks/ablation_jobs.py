@@ -42,7 +42,7 @@ def jobs(args):
     for seed in args.seeds:
         for number in args.table:
             for row in TABLES[number]:
-                if row.depth >= len(depths):
+                if row.depth >= len(depths) or (args.rows and row.name not in args.rows):
                     continue
                 fields = setting.fields | dict(args.set) | row.fields
                 chosen = recipe(setting.recipe, **fields, backbone=depths[row.depth], seed=seed)

@@ -3,6 +3,7 @@
     python benchmarks/ablations.py --table 1 --seeds 0 1 2              # generated scenes
     python benchmarks/ablations.py --table 1 2 --data camvid --root CamVid
     python benchmarks/ablations.py --table 1 2 --data camvid_half --root CamVid --seeds 0
+    python benchmarks/ablations.py --table 1 --rows B1+MAX B1236+AVE+DR --seeds 0  # two rows
 
 Each row is trained with the package's recipe for the data set and evaluated by
 `keras_psp.evaluate`, in a separate process. The same command resumes interrupted trainings, skips
@@ -65,6 +66,9 @@ def context_figures(confusion, iou):
 
 def check(parser, args):
     """Reports arguments that would have no effect."""
+    names = {row.name for number in args.table for row in TABLES[number]}
+    if unknown := sorted(set(args.rows or ()) - names):
+        parser.error(f"--rows {unknown[0]!r} is in none of the tables; they have {sorted(names)}.")
     instead = {"seed": "--seeds", "backbone": "--depths"}
     rows = {field for number in args.table for row in TABLES[number] for field in row.fields}
     for field, _ in args.set:
@@ -91,6 +95,7 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--table", type=int, nargs="+", choices=TABLES, default=[1])
+    parser.add_argument("--rows", nargs="+", help="names of rows to run; all by default")
     parser.add_argument("--data", choices=SETTINGS, default="scenes")
     parser.add_argument("--root", type=Path, help="folder of the data set's files")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])

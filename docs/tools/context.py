@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from keras_psp import prediction, visual
-from keras_psp.data.scenes.generated import compose
+from keras_psp.data.scenes import scene
 
 SEED, SIZE = 26, (360, 480)
 PICTURE = Path(__file__).parents[1] / "context.jpg"
@@ -21,7 +21,7 @@ PICTURE = Path(__file__).parents[1] / "context.jpg"
 def main():
     figure, axes = plt.subplots(2, 2, figsize=(9.6, 7.6), dpi=125, layout="constrained")
     for row, surface in zip(axes, ("water", "road"), strict=True):
-        image, mask = compose(SEED, image_size=SIZE, surface=surface, skyline="village")
+        image, mask = scene(SEED, image_size=SIZE, surface=surface, skyline="village")
         seen = prediction.predict(image, base_size=224, flip=True)
         names = list(seen.class_names)
         hull = np.isin(mask, [names.index("boat"), names.index("car")])

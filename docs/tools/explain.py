@@ -8,7 +8,7 @@ Prints the parts at the pixel of the figure, and the table of docs/explain.md.
 from pathlib import Path
 
 import keras_psp
-from keras_psp.data.scenes.generated import compose
+from keras_psp.data.scenes import scene
 from keras_psp.explanation import context_summary, level_means
 
 SEED, SIZE = 26, (360, 480)
@@ -18,7 +18,7 @@ FIGURE = Path(__file__).parents[1] / "explain.jpg"
 def main():
     scenes = keras_psp.data.GeneratedScenes(counts={"val": 40})
     means = level_means(scenes.arrays("val")[0])
-    image, _ = compose(SEED, image_size=SIZE, surface="water", skyline="village")
+    image, _ = scene(SEED, image_size=SIZE, surface="water", skyline="village")
     explanation = keras_psp.explain(image, reference=means)
     parts = explanation.telling_pixel("boat", "car")
     explanation.save(FIGURE, "boat", "car", pixel=(parts.x, parts.y), force=True)

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Unpack
 
 import keras
@@ -75,7 +75,6 @@ class Segmenter:
         normalization = model.get_layer("normalization")
         step = 1 if normalization.channel_order == "rgb" else -1
         self._mean = np.array(normalization.mean[::step], np.float32)
-        self._functions: dict[tuple, Callable] = {}
 
     def classes(self, images: Iterable[np.ndarray]) -> list[np.ndarray]:
         """Predicts the class of every pixel.
@@ -327,15 +326,11 @@ class Segmenter:
 
     def _compiled(self, function, *, taps=None, views=None, **options):
         """The function with its options, compiled by the backend for any sizes."""
-        key = function, taps, views, *options.items()
-        if key not in self._functions:
-            classes = self.model.num_classes
-            signature: list[Any] = [(None, None, classes)]
-            if function is _combined:
-                signature = [(None, views, None, None, classes), *[(None, None)] * 3]
-            partial = functools.partial(function, **options) if options else function
-            self._functions[key] = _compiled(partial, signature, taps)
-        return self._functions[key]
+        classes = self.model.num_classes
+        signature: list[Any] = [(None, None, classes)]
+        if function is _combined:
+            signature = [(None, views, None, None, classes), *[(None, None)] * 3]
+        return _compiled(function, tuple(options.items()), tuple(signature), taps)
 
 
 class SingleView:
@@ -531,8 +526,10 @@ def _combined(logits, down, across, lower, index, weight, *, normalize):
     return result
 
 
-def _compiled(function, shapes, taps):
+@functools.cache  # `predict` makes a segmenter per call
+def _compiled(function, options, shapes, taps):
     """Compiles a function of float32 arrays of the given shapes and, with taps, of column taps."""
+    function = functools.partial(function, **dict(options)) if options else function
     backend = keras.backend.backend()
     if backend == "jax":
         import jax

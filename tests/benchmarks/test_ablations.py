@@ -21,7 +21,8 @@ def benchmarks(monkeypatch):
 def work(data="scenes", table=(1, 2, 4), seeds=(0,), size=96, **options):
     from ablation_jobs import jobs
 
-    arguments = {"depths": None, "set": [], "output": Path("runs"), "images": 1200, **options}
+    arguments = {"depths": None, "set": [], "output": Path("runs"), "images": 1200}
+    arguments |= {"rows": None, **options}
     return list(
         jobs(argparse.Namespace(data=data, table=table, seeds=seeds, size=size, **arguments))
     )
@@ -48,6 +49,13 @@ def test_equal_trainings_share_a_folder_and_others_do_not():
     before = {job.folder for job in work(table=(1,))}
     for change in ({"set": [("epochs", 9)]}, {"size": 64}, {"seeds": (1,)}):
         assert before.isdisjoint(job.folder for job in work(table=(1,), **change))
+
+
+def test_rows_are_chosen_by_name():
+    names = "Baseline", "B1+MAX"
+    chosen = work(table=(1,), rows=names)
+    assert [job.name for job in chosen] == [f"ResNet18 {name}" for name in names]
+    assert {job.folder for job in chosen} < {job.folder for job in work(table=(1,))}
 
 
 def test_single_and_multi_scale_figures_are_separate_files():
@@ -93,6 +101,7 @@ def test_gains_are_paired_by_seed_with_the_first_row(capsys, tmp_path):
             ["--data", "camvid", "--size", "64"],
             "--size applies only to generated scenes",
         ),
+        (["--rows", "B1+MIN"], "--rows 'B1+MIN' is in none of the tables; they have ['B1+AVE'"),
         (["--root", "here"], "--root has no effect on generated scenes."),
         (["--data", "camvid", "--depths", "resnet269"], "exist for depths 18, 34, 50, 101, 152"),
     ],

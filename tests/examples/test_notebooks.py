@@ -14,7 +14,7 @@ from support.logs import foreign_lines
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "examples" / "notebooks"
-NAMES = ("export", "finetune", "pets", "quickstart")
+NAMES = ("explain", "export", "finetune", "pets", "quickstart")
 
 nbformat = pytest.importorskip("nbformat", reason="nbformat is not installed")
 
@@ -211,6 +211,27 @@ def test_pets_are_trained_evaluated_and_exported(tmp_path, monkeypatch):
     assert float(exported["pets"]) > 99.9 and float(exported["pets_int8"]) > 95
     assert number_of_images(notebook) == 4
     assert (tmp_path / "pets.keras").stat().st_size > 1e6
+
+
+@pytest.mark.slow
+def test_the_hull_is_a_boat_because_of_the_water(tmp_path, monkeypatch):
+    notebook = executed("explain", tmp_path, monkeypatch)
+    text = printed(notebook)
+    assert "of the hull: 0.0%" in text
+    assert float(re.findall(r"largest error of their sum: (\S+)", text)[0]) < 1e-4
+    assert re.search(r"boat minus car at \d+ \d+: features .*, 1x1 \+", text)
+    shares = re.findall(r"^beside (\w+)(.*): +([\d.]+)% boat, +([\d.]+)% car", text, re.MULTILINE)
+    found = {(surface, what.strip(" ,")): (float(b), float(c)) for surface, what, b, c in shares}
+    assert len(found) == 6
+    for surface in ("water", "road"):
+        # The larger share is that of the class that the surface, or the pyramid, says.
+        seen, exchanged = found[surface, ""], found[surface, "pyramid of the other"]
+        assert (seen[0] > seen[1]) == (surface == "water")
+        assert (exchanged[0] > exchanged[1]) == (surface == "road")
+    assert "images; the levels are replaced by their mean over" in text
+    radii = re.findall(r"95 % of the gradient within (\d+) pixels", text)
+    assert len(radii) == 2 and all(10 < int(radius) < 200 for radius in radii)
+    assert number_of_images(notebook) == 5
 
 
 @pytest.mark.slow

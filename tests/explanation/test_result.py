@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 import keras_psp
-from keras_psp.data.scenes.generated import compose
+from keras_psp.data.scenes import scene
 from keras_psp.explanation import level_means
 
 
@@ -92,7 +92,7 @@ def test_the_whole_image_makes_the_hull_a_boat(tmp_path):
     # What the scenes are made for: without the pyramid, the bundled network sees a car.
     scenes = keras_psp.data.GeneratedScenes(counts={"val": 16})
     means = level_means(scenes.arrays("val")[0])
-    image, mask = compose(26, image_size=(180, 240), surface="water", skyline="village")
+    image, mask = scene(26, image_size=(180, 240), surface="water", skyline="village")
     explanation = keras_psp.explain(image, reference=means)
     names, context = explanation.class_names, explanation.context()
     hull = (mask == names.index("boat")) & (explanation.classes == names.index("boat"))

@@ -17,7 +17,7 @@ in PASCAL VOC.
 import operator
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -26,7 +26,7 @@ from keras_psp.data.scenes.camera import camera_image, with_void
 from keras_psp.data.scenes.classes import CLASS_NAMES, IGNORE_CLASS, PALETTE
 from keras_psp.data.scenes.layout import ATTEMPTS, LEAST_SURFACE_SHARE, draw_layout
 from keras_psp.data.scenes.noise import random_stream
-from keras_psp.data.scenes.painting import SURFACES, paint_scene
+from keras_psp.data.scenes.painting import SKYLINES, SURFACES, paint_scene
 from keras_psp.progress import in_threads
 
 if TYPE_CHECKING:
@@ -36,17 +36,47 @@ SMALLEST_SIDE, LARGEST_SIDE = 48, 512
 _LONG_WORK = 8e6  # pixels, which take a few seconds
 
 
-def scene(seed: int, *, image_size: tuple[int, int] = (128, 128)) -> tuple[np.ndarray, np.ndarray]:
+def scene(
+    seed: int,
+    *,
+    image_size: tuple[int, int] = (128, 128),
+    surface: Literal["water", "road"] | None = None,
+    skyline: Literal["village", "city"] | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
     """Generates an image and its labels; the same arguments always give the same pixels.
 
-    The image is (height, width, 3) uint8 RGB, and the mask (height, width) uint8 with indices
-    into `CLASS_NAMES` or `IGNORE_CLASS`.
+    With `surface` or `skyline`, the same scene can be generated in both of its contexts: layout,
+    light, all objects and the noise of the camera depend on the seed alone. Only the pixels of
+    the surface itself change, and the hulls, whose pixels stay equal, are boats or cars.
+
+    Args:
+        seed: at least 0.
+        image_size: (height, width) in pixels, each from 48 to 512.
+        surface: what is on the ground: with "water", hulls are boats, with "road" cars. None for
+            one of the two by the seed.
+        skyline: what is on the horizon: with "village", towers are buildings, with "city"
+            skyscrapers. None for one of the two by the seed.
+
+    Returns:
+        The image, (height, width, 3) uint8 RGB, and the mask, (height, width) uint8 with indices
+        into `CLASS_NAMES` or `IGNORE_CLASS`.
+
+    Raises:
+        ValueError: if an argument is invalid.
+
+    Example:
+        beside_water, mask = keras_psp.data.scenes.scene(26, surface="water")
+        beside_road, _ = keras_psp.data.scenes.scene(26, surface="road")
     """
     seed = checked_integer("seed", seed, least=0)
     coin = random_stream(seed, "kinds")
-    surface = ("water", "road")[coin.integers(2)]
-    skyline = ("village", "city")[coin.integers(2)]
-    return compose(seed, image_size=_checked_size(image_size), surface=surface, skyline=skyline)
+    by_seed = ("water", "road")[coin.integers(2)], ("village", "city")[coin.integers(2)]
+    return compose(
+        seed,
+        image_size=_checked_size(image_size),
+        surface=by_seed[0] if surface is None else _checked_kind("surface", surface, SURFACES),
+        skyline=by_seed[1] if skyline is None else _checked_kind("skyline", skyline, SKYLINES),
+    )
 
 
 def compose(
@@ -158,6 +188,13 @@ class GeneratedScenes:
         import tensorflow as tf
 
         return tf.data.Dataset.from_tensor_slices(self.arrays(split))
+
+
+def _checked_kind(argument, kind, kinds):
+    """Returns a kind of surface or skyline, or raises a ValueError."""
+    if kind not in kinds:
+        raise ValueError(f"{argument} is {kind!r}; it must be one of {', '.join(kinds)}, or None.")
+    return kind
 
 
 def _checked_size(image_size):

@@ -17,6 +17,25 @@ def test_a_scene_is_a_pure_function_of_seed_and_size():
     assert not np.array_equal(image, scenes.scene(6)[0])
 
 
+def test_a_scene_can_be_generated_in_both_contexts():
+    names = scenes.CLASS_NAMES
+    kinds = {"boat": "water", "car": "road", "building": "village", "skyscraper": "city"}
+    for argument, pair in (("surface", SURFACE_PAIR), ("skyline", SKYLINE_PAIR)):
+        compared = 0
+        for seed in range(8):
+            by_seed = scenes.scene(seed)
+            both = [scenes.scene(seed, **{argument: kinds[name]}) for name in pair]
+            # One of the two is the scene that the seed alone gives: the rest is the same.
+            assert any(np.array_equal(by_seed[0], image) for image, _ in both)
+            one, other = (
+                mask == names.index(name) for (_, mask), name in zip(both, pair, strict=True)
+            )
+            np.testing.assert_array_equal(one, other)
+            np.testing.assert_array_equal(both[0][0][one], both[1][0][one])
+            compared += one.any() and not np.array_equal(both[0][0], both[1][0])
+        assert compared >= 2
+
+
 @pytest.mark.parametrize("size", SIZES)
 def test_any_size_from_48_to_512_gives_valid_labels(size):
     for seed in range(6):
@@ -98,6 +117,11 @@ def test_examples_are_the_arrays_as_a_dataset():
     [
         (lambda: scenes.scene(-1), "seed is -1; it must be an integer >= 0"),
         (lambda: scenes.scene(1.5), "seed is 1.5"),
+        (
+            lambda: scenes.scene(1, surface="lake"),
+            "surface is 'lake'; it must be one of water, road, or None",
+        ),
+        (lambda: scenes.scene(1, skyline="town"), "skyline is 'town'; .* village, city, or None"),
         (lambda: scenes.scene(1, image_size=(32, 64)), "32x64.*from 48 to 512"),
         (lambda: scenes.scene(1, image_size=(64, 513)), "64x513.*from 48 to 512"),
         (lambda: scenes.scene(1, image_size=64), "64; it must be two integers"),
