@@ -45,13 +45,11 @@ def draw(model, images, path):
         axes.set_title(title, fontsize=14)
     for axes in panels.flat:
         axes.set(xticks=[], yticks=[])
-    shown = [
-        CLASS_NAMES.index(name) for name in ("water", "road", "ground", "grass", "boat", "car")
-    ]
+    shown = [CLASS_NAMES.index(name) for name in SHOWN]
     patches = [Patch(color=PALETTE[index] / 255, label=CLASS_NAMES[index]) for index in shown]
     upper.legend(handles=patches, loc="outside lower center", ncols=6, frameon=False, fontsize=12)
     draw_bars(lower.subplots(), explanation.part_names, bars)
-    caption = textwrap.fill(CAPTION.format(reference=means), 118)
+    caption = textwrap.fill(CAPTION.strip().format(reference=means), 118)
     lower.supxlabel(caption, fontsize=11, x=0.02, ha="left", linespacing=1.3)
     with written_aside(path) as draft:
         figure.savefig(draft, dpi=100, pil_kwargs={"quality": 88})
