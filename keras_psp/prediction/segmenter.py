@@ -1,7 +1,6 @@
 """Segments images of any size: scales, sliding windows and flip, averaged."""
 
 import dataclasses
-import functools
 import itertools
 from collections.abc import Iterable, Iterator
 from typing import Any, Unpack
@@ -15,6 +14,7 @@ from keras_psp.layers.resampling import interpolation_matrix
 from keras_psp.models.arrays import check_values, warn_of_values
 from keras_psp.models.checks import smallest_side
 from keras_psp.models.pspnet import PSPNet
+from keras_psp.prediction.averaging import column_taps, combined, compiled, row_parts
 from keras_psp.prediction.confidence import (
     Confidence,
     best_and_confidence,
@@ -292,7 +292,7 @@ class Segmenter:
         step = self.block_rows(image)
         padded = keras.backend.backend() == "jax"
         width = -(-image.width // _WIDTH_STEP) * _WIDTH_STEP if padded else image.width
-        column_parts = [_column_taps(columns, image.width, width) for _, columns in parts]
+        column_parts = [column_taps(columns, image.width, width) for _, columns in parts]
         upsampling = [
             [
                 interpolation_matrix(
@@ -313,13 +313,13 @@ class Segmenter:
                 target = np.minimum(np.arange(start, start + step), image.height - 1)
                 if not padded:
                     target = target[: image.height - start]
-                combined = self._compiled(
-                    _combined, taps=len(index), normalize=normalize, views=1 if apart else views
+                add_up = self._compiled(
+                    combined, taps=len(index), normalize=normalize, views=1 if apart else views
                 )
-                for place, upper, lower in _row_parts(rows, image.height, target, padded, step):
+                for place, upper, lower in row_parts(rows, image.height, target, padded, step):
                     lower = (share * lower).astype(np.float32)
                     for number, view in enumerate(together):
-                        total[apart * (scale * views + number)] += combined(
+                        total[apart * (scale * views + number)] += add_up(
                             maps[place][:, view], down[upper], across, lower, index, weight
                         )
             yield start, total if apart else total[0]
@@ -328,9 +328,9 @@ class Segmenter:
         """The function with its options, compiled by the backend for any sizes."""
         classes = self.model.num_classes
         signature: list[Any] = [(None, None, classes)]
-        if function is _combined:
+        if function is combined:
             signature = [(None, views, None, None, classes), *[(None, None)] * 3]
-        return _compiled(function, tuple(options.items()), tuple(signature), taps)
+        return compiled(function, tuple(options.items()), tuple(signature), taps)
 
 
 class SingleView:
@@ -450,98 +450,3 @@ class _Image:
         if self.missing == 0:
             for scale in self.scales:
                 del scale.pixels
-
-
-def _row_parts(rows, height, target, padded, step):
-    """Yields (row of windows, slice of its rows, matrix from these to the target rows)."""
-    first, second, share = resize_taps(rows.length, height)
-    matrix_of: dict[int, list] = {}
-    for positions, weights in ((first, 1 - share), (second, share)):
-        window, pixel, part = rows.windows_of(positions[target])
-        for k in range(len(window)):
-            for out in range(len(target)):
-                weight = part[k, out] * weights[target[out]]
-                if weight > 0:
-                    matrix_of.setdefault(int(window[k, out]), []).append(
-                        (out, int(pixel[k, out]), weight)
-                    )
-    for place in sorted(matrix_of):
-        taps = matrix_of[place]
-        low = min(pixel for _, pixel, _ in taps)
-        high = max(pixel for _, pixel, _ in taps) + 1
-        if padded:  # one shape for all blocks of a scale
-            most = min(rows.crop, int(np.ceil(step * rows.length / height)) + 2)
-            low = max(0, min(low, rows.crop - most))
-            high = max(high, low + most)
-        lower = np.zeros((len(target), high - low))
-        for out, pixel, weight in taps:
-            lower[out, pixel - low] += weight
-        yield place, slice(low, high), lower
-
-
-def _column_taps(columns, target, width):
-    """Which columns of a row of windows each of `width` target columns is made of.
-
-    Returns indices and weights, each a tuple of (width,) arrays.
-    """
-    first, second, share = resize_taps(columns.length, target)
-    index, weight = [], []
-    for positions, weights in ((first, 1 - share), (second, share)):
-        window, pixel, part = columns.windows_of(positions)
-        index.append(window * columns.crop + pixel)
-        weight.append(part * weights)
-    index, weight = np.concatenate(index), np.concatenate(weight)
-    kept = weight.any(axis=1)
-    beyond = [[0, 0], [0, width - target]]
-    return (
-        tuple(np.pad(index[kept], beyond).astype(np.int32)),
-        tuple(np.pad(weight[kept], beyond).astype(np.float32)),
-    )
-
-
-def _combined(logits, down, across, lower, index, weight, *, normalize):
-    """Computes what a row of windows contributes to the probabilities of some image rows.
-
-    `down` (rows, h) and `across` (crop, w) interpolate the logits, (windows, views, h, w,
-    classes), to the rows needed and to all columns of a window. `lower` (target rows, rows)
-    resizes and averages along the rows; `index` and `weight` along the columns of all windows,
-    see `_column_taps`. Returns (target rows, target width, classes).
-    """
-    windows, views, high, wide, classes = ops.shape(logits)
-    rows, crop = ops.shape(down)[0], ops.shape(across)[0]
-    targets = ops.shape(lower)[0]
-    x = ops.reshape(ops.transpose(logits, (2, 0, 1, 3, 4)), (high, -1))
-    x = ops.reshape(ops.matmul(down, x), (rows * windows * views, wide, classes))
-    x = ops.matmul(across, x)
-    if normalize:
-        x = ops.softmax(x, axis=-1)
-    x = ops.reshape(x, (rows, windows, views, crop * classes))
-    x = x[:, :, 0] if logits.shape[1] == 1 else x[:, :, 0] + x[:, :, 1]
-    x = ops.reshape(
-        ops.matmul(lower, ops.reshape(x, (rows, -1))), (targets, windows * crop, classes)
-    )
-    result = 0.0
-    for place, share in zip(index, weight, strict=True):
-        result = result + ops.take(x, place, axis=1) * share[:, None]
-    return result
-
-
-@functools.cache  # `predict` makes a segmenter per call
-def _compiled(function, options, shapes, taps):
-    """Compiles a function of float32 arrays of the given shapes and, with taps, of column taps."""
-    function = functools.partial(function, **dict(options)) if options else function
-    backend = keras.backend.backend()
-    if backend == "jax":
-        import jax
-
-        return jax.jit(function)
-    if backend == "tensorflow":
-        import tensorflow as tf
-
-        signature = [tf.TensorSpec(shape, "float32") for shape in shapes]
-        if taps is not None:
-            signature += [(tf.TensorSpec((None,), kind),) * taps for kind in ("int32", "float32")]
-        return tf.function(function, input_signature=signature, autograph=False)
-    import torch
-
-    return torch.no_grad()(function)
