@@ -47,8 +47,9 @@ def test_the_shares_that_the_pyramid_decides_are_printed(capsys):
     assert "| 1x1 | +2.00 (0.00) | -2.00 (0.00) | +4.00 (0.00) | 100.0 % |" in text
     assert "| sum | +3.50 (0.00) | -0.50 (0.00) | +4.00 (0.00) | 100.0 % |" in text
     assert "| nothing | 80.0 % | 20.0 % | 0.0 % | 100.0 % | 80.0 % | 90.0 % |" in text
-    assert "Of the 80.0 % that follow" in text
-    assert "75.0 % are no boat by water, 0.0 % no car by road, and 75.0 % follow" in text
+    assert "80.0 % of the pixels get the right name in both scenes" in text
+    assert "75.0 % of these are no longer boat by water, 0.0 % no longer car by road" in text
+    assert "and 75.0 % no longer right in both." in text
 
 
 def test_hulls_and_towers_are_moved_and_drawn(tmp_path):
