@@ -2,7 +2,13 @@
 
 import statistics
 
-FIGURES = ("mean IoU", "pixel accuracy", "context IoU", "context accuracy")
+FIGURES = (
+    "mean IoU",
+    "pixel accuracy",
+    "context IoU",
+    "context accuracy",
+    "balanced context accuracy",
+)
 
 
 def mean_and_spread(values):

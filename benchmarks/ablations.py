@@ -52,16 +52,21 @@ def context_figures(confusion, iou):
     """Figures of the classes that can only be distinguished by the rest of the scene.
 
     "context IoU" is the mean of their IoU. "context accuracy" is the fraction of correct pixels
-    among those that were assigned to either class of the pair; chance is 0.5.
+    among those that were assigned to either class of the pair. Guessing gives more than 0.5 if it
+    leans to the class with more pixels. "balanced context accuracy" weights both classes equally:
+    guessing gives 0.5 whichever way it leans.
     """
     from keras_psp.data.scenes.classes import CLASS_NAMES, CONTEXT_CLASSES
 
     index = [CLASS_NAMES.index(name) for name in CONTEXT_CLASSES]
-    accuracies = []
-    for pair in (index[:2], index[2:]):
-        inner = confusion[pair][:, pair]
-        accuracies.append(inner.trace() / inner.sum())
-    return {"context IoU": float(iou[index].mean()), "context accuracy": float(sum(accuracies) / 2)}
+    pairs = [confusion[pair][:, pair] for pair in (index[:2], index[2:])]
+    plain = [pair.trace() / pair.sum() for pair in pairs]
+    balanced = [(pair.diagonal() / pair.sum(axis=1)).mean() for pair in pairs]
+    return {
+        "context IoU": float(iou[index].mean()),
+        "context accuracy": float(sum(plain) / 2),
+        "balanced context accuracy": float(sum(balanced) / 2),
+    }
 
 
 def check(parser, args):

@@ -8,6 +8,7 @@ import textwrap
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
@@ -61,6 +62,24 @@ def test_rows_are_chosen_by_name():
 def test_single_and_multi_scale_figures_are_separate_files():
     one, several = [job for job in work(table=(4,)) if "deepest" in job.name]
     assert one.folder == several.folder and one.figures != several.figures
+
+
+def test_guessing_has_a_balanced_accuracy_of_one_half():
+    from ablations import context_figures
+
+    from keras_psp.data.scenes.classes import CLASS_NAMES, CONTEXT_CLASSES
+
+    boat, car, building, skyscraper = map(CLASS_NAMES.index, CONTEXT_CLASSES)
+    confusion = np.zeros((14, 14), int)
+    # A network that calls 90 % of all hulls a car, where cars have three times as many pixels.
+    confusion[boat, [boat, car]] = 10, 90
+    confusion[car, [boat, car]] = 30, 270
+    confusion[building, [building, skyscraper]] = 80, 20
+    confusion[skyscraper, [building, skyscraper]] = 40, 60
+    figures = context_figures(confusion, np.full(14, 0.5))
+    assert figures["context IoU"] == 0.5
+    assert figures["context accuracy"] == pytest.approx((280 / 400 + 140 / 200) / 2)
+    assert figures["balanced context accuracy"] == pytest.approx((0.5 + 0.7) / 2)
 
 
 def test_gains_are_paired_by_seed_with_the_first_row(capsys, tmp_path):
