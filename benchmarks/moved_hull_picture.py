@@ -56,14 +56,14 @@ def draw(model, images, path):
 
 
 def label(axes, classes, hull):
-    """Writes below the hull which share of its pixels has which class."""
+    """Writes in the corner which share of the hull's pixels has which class."""
     counts = np.bincount(classes[hull], minlength=len(CLASS_NAMES))
     largest = int(counts.argmax())
-    rows, columns = np.nonzero(hull)
-    axes.annotate(
+    axes.text(
+        0.03,
+        0.05,
         f"{CLASS_NAMES[largest]}: {counts[largest] / hull.sum():.0%} of the hull",
-        (columns.mean(), rows.max() + 45),
-        ha="center",
+        transform=axes.transAxes,
         fontsize=12,
         fontweight="bold",
         color="white",
