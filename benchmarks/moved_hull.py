@@ -138,8 +138,8 @@ def print_moved(object_name, found):
     shares = [percent(row.mean()) for row in (*lost, lost.any(axis=0))]
     print(
         f"\n{percent(follows.mean())} of the pixels get the right name in both scenes. Without the "
-        f"pyramid, {shares[0]} of these are no longer {first} by {one}, {shares[1]} no longer "
-        f"{second} by {other}, and {shares[2]} no longer right in both.\n"
+        f"pyramid, {shares[0]} of these lose the name {first} ({one}), {shares[1]} the name "
+        f"{second} ({other}), and {shares[2]} at least one of the two.\n"
     )
 
 

@@ -122,7 +122,7 @@ def class_mixed(
         image, mask: (height, width, channels) float32 and (height, width) int32.
         other_image, other_mask: the same of another crop.
         draw: (2,) float32 in [0, 1), which choose the classes.
-        ignore_class: the label that is no class.
+        ignore_class: the label to ignore.
     """
     classes, _ = tf.unique(tf.reshape(other_mask, [-1]))
     classes = tf.boolean_mask(classes, classes != ignore_class)

@@ -8,11 +8,9 @@ the source has these attributes. Examples are `ImageFolder`, `GeneratedScenes` o
 `sizes(split)` images of the same size can be batched for evaluation.
 """
 
-import functools
 import itertools
 import math
 import operator
-import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -22,9 +20,9 @@ from numpy.typing import ArrayLike
 from keras_psp.arguments import LARGEST_SIDE, checked_integer, checked_number, checked_pair
 from keras_psp.data.bands import channels_of, image_dtype_of
 from keras_psp.data.devices import leave_gpus_to_the_backend
-from keras_psp.data.memory import free_memory
 from keras_psp.data.python_calls import map_python, until_exit
-from keras_psp.data.rare_classes import TARGETS, drawn_for_classes
+from keras_psp.data.rare_classes import TARGETS, checked_rare_classes, drawn_for_classes
+from keras_psp.data.reader import reader
 from keras_psp.imagenet import IMAGENET_MEAN
 
 if TYPE_CHECKING:
@@ -165,9 +163,9 @@ def training_batches(
     if max_class_share is not None:
         max_class_share = checked_number("max_class_share", max_class_share, above=0, most=1)
     count = source.count(split)
-    rare = _checked_rare_classes(rare_classes, class_pixels, source, count)
+    rare = checked_rare_classes(rare_classes, class_pixels, source, count)
     columns = _DRAWS + (TARGETS if rare else 0)
-    read = _reader(source, split, image_size=image_size, cache=cache)
+    read = reader(source, split, image_size=image_size, cache=cache)
     passes = itertools.count(first_epoch)
 
     def plan(epoch):
@@ -290,7 +288,7 @@ def batch_examples(
     step = _checked_step("step", step, steps)
     part = _part_of_batch(batch_size, shard)
     count = source.count(split)
-    rare = _checked_rare_classes(rare_classes, class_pixels, source, count)
+    rare = checked_rare_classes(rare_classes, class_pixels, source, count)
     order, _ = _plan(count, batch_size, rare, seed=seed, epoch=epoch)
     return order[step, part].tolist()
 
@@ -312,21 +310,6 @@ def _plan(count, batch_size, rare=None, *, seed, epoch):
         draws.append(targets)
     order = order.reshape(-1, batch_size)
     return order, np.concatenate(draws, 1).reshape(*order.shape, -1)
-
-
-def _checked_rare_classes(share, class_pixels, source, count):
-    """Returns (share, class_pixels), or None if the share is 0."""
-    share = checked_number("rare_classes", share, least=0, most=1)
-    if not share:
-        return None
-    shape = (count, source.num_classes)
-    pixels = np.empty(0) if class_pixels is None else np.asarray(class_pixels)
-    if pixels.shape != shape or not pixels.any():
-        raise ValueError(
-            f"rare_classes needs class_pixels, the pixels of each class in each example, of shape "
-            f"{shape} and not all 0; it has shape {pixels.shape}."
-        )
-    return share, pixels
 
 
 def evaluation_batches(
@@ -387,62 +370,6 @@ def evaluation_batches(
 
     examples = examples.map(prepared, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     return examples.batch(batch_size if size else 1).prefetch(tf.data.AUTOTUNE)
-
-
-def _reader(source, split, *, image_size, cache):
-    """Returns a function from an index to (image, mask), resized, of the types in the files."""
-    import tensorflow as tf
-
-    if hasattr(source, "example"):
-        decoded = functools.partial(source.example, split)
-    elif cache:
-        everything: list = []
-        lock = threading.Lock()
-
-        def decoded(index):
-            with lock:
-                if not everything:
-                    everything.extend(source.examples(split))
-            return everything[index]
-
-    else:
-        raise ValueError(
-            f"cache is False, but {type(source).__name__} has no example(split, index) "
-            "to read single examples with; use cache=True."
-        )
-
-    def resized(index):
-        with tf.device("CPU"):  # eager code would put the examples on a GPU
-            image, mask = (tf.convert_to_tensor(part) for part in decoded(index))
-            if image_size is not None:
-                dtype = image.dtype
-                image = tf.image.resize(image, image_size, antialias=True)
-                if dtype.is_integer:  # averages are within its range but for rounding
-                    image = tf.clip_by_value(tf.round(image), dtype.min, dtype.max)
-                image = tf.cast(image, dtype)
-                mask = tf.image.resize(mask[..., None], image_size, method="nearest")
-                mask = mask[..., 0]
-        return image, mask
-
-    if not cache:
-        return resized
-    kept: dict = {}
-    room = free_memory() // 4 if cache == "auto" else float("inf")
-    counting = threading.Lock()
-
-    def remembered(index):
-        nonlocal room
-        if index in kept:
-            return kept[index]
-        example = resized(index)
-        with counting:
-            size = sum(math.prod(part.shape) * part.dtype.size for part in example)
-            if index not in kept and size <= room:
-                kept[index] = example
-                room -= size
-        return example
-
-    return remembered
 
 
 def _common_size(source, split, examples):

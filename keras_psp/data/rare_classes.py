@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from keras_psp.arguments import checked_number
+
 TARGETS = 4
 """Numbers per example: its class, or -1 for none, and three in [0, 1) for the crop's place."""
 
@@ -12,6 +14,23 @@ _TRIES = 10
 # Steps of an additive sequence that fills the unit square evenly: Roberts' R2, from the root of
 # x ** 3 = x + 1.
 _STEP = (0.7548776662466927, 0.5698402909980532)
+
+
+def checked_rare_classes(
+    share: Any, class_pixels: Any, source: Any, count: int
+) -> tuple[float, np.ndarray] | None:
+    """Returns (share, class_pixels), or None if the share is 0; raises ValueError if invalid."""
+    share = checked_number("rare_classes", share, least=0, most=1)
+    if not share:
+        return None
+    shape = (count, source.num_classes)
+    pixels = np.empty(0) if class_pixels is None else np.asarray(class_pixels)
+    if pixels.shape != shape or not pixels.any():
+        raise ValueError(
+            f"rare_classes needs class_pixels, the pixels of each class in each example, of shape "
+            f"{shape} and not all 0; it has shape {pixels.shape}."
+        )
+    return share, pixels
 
 
 def drawn_for_classes(

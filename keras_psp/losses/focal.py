@@ -107,9 +107,8 @@ class UpsampledFocalCrossentropy(UpsampledPixelLoss):
         factors = self._class_factors(scores)
         factors = factors / ops.sum(factors)
         if self.alpha is not None:
-            factors = factors * ops.cast(
-                ops.where(chosen, self.alpha, 1 - self.alpha), scores.dtype
-            )
+            pair = (ops.convert_to_tensor(x, scores.dtype) for x in (self.alpha, 1 - self.alpha))
+            factors = factors * ops.where(chosen, *pair)
         factors = factors * weight[..., None]
         sign = ops.where(chosen, -1.0, 1.0)
         sign = ops.cast(sign, scores.dtype)

@@ -9,7 +9,12 @@ from keras import ops
 from keras_psp.arguments import checked_flag
 from keras_psp.layers.chunks import map_images, row_index
 from keras_psp.layers.resampling import interpolation_matrix
-from keras_psp.losses.upsampled import UpsampledLoss, share_of_replica, with_known_gradient
+from keras_psp.losses.upsampled import (
+    UpsampledLoss,
+    pixel_counts,
+    share_of_replica,
+    with_known_gradient,
+)
 
 
 @keras.saving.register_keras_serializable("keras_psp")
@@ -79,9 +84,7 @@ class UpsampledLovasz(UpsampledLoss):
         self.per_image = checked_flag("per_image", per_image)
 
     def _loss(self, logits, labels, valid, sample_weight, training):
-        weights = ops.cast(valid, logits.dtype)
-        if sample_weight is not None:
-            weights = weights * sample_weight
+        weights = pixel_counts(logits, valid, sample_weight)
         dtype = keras.backend.standardize_dtype(logits.dtype)
 
         def image_loss(inputs):

@@ -11,6 +11,7 @@ from keras_psp.layers.chunks import map_images
 from keras_psp.losses.upsampled import (
     UpsampledLoss,
     chosen_classes,
+    pixel_counts,
     share_of_replica,
     sum_over_replicas,
 )
@@ -92,9 +93,7 @@ class UpsampledTversky(UpsampledLoss):
         self.smooth = checked_number("smooth", smooth, least=0)
 
     def _loss(self, logits, labels, valid, sample_weight, training):
-        weights = ops.cast(valid, logits.dtype)
-        if sample_weight is not None:
-            weights = weights * sample_weight
+        weights = pixel_counts(logits, valid, sample_weight)
         sums = sum_over_replicas(self._sums(logits, labels, weights))
         overlap, predicted, labeled = sums[0], sums[1], sums[2]
         wrong = self.alpha * (predicted - overlap) + self.beta * (labeled - overlap)

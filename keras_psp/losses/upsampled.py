@@ -282,6 +282,12 @@ def chosen_classes(label: Any, classes: int, dtype: Any) -> Any:
     return ops.cast(label, dtype)[..., None] == numbers
 
 
+def pixel_counts(logits: Any, valid: Any, sample_weight: Any) -> Any:
+    """How many times each pixel counts, (batch, height, width): 0 if its label is ignored."""
+    counts = ops.cast(valid, logits.dtype)
+    return counts if sample_weight is None else counts * sample_weight
+
+
 def sum_over_replicas(values: Any) -> Any:
     """The sum over replicas, so that a replica with mostly ignored pixels counts for little."""
     replica = _replica()

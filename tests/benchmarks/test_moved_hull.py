@@ -48,8 +48,8 @@ def test_the_shares_that_the_pyramid_decides_are_printed(capsys):
     assert "| sum | +3.50 (0.00) | -0.50 (0.00) | +4.00 (0.00) | 100.0 % |" in text
     assert "| nothing | 80.0 % | 20.0 % | 0.0 % | 100.0 % | 80.0 % | 90.0 % |" in text
     assert "80.0 % of the pixels get the right name in both scenes" in text
-    assert "75.0 % of these are no longer boat by water, 0.0 % no longer car by road" in text
-    assert "and 75.0 % no longer right in both." in text
+    assert "75.0 % of these lose the name boat (water), 0.0 % the name car (road)" in text
+    assert "and 75.0 % at least one of the two." in text
 
 
 def test_hulls_and_towers_are_moved_and_drawn(tmp_path):

@@ -472,7 +472,7 @@ def test_uncached_examples_are_the_same_and_read_every_epoch():
 
 def test_auto_caches_what_fits_a_quarter_of_the_free_memory(monkeypatch):
     # Images and masks of 4 x 4 x (3 + 1) bytes; room for three of the eight.
-    monkeypatch.setattr("keras_psp.data.pipeline.free_memory", lambda: 4 * (3 * 64 + 63))
+    monkeypatch.setattr("keras_psp.data.reader.free_memory", lambda: 4 * (3 * 64 + 63))
     source = numbered()
     batches = training_batches(source, batch_size=4, crop_size=4, cache="auto", **PLAIN)
     first = collected(batches)[1]

@@ -18,6 +18,15 @@ def test_by_hand():
     assert float(loss) == pytest.approx(expected)
 
 
+def test_the_sigmoid_form_by_hand():
+    # Class 0 isn't the label and has factor 0.7, class 1 is and has factor 0.3.
+    logits, labels = np.array([[[[0.4, -1.1]]]]), np.ones((1, 1, 1), "int32")
+    p = 1 / (1 + np.exp(-logits[0, 0, 0]))
+    others, own = -0.7 * p[0] ** 2 * np.log(1 - p[0]), -0.3 * (1 - p[1]) ** 2 * np.log(p[1])
+    loss = UpsampledFocalCrossentropy(activation="sigmoid", alpha=0.3)(labels, logits)
+    assert float(loss) == pytest.approx((others + own) / 2, rel=1e-14)
+
+
 def test_equals_the_loss_of_keras():
     logits, masks = example()
     masks[masks == 255] = 0
