@@ -3,9 +3,10 @@
     python benchmarks/small_networks.py
     python benchmarks/small_networks.py --only mobilenet --strides 8 16 --rounds 3
 
-"before" is the network as keras.applications and efficientnet-lite-pytorch build it: BatchNorm of
-Keras, which is several operations in training, and for EfficientNet-Lite the last 1x1 convolution
-to 1280 channels, which the fusion then reads. "after" is `PSPNet(backbone=NAME)`. Eight random
+"before" takes the network as keras.applications and efficientnet-lite-pytorch build it: BatchNorm
+of Keras, which is several operations in training; the last 1x1 convolution, to 1280 channels (576
+of MobileNetV3-Small), which the fusion then reads; and the auxiliary head after the expansion of
+the last strided block. "after" is `PSPNet(backbone=NAME)`, with narrow features. Eight random
 images of 353x473, 11 classes, float32 and bfloat16, TensorFlow on all cores. The processes take
 turns, step by step; two steps of each don't count. Ratios are medians over rounds.
 """
@@ -33,13 +34,29 @@ def network(name, stride, form, policy):
     import keras_psp
     from keras_psp.layers import backbone
     from keras_psp.models.efficientnet_lite import efficientnet_lite
+    from keras_psp.models.named_backbones import named_model
 
     if form == "after":
         return keras_psp.PSPNet(11, backbone=name, output_stride=stride, dtype=policy)
     backbone.BatchNormalization = keras.layers.BatchNormalization
-    if name.startswith("efficientnet_lite"):
-        name = efficientnet_lite(int(name[-1]), head=True)
-    return keras_psp.PSPNet(11, backbone=name, output_stride=stride, dtype=policy)
+    lite = name.startswith("efficientnet_lite")
+    model = efficientnet_lite(int(name[-1]), head=True) if lite else named_model(name)
+    depthwise = [x for x in model.layers if isinstance(x, keras.layers.DepthwiseConv2D)]
+    wide = maker([layer for layer in depthwise if max(layer.strides) > 1][-1].input)
+    if isinstance(wide, keras.layers.ZeroPadding2D):
+        wide = maker(wide.input)
+    wide = backbone.DilatedBackbone(
+        model,
+        output_stride=stride,
+        feature_layers=(wide.name, maker(model.output).name),
+        dtype=policy,
+    )
+    return keras_psp.PSPNet(11, backbone=wide, dtype=policy)
+
+
+def maker(tensor):
+    """The layer that a tensor comes from."""
+    return tensor._keras_history.operation
 
 
 def work(name, stride, form, policy):

@@ -25,7 +25,7 @@ class AuxiliaryHead(keras.layers.Layer):
     Args:
         num_classes: number of classes.
         filters: channels of the 3x3 convolution; "auto" is a quarter of the feature channels
-            (256 of 1024).
+            (256 of 1024), at least 64.
         dropout: fraction of the channels to drop in training.
         epsilon, momentum, synchronized: BatchNorm options, see `ConvNorm`.
 
@@ -55,7 +55,7 @@ class AuxiliaryHead(keras.layers.Layer):
         store_norm_options(self, epsilon, momentum, synchronized)
 
     def build(self, input_shape: tuple) -> None:
-        filters = input_shape[-1] // 4 if self.filters == "auto" else self.filters
+        filters = max(input_shape[-1] // 4, 64) if self.filters == "auto" else self.filters
         self.conv = ConvNorm(
             filters,
             3,

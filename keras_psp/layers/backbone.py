@@ -40,6 +40,11 @@ _WINDOWS = (
     keras.layers.MaxPooling2D,
     keras.layers.AveragePooling2D,
 )
+_PER_CHANNEL = (
+    keras.layers.BatchNormalization,
+    keras.layers.Activation,
+    keras.layers.ReLU,
+)
 _UNDILATED = (keras.layers.Conv2DTranspose, keras.layers.UpSampling2D)
 
 
@@ -59,7 +64,9 @@ class DilatedBackbone(keras.layers.Layer):
         model: a functional `keras.Model` from images to a feature map. The layer copies it
             with its weights and leaves the original unchanged.
         feature_layers: names of two layers, one for the auxiliary head and the last one.
-            Default: the input of the last strided layer, and the model's output.
+            Default: the input of the last strided block, and the model's output, or what a
+            last 1x1 convolution widens for the classifier: 320 channels of MobileNetV2 and
+            EfficientNetB0 and not 1280, as in mmsegmentation.
         output_stride: ratio of input size to feature map size: 8, 16 or 32.
         normalization: `mean`, `std` and `channel_order` of the `ImageNormalization` before the
             model, if it isn't known by the model's name.
@@ -82,7 +89,7 @@ class DilatedBackbone(keras.layers.Layer):
     Example:
         model = keras.applications.MobileNetV3Small(include_top=False, weights=None)
         auxiliary, features = DilatedBackbone(model)(keras.random.uniform((1, 224, 224, 3)))
-        features.shape  # (1, 28, 28, 576)
+        features.shape  # (1, 28, 28, 96)
     """
 
     def __init__(
@@ -171,6 +178,7 @@ class _Plan:
     def __init__(self, model, output_stride):
         self.model = model
         self.names = []
+        self._last = model.outputs[0]._keras_history.operation
         self._output_stride = output_stride
         self._changes = {}  # id of a layer -> configuration entries to replace
         self._last_strided = None  # the layer before the last strided one
@@ -213,8 +221,10 @@ class _Plan:
             return stride, dilation
         changes, padding, after = self._adapted(layer, stride, dilation, before)
         if max(layer.strides) > 1:
-            padded = isinstance(before, keras.layers.ZeroPadding2D)
-            self._last_strided = entry or (_maker(before) if padded else before)
+            start = _maker(before) if isinstance(before, keras.layers.ZeroPadding2D) else before
+            if isinstance(layer, keras.layers.DepthwiseConv2D):
+                start = _before_widening(start)
+            self._last_strided = entry or start
         if padding:
             self._note(before, padding)
         self._note(layer, changes)
@@ -276,11 +286,11 @@ class _Plan:
             )
 
     def default_features(self) -> tuple[str, str]:
-        last = self.model.outputs[0]._keras_history.operation
+        features = _before_widening(self._last)
         before = self._last_strided
         if before is None or isinstance(before, keras.layers.InputLayer):
-            before = last
-        return (before.name, last.name)
+            before = features
+        return (before.name, features.name)
 
     def check_feature(self, name: str) -> None:
         if name not in self.names:
@@ -289,7 +299,7 @@ class _Plan:
                 f"feature_layers: {self.model.name} has no layer {name!r}; it has, for instance, "
                 f"{', '.join(near or self.names[-5:])}."
             )
-        if self.names.count(name) > 1 and name != self.default_features()[1]:
+        if self.names.count(name) > 1 and name != self._last.name:
             raise ValueError(
                 f"feature_layers: {self.model.name} calls {name!r} more than once; name a "
                 "layer that it calls once."
@@ -319,7 +329,7 @@ class _Plan:
 
         model = self.model
         operations = {operation.name: operation for operation in model.operations}
-        last = self.default_features()[1]
+        last = self._last.name
         outputs = [model.outputs[0] if name == last else operations[name].output for name in names]
         part = keras.Model(model.inputs, outputs, name=model.name)
         inputs = [keras.Input((None, None, model.input_shape[-1]), name="normalized")]
@@ -353,6 +363,21 @@ def _downsampling(block):
     output = block.compute_output_spec(keras.KerasTensor((1, 128, 128, channels)))
     shape = getattr(output, "shape", ())
     return round(128 / shape[1]) if len(shape) == 4 else None
+
+
+def _before_widening(layer):
+    """The layer before a last 1x1 convolution that widens the features, with what follows it.
+
+    So begin inverted residuals, and so end MobileNet and EfficientNet, for their classifiers.
+    """
+    conv = layer
+    while isinstance(conv, _PER_CHANNEL):
+        conv = _maker(conv)
+    if isinstance(conv, keras.layers.Conv2D) and max(conv.kernel_size) == 1:
+        before = _maker(conv)
+        if conv.filters > before.output.shape[-1]:
+            return before
+    return layer
 
 
 def _maker(layer):

@@ -176,7 +176,8 @@ class PyramidPoolingModule(keras.layers.Layer):
         reduction: channels of each level after its 1x1 convolution. "auto" divides the feature
             channels by the number of levels; None omits 1x1 convolution, BatchNorm and ReLU
             ("without dimension reduction", table 1).
-        filters: output channels; "auto" is a quarter of the feature channels (512 of 2048).
+        filters: output channels; "auto" is a quarter of the feature channels (512 of 2048), at
+            least 128.
         kernel_size: 3, or 1 as in segmentation_models.pytorch, of the fusion convolution.
         normalize_global: whether the level with one bin has a BatchNorm like the others;
             segmentation_models.pytorch gives its convolution a bias instead.
@@ -229,7 +230,7 @@ class PyramidPoolingModule(keras.layers.Layer):
     def build(self, input_shape: tuple) -> None:
         channels = input_shape[-1]
         options = {"dtype": self.dtype_policy, **norm_options(self)}
-        filters = channels // 4 if self.filters == "auto" else self.filters
+        filters = self._output_channels(channels)
         share = channels // max(len(self.bin_sizes), 1)
         reduction = share if self.reduction == "auto" else self.reduction
         self.reductions = []
@@ -314,8 +315,10 @@ class PyramidPoolingModule(keras.layers.Layer):
         ]
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
-        channels = input_shape[-1]
-        return (*input_shape[:-1], channels // 4 if self.filters == "auto" else self.filters)
+        return (*input_shape[:-1], self._output_channels(input_shape[-1]))
+
+    def _output_channels(self, channels):
+        return max(channels // 4, 128) if self.filters == "auto" else self.filters
 
     def get_config(self) -> dict[str, Any]:
         return {

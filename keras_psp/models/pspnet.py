@@ -54,12 +54,13 @@ class PSPNet(TrainingMixin, InferenceMixin, keras.Model):
         bin_sizes, pooling, reduction, dropout: see `PyramidPoolingModule`;
             bin_sizes=() is the dilated FCN baseline.
         fusion_filters: channels after the fusion convolution; "auto" is a quarter of the
-            backbone's (512 for resnet50 and deeper).
+            backbone's (512 for resnet50 and deeper), at least 128.
         fusion_kernel_size, normalize_global: see `PyramidPoolingModule`.
         classifier_kernel_size: 1, or 3 as in segmentation_models.pytorch.
         aux_weight: weight of the auxiliary loss, 0.4 in the paper; 0 leaves the
             auxiliary head out.
-        aux_filters: channels of the auxiliary head; "auto" is a quarter of its input's.
+        aux_filters: channels of the auxiliary head; "auto" is a quarter of its input's, at
+            least 64.
         align_corners: how the pyramid and the logits are upsampled: True in semseg and
             Caffe, False in mmsegmentation.
         mean, std, channel_order: see `ImageNormalization`; "auto" is the backbone's own, for

@@ -27,8 +27,9 @@ def test_dilation_preserves_the_features(name, offset):
     # Every fourth position of the dilated map equals the map at stride 32. With strides, Keras'
     # "same" pads only on the right, which shifts the positions.
     model = application(name)
-    expected = keras.ops.convert_to_numpy(model(IMAGE))
     backbone = DilatedBackbone(model, output_stride=8)
+    last = {layer.name: layer for layer in model.operations}[backbone.feature_layers[1]]
+    expected = keras.ops.convert_to_numpy(keras.Model(model.input, last.output)(IMAGE))
     auxiliary, features = backbone(IMAGE)
     actual = keras.ops.convert_to_numpy(features)[:, offset::4, offset::4]
     assert features.shape[1:3] in ((29, 33), (28, 32))
@@ -38,17 +39,24 @@ def test_dilation_preserves_the_features(name, offset):
 
 
 @pytest.mark.parametrize(
-    "name", ["MobileNetV3Small", "EfficientNetB0", "EfficientNetV2B0", "DenseNet121", "Xception"]
+    ("name", "channels"),
+    [
+        ("MobileNetV3Small", 96),
+        ("EfficientNetB0", 320),
+        ("EfficientNetV2B0", 192),
+        ("DenseNet121", 1024),
+        ("Xception", 2048),
+    ],
 )
 @pytest.mark.parametrize("output_stride", [8, 16])
-def test_other_families_reach_their_output_stride(name, output_stride):
+def test_other_families_reach_their_output_stride(name, channels, output_stride):
     model = getattr(keras.applications, name)(
         include_top=False, weights=None, input_shape=(None, None, 3)
     )
     backbone = DilatedBackbone(model, output_stride=output_stride)
     auxiliary, features = backbone.compute_output_spec(keras.KerasTensor((1, 128, 160, 3)))
     assert features.shape[1:3] == (128 // output_stride, 160 // output_stride)
-    assert features.shape[3] == model.output.shape[-1]
+    assert features.shape[3] == channels  # not what their last 1x1 convolution makes of them
 
 
 @pytest.mark.slow
@@ -83,6 +91,17 @@ def test_feature_layers_by_name():
     assert backbone.feature_layers == ("block_5_add", "block_12_add")
     auxiliary, features = backbone(IMAGE)
     assert (auxiliary.shape[-1], features.shape[-1]) == (32, 96)
+
+
+@pytest.mark.parametrize(
+    ("name", "layer", "channels"),
+    [("MobileNetV2", "block_12_add", 96), ("EfficientNetB0", "block5c_add", 112)],
+)
+def test_the_auxiliary_features_come_before_the_expansion_of_a_strided_block(name, layer, channels):
+    # As `in_channels=96` of mmsegmentation's pspnet_m-v2-d8 for MobileNetV2.
+    backbone = DilatedBackbone(application(name))
+    assert backbone.feature_layers[0] == layer
+    assert backbone(IMAGE)[0].shape[-1] == channels
 
 
 def test_weights_and_normalization_of_the_model_are_kept():

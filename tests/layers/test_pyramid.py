@@ -108,6 +108,14 @@ def test_every_variant_equals_the_plain_module(pooling, reduction, bins):
     assert len(module.reductions) == (0 if reduction is None else len(bins))
 
 
+@pytest.mark.parametrize(("channels", "filters"), [(2048, 512), (512, 128), (320, 128)])
+def test_filters_are_a_quarter_of_the_channels_but_at_least_128(channels, filters):
+    module = PyramidPoolingModule((1,))
+    assert module.compute_output_shape((1, 9, 9, channels)) == (1, 9, 9, filters)
+    module.build((1, 9, 9, channels))
+    assert module.fusion.kernel.shape[-1] == filters
+
+
 def test_dropout_drops_whole_channels_in_training_only():
     x = np.random.default_rng(0).normal(size=(1, 8, 8, 16)).astype("float32")
     module = PyramidPoolingModule(dropout=0.5, filters=64)
