@@ -1,10 +1,15 @@
-"""Two virtual CPU devices, before TensorFlow starts; one seed; memory that goes back."""
+"""Two virtual CPU devices, before TensorFlow starts; one seed; memory that goes back.
+
+The slow tests come last, and none starts after --slow-minutes, so that a run ends on a slow machine
+too.
+"""
 
 import contextlib
 import ctypes
 import gc
 import os
 import sys
+import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -19,9 +24,25 @@ if keras.backend.backend() == "tensorflow":
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 
+START = time.monotonic()
+
 # Half a million objects of the packages above, which every collection would look through.
 gc.collect()
 gc.freeze()
+
+
+def pytest_addoption(parser):
+    parser.addoption("--slow-minutes", type=float, default=40, help="skip slow tests after [40]")
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+
+
+def pytest_runtest_setup(item):
+    minutes = item.config.getoption("slow_minutes")
+    if item.get_closest_marker("slow") and time.monotonic() - START > 60 * minutes:
+        pytest.skip(f"slow, and the run took {minutes:g} minutes: python -m pytest -n 2 -m slow")
 
 
 @pytest.fixture(autouse=True)
