@@ -5,8 +5,9 @@
 
 Each backbone at the smallest output stride that it allows, random weights, 150 classes. It takes
 two training steps of two images of 193x193; then the times are of one image of 473x473 to a class
-map, on all cores: the median of `--repeats` in Keras, ONNX Runtime and LiteRT (8 bits). Peak memory
-is that of a process that predicts in Keras. A cell with an error says what isn't possible.
+map: the median of `--repeats` in Keras and ONNX Runtime on all cores and in LiteRT (8 bits) on one.
+Peak memory is that of a process that predicts in Keras. A cell with an error says what isn't
+possible.
 """
 
 import argparse
@@ -37,7 +38,7 @@ COLUMNS = (
     "Keras, ms",
     "peak memory, MB",
     "ONNX, ms",
-    "TFLite int8, ms",
+    "TFLite int8 on one core, ms",
     "TFLite int8, MB",
 )
 
@@ -117,7 +118,7 @@ def work(name, part, repeats):
             else:
                 path = Path(folder) / "network.tflite"
                 export.tflite(model, path, precision="int8", representative=image, **options)
-                run = export.open_tflite(path)
+                run = export.open_tflite(path, num_threads=1)
                 row = [f"{milliseconds(lambda: run(image), repeats):.0f}"]
                 row.append(f"{path.stat().st_size / 1e6:.1f}")
     print(json.dumps(row))

@@ -23,6 +23,7 @@ from measure import environment, in_a_process, progress
 
 HELD_OUT = "0006R0"
 ENLARGED = {"image_size": (540, 720)}
+FAST = ENLARGED | {"learning_rate": 0.03}
 # What each candidate changes of the recipe.
 CANDIDATES = {
     "plain": {},
@@ -30,7 +31,9 @@ CANDIDATES = {
     "enlarged": ENLARGED,
     "enlarged, class weights": ENLARGED | {"class_weights": "median_frequency"},
     "enlarged, no blur": ENLARGED | {"blur": False},
-    "enlarged, learning rate 0.03": ENLARGED | {"learning_rate": 0.03},
+    "enlarged, learning rate 0.03": FAST,
+    "enlarged, learning rate 0.03, Dice": FAST | {"loss": "dice+crossentropy"},
+    "enlarged, learning rate 0.02, batch 4": FAST | {"learning_rate": 0.02, "batch_size": 4},
     "enlarged, AdamW": ENLARGED
     | {"optimizer": "adamw", "learning_rate": 3e-4, "weight_decay": 0.05},
     "stride 8": {"output_stride": 8},

@@ -1,7 +1,7 @@
 """Measures a training step of PSPNets with small backbones, before and after they were sped up.
 
     python benchmarks/small_networks.py
-    python benchmarks/small_networks.py --only mobilenet --strides 8 16 --rounds 3
+    python benchmarks/small_networks.py --only mobilenet --strides 8 16 --rounds 3 --float32
 
 "before" takes the network as keras.applications and efficientnet-lite-pytorch build it: BatchNorm
 of Keras, which is several operations in training; the last 1x1 convolution, to 1280 channels (576
@@ -94,11 +94,13 @@ def main():
     parser.add_argument("--only", nargs="+", metavar="TEXT", help="backbones whose name has it")
     parser.add_argument("--strides", type=int, nargs="+", default=[16, 8])
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--float32", action="store_true", help="leave bfloat16 out")
     parser.add_argument("--work", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.work:
         work(*options.work)
         return
+    forms = [form for form in FORMS if form[1] == "float32" or not options.float32]
     print(environment(["tensorflow"]))
     print("\n| backbone, stride | form | ms per step (least to most) | of before | peak, GB |")
     print("|---|---|---|---|---|")
@@ -107,15 +109,15 @@ def main():
             continue
         for stride in options.strides:
             progress(f"{name}, output stride {stride}")
-            workers = {form: Worker("--work", name, str(stride), *form) for form in FORMS}
-            replies = {form: [] for form in FORMS}
+            workers = {form: Worker("--work", name, str(stride), *form) for form in forms}
+            replies = {form: [] for form in forms}
             for _ in range(options.rounds):
                 for form, worker in workers.items():
                     replies[form].append(worker())
             for worker in workers.values():
                 worker.close()
-            before = [seconds for seconds, _ in replies[FORMS[0]]]
-            for form in FORMS:
+            before = [seconds for seconds, _ in replies[forms[0]]]
+            for form in forms:
                 times = [seconds for seconds, _ in replies[form]]
                 ratio = statistics.median(a / b for a, b in zip(times, before, strict=True))
                 peak = max(memory for _, memory in replies[form])
