@@ -42,21 +42,12 @@ def network(name, stride, form, policy):
     lite = name.startswith("efficientnet_lite")
     model = efficientnet_lite(int(name[-1]), head=True) if lite else named_model(name)
     depthwise = [x for x in model.layers if isinstance(x, keras.layers.DepthwiseConv2D)]
-    wide = maker([layer for layer in depthwise if max(layer.strides) > 1][-1].input)
-    if isinstance(wide, keras.layers.ZeroPadding2D):
-        wide = maker(wide.input)
-    wide = backbone.DilatedBackbone(
-        model,
-        output_stride=stride,
-        feature_layers=(wide.name, maker(model.output).name),
-        dtype=policy,
-    )
+    expanded = backbone._maker([layer for layer in depthwise if max(layer.strides) > 1][-1])
+    if isinstance(expanded, keras.layers.ZeroPadding2D):
+        expanded = backbone._maker(expanded)
+    names = (expanded.name, model.layers[-1].name)
+    wide = backbone.DilatedBackbone(model, output_stride=stride, feature_layers=names, dtype=policy)
     return keras_psp.PSPNet(11, backbone=wide, dtype=policy)
-
-
-def maker(tensor):
-    """The layer that a tensor comes from."""
-    return tensor._keras_history.operation
 
 
 def work(name, stride, form, policy):

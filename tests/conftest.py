@@ -1,7 +1,6 @@
 """Two virtual CPU devices, before TensorFlow starts; one seed; memory that goes back.
 
-The slow tests come last, and none starts after --slow-minutes, so that a run ends on a slow machine
-too.
+Slow tests run last and are skipped after --slow-minutes, so that a run also ends on a slow machine.
 """
 
 import contextlib

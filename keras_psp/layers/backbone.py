@@ -64,9 +64,9 @@ class DilatedBackbone(keras.layers.Layer):
         model: a functional `keras.Model` from images to a feature map. The layer copies it
             with its weights and leaves the original unchanged.
         feature_layers: names of two layers, one for the auxiliary head and the last one.
-            Default: the input of the last strided block, and the model's output, or what a
-            last 1x1 convolution widens for the classifier: 320 channels of MobileNetV2 and
-            EfficientNetB0 and not 1280, as in mmsegmentation.
+            Default: the input of the last strided block, and the model's output without a
+            final 1x1 convolution that widens it for the classifier: 320 channels instead of
+            1280 for MobileNetV2, as in mmsegmentation, and EfficientNetB0.
         output_stride: ratio of input size to feature map size: 8, 16 or 32.
         normalization: `mean`, `std` and `channel_order` of the `ImageNormalization` before the
             model, if it isn't known by the model's name.
@@ -366,9 +366,9 @@ def _downsampling(block):
 
 
 def _before_widening(layer):
-    """The layer before a last 1x1 convolution that widens the features, with what follows it.
+    """The layer before a 1x1 convolution that widens the features for `layer`, or `layer` itself.
 
-    So begin inverted residuals, and so end MobileNet and EfficientNet, for their classifiers.
+    Inverted residuals start with such a convolution, and MobileNet and EfficientNet end with one.
     """
     conv = layer
     while isinstance(conv, _PER_CHANNEL):

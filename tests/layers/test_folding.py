@@ -37,4 +37,10 @@ def test_network_with_folded_weights_gives_equal_logits():
         actual = keras.ops.convert_to_numpy(model(images))
     np.testing.assert_allclose(actual, expected, atol=1e-5 * np.ptp(expected))
     with folded_into(zeros):  # the folded weights are used
-        assert np.ptp(keras.ops.convert_to_numpy(model(images)), axis=(0, 1, 2)).max() < 1e-6
+        # Nothing of the image is left. Resizing a constant rounds on some processors.
+        features = keras.ops.convert_to_numpy(model.backbone(images)[1])
+        assert np.ptp(features, axis=(0, 1, 2)).max() == 0
+        of_image, of_negative = (
+            keras.ops.convert_to_numpy(model(x)) for x in (images, 255 - images)
+        )
+        np.testing.assert_array_equal(of_image, of_negative)
