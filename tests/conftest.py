@@ -31,7 +31,7 @@ gc.freeze()
 
 
 def pytest_addoption(parser):
-    parser.addoption("--slow-minutes", type=float, default=40, help="skip slow tests after [40]")
+    parser.addoption("--slow-minutes", type=float, default=33, help="skip slow tests after [33]")
 
 
 def pytest_collection_modifyitems(items):
