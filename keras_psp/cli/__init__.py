@@ -74,7 +74,7 @@ def command_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"keras-psp {__version__}")
     parser.add_argument(
-        "--print-completion", choices=SHELLS, help="print the script that completes the command"
+        "--print-completion", choices=SHELLS, help="print the completion script for a shell"
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     groups = (weights, labels, check, train, evaluate, calibrate, predict, explain, bulk, export)

@@ -29,10 +29,10 @@ examples:
     calibrate.add_argument("dataset", help="ade20k, voc2012, cityscapes, camvid, folder ...")
     calibrate.add_argument("--data", type=Path, help="folder of the data set")
     calibrate.add_argument(
-        "--model", required=True, help="name of a preset, .keras file, or folder of a training"
+        "--model", required=True, help="name of a preset, .keras file, or folder of a training run"
     )
-    calibrate.add_argument("--split", default="val", help="to fit the temperature to [val]")
-    calibrate.add_argument("--test-split", metavar="SPLIT", help="also measure errors on this one")
+    calibrate.add_argument("--split", default="val", help="split to fit the temperature to [val]")
+    calibrate.add_argument("--test-split", metavar="SPLIT", help="split to also measure errors on")
     calibrate.add_argument(
         "--save-as",
         type=Path,
@@ -45,9 +45,9 @@ examples:
         help="folder for calibration.json and reliability.png [calibration, next to the network]",
     )
     calibrate.add_argument(
-        "--pixels", type=int, default=500_000, help="to sample per split [500000]"
+        "--pixels", type=int, default=500_000, help="number of pixels to sample per split [500000]"
     )
-    calibrate.add_argument("--seed", type=int, default=0, help="of the sample [0]")
+    calibrate.add_argument("--seed", type=int, default=0, help="seed of the sample [0]")
     calibrate.add_argument("--limit", type=int, help="number of images to use per split [all]")
     calibrate.add_argument(
         "--partial", action="store_true", help="accept an incomplete copy of the data set"

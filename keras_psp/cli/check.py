@@ -16,7 +16,7 @@ def add(commands: Any) -> None:
         help="check a data set: classes, sizes, faulty files, duplicates",
         description="Read all files of a data set and print how often each class occurs, and what "
         "is wrong or unusual. What was read once is remembered by its content, so that the next "
-        "check only reads new files. The exit status is 1 if a file can't be used or a training "
+        "check only reads new files. The exit status is 1 if a file can't be used or training "
         "would learn nothing.",
         epilog="""\
 examples:

@@ -12,18 +12,18 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options that say how images and labels belong together and are read."""
     group = parser.add_argument_group("your own data")
     group.add_argument(
-        "--images", metavar="PATTERN", help="of the images in the folder [images/*], e.g. img/*.jpg"
+        "--images", metavar="PATTERN", help="pattern of the images [images/*], e.g. img/*.jpg"
     )
     group.add_argument(
         "--labels",
         metavar="PATTERN",
-        help="of their labels [labels/{stem}.png], e.g. masks/{stem}_mask.png",
+        help="pattern of their labels [labels/{stem}.png], e.g. masks/{stem}_mask.png",
     )
     group.add_argument(
         "--label-map",
         nargs="+",
         metavar="VALUE=CLASS",
-        help="classes of other values in the labels, e.g. 255=1, 1-254=1 or 128=ignore",
+        help="map values in the labels to classes, e.g. 255=1, 1-254=1 or 128=ignore",
     )
     group.add_argument(
         "--channels",
@@ -34,7 +34,7 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--unlabeled",
         choices=_UNLABELED,
-        help="what pixels without a shape are, in labels of labelme, COCO, CVAT and Supervisely "
+        help="class of pixels outside all shapes, for labelme, COCO, CVAT and Supervisely "
         "[background]",
     )
 

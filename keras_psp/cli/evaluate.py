@@ -63,7 +63,9 @@ examples:
         "--archive", type=Path, help="archive to pack them into: .zip, or .tgz for VOC"
     )
     submit.add_argument(
-        "--competition", choices=("comp5", "comp6"), help="for VOC: trained on VOC alone, or not"
+        "--competition",
+        choices=("comp5", "comp6"),
+        help="for VOC: comp5 if trained on VOC's trainval alone, else comp6 [comp6]",
     )
     add_data_options(evaluate)
     for parser in (evaluate, submit):
@@ -74,9 +76,9 @@ def _add_data(parser, split, datasets):
     parser.add_argument("dataset", help=datasets)
     parser.add_argument("--data", type=Path, help="folder of the data set")
     parser.add_argument(
-        "--model", required=True, help="name of a preset, .keras file, or folder of a training"
+        "--model", required=True, help="name of a preset, .keras file, or folder of a training run"
     )
-    parser.add_argument("--split", default=split, help=f"[{split}]")
+    parser.add_argument("--split", default=split, help=f"split of the data set [{split}]")
     parser.add_argument(
         "--partial", action="store_true", help="accept an incomplete copy of the data set"
     )

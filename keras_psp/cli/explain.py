@@ -1,4 +1,4 @@
-"""`keras-psp explain`: draws which parts of a network's logits speak for a class."""
+"""`keras-psp explain`: draws which parts of a network's logits favor a class."""
 
 import argparse
 from pathlib import Path
@@ -14,17 +14,17 @@ def add(commands: Any) -> None:
     explain = commands.add_parser(
         "explain",
         help="draw why pixels have their class: local features, or a level of the pyramid",
-        description="Split the logits of an image into the parts of the local features, of each "
-        "level of the pyramid and a constant, which add up to them, and draw one figure: the "
-        "classes with and without the pyramid, one map per part, and the parts at one pixel. "
-        "Without --pixel, that is the one where the pyramid adds most.",
+        description="Split the logits of an image into a sum of parts, one of the local features, "
+        "one of each level of the pyramid and a constant, and draw one figure: the classes with "
+        "and without the pyramid, one map per part, and the parts at one pixel, by default the "
+        "one where the pyramid adds most.",
         epilog="""\
 examples:
   keras-psp explain harbor.jpg --model runs/mine --classes boat car
   keras-psp explain street.jpg --model runs/mine --pixel 320 200 --reference photos/
 """,
     )
-    explain.add_argument("image", metavar="PHOTO", help="a file or an address")
+    explain.add_argument("image", metavar="IMAGE", help="a file or a URL")
     explain.add_argument(
         "--model",
         help="see `keras-psp predict --help` [pspnet_r18-d8_128x128_scenes, which is bundled]",
@@ -40,15 +40,15 @@ examples:
         "--classes",
         nargs="+",
         metavar="CLASS",
-        help="one class, or two to explain why the first and not the second [the pixel's, and the "
-        "one with the next logit, or the one without the pyramid]",
+        help="one class, or two to explain why the first and not the second [the pixel's, and "
+        "the one with the second highest logit, or the one without the pyramid]",
     )
     explain.add_argument(
         "--reference",
         nargs="+",
         metavar="IMAGE",
         help="images, e.g. a folder, whose mean replaces the levels of the pyramid to find the "
-        "classes without it [the photo itself]",
+        "classes without it [the image itself]",
     )
     explain.add_argument(
         "--output",
@@ -68,7 +68,7 @@ def run(options: argparse.Namespace) -> int:
     if options.classes and len(options.classes) > 2:
         raise ValueError(f"--classes has {len(options.classes)} names; give one or two.")
     if not is_single(options.image):
-        raise ValueError(f"{options.image}: is a folder or a pattern; give a single photo.")
+        raise ValueError(f"{options.image} is a folder or a pattern; give a single image.")
     (item,) = find_inputs(options.image)
     if item.path and not item.path.exists():
         raise FileNotFoundError(f"{item.path}: there is no such file.")
@@ -112,5 +112,5 @@ def _check_pixel(pixel, image):
         if not 0 <= value < side:
             raise ValueError(
                 f"--pixel {pixel[0]} {pixel[1]}: {name} must be from 0 to {side - 1} in this "
-                f"photo of {width}x{height}."
+                f"image of {width}x{height}."
             )

@@ -26,7 +26,7 @@ examples:
   keras-psp export runs/mine --format tflite:int8 --image-size 473 473 --check folder --data photos/
 """,
     )
-    export.add_argument("model", help="a preset, a .keras file or the folder of a training")
+    export.add_argument("model", help="a preset, a .keras file or the folder of a training run")
     export.add_argument(
         "--format",
         nargs="+",
@@ -46,7 +46,9 @@ examples:
         "--image-size", type=int, nargs=2, metavar=("H", "W"), help="fixed size, faster [any]"
     )
     export.add_argument("--batch-size", type=int, help="fixed number of images [any; tflite: 1]")
-    export.add_argument("--input", choices=("uint8", "float32"), default="uint8", help="[uint8]")
+    export.add_argument(
+        "--input", choices=("uint8", "float32"), default="uint8", help="type of the images [uint8]"
+    )
     export.add_argument(
         "--result",
         choices=("classes", "logits", "probabilities"),
@@ -58,13 +60,13 @@ examples:
         action="store_true",
         help="7-bit weights in onnx:int8, for CPUs without VNNI, where 8 bits overflow",
     )
-    export.add_argument("--license", help="of the weights, stored in the files: 'CC BY-NC 4.0'")
+    export.add_argument("--license", help="license of the weights to store, e.g. 'CC BY-NC 4.0'")
     export.add_argument(
         "--check", metavar="DATASET", help="compare on the images of ade20k, camvid, folder ..."
     )
     export.add_argument("--data", type=Path, help="folder of the data set")
-    export.add_argument("--split", default="val", help="for --check [val]")
-    export.add_argument("--limit", type=int, help="for --check: only the first LIMIT images")
+    export.add_argument("--split", default="val", help="split for --check [val]")
+    export.add_argument("--limit", type=int, help="number of images for --check [all]")
     export.add_argument(
         "--representative",
         metavar="SPLIT",

@@ -1,4 +1,4 @@
-"""`keras-psp labels`: converts the labels of any tool to the folder that trainings read."""
+"""`keras-psp labels`: converts the labels of any tool to the folder that `train` reads."""
 
 import argparse
 from pathlib import Path
@@ -15,8 +15,8 @@ def add(commands: Any) -> None:
         "labels",
         help="convert labels of labelme, COCO, CVAT, Supervisely, Roboflow, or color masks",
         description="Convert labeled images once to a folder with images/, labels/, classes.txt "
-        "and palette.txt. The labeling tool is recognized by its files. Trainings can read them "
-        "directly as well; this is faster for large data sets, and shows what the labels are.",
+        "and palette.txt. The labeling tool is recognized by its files. Training can also read "
+        "its labels directly, but converted ones are faster for large data sets and easy to view.",
         epilog="""\
 examples:
   keras-psp labels labelme_photos/ --output data
@@ -25,9 +25,9 @@ examples:
 """,
     )
     labels.add_argument("input", type=Path, help="folder of the export, or its annotation file")
-    labels.add_argument("--output", type=Path, required=True, help="folder, absent or empty")
-    labels.add_argument("--format", choices=_FORMATS, help="of the input [recognized]")
-    labels.add_argument("--link", action="store_true", help="hard links to the images, no copies")
+    labels.add_argument("--output", type=Path, required=True, help="new or empty folder")
+    labels.add_argument("--format", choices=_FORMATS, help="format of the input [recognized]")
+    labels.add_argument("--link", action="store_true", help="hard-link images instead of copying")
     add_data_options(labels)
 
 

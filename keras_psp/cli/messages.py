@@ -36,8 +36,8 @@ def sentence(error: BaseException, options: argparse.Namespace) -> str:
         return _as_typed(str(error), options)
     first = str(error).strip().split("\n")[0] or "no message"
     return (
-        f"{type(error).__name__}: {first}; this is an error of keras_psp unless the input is "
-        "damaged; run the command again with --verbose and report what it prints."
+        f"{type(error).__name__}: {first}. This is a bug in keras_psp unless the input is damaged: "
+        "run the command again with --verbose and report what it prints."
     )
 
 

@@ -19,8 +19,8 @@ def add(commands: Any) -> None:
         "predict",
         help="predict the classes of images and videos",
         description="Predict the classes of images and videos, and write overlays, class indices "
-        "and a table into a folder. The same command resumes after a stop. The exit status is "
-        f"{SOME_FAILED} if some inputs could not be read, which are listed, and 1 if none could.",
+        "and a table into a folder. The same command resumes if interrupted. The exit status "
+        f"is {SOME_FAILED} if some inputs could not be read (they are listed), 1 if none could.",
         epilog="""\
 examples:
   keras-psp predict photo.jpg --model pspnet_r50-d8_512x512_160k_ade20k
@@ -52,7 +52,7 @@ examples:
         help="also write how sure each pixel's class is: probability, margin, entropy",
     )
     predict.add_argument(
-        "--format", choices=("png", "jpg", "webp"), default="png", help="of the overlays [png]"
+        "--format", choices=("png", "jpg", "webp"), default="png", help="format of overlays [png]"
     )
     predict.add_argument(
         "--alpha", type=_opacity, default=0.5, metavar="X", help="opacity of the colors [0.5]"

@@ -9,7 +9,7 @@ from keras_psp.prediction.protocol import SIX_SCALES, Protocol
 def add_protocol(parser: argparse.ArgumentParser, *, auto: bool = True) -> None:
     """Adds the fields of `Protocol` as options; `auto`: the base size is the model's by default."""
     group = parser.add_argument_group("protocol")
-    group.add_argument("--scales", type=float, nargs="+", help="of the images, averaged [1]")
+    group.add_argument("--scales", type=float, nargs="+", help="image scales to average over [1]")
     group.add_argument("--flip", action="store_true", help="average with the mirror image")
     group.add_argument(
         "--multi-scale", action="store_true", help="the paper's six scales, with flip"
@@ -17,7 +17,7 @@ def add_protocol(parser: argparse.ArgumentParser, *, auto: bool = True) -> None:
     group.add_argument(
         "--crop", type=int, help="side of a sliding window, e.g. 473 [the whole image]"
     )
-    group.add_argument("--overlap", type=float, default=1 / 3, help="of windows [1/3]")
+    group.add_argument("--overlap", type=float, default=1 / 3, help="overlap of windows [1/3]")
     add_base_size(group, auto=auto)
     group.add_argument("--batch-size", type=int, default=4, help="images or windows per batch [4]")
 

@@ -33,8 +33,8 @@ def add(commands: argparse._SubParsersAction) -> None:
 
     train = commands.add_parser(
         "train",
-        help="train a network by a recipe, or resume a training",
-        description="Train a network by a recipe. The same command resumes a training that was "
+        help="train a network by a recipe, or resume a run",
+        description="Train a network by a recipe. The same command resumes a run that was "
         "stopped. Every field of the recipe can be replaced; the defaults in brackets are those "
         "for your own data: semseg's for ADE20K, except for the data set and the weights.",
         epilog=_EXAMPLES,
@@ -59,7 +59,8 @@ def add(commands: argparse._SubParsersAction) -> None:
         "--unreadable",
         choices=("stop", "skip", "trust"),
         default="stop",
-        help="files that can't be read: stop before training, skip them, or don't check",
+        help="files that can't be read: stop before training, skip them, or trust that there are "
+        "none without checking [stop]",
     )
     train.add_argument(
         "--partial", action="store_true", help="accept an incomplete copy of the data set"

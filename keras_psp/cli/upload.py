@@ -29,7 +29,7 @@ examples:
         "destination",
         help="hf://USER/NAME, kaggle://USER/MODEL/keras/VARIATION, or a folder to save it in",
     )
-    upload.add_argument("--license", help="of the weights, e.g. apache-2.0 or cc-by-nc-4.0")
+    upload.add_argument("--license", help="license of the weights, e.g. apache-2.0")
     upload.add_argument("--dataset", help="what it was trained on [that of the training run]")
     upload.add_argument(
         "--weights-format", choices=("h5", "safetensors"), default="h5", help="of the file [h5]"
@@ -85,7 +85,7 @@ def run(options: argparse.Namespace) -> int:
         print(options.destination)
         return 0
     if options.license is None:
-        print("no --license, so the card says that it isn't stated", file=sys.stderr)
+        print("no --license; the model card will say that it isn't stated", file=sys.stderr)
     from keras_psp.weights import store
 
     with store.workspace() as work:

@@ -126,7 +126,7 @@ class DataReport:
 
     @property
     def train_split(self) -> str:
-        """The split that trainings use by default, or else the first."""
+        """The split that training uses by default, or else the first."""
         return "train" if "train" in self.examined else next(iter(self.examined))
 
     @property

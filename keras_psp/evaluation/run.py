@@ -47,7 +47,7 @@ def evaluate(
             or pairs of an image (height, width, 3), RGB 0 to 255, and its mask (height, width),
             class indices.
         model: a `keras_psp.PSPNet`, or anything that `keras_psp.predict` takes: the name of a
-            preset, a file, the folder of a training. None for the bundled network.
+            preset, a file, the folder of a training run. None for the bundled network.
         split: name of the split, if `data` is a source.
         output: folder for the results and, every 20 seconds, for the state from which the same
             call resumes; new, empty or that of an evaluation. By default nothing is written.
@@ -149,7 +149,7 @@ def evaluate(
 
 
 def _readable(folder):
-    """Returns the folder of a training if its logs can be shown in the report, else None."""
+    """Returns the folder of a training run if its logs can be shown in the report, else None."""
     if folder is None or not (folder / "log.csv").exists():
         return None
     try:

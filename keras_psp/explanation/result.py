@@ -155,8 +155,8 @@ class Explanation:
 
         Args:
             target: name or index of a class.
-            other: name or index of the class to subtract: what speaks for `target` and not
-                for `other` is positive.
+            other: name or index of the class to subtract: what favors `target` over
+                `other` is positive.
 
         Returns:
             (parts, height, width) float32, in the order of `part_names`.

@@ -68,10 +68,10 @@ class RunFolder:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Locks the folder, since two trainings at once would overwrite each other's files.
+        """Locks the folder, since two runs at once would overwrite each other's files.
 
         Raises:
-            ValueError: If another training is running in it.
+            ValueError: If another run is training in it.
         """
         if not self.writes:
             yield
@@ -81,7 +81,7 @@ class RunFolder:
             if has_lock is False:
                 name = owner.read_text("utf-8", "replace") if owner.exists() else "another process"
                 raise ValueError(
-                    f"another training is running in {self.path} ({name}); let it end or stop it, "
+                    f"another run is training in {self.path} ({name}); let it end or stop it, "
                     "or choose another --output."
                 )
             with writing(owner):
@@ -166,7 +166,7 @@ class RunFolder:
         if changed_settings(stored, settings) == ["epochs"]:
             remedy = (
                 "to train longer, give another --output and "
-                f"weights={str(self.path)!r}, which begins with its network; to resume it, give "
+                f"weights={str(self.path)!r}, to start from its network; to resume it, give "
                 f"epochs={stored['epochs']}"
             )
         check_settings(stored, settings, contents=f"{self.path} holds a run", remedy=remedy)

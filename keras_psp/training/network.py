@@ -125,7 +125,7 @@ def _network(recipe, source):
     backbone = arguments["backbone"]
     if not isinstance(backbone, DilatedResNet):
         raise ValueError(
-            f"weights={recipe.weights!r} are not those of {recipe.backbone}; choose other ones."
+            f"weights={recipe.weights!r} don't fit {recipe.backbone}; choose other weights."
         )
     if recipe.stem_filters not in (None, backbone.stem_filters):
         raise ValueError(

@@ -181,9 +181,9 @@ def _draw_bars(axes, names, values, title):
 
 def _caption(target, other, reference):
     if other is None:
-        reading = f"Red speaks for {target}, blue against it."
+        reading = f"Red favors {target}, blue is against it."
     else:
-        reading = f"Red speaks for {target}, blue for {other}."
+        reading = f"Red favors {target}, blue favors {other}."
     paragraphs = (
         "The network adds up what it sees around a pixel (local features) and features pooled "
         f"over the whole image and over regions of it (pyramid). {reading} All maps have the same "

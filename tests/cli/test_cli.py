@@ -55,7 +55,7 @@ def test_answers_and_mistakes_need_no_keras(tmp_path):
         (["predict", "photo.png", "--output", "photo.png"], 1, "photo.png is a file"),
         (["predict", "photo.png", "--format", "gif"], 2, "invalid choice: 'gif'"),
         (["explain", "none.jpg"], 1, "none.jpg: there is no such file"),
-        (["explain", "empty"], 1, "empty: is a folder or a pattern; give a single photo"),
+        (["explain", "empty"], 1, "empty is a folder or a pattern; give a single image"),
         (["explain", "photo.png", "--model", "none"], 1, "neither a file nor a folder"),
         (["explain", "photo.png", "--base-size", "-1"], 1, "base_size is -1"),
         (["evaluate", "folder", "--data", "none", *bundled], 1, "none: no such folder"),

@@ -54,7 +54,7 @@ def test_classes_reference_and_base_size(run, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--pixel", "121", "0"], "--pixel 121 0: X must be from 0 to 120 in this photo of 121x90"),
+        (["--pixel", "121", "0"], "--pixel 121 0: X must be from 0 to 120 in this image of 121x90"),
         (["--classes", "bot"], "class 'bot' is unknown; the network has sky, boat, car"),
         (["--classes", "sky", "boat", "car"], "--classes has 3 names; give one or two"),
         (["--reference", "none/*.jpg"], "none/*.jpg: no file matches this pattern"),

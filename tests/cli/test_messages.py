@@ -80,7 +80,7 @@ def test_whatever_fails_the_last_line_is_one_sentence(monkeypatch, capsys, verbo
     monkeypatch.setitem(cli.SUBCOMMANDS, "presets", fail)
     assert main(["presets", *["--verbose"] * verbose]) == 1
     captured = capsys.readouterr().err
-    assert captured.strip().split("\n")[-1].startswith("keras-psp: KeyError: 'inner'; this is")
+    assert captured.strip().split("\n")[-1].startswith("keras-psp: KeyError: 'inner'. This is")
     assert ("Traceback" in captured) == verbose
 
 

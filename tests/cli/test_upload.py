@@ -71,7 +71,7 @@ def test_a_file_is_saved_as_a_preset_that_every_command_takes(network, tmp_path,
 
 def test_without_a_license_the_command_says_so(network, uploads, capsys):
     assert main(["upload", str(network), "hf://user/name"]) == 0
-    assert "no --license, so the card says that it isn't stated" in capsys.readouterr().err
+    assert "no --license; the model card will say that it isn't stated" in capsys.readouterr().err
 
 
 def test_an_address_is_a_model_of_every_command(network, tmp_path, monkeypatch, capsys):

@@ -19,8 +19,8 @@ def test_a_folder_has_one_recipe(tmp_path):
     with pytest.raises(ValueError, match=r"a run with epochs=4, not 3; to train longer") as raised:
         folder.begin(small, "data")
     assert str(raised.value).endswith(
-        f"to train longer, give another --output and weights={str(tmp_path / 'run')!r}, which "
-        "begins with its network; to resume it, give epochs=4."
+        f"to train longer, give another --output and weights={str(tmp_path / 'run')!r}, to "
+        "start from its network; to resume it, give epochs=4."
     )
     with pytest.raises(ValueError, match=r"holds a run with batch_size=16, not 4; choose another"):
         folder.begin(recipe("camvid", epochs=4, batch_size=4), "data")
@@ -42,7 +42,7 @@ def test_two_trainings_cannot_share_a_folder(tmp_path):
         draft.touch()
         for _ in range(2):  # the second message names the first training too
             with pytest.raises(
-                ValueError, match=rf"another training is running in .* \(process {os.getpid()} on"
+                ValueError, match=rf"another run is training in .* \(process {os.getpid()} on"
             ):
                 RunFolder(tmp_path / "run").locked().__enter__()
         with RunFolder(tmp_path / "run", writes=False).locked():  # another machine of it
@@ -130,5 +130,5 @@ def test_damaged_files_are_named_with_a_remedy(begun, name, use, remedy):
 def test_a_name_of_the_running_training_that_cannot_be_read(tmp_path):
     with RunFolder(tmp_path / "run").locked():
         (tmp_path / "run" / ".owner").write_bytes(b"\xff")
-        with pytest.raises(ValueError, match="another training is running"):
+        with pytest.raises(ValueError, match="another run is training"):
             RunFolder(tmp_path / "run").locked().__enter__()

@@ -71,7 +71,7 @@ def report_page(
 
     Raises:
         ValueError: if the inputs don't match each other.
-        FileNotFoundError: if `run` is not the folder of a training.
+        FileNotFoundError: if `run` is not the folder of a training run.
     """
     names = measures.class_names
     palette = default_palette(len(names)) if palette is None else checked_palette(palette)

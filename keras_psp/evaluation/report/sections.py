@@ -149,7 +149,7 @@ def training_charts(folder: Path) -> list[LineChart]:
 
     if not (folder / "log.csv").exists():
         raise FileNotFoundError(
-            f"{folder} has no log.csv; give the output folder of a training, or no run."
+            f"{folder} has no log.csv; give the output folder of a training run, or no run."
         )
     epochs = Table(folder / "log.csv", EPOCH_COLUMNS, writes=False)
     steps = Table(folder / "steps.csv", STEP_COLUMNS, writes=False)
