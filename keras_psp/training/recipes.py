@@ -1,4 +1,4 @@
-"""Recipes: the settings of whole trainings, among them the published ones.
+"""Recipes: the settings of whole training runs, among them the published ones.
 
 A recipe is a frozen dataclass; `dataclasses.replace(recipe, crop_size=321)` is the whole
 configuration language.
@@ -175,16 +175,20 @@ class Recipe:
     class_weights: tuple[float, ...] | str | None = _help(
         None, "one per class, or median_frequency"
     )
-    hard_pixels: int | None = _help(None, "see `UpsampledCrossentropy`")
-    hard_threshold: float | None = _help(None, "see `UpsampledCrossentropy`")
-    label_smoothing: float = _help(0.0, "share of the target that all classes have in common")
+    hard_pixels: int | None = _help(None, "hardest pixels per image to keep in the loss (OHEM)")
+    hard_threshold: float | None = _help(
+        None, "also keep pixels whose label has a lower probability; 0.7 in mmsegmentation"
+    )
+    label_smoothing: float = _help(0.0, "share of the target spread evenly over all classes")
     ema: float | None = _help(None, "momentum of averaged weights, which are evaluated and saved")
-    gradient_accumulation_steps: int = _help(1, "parts of a batch, see `PSPNet.compile`")
-    synchronized_batch_norm: bool | str = _help("auto", "over all devices; auto if several")
+    gradient_accumulation_steps: int = _help(1, "parts each batch is computed in, to save memory")
+    synchronized_batch_norm: bool | str = _help(
+        "auto", "share BatchNorm statistics among devices; auto: if there are several"
+    )
     frozen_batch_norm: bool = _help(False, "keep the backbone's BatchNorm as loaded")
     dtype: str = _help("float32", "float32, mixed_bfloat16 or mixed_float16")
     remat: str = _help(
-        "activations", "what is computed again to save memory: none, activations or blocks"
+        "activations", "what is recomputed to save memory: none, activations or blocks"
     )
     jit_compile: bool | str = _help("auto", "true, false, or auto as in Keras")
     seed: int = _help(0, "seed of weights, order, augmentation and dropout")
@@ -344,8 +348,8 @@ def _published():
                 origin=origin,
                 weights=None if depth == 269 else recipe.weights,  # nobody published any
             )
-    # Rows of the paper's tables 5 and 6 with more data. It doesn't say how long these trainings
-    # are, so each has the iterations of its other row.
+    # Rows of the paper's tables 5 and 6 with more data. It doesn't say how long these run,
+    # so each has the iterations of its other row.
     recipes["cityscapes_coarse_paper"] = dataclasses.replace(
         settings["cityscapes_paper"], train_split="train+train_extra", epochs=63
     )
@@ -386,15 +390,18 @@ def _published():
         checkpoint_steps=100,
         validation_epochs=5,
     )
-    # For phones, and for two CPU cores: 50 minutes.
+    # For phones, and for two CPU cores; chosen by benchmarks/camvid_study.py.
     recipes["camvid_lite0"] = dataclasses.replace(
         recipes["camvid"],
         backbone="efficientnet_lite0",
         output_stride=16,
-        batch_size=8,
-        epochs=60,
+        image_size=(540, 720),
+        batch_size=4,
+        epochs=30,
+        learning_rate=0.02,
         warmup_steps=45,
         color=1.0,
+        loss="dice+crossentropy",
         validation_epochs=10,
     )
     # For your own data, whichever tool it comes from.
