@@ -13,10 +13,12 @@ from keras_psp.losses import get as loss_by_name
 from keras_psp.metrics import MeanIoU
 from keras_psp.models import PSPNet
 from keras_psp.models.bands import normalize_bands
+from keras_psp.models.checks import check_weights
 from keras_psp.optimizers import SGD, AdamW
 from keras_psp.schedules import PolyLearningRate
 from keras_psp.training.recipes import Recipe
 from keras_psp.weights.opening import open_weights
+from keras_psp.weights.transfer import NetworkWeights
 
 
 def schedule(
@@ -44,11 +46,14 @@ def build(
 ) -> tuple[PSPNet, MeanIoU]:
     """Builds and compiles the model of a recipe, and returns it with its `MeanIoU` metric.
 
-    `bands` are the statistics that images of other bands than RGB are normalized by; `loss` and
-    `optimizer`, a function of the schedule, replace the recipe's.
+    `bands` are the statistics that images of other bands than RGB are normalized by, unless the
+    recipe's weights are of a network that was trained on such bands; `loss` and `optimizer`, a
+    function of the schedule, replace the recipe's.
     """
-    model = _network(recipe, source)
-    if bands is not None:
+    model, initial = _network(recipe, source)
+    # Weights that were trained on these bands have learned with a normalization of their own.
+    trained_on_bands = isinstance(initial, NetworkWeights) and initial.model.input_channels != 3
+    if bands is not None and not trained_on_bands:
         normalize_bands(model, bands.mean, bands.std)
     if recipe.frozen_batch_norm:
         for layer in model.backbone._flatten_layers():
@@ -91,48 +96,54 @@ def build(
 
 
 def _network(recipe, source):
-    dtype = None if recipe.dtype == "float32" else recipe.dtype
+    """Returns the network, and the opened weights that it starts from."""
     arguments: dict[str, Any] = {
         "num_classes": source.num_classes,
         "class_names": list(source.class_names),
         "palette": np.asarray(source.palette).tolist(),
         "temperature": 1.0,  # not that of the weights, which are about to change
-        "dtype": dtype,
+        "dtype": recipe.dtype,
+        "backbone": recipe.backbone,
         **({} if channels_of(source) == 3 else {"input_channels": channels_of(source)}),
         **{n: getattr(recipe, n) for n in ("bin_sizes", "pooling", "dropout", "aux_weight")},
     }
     if recipe.reduction != "auto":
         arguments["reduction"] = recipe.reduction
-    if not recipe.has_resnet:
-        arguments |= {name: getattr(recipe, name) for name in ("backbone", "output_stride")}
-        return PSPNet(**arguments, weights=recipe.weights)
-    options: dict[str, Any] = {
-        "output_stride": recipe.output_stride,
-        "synchronized": recipe.synchronized_batch_norm,
-        "remat": recipe.remat,
-    }
-    if recipe.num_stages < 4:  # otherwise those of the weights
-        options["num_stages"] = recipe.num_stages
+    options: dict[str, Any] = {"output_stride": recipe.output_stride}
+    if recipe.has_resnet:
+        options |= {"synchronized": recipe.synchronized_batch_norm, "remat": recipe.remat}
+        if recipe.num_stages < 4:  # otherwise those of the weights
+            options["num_stages"] = recipe.num_stages
+    else:
+        arguments |= options
     if recipe.weights is None:
-        if recipe.stem_filters is not None:
-            options["stem_filters"] = recipe.stem_filters
-        depth = int(recipe.backbone.removeprefix("resnet"))
-        backbone = DilatedResNet(depth, **options, dtype=dtype, name="backbone")
-        return PSPNet(**arguments, backbone=backbone)
-    # The weights decide what kind of ResNet it is.
-    initial = open_weights(recipe.weights, {**arguments, "backbone": recipe.backbone})
+        if recipe.has_resnet:
+            if recipe.stem_filters is not None:
+                options["stem_filters"] = recipe.stem_filters
+            depth = int(recipe.backbone.removeprefix("resnet"))
+            arguments["backbone"] = DilatedResNet(
+                depth, **options, dtype=recipe.dtype, name="backbone"
+            )
+        return PSPNet(**arguments), None
+    initial = open_weights(recipe.weights, arguments)
     arguments = initial.arguments
-    backbone = arguments["backbone"]
-    if not isinstance(backbone, DilatedResNet):
+    if recipe.has_resnet:
+        arguments["backbone"] = _resnet(recipe, arguments["backbone"], options)
+    model = PSPNet(**arguments)
+    initial.load(model)
+    check_weights(model, f"weights={recipe.weights!r}")
+    return model, initial
+
+
+def _resnet(recipe, opened, options):
+    """Returns the ResNet of opened weights, which decide its kind, with the recipe's options."""
+    if not isinstance(opened, DilatedResNet):
         raise ValueError(
             f"weights={recipe.weights!r} don't fit {recipe.backbone}; choose other weights."
         )
-    if recipe.stem_filters not in (None, backbone.stem_filters):
+    if recipe.stem_filters not in (None, opened.stem_filters):
         raise ValueError(
-            f"weights={recipe.weights!r} have stem_filters={backbone.stem_filters}, not "
+            f"weights={recipe.weights!r} have stem_filters={opened.stem_filters}, not "
             f"{recipe.stem_filters}; omit stem_filters."
         )
-    config = {**backbone.get_config(), **options}
-    model = PSPNet(**{**arguments, "backbone": DilatedResNet(**config)})
-    initial.load(model)
-    return model
+    return DilatedResNet(**{**opened.get_config(), **options, "dtype": recipe.dtype})

@@ -35,9 +35,9 @@ from keras_psp.training.inputs import (
 from keras_psp.training.log import EPOCH_COLUMNS, STEP_COLUMNS, StepLog, Table, TensorBoard
 from keras_psp.training.network import build, schedule
 from keras_psp.training.progress import ProgressBar, TrainingProgress
-from keras_psp.training.recipes import Recipe, with_fields
+from keras_psp.training.recipes import RECIPES, Recipe, with_fields
 from keras_psp.training.recipes import recipe as recipe_by_name
-from keras_psp.training.validation import Validation
+from keras_psp.training.validation import Validation, averaging_optimizer
 
 
 @dataclasses.dataclass
@@ -65,7 +65,7 @@ def train(
     progress: bool = True,
     strategy: Any = None,
     loss: str | Any = None,
-    optimizer: Callable[[Any], keras.optimizers.Optimizer] | None = None,
+    optimizer: str | Callable[[Any], keras.optimizers.Optimizer] | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     **fields: Any,
 ) -> Run:
@@ -97,8 +97,10 @@ def train(
         strategy: A `tf.distribute.Strategy` to use instead of the default for the devices.
         loss: The recipe's field, e.g. "dice+crossentropy", or a loss as for `PSPNet.compile` in
             place of the recipe's.
-        optimizer: A function from the learning-rate schedule to a Keras optimizer, in place of
-            the recipe's, e.g. `lambda rate: keras.optimizers.Lion(rate)`.
+        optimizer: The recipe's field, e.g. "adamw", or a function from the learning-rate schedule
+            to a Keras optimizer in place of the recipe's, e.g.
+            `lambda rate: keras.optimizers.Lion(rate)`. Fields of the recipe that only its own
+            loss or optimizer reads can't be given beside such an object.
         callbacks: Keras callbacks, called after ours. To resume, give these three arguments
             again; what callbacks remember isn't in the checkpoints.
         fields: Fields of the recipe to replace, e.g. `batch_size=8`.
@@ -116,9 +118,11 @@ def train(
             is written; on several machines immediately and without one.
     """
     chosen = recipe_by_name(recipe) if isinstance(recipe, str) else recipe
-    if isinstance(loss, str):  # otherwise an object, which a recipe can't hold
-        fields, loss = {**fields, "loss": loss}, None
-    chosen = with_fields(chosen, fields)
+    given = {"loss": loss, "optimizer": optimizer}
+    named = {name: part for name, part in given.items() if isinstance(part, str)}
+    given |= dict.fromkeys(named)  # the rest are objects, which a recipe can't hold
+    chosen = with_fields(chosen, fields | named)
+    _check_given(chosen, given)
     if unreadable not in ("stop", "skip", "trust"):
         raise ValueError(f"unreadable={unreadable!r} is unknown; choose stop, skip or trust.")
     check_weights(chosen)
@@ -152,12 +156,31 @@ def train(
         # With other examples their order would differ, and a resumed training as well.
         folder.store_or_check("examples", source.count(chosen.train_split))
         bands = band_statistics_of(folder, source, chosen, resumed=resumed, progress=shown)
-        given = {"loss": loss, "optimizer": optimizer}
         folder.store_or_check("given", {name: _named(part) for name, part in given.items()})
         training = _Training(
             chosen, source, folder, devices, shown, given, callbacks, pixels, bands
         )
         return training.run()
+
+
+# Fields that only the recipe's own loss or optimizer reads.
+_READ_BY = {
+    "loss": ("class_weights", "hard_pixels", "hard_threshold", "label_smoothing"),
+    "optimizer": ("momentum", "weight_decay", "head_multiplier", "layer_decay", "ema"),
+}
+
+
+def _check_given(recipe, given):
+    """Raises ValueError for fields that have no effect beside an object given in Python."""
+    usual = RECIPES.get(recipe.name, Recipe())
+    for part, names in _READ_BY.items():
+        for name in (part, *names) if given[part] is not None else ():
+            value = getattr(recipe, name)
+            if value != getattr(usual, name):
+                raise ValueError(
+                    f"{name}={value!r} has no effect beside your own {part}; omit it, or set it "
+                    f"up in the {part} that you pass."
+                )
 
 
 def _named(part):
@@ -325,7 +348,8 @@ class _Training:
             if step:
                 # Keras takes the length of the first epoch for that of all, so the rest of an
                 # interrupted epoch needs a `fit` of its own.
-                checkpoint.keeps_arrays = recipe.ema is not None and epoch + 1 < recipe.epochs
+                averages = averaging_optimizer(model) is not None
+                checkpoint.keeps_arrays = averages and epoch + 1 < recipe.epochs
                 self._fit_epochs(epoch, epoch + 1, step, callbacks)
                 if checkpoint.keeps_arrays:  # `fit` ends by replacing the weights by their average
                     self.checkpoints.put_back(checkpoint.arrays)

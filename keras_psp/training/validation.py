@@ -130,11 +130,17 @@ class Validation(keras.callbacks.Callback):
                 self.model.save(Path(unused) / name)
 
 
+def averaging_optimizer(model: keras.Model) -> keras.optimizers.Optimizer | None:
+    """Returns the model's optimizer, without its loss scale, if it keeps a moving average."""
+    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+    return optimizer if optimizer.use_ema else None
+
+
 @contextlib.contextmanager
 def averaged_weights(model: keras.Model) -> Iterator[None]:
     """Replaces the weights by their moving average, if the optimizer keeps one."""
-    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
-    if not optimizer.use_ema:
+    optimizer = averaging_optimizer(model)
+    if optimizer is None:
         yield
         return
     # keras.callbacks.SwapEMAWeights adds and subtracts the two on TensorFlow, which rounds the

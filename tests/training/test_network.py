@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from keras_psp import SGD
-from keras_psp.data import GeneratedScenes
+from keras_psp.data import BandStatistics, GeneratedScenes
 from keras_psp.optimizers import AdamW
 from keras_psp.training import recipe, train
 from keras_psp.training.network import build, schedule
@@ -83,3 +83,33 @@ def test_a_training_from_a_calibrated_network_starts_at_temperature_1(tmp_path):
     assert again.temperature == 1
     kernels = (m.get_layer("classifier").kernel for m in (model, again))
     np.testing.assert_array_equal(*map(np.asarray, kernels))
+
+
+def test_a_network_trained_on_bands_keeps_its_normalization(tmp_path):
+    source = GeneratedScenes(image_size=(48, 48))
+    source.channels, source.image_dtype = 4, "uint16"
+    small = {"num_stages": 2, "stem_filters": (8,), "bin_sizes": (1,)}
+    statistics = [
+        BandStatistics((mean,) * 4, (std,) * 4, "uint16", 100)
+        for mean, std in ((3000.0, 500.0), (2900.0, 450.0))
+    ]
+    model, _ = build(recipe("scenes", **small), source, 10, bands=statistics[0])
+    first = model.get_layer("normalization")
+    np.testing.assert_allclose((first.mean, first.std), (statistics[0].mean, statistics[0].std))
+    model.save(tmp_path / "bands.keras")
+    fields = {**small, "weights": str(tmp_path / "bands.keras")}
+    again, _ = build(recipe("scenes", **fields), source, 10, bands=statistics[1])
+    layer = again.get_layer("normalization")
+    assert (layer.mean, layer.std) == (first.mean, first.std)
+
+
+def test_the_precision_is_that_of_the_recipe_and_not_of_its_weights(tmp_path):
+    source = GeneratedScenes(image_size=(48, 48))
+    small = {"num_stages": 2, "stem_filters": (8,), "bin_sizes": (1,)}
+    half, _ = build(recipe("scenes", **small, dtype="mixed_bfloat16"), source, 10)
+    assert half.backbone.compute_dtype == "bfloat16"
+    half.save(tmp_path / "half.keras")
+    fields = {**small, "weights": str(tmp_path / "half.keras")}
+    model, _ = build(recipe("scenes", **fields), source, 10)
+    layers = [layer for layer in model._flatten_layers() if layer is not model]
+    assert {layer.compute_dtype for layer in layers} == {"float32"}

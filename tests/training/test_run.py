@@ -204,12 +204,19 @@ def test_the_moving_average_is_evaluated_and_saved(tmp_path):
     np.testing.assert_array_equal(again.model.predict(image, verbose=0), expected)
 
 
+def averaging(rate):
+    return keras.optimizers.SGD(rate, momentum=0.9, use_ema=True, ema_momentum=0.5)
+
+
 @pytest.mark.slow
-def test_resuming_within_an_epoch_keeps_weights_apart_from_their_average(tmp_path, monkeypatch):
+@pytest.mark.parametrize("average", [{"ema": 0.5}, {"optimizer": averaging}], ids=["recipe", "own"])
+def test_resuming_within_an_epoch_keeps_weights_apart_from_their_average(
+    average, tmp_path, monkeypatch
+):
     # Resumes in the second epoch of four steps. At its end `fit` replaces the weights by the
     # average, and no checkpoint would be due.
-    more = {"ema": 0.5, "validation_epochs": 0, "checkpoint_steps": 5, "epochs": 3}
-    options = {**SMALL, **more, "data": scenes(16), "progress": False}
+    more = {"validation_epochs": 0, "checkpoint_steps": 5, "epochs": 3}
+    options = {**SMALL, **more, **average, "data": scenes(16), "progress": False}
     run = train("scenes", output=tmp_path / "whole", **options)
 
     def fail(callback, batch, logs=None):
@@ -248,6 +255,12 @@ def test_an_output_that_cannot_be_written_is_reported(tmp_path, monkeypatch):
         ({"unreadable": "ignore"}, "unreadable='ignore' is unknown; choose stop"),
         ({"gradient_accumulation_steps": 3}, "batch_size=4 can't be shared equally by 1 device"),
         ({"crop": 3}, "a recipe has no field 'crop'"),
+        ({"ema": 0.9, "optimizer": averaging}, "ema=0.9 has no effect beside your own optimizer"),
+        (
+            {"class_weights": "median_frequency", "loss": keras.losses.Loss()},
+            "class_weights='median_frequency' has no effect beside your own loss; omit it, or set",
+        ),
+        ({"optimizer": "adam"}, "optimizer is 'adam'"),
         ({"reduction": "many"}, "reduction is 'many'; it must be an integer >= 1, or 'auto' or"),
         ({"image_size": (64, 99_999)}, r"image_size is \(64, 99999\); it must be two integers"),
     ],
