@@ -11,7 +11,9 @@ from keras import ops
 
 from keras_psp.arguments import checked_pair
 from keras_psp.files import written_aside
+from keras_psp.layers.backbone import WINDOWS
 from keras_psp.layers.resnet import DilatedResNet
+from keras_psp.models.bands import scales_images
 from keras_psp.models.checks import check_images
 from keras_psp.models.pspnet import PSPNet
 from keras_psp.progress import with_bar
@@ -19,13 +21,6 @@ from keras_psp.weights.locating import chosen_model
 from keras_psp.weights.opening import open_model
 
 _NOISE_IMAGES = 4
-_WINDOWS = (
-    keras.layers.Conv2D,
-    keras.layers.DepthwiseConv2D,
-    keras.layers.SeparableConv2D,
-    keras.layers.MaxPooling2D,
-    keras.layers.AveragePooling2D,
-)
 _GLOBAL = (keras.layers.GlobalAveragePooling2D, keras.layers.GlobalMaxPooling2D)
 
 
@@ -105,8 +100,9 @@ def receptive_field(
 
     Args:
         model: see `keras_psp.evaluate`; also with random weights.
-        images: (n, height, width, 3), or an iterable of images of one size, RGB 0 to 255. None
-            for four of uniform noise.
+        images: (n, height, width, channels), or an iterable of images of one size, e.g. RGB 0 to
+            255. None for four of uniform noise, of the mean and deviation that the network
+            expects of other bands.
         pixel: (row, column) of the prediction; None for the center. The nearest feature is
             used, at most half a stride away; `ReceptiveField.center` is its place.
         pyramid: False cuts the gradient through the pyramid: it flows through the features
@@ -125,7 +121,7 @@ def receptive_field(
     network = open_model(chosen_model(model))
     total: Any = 0.0
     count = None if not hasattr(images, "__len__") else len(images)
-    stream = _noise(image_size, seed) if images is None else iter(images)
+    stream = _noise(network, image_size, seed) if images is None else iter(images)
     if images is None:
         count = _NOISE_IMAGES
     shape: tuple[int, ...] | None = None
@@ -155,18 +151,24 @@ def receptive_field(
     return ReceptiveField(total / total.sum(), center, theoretical_size(network, pyramid=pyramid))
 
 
-def _noise(size: tuple[int, int], seed: int) -> Iterator[np.ndarray]:
+def _noise(model: PSPNet, size: tuple[int, int], seed: int) -> Iterator[np.ndarray]:
     size = checked_pair(
         "image_size", size, size, int, lambda *sides: min(sides) > 0, "two positive integers"
     )
-    rng = np.random.default_rng(seed)
+    rng, shape = np.random.default_rng(seed), (*size, model.input_channels)
     for _ in range(_NOISE_IMAGES):
-        yield rng.uniform(0, 255, (*size, 3)).astype(np.float32)
+        noise = rng.uniform(0, 255, shape)
+        if model.input_channels != 3:
+            if not scales_images(model):
+                noise = noise / 64 - 2  # deviations from the mean
+            layer = model.get_layer("normalization")
+            noise = layer.mean + noise * layer.std
+        yield noise.astype(np.float32)
 
 
 def _cell(model, size, pixel):
     """The feature nearest to a pixel, and its place in pixels."""
-    image = keras.KerasTensor((1, *size, 3))
+    image = keras.KerasTensor((1, *size, model.input_channels))
     features = model.backbone.compute_output_spec(image)[1].shape[1:3]
     pixel = tuple(length // 2 for length in size) if pixel is None else pixel
     if len(pixel) != 2 or not all(0 <= p < n for p, n in zip(pixel, size, strict=True)):
@@ -269,11 +271,13 @@ def _after(layers, before):
             size, step = _after(layer.layers, (size, step))
         elif isinstance(layer, _GLOBAL):
             size = np.inf
-        elif isinstance(layer, _WINDOWS):
+        elif isinstance(layer, WINDOWS):
             window = getattr(layer, "kernel_size", None) or layer.pool_size
-            dilation = max(getattr(layer, "dilation_rate", (1,)))
+            # A `SymmetricConv2D` with stride and dilation convolves every nth pixel.
+            every = getattr(layer, "subsampling", 1)
+            dilation = every * max(getattr(layer, "dilation_rate", (1,)))
             size += (max(window) - 1) * dilation * step
-            step *= max(layer.strides)
+            step *= every * max(layer.strides)
     return size, step
 
 

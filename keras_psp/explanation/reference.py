@@ -6,7 +6,8 @@ from typing import Any, Literal, Unpack
 
 import numpy as np
 
-from keras_psp.data.images import MAX_PIXELS, read_image
+from keras_psp.data.bands import read_any
+from keras_psp.data.images import MAX_PIXELS
 from keras_psp.models.parts import position_means
 from keras_psp.models.pspnet import PSPNet
 from keras_psp.prediction.inputs import Input, find_inputs
@@ -66,7 +67,7 @@ def level_means(
     segmenter = open_segmenter(model, chosen)
     mean = RunningMean(segmenter)
     for item in find_inputs(images):
-        pixels = read_still(item, max_pixels)
+        pixels = read_still(item, max_pixels, segmenter.model.input_channels)
         try:
             mean.add(pixels)
         except ValueError as error:
@@ -74,11 +75,11 @@ def level_means(
     return mean.result()
 
 
-def read_still(item: Input, max_pixels: int) -> np.ndarray:
-    """Reads an image, see `read_image`; raises ValueError for a video."""
+def read_still(item: Input, max_pixels: int, channels: int) -> np.ndarray:
+    """Reads an image with the channels of a network; raises ValueError for a video."""
     if item.is_video:
         raise ValueError(f"{item.origin}: is a video; save frames of it as images.")
-    return read_image(item.source, max_pixels=max_pixels)
+    return read_any(item.source, channels, max_pixels=max_pixels)
 
 
 class RunningMean:
@@ -90,7 +91,7 @@ class RunningMean:
         self._images = 0
 
     def add(self, image: np.ndarray) -> None:
-        """Adds an image, (height, width, 3), RGB 0 to 255."""
+        """Adds an image, (height, width, channels), e.g. RGB 0 to 255."""
         model = self._segmenter.model
         term, levels = model.predict_terms(self._segmenter.single_view(image).pixels[None])
         means = position_means(

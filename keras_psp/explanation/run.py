@@ -56,7 +56,7 @@ def explain(
     (item,) = find_inputs(image)
     segmenter = open_segmenter(model, chosen)
     check_reference(reference, segmenter.model)
-    pixels = read_still(item, max_pixels)
+    pixels = read_still(item, max_pixels, segmenter.model.input_channels)
     try:
         return explained(segmenter, pixels, reference, name=item.stem, source=item.origin)
     except ValueError as error:
@@ -71,7 +71,7 @@ def explained(
     name: str = "photo",
     source: str = "",
 ) -> Explanation:
-    """Explains an image, (height, width, 3) uint8, by an opened network."""
+    """Explains an image, (height, width, channels), by an opened network."""
     model = segmenter.model
     view = segmenter.single_view(image)
     parts = LogitParts(model, view.pixels)

@@ -13,6 +13,7 @@ from keras_psp.arguments import checked_integer, checked_pair
 from keras_psp.layers.chunks import upsampled_classes
 from keras_psp.layers.folding import foldable_layers, folded_into
 from keras_psp.layers.resampling import spatial_size
+from keras_psp.models.bands import image_mean
 from keras_psp.models.checks import check_images
 from keras_psp.models.outputs import low_resolution_outputs
 from keras_psp.models.pspnet import PSPNet
@@ -127,14 +128,14 @@ def check_network(model: PSPNet, signature: Signature) -> None:
 
 def _check_input_dtype(model, signature):
     """Refuses uint8 for images whose bands aren't 0..255, by their mean."""
-    layer = model.get_layer("normalization")
     if signature.channels == 3 or signature.input_dtype != "uint8":
         return
-    band = max(range(len(layer.mean)), key=lambda index: layer.mean[index] + layer.std[index])
-    if min(layer.mean) < 0 or layer.mean[band] > 255 or max(*layer.mean, *layer.std) <= 1:
+    means, std = image_mean(model), model.get_layer("normalization").std
+    band = int(means.argmax())
+    if means.min() < 0 or means[band] > 255 or max(means[band], *std) <= 1:
         raise ValueError(
-            f"band {band + 1} of this network's images has mean {layer.mean[band]:g} and standard "
-            f"deviation {layer.std[band]:g}, so they aren't 0 to 255; give input_dtype='float32'."
+            f"band {band + 1} of this network's images has mean {means[band]:g}, so they aren't 0 "
+            "to 255; give input_dtype='float32'."
         )
 
 

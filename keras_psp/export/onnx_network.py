@@ -147,8 +147,8 @@ class _Writer:
         """A `ConvNorm`, channels first."""
         kernel, bias = layer.folded_weights()
         conv, add = layer.conv, self.graph.add
-        stride = conv.strides[0] * conv._subsampling
-        dilation = conv.dilation_rate[0] * conv._subsampling
+        stride = conv.strides[0] * conv.subsampling
+        dilation = conv.dilation_rate[0] * conv.subsampling
         use_winograd = self.use_winograd and winograd.pays(kernel.shape, size, stride, dilation)
         if use_winograd:
             x = self._winograd(add("Transpose", x, perm=[0, 2, 3, 1]), size, kernel, dilation)

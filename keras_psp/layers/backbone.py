@@ -33,13 +33,14 @@ _NORMALIZATIONS = {
     r"efficientnet_lite\d": {"mean": (127.0,) * 3, "std": (128.0,) * 3, "channel_order": "rgb"},
     r"xception|inception_v3|inception_resnet_v2|nasnet_(mobile|large)|NASNet": _SIGNED,
 }
-_WINDOWS = (
+WINDOWS = (
     keras.layers.Conv2D,
     keras.layers.DepthwiseConv2D,
     keras.layers.SeparableConv2D,
     keras.layers.MaxPooling2D,
     keras.layers.AveragePooling2D,
 )
+"""Layers whose outputs see a window of positions."""
 _PER_CHANNEL = (
     keras.layers.BatchNormalization,
     keras.layers.Activation,
@@ -210,8 +211,8 @@ class _Plan:
             raise ValueError(
                 f"{self.model.name} contains the model {layer.name!r}; pass that model itself."
             )
-        if not isinstance(layer, _WINDOWS):
-            if any(isinstance(inner, _WINDOWS) for inner in inner_layers(layer)):
+        if not isinstance(layer, WINDOWS):
+            if any(isinstance(inner, WINDOWS) for inner in inner_layers(layer)):
                 return self._visit_block(layer, stride, dilation, before)
             if dilation > 1 and isinstance(layer, _UNDILATED):
                 raise ValueError(
@@ -235,7 +236,7 @@ class _Plan:
         inner, changes = inner_layers(block), {}
         start, previous = stride * dilation, None
         for index, layer in enumerate(inner):
-            if isinstance(layer, _WINDOWS):
+            if isinstance(layer, WINDOWS):
                 own, padding, (stride, dilation) = self._adapted(layer, stride, dilation, previous)
                 if padding:
                     changes[index - 1] = padding
@@ -314,7 +315,7 @@ class _Plan:
             if isinstance(layer, keras.Sequential):
                 return keras.Sequential([copy(inner) for inner in layer.layers], name=layer.name)
             changes = self._changes.get(id(layer), {})
-            if any(isinstance(inner, _WINDOWS) for inner in inner_layers(layer)):
+            if any(isinstance(inner, WINDOWS) for inner in inner_layers(layer)):
                 return _dilated_block(layer, changes, policy, synchronized)
             config = {**layer.get_config(), **changes}
             own = getattr(layer, "dtype_policy", None)

@@ -135,14 +135,14 @@ class SymmetricConv2D(keras.layers.Conv2D):
     ):
         # Keras refuses strides together with dilation. With both, every tap is on a pixel that
         # the stride keeps: equal to a convolution with less dilation of every `strides`-th pixel.
-        self._subsampling = 1
+        self.subsampling = 1
         if np.max(strides) > 1 and np.max(dilation_rate) > 1:
             if np.size(strides) > 1 or np.size(dilation_rate) > 1 or dilation_rate % strides:
                 raise ValueError(
                     f"strides={strides} and dilation_rate={dilation_rate} can only be combined "
                     "if both are ints and the strides divide the dilation."
                 )
-            self._subsampling, strides, dilation_rate = strides, 1, dilation_rate // strides
+            self.subsampling, strides, dilation_rate = strides, 1, dilation_rate // strides
         kwargs |= {"strides": strides, "dilation_rate": dilation_rate, "padding": "valid"}
         # The matrix products around this layer assume channels last.
         kwargs["data_format"] = "channels_last"
@@ -153,8 +153,8 @@ class SymmetricConv2D(keras.layers.Conv2D):
             )
 
     def convolution_op(self, inputs: Any, kernel: Any, product: bool = False) -> Any:
-        if self._subsampling > 1:
-            inputs = inputs[:, :: self._subsampling, :: self._subsampling]
+        if self.subsampling > 1:
+            inputs = inputs[:, :: self.subsampling, :: self.subsampling]
         if max(self.kernel_size) == 1 and (product or keras.backend.backend() == "jax"):
             # Equal in exact arithmetic. On the CPU, XLA's gradient of the convolution's kernel
             # is six times slower than that of the product.
@@ -168,7 +168,7 @@ class SymmetricConv2D(keras.layers.Conv2D):
         """On PyTorch: gradients of the map, the kernel and any bias, without the convolution."""
         import torch
 
-        subsampled = x[:, :: self._subsampling, :: self._subsampling]
+        subsampled = x[:, :: self.subsampling, :: self.subsampling]
         d_x, d_kernel, d_bias = torch.ops.aten.convolution_backward(
             upstream.movedim(-1, 1),
             subsampled.movedim(-1, 1),
@@ -183,15 +183,15 @@ class SymmetricConv2D(keras.layers.Conv2D):
             [True, True, len(weights) > 1],
         )
         d_x, d_kernel = d_x.movedim(1, -1), d_kernel.permute(2, 3, 1, 0)
-        if self._subsampling > 1:
+        if self.subsampling > 1:
             every = torch.zeros_like(x)
-            every[:, :: self._subsampling, :: self._subsampling] = d_x
+            every[:, :: self.subsampling, :: self.subsampling] = d_x
             d_x = every
         return [d_x, d_kernel, d_bias][: 1 + len(weights)]
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         batch, height, width, _ = input_shape
-        rows, columns = (step * self._subsampling for step in self.strides)
+        rows, columns = (step * self.subsampling for step in self.strides)
         return (
             batch,
             None if height is None else -(-height // rows),
@@ -201,9 +201,9 @@ class SymmetricConv2D(keras.layers.Conv2D):
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()
-        if self._subsampling > 1:
-            config["strides"] = self._subsampling
-            config["dilation_rate"] = self.dilation_rate[0] * self._subsampling
+        if self.subsampling > 1:
+            config["strides"] = self.subsampling
+            config["dilation_rate"] = self.dilation_rate[0] * self.subsampling
         return config
 
 

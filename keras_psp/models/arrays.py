@@ -17,6 +17,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_psp.models.bands import scales_images
 from keras_psp.models.checks import check_images, check_same_size
 
 # Values that an image scaled to 0..1 has at least, and a black one with noise has not.
@@ -119,9 +120,8 @@ def _check_bands(model, images, report):
     layer = model.get_layer("normalization")
     values = ops.convert_to_numpy(images[:16]).reshape(-1, model.input_channels)
     means, deviations = values.mean(0, dtype=np.float64), values.std(0, dtype=np.float64)
-    inner = getattr(model.backbone, "normalization", None)
-    if inner is not None and not any(inner["mean"]):
-        return  # the backbone scales its images itself, so that mean and std aren't the images'
+    if scales_images(model):
+        return
     distances = np.abs(means - layer.mean) / layer.std
     if not (np.isfinite(distances).all() and deviations.any() and distances.min() > _FAR):
         return

@@ -77,6 +77,27 @@ def _not_adaptable(model, channels):
     )
 
 
+def scales_images(model: Any) -> bool:
+    """Returns whether the backbone of a `PSPNet` scales its images itself, as MobileNetV3 does.
+
+    Then the mean and std of `normalization` aren't those of the images.
+    """
+    expected = getattr(model.backbone, "normalization", None)
+    return expected is not None and not any(expected["mean"])
+
+
+def image_mean(model: Any) -> np.ndarray:
+    """Returns the mean of the images that a `PSPNet` is made for; images are padded with it.
+
+    (channels,), in the order of the images' channels, e.g. RGB.
+    """
+    layer = model.get_layer("normalization")
+    mean = np.array(layer.mean)
+    if scales_images(model):
+        mean += np.array(per_channel(IMAGENET_MEAN, len(mean))) * layer.std
+    return mean if layer.channel_order == "rgb" else mean[::-1]
+
+
 def normalize_bands(model: Any, mean: Sequence[float], std: Sequence[float]) -> None:
     """Lets a new `PSPNet` normalize each band by its measured mean and standard deviation.
 

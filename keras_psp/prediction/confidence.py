@@ -9,6 +9,7 @@ import numpy as np
 from keras import ops
 from PIL import Image
 
+from keras_psp.visual.bands import viewable
 from keras_psp.visual.legend import Entry
 from keras_psp.visual.overlays import image_table
 
@@ -53,7 +54,7 @@ class Confidence:
         """Draws the image and its maps side by side, above a legend of their colors.
 
         Args:
-            image: (height, width, 3) uint8, RGB, the image of the prediction.
+            image: (height, width, channels), the image of the prediction, shown as by `viewable`.
 
         Returns:
             RGB; images are reduced to 800 pixels.
@@ -61,7 +62,7 @@ class Confidence:
         from matplotlib import colormaps
 
         colors, maps = colormaps[_COLORS], self.maps()
-        row = [Image.fromarray(image)]
+        row = [Image.fromarray(viewable(image))]
         row += [Image.fromarray(colors(values, bytes=True)[..., :3]) for values in maps.values()]
         for panel in row:
             panel.thumbnail((_SIDE, _SIDE))

@@ -187,7 +187,7 @@ class _Reader:
         self._name, self._mean = name, segmenter._mean
         height, width = (min(side, _SAMPLE) for side in raster.shape)
         shape = len(self._bands), height, width
-        sample = np.moveaxis(raster.read(self._bands, out_shape=shape), 0, -1)
+        sample = self._filled(raster.read(self._bands, out_shape=shape))
         check_values(segmenter.model, sample[None], warn_of_values)
 
     def rows(self, first: int, last: int) -> np.ndarray:
@@ -199,16 +199,19 @@ class _Reader:
             raise ValueError(
                 f"{self._name}: rows {first} to {last} can't be read ({error}); copy it again."
             ) from error
-        pixels = np.moveaxis(pixels, 0, -1)
-        absent = pixels_without_data(pixels, self._raster.nodata)
-        if absent is not None:
-            pixels = np.where(absent, self._mean, pixels)
+        pixels = self._filled(pixels)
         if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
             raise ValueError(
                 f"{self._name}: rows {first} to {last} have values that are NaN or infinite; "
                 "declare them as the file's nodata value, or write a number there."
             )
         return pixels
+
+    def _filled(self, pixels):
+        """Pixels (bands, rows, columns) as (rows, columns, bands), with the mean for nodata."""
+        pixels = np.moveaxis(pixels, 0, -1)
+        absent = pixels_without_data(pixels, self._raster.nodata)
+        return pixels if absent is None else np.where(absent, self._mean, pixels)
 
     def missing(self, first: int, last: int) -> np.ndarray | None:
         """Which pixels have no data, (last - first, width); None if all have."""

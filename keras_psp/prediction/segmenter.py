@@ -12,6 +12,7 @@ from keras import ops
 from keras_psp.data.images import MAX_PIXELS
 from keras_psp.layers.resampling import interpolation_matrix
 from keras_psp.models.arrays import check_values, warn_of_values
+from keras_psp.models.bands import image_mean
 from keras_psp.models.checks import smallest_side
 from keras_psp.models.pspnet import PSPNet
 from keras_psp.prediction.averaging import column_taps, combined, compiled, row_parts
@@ -72,9 +73,7 @@ class Segmenter:
                 f"crop={crop}; windows need at least {least} pixels per side, for this network's "
                 f"bin_sizes of {model.bin_sizes}."
             )
-        normalization = model.get_layer("normalization")
-        step = 1 if normalization.channel_order == "rgb" else -1
-        self._mean = np.array(normalization.mean[::step], np.float32)
+        self._mean = image_mean(model).astype(np.float32)
 
     def classes(self, images: Iterable[np.ndarray]) -> list[np.ndarray]:
         """Predicts the class of every pixel.

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from keras_psp.visual.bands import viewable
 from keras_psp.visual.overlays import colorize
 
 _WIDTH = 15.0  # inches
@@ -38,7 +39,7 @@ def draw_explanation(
     """Draws an explanation on one page, with a caption that says how to read it.
 
     Args:
-        image: (height, width, 3) uint8, RGB.
+        image: (height, width, channels), shown as by `viewable`.
         classes, without: (height, width), the classes with and without the pyramid.
         level: (height, width), the bin size of the level that decides a pixel, else 0.
         maps: (parts, height, width), the parts: features, levels, constant.
@@ -56,6 +57,7 @@ def draw_explanation(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    image = viewable(image)
     height, width = classes.shape
     titles = [part_title(name) for name in part_names]
     aspect = float(np.clip(height / width, 0.4, 1.6))

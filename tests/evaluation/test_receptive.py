@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from support.networks import tiny_backbone, tiny_predictor
 
-from keras_psp import DilatedBackbone, PSPNet
+from keras_psp import DilatedBackbone, DilatedResNet, PSPNet
 from keras_psp.evaluation import (
     ReceptiveField,
     receptive_field,
@@ -57,6 +57,21 @@ def test_theoretical_sizes_by_hand(depth, size):
     model = PSPNet(4, backbone=f"resnet{depth}", aux_weight=0)
     assert theoretical_size(model, pyramid=False) == size
     assert theoretical_size(model) is None
+
+
+def test_strides_with_dilation_count_in_the_theoretical_size():
+    # As in mmsegmentation's d32 networks: dilations of 2 and 4 at strides of 16 and 32.
+    options = {"output_stride": 32, "dilations": (1, 1, 2, 4)}
+    model = PSPNet(4, backbone=DilatedResNet(18, **options), aux_weight=0, bin_sizes=())
+    # The first convolution of a stage has the stride and the dilation of the stage.
+    stages = 4 * 2 * 4, 2 * 4 + 3 * 2 * 8, 2 * 2 * 8 + 3 * 4 * 16, 2 * 4 * 16 + 3 * 8 * 32
+    assert theoretical_size(model) == 15 + sum(stages) + 2 * 32
+
+
+def test_noise_has_the_bands_of_the_network():
+    model = tiny_predictor(input_channels=4, mean=(3000.0,) * 4, std=(500.0,) * 4)
+    field = receptive_field(model, image_size=(65, 73))
+    assert field.gradient.shape == (65, 73)
 
 
 def test_the_gradient_of_positive_weights_fills_the_theoretical_square():

@@ -6,6 +6,8 @@ import sys
 import numpy as np
 import pytest
 from PIL import Image
+from support.networks import tiny_predictor
+from support.rasters import write_raster
 
 import keras_psp
 from keras_psp.explanation import LevelMeans
@@ -107,3 +109,16 @@ def test_other_backends_give_the_same_parts(backend, model, image, tmp_path):
         )
         assert np.mean(found["without"] == context.classes) > 0.999
         assert np.mean(found["level"] == context.level) > 0.99
+
+
+@pytest.mark.skipif(importlib.util.find_spec("rasterio") is None, reason="rasterio isn't installed")
+def test_other_bands_are_read_explained_and_drawn(tmp_path):
+    options = {"input_channels": 4, "mean": (3000.0,) * 4, "std": (500.0,) * 4}
+    network = tiny_predictor(5, **options)
+    pixels = np.random.default_rng(0).normal(3000, 500, (64, 80, 4)).astype("uint16")
+    path = write_raster(tmp_path / "tile.tif", pixels)
+    explanation = keras_psp.explain(path, network)
+    np.testing.assert_array_equal(explanation.classes, keras_psp.predict(path, network).classes)
+    assert keras_psp.explanation.level_means([path], network).images == 1
+    explanation.save(tmp_path / "explanation.png")
+    assert Image.open(tmp_path / "explanation.png").mode == "RGB"

@@ -5,7 +5,13 @@ from support.networks import tiny_backbone, tiny_pspnet
 
 from keras_psp import PSPNet
 from keras_psp.imagenet import IMAGENET_MEAN, IMAGENET_STD
-from keras_psp.models.bands import adapted_kernel, measured_normalization, with_input_channels
+from keras_psp.models.bands import (
+    adapted_kernel,
+    image_mean,
+    measured_normalization,
+    normalize_bands,
+    with_input_channels,
+)
 
 RNG = np.random.default_rng(0)
 KERNEL = RNG.normal(size=(3, 3, 3, 5)).astype("float32")
@@ -135,3 +141,15 @@ def test_images_of_other_channels_are_refused():
         model.predict(np.zeros((1, 48, 48, 3), "float32"))
     with pytest.raises(ValueError, match="or make a PSPNet"):
         tiny_pspnet().predict(np.zeros((1, 48, 48, 5), "float32"))
+
+
+def test_images_of_backbones_that_scale_them_are_padded_with_their_mean_too():
+    usual = tiny_pspnet()
+    np.testing.assert_allclose(image_mean(usual), IMAGENET_MEAN)
+    options = {"backbone": "mobilenet_v3_small", "output_stride": 16, "bin_sizes": (1,)}
+    scaling = PSPNet(3, **options)
+    assert scaling.get_layer("normalization").mean == (0.0, 0.0, 0.0)
+    np.testing.assert_allclose(image_mean(scaling), IMAGENET_MEAN)
+    gray = PSPNet(3, **options, input_channels=1)
+    normalize_bands(gray, (60.0,), (20.0,))
+    np.testing.assert_allclose(image_mean(gray), [60.0])

@@ -55,3 +55,10 @@ def test_maps_are_saved_with_16_bits_and_drawn_with_a_legend():
     drawn = views.picture(np.zeros((2, 2, 3), "uint8"))
     assert isinstance(drawn, Image.Image) and drawn.mode == "RGB"
     assert drawn.width > confidence.picture(np.zeros((2, 2, 3), "uint8")).width
+
+
+def test_other_bands_are_drawn():
+    probability = np.full((4, 6), 0.5, "float32")
+    confidence = Confidence(probability, probability, probability)
+    for image in (np.zeros((4, 6, 1), "uint8"), np.zeros((4, 6, 4), "uint16")):
+        assert confidence.picture(image).mode == "RGB"

@@ -225,3 +225,22 @@ def test_a_killed_process_resumes(tmp_path):
     (whole,) = Segmenter(open_model(None), crop=128).classes([image])
     with rasterio.open(tmp_path / "out" / "in_classes.tif") as file:
         assert (file.read(1) == whole).mean() > 0.9999
+
+
+@rasters
+def test_nodata_that_is_nan_or_a_number_is_replaced_before_values_are_checked(tmp_path, recwarn):
+    import rasterio
+
+    from keras_psp.prediction.raster import predict_raster
+
+    network = tiny_predictor(input_channels=1, mean=(300.0,), std=(20.0,))
+    heights = RNG.normal(300, 20, (90, 80, 1)).astype("float32")
+    for nodata in (np.nan, -9999.0):
+        heights[:60] = nodata
+        path = write_raster(tmp_path / "in.tif", heights, nodata=nodata)
+        output = tmp_path / f"{nodata}.tif"
+        predict_raster(path, output, network, progress=False, **PROTOCOL)
+        with rasterio.open(output) as file:
+            classes = file.read(1)
+        assert (classes[:60] == 255).all() and (classes[60:] < 3).all()
+    assert not [warning for warning in recwarn if "far from" in str(warning.message)]
