@@ -159,8 +159,8 @@ class NamedByFiles(ImagePairs):
             names = [lines[index] for index in sorted(lines)]
         else:
             return None
-        if not 1 <= len(names) <= 256:
-            raise ValueError(f"{origin}: {len(names)} class names; between 1 and 256 are needed.")
+        if not 1 <= len(names) <= 255:
+            raise ValueError(f"{origin}: {len(names)} class names; between 1 and 255 are needed.")
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"{origin}: class {twice[0]!r} occurs twice; names must differ.")

@@ -98,7 +98,8 @@ class TFDSSource:
         self._file_name = next((key for key in _FILE_NAMES if key in features), None)
         if lookup is None and class_names is None and key in _LOOKUPS:
             lookup, known = _LOOKUPS[key], labels(key)
-            class_names, palette = known.class_names, palette or known.palette
+            class_names = known.class_names
+            palette = known.palette if palette is None else palette
         class_names = class_names or getattr(features[self._mask], "names", None)
         if not class_names:
             raise ValueError(

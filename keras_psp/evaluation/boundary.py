@@ -77,8 +77,8 @@ class BoundaryIoU:
         if self.ignore_class is not None:
             void |= truth == self.ignore_class
         no_class = void | (prediction < 0) | (prediction >= n)
-        truth = np.where(void, n, truth).astype(np.int64)
-        prediction = np.where(no_class, n, prediction).astype(np.int64)
+        truth = np.where(void, n, truth.astype(np.int64))
+        prediction = np.where(no_class, n, prediction.astype(np.int64))
         true_edge = (truth < n) & ~_inside(truth, reach)
         predicted_edge = (prediction < n) & ~_inside(prediction, reach)
         both = true_edge & predicted_edge & (truth == prediction)

@@ -32,7 +32,7 @@ _WORST, _BEST = 6, 3  # images in the report
 _LISTS = {
     "names": np.str_,
     "digests": np.str_,
-    "predictions": np.uint32,
+    "predictions": np.int64,
     "accuracies": np.float64,
     "ious": np.float64,
 }
@@ -59,7 +59,7 @@ class Tally:
         self._confusion = np.zeros((num_classes, num_classes + 1), np.int64)
         self._names: list[str] = []
         self._digests: list[str] = []  # of examples that aren't in files
-        self._predictions: list[int] = []  # checksums of the files, if they are saved
+        self._predictions: list[int] = []  # checksums of the files; -1 if not saved
         self._accuracies: list[float] = []
         self._ious: list[float] = []
         self._seconds = 0.0
@@ -123,8 +123,7 @@ class Tally:
         self._names.append(name)
         if not examples.in_files:
             self._digests.append(example_digest(image, mask))
-        if prediction is not None:
-            self._predictions.append(_crc(prediction))
+        self._predictions.append(-1 if prediction is None else _crc(prediction))
         self._accuracies.append(measures.pixel_accuracy)
         self._ious.append(measures.mean_iou)
         self._consistent = True
@@ -208,8 +207,8 @@ class Tally:
             )
 
     def check_predictions(self, folder: Path) -> None:
-        """Prints a line about saved predictions that are missing or were changed, if any."""
-        saved = zip(self._names, self._predictions, strict=False)
+        """Prints a line about predictions of counted images that are missing or were changed."""
+        saved = zip(self._names, self._predictions, strict=True)
         paths = [(folder / f"{name}.png", crc) for name, crc in saved]
         lost = [path for path, crc in paths if not path.is_file() or _crc(path) != crc]
         if lost:

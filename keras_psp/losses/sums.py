@@ -6,7 +6,7 @@ from typing import Any, Self
 
 import keras
 
-from keras_psp.arguments import checked_number, checked_tuple, parsed_loss
+from keras_psp.arguments import checked_mining, checked_number, checked_tuple, parsed_loss
 from keras_psp.losses.crossentropy import UpsampledCrossentropy
 from keras_psp.losses.focal import UpsampledFocalCrossentropy
 from keras_psp.losses.lovasz import UpsampledLovasz
@@ -144,6 +144,7 @@ def get(
     Raises:
         ValueError: if a name is unknown, or an option is for none of the losses.
     """
+    checked_mining(hard_pixels, hard_threshold)
     terms = parsed_loss("loss", text, hard_pixels=hard_pixels, label_smoothing=label_smoothing)
     common = {"ignore_class": ignore_class, "class_weights": class_weights}
     own = {

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ class Examples:
         self._source, self._pairs = source, dataset
         self.num_classes = model.num_classes
         if source is None:
-            self.ignore_class = 255
+            self.ignore_class = 255 if model.num_classes <= 255 else -1
             self.class_names, self.palette = class_names_of(model), palette_of(model)
             self.count = _length(dataset)
         else:
@@ -156,13 +157,19 @@ class Examples:
 
 
 def _names(paths):
-    """Unique names of images: file names without suffix, or relative paths if some repeat."""
+    """Unique names of images: file names, or relative paths if some repeat.
+
+    They have no suffix, unless it alone tells two images apart.
+    """
     paths = [Path(printable(path)) for path in paths]
     stems = [path.stem for path in paths]
     if len(set(stems)) == len(stems):
         return stems
     common = Path(os.path.commonpath([path.parent for path in paths]))
-    return [path.relative_to(common).with_suffix("").as_posix() for path in paths]
+    names = [path.relative_to(common) for path in paths]
+    count = Counter(name.with_suffix("") for name in names)
+    stems = (name.with_suffix("") if count[name.with_suffix("")] == 1 else name for name in names)
+    return [name.as_posix() for name in stems]
 
 
 def _length(pairs: Any) -> int | None:

@@ -63,9 +63,10 @@ class Protocol:
         if isinstance(self.base_size, str) and self.base_size != "auto":
             raise ValueError(f'base_size={self.base_size!r}; give a number, None or "auto".')
         checked = {"scales": scales, "flip": bool(self.flip), "overlap": float(self.overlap)}
-        for name in ("crop", "base_size", "batch_size"):
+        optional = {"crop": (None,), "base_size": (None, "auto"), "batch_size": ()}
+        for name, others in optional.items():
             value = getattr(self, name)
-            if name == "batch_size" or value not in (None, "auto"):
+            if value not in others:
                 most = None if name == "batch_size" else LARGEST_SIDE
                 checked[name] = checked_integer(name, value, least=1, most=most)
         for name, value in checked.items():

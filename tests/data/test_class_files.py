@@ -42,7 +42,7 @@ def test_labels_with_only_void_have_no_classes(tmp_path):
 @pytest.mark.parametrize(
     ("classes", "palette", "message"),
     [
-        ("", None, "0 class names; between 1 and 256"),
+        ("", None, "0 class names; between 1 and 255"),
         ("sky\nroad\nsky\n", None, "class 'sky' occurs twice"),
         ("sky\nroad\n", "0 1 2 3 sky\n", "no color for class 1 (road); add a line"),
         ("sky\n", "0 1 2 3 road\n", "class 0 is called 'road' but 'sky' in classes"),

@@ -37,6 +37,12 @@ def test_classes_of_pets_start_at_0(folders, file_format):
         np.testing.assert_array_equal(mask, datasets.labels("oxford_iiit_pet") - 1)
 
 
+def test_a_palette_can_be_an_array(folders):
+    colors = np.arange(9, dtype=np.uint8).reshape(3, 3)
+    source = data.TFDSSource("oxford_iiit_pet", data_dir=folders["array_record"], palette=colors)
+    np.testing.assert_array_equal(source.palette, colors)
+
+
 def test_array_records_are_read_in_any_order(folders):
     source = data.load("tfds:oxford_iiit_pet", root=folders["array_record"])
     in_order = [image for image, _ in source.examples("train").as_numpy_iterator()]

@@ -86,6 +86,14 @@ def test_ignored_pixels_do_not_tell_maps_apart():
     assert measure.result() == 1
 
 
+def test_ignored_pixels_of_256_classes_are_none_of_them():
+    mask = np.full((20, 20), 255, np.uint8)
+    mask[:10] = 7
+    tally = BoundaryIoU(256, ignore_class=255)
+    tally.update(mask, mask)
+    assert set(np.flatnonzero(tally.unions)) == {7}
+
+
 def test_addition_sums_the_counts():
     random = np.random.default_rng(2)
     maps = [blocks(random, [0, 1, 2], 20, 20) for _ in range(4)]

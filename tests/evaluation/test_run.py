@@ -254,6 +254,17 @@ def test_damaged_files_of_an_evaluation_are_named(folder, capsys):
     )
 
 
+def test_predictions_that_a_finished_evaluation_did_not_save_are_reported(folder, capsys):
+    tmp_path, _, evaluate = folder
+    evaluate(limit=2)
+    evaluate(limit=2, save_predictions=True)
+    message = "0.png: is missing or was changed, as 2 of 2 predictions are; remove state.npz"
+    assert message in capsys.readouterr().err
+    (tmp_path / "out" / "state.npz").unlink()
+    evaluate(limit=2, save_predictions=True)
+    assert len(list((tmp_path / "out" / "predictions").iterdir())) == 2
+
+
 def test_a_state_of_an_earlier_version_is_evaluated_again(folder, capsys):
     tmp_path, _, evaluate = folder
     first = evaluate()

@@ -59,6 +59,7 @@ def test_the_sum_mines_in_training_only():
         ("dice+2*dice", {}, "give each loss once"),
         (3, {}, "loss is 3; it must be a string"),
         ("dice", {"hard_pixels": 9}, "hard_pixels=9 is an option of crossentropy and boundary"),
+        ("dice", {"hard_threshold": 0.7}, "hard_threshold=0.7 needs hard_pixels"),
         ("focal", {"label_smoothing": 0.1}, "label_smoothing=0.1 is an option of crossentropy"),
     ],
 )

@@ -37,3 +37,5 @@ def test_settings_are_json_without_the_batch_size():
 def test_base_size_is_a_number_none_or_auto():
     with pytest.raises(ValueError, match="base_size='512'; give a number, None or"):
         Protocol(base_size="512")
+    with pytest.raises(ValueError, match="crop is 'auto'; it must be an integer"):
+        Protocol(crop="auto")

@@ -157,8 +157,8 @@ class AnnotatedImages(MayBeFlat, ImagePairs):
         if unlabeled == "background" and not background:
             names.insert(0, "background")
             background = names[:1]
-        if not 1 <= len(names) <= 256:
-            raise ValueError(f"{origin}: {len(names)} class names; between 1 and 256 are needed.")
+        if not 1 <= len(names) <= 255:
+            raise ValueError(f"{origin}: {len(names)} class names; between 1 and 255 are needed.")
         twice = [name for name, count in Counter(names).items() if count > 1]
         if twice:
             raise ValueError(f"{origin}: class {twice[0]!r} occurs twice; names must differ.")

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from keras_psp.data.bands import bands_size, channels_of
 from keras_psp.data.division import SPLITS
 from keras_psp.data.images import image_size
 from keras_psp.files import (
@@ -129,11 +130,11 @@ def _jobs(source: Any) -> Iterator[_Job]:
                 f"{source.title}: split {split!r} has no labels and is left out.", file=sys.stderr
             )
             continue
-        pairs = source.paths(split)
+        pairs, root = source.paths(split), getattr(source, "root", None)
         stems = collections.Counter(image.stem for image, _ in pairs)
         used: dict[str, Path] = {}
         for image, label in pairs:
-            name = image.name if stems[image.stem] == 1 else _long_name(image, source.root)
+            name = image.name if stems[image.stem] == 1 else _long_name(image, root)
             other = used.setdefault(os.path.splitext(name)[0], image)
             if other != image:
                 raise ValueError(
@@ -144,14 +145,15 @@ def _jobs(source: Any) -> Iterator[_Job]:
 
 def _long_name(image, root):
     """The name of an image that shares its own with others: that of its folders as well."""
-    inside = image.relative_to(root) if image.is_relative_to(root) else image
+    known = root is not None and image.is_relative_to(root)
+    inside = image.relative_to(root) if known else image
     folders = [part for part in inside.parts[:-1] if part != image.anchor]
     return "_".join([*folders, image.stem, image.suffix[1:]]) + image.suffix
 
 
 def _convert(source, job, draft, colors, link):
     mask = source.to_classes(source.read_label(job.label), job.label)
-    size = image_size(job.image)
+    size = (image_size if channels_of(source) == 3 else bands_size)(job.image)
     if size != mask.shape:
         raise ValueError(
             f"{job.label}: label is {mask.shape[1]}x{mask.shape[0]} but its image is "

@@ -161,7 +161,7 @@ class Panels:
         if self.ignore_class is not None:
             void |= mask == self.ignore_class
         self._occurring.update(np.unique(mask[~void]).tolist(), {-1} if void.any() else ())
-        return np.where(void, len(self.palette), mask).astype(np.int32)
+        return np.where(void, len(self.palette), mask.astype(np.int32))
 
     def _mistakes(self, example, group):
         """Wrong pixels by group, `NO_ERROR` elsewhere, and the groups' colors."""

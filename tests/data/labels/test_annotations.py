@@ -78,7 +78,7 @@ def test_names_come_from_classes_txt_or_the_argument(tmp_path):
         source.example("all", 0)
     with pytest.raises(ValueError, match="class_names: class 'cat' occurs twice"):
         load("labelme", root=tmp_path, class_names=("cat", "cat"))
-    with pytest.raises(ValueError, match="class_names: 0 class names; between 1 and 256"):
+    with pytest.raises(ValueError, match="class_names: 0 class names; between 1 and 255"):
         load("labelme", root=tmp_path, class_names=(), unlabeled="ignore")
 
 

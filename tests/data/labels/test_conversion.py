@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 from support import label_tools
+from support.rasters import band_folder
 
-from keras_psp.data import ImageFolder, ImagePairs, load
+from keras_psp.data import ImageFolder, ImagePairs, JoinedPairs, load
 from keras_psp.data.labels.conversion import convert_labels
 
 
@@ -83,6 +84,16 @@ def test_images_of_equal_names_get_those_of_their_folders(tmp_path, examples):
         f"ds{i}_img_photo0{k}_png.png" for i in (1, 2) for k in (0, 1)
     ]
     assert ImageFolder(tmp_path / "out").count("all") == 4
+
+
+def test_other_bands_and_sources_without_a_root_are_converted(tmp_path):
+    pytest.importorskip("rasterio", reason="rasterio isn't installed")
+    roots = [band_folder(tmp_path / name, 4, "uint16") for name in ("a", "b")]
+    source = JoinedPairs([ImageFolder(root, channels=4) for root in roots])
+    convert_labels(source, tmp_path / "out", progress=False)
+    folder = ImageFolder(tmp_path / "out", channels=4)
+    assert folder.count("train") == 8
+    np.testing.assert_array_equal(folder.example("val", 0)[0], source.example("val", 0)[0])
 
 
 def test_an_output_with_files_is_refused(source, tmp_path):
