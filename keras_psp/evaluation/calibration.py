@@ -170,8 +170,8 @@ def calibrate(
         seed: of the sample.
         limit: number of images to use, the first ones; None for all.
         progress: show progress bars on stderr.
-        protocol: fields of `Protocol`: scales, flip, crop, overlap, base_size, batch_size. The
-            temperature fits predictions with the same ones.
+        protocol: fields of `Protocol`: scales, flip, crop, overlap, base_size, antialias,
+            batch_size. The temperature fits predictions with the same ones.
 
     Raises:
         ValueError: if an argument is invalid, a file can't be read, no pixel is labeled, or no

@@ -60,8 +60,8 @@ def evaluate(
             With a single view, the network sees up to six images once more, to explain them.
         limit: number of images to use, the first ones; None for all.
         progress: show a progress bar with the mean IoU so far on stderr.
-        protocol: fields of `Protocol`: scales, flip, crop, overlap, base_size, batch_size. The
-            default is one view of the whole image.
+        protocol: fields of `Protocol`: scales, flip, crop, overlap, base_size, antialias,
+            batch_size. The default is one view of the whole image.
 
     Raises:
         ValueError: if an argument is invalid, a file can't be read, a mask has another size than

@@ -99,7 +99,8 @@ def predict_files(
         alpha: opacity of the class colors in the overlays, 0 to 1.
         force: replace results, even those with other settings and files that aren't results.
         progress: show progress bars on stderr.
-        protocol: fields of `Protocol`: scales, flip, crop, overlap, base_size, batch_size.
+        protocol: fields of `Protocol`: scales, flip, crop, overlap, base_size, antialias,
+            batch_size.
 
     Raises:
         ValueError: if an argument is invalid, a folder contains no images, or the output has

@@ -67,7 +67,8 @@ def predict(
         confidence: also compute how sure each pixel's class is, see
             `keras_psp.prediction.Confidence`.
         max_pixels: larger images are refused.
-        protocol: fields of `Protocol`: scales, flip, crop, overlap, base_size, batch_size.
+        protocol: fields of `Protocol`: scales, flip, crop, overlap, base_size, antialias,
+            batch_size.
 
     Returns:
         For one image a `Prediction`; for several an iterator of them, in order, which reads

@@ -12,23 +12,27 @@ from keras_psp.prediction.segmenter import Segmenter
 from keras_psp.resume import read_record
 from keras_psp.weights.hubs.addresses import hub_address
 from keras_psp.weights.locating import chosen_model, is_preset
-from keras_psp.weights.opening import open_model, preset_base_size
+from keras_psp.weights.opening import open_model, preset_image_size
+from keras_psp.weights.presets import all_presets, find_preset
 
 
 def open_segmenter(model: Any, protocol: Protocol) -> Segmenter:
-    """Opens a model and chooses its base size.
+    """Opens a model and chooses how images are resized.
 
     Args:
         model: see `keras_psp.predict`.
-        protocol: the settings; a base size of "auto" is replaced by the model's.
+        protocol: the settings; `base_size` and `antialias` of "auto" are replaced by the model's.
 
     Raises:
         ValueError, FileNotFoundError, TypeError: if there is no such model.
     """
     model = chosen_model(model)
     network = open_model(model)
-    base_size = choose_base_size(model, protocol.base_size)
-    return Segmenter(network, dataclasses.replace(protocol, base_size=base_size))
+    base_size, antialias = choose_base_size(model, protocol.base_size), protocol.antialias
+    if antialias == "auto":
+        antialias = base_size is not None and _image_size(model) is not None
+    protocol = dataclasses.replace(protocol, base_size=base_size, antialias=antialias)
+    return Segmenter(network, protocol)
 
 
 def run_folder(model: Any) -> Path | None:
@@ -47,14 +51,21 @@ def choose_base_size(model: Any, base_size: int | Literal["auto"] | None) -> int
     """
     if base_size != "auto":
         return base_size
-    if isinstance(model, str | os.PathLike) and is_preset(str(model)):
-        return preset_base_size(str(model))
-    folder = run_folder(model)
-    if folder is None or not (folder / "recipe.json").is_file():
-        return None
-    remedy = "restore it, or give base_size=None or the longer side of the training's images"
-    size = read_record(folder / "recipe.json", remedy).get("image_size")
-    if not size:
+    if isinstance(model, str) and model in all_presets():
+        return find_preset(model).base_size
+    size = _image_size(model)
+    if size is None:
         return None
     print(f"base_size={max(size)}, as in training", file=sys.stderr)
     return max(size)
+
+
+def _image_size(model):
+    """To what (height, width) the training of a model resized its images; None if it didn't."""
+    if isinstance(model, str | os.PathLike) and is_preset(str(model)):
+        return preset_image_size(str(model))
+    folder = run_folder(model)
+    if folder is None or not (folder / "recipe.json").is_file():
+        return None
+    remedy = "restore it, or give base_size=None"
+    return read_record(folder / "recipe.json", remedy).get("image_size")

@@ -21,6 +21,7 @@ class ProtocolFields(TypedDict, total=False):
     overlap: float
     base_size: int | Literal["auto"] | None
     batch_size: int
+    antialias: bool | Literal["auto"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +38,9 @@ class Protocol:
             VOC, 2048 for Cityscapes); None for the image's own. "auto" takes the size that the
             training run or the preset was trained with, otherwise the image's own.
         batch_size: windows per batch. Changes speed and memory, not results.
+        antialias: average the pixels of images that are shrunk, as training does with
+            `image_size`, instead of skipping some as semseg's test code. "auto" averages for
+            training runs with an `image_size`, and presets made of them.
 
     Raises:
         ValueError: if a value is out of range.
@@ -51,6 +55,7 @@ class Protocol:
     overlap: float = 1 / 3
     base_size: int | Literal["auto"] | None = "auto"
     batch_size: int = 4
+    antialias: bool | Literal["auto"] = "auto"
 
     def __post_init__(self):
         scales = tuple(float(scale) for scale in np.atleast_1d(self.scales))
@@ -63,6 +68,8 @@ class Protocol:
         if isinstance(self.base_size, str) and self.base_size != "auto":
             raise ValueError(f'base_size={self.base_size!r}; give a number, None or "auto".')
         checked = {"scales": scales, "flip": bool(self.flip), "overlap": float(self.overlap)}
+        if self.antialias not in (True, False, "auto"):
+            raise ValueError(f'antialias={self.antialias!r}; give True, False or "auto".')
         optional = {"crop": (None,), "base_size": (None, "auto"), "batch_size": ()}
         for name, others in optional.items():
             value = getattr(self, name)

@@ -65,8 +65,9 @@ class Segmenter:
     ):
         self.model = model
         self.protocol = protocol or Protocol(**fields)
-        if self.protocol.base_size == "auto":
-            self.protocol = dataclasses.replace(self.protocol, base_size=None)
+        for name, value in {"base_size": None, "antialias": False}.items():
+            if getattr(self.protocol, name) == "auto":
+                self.protocol = dataclasses.replace(self.protocol, **{name: value})
         crop, least = self.protocol.crop, smallest_side(model)
         if crop is not None and crop < least:
             raise ValueError(
@@ -404,7 +405,7 @@ class _Scale:
         self.pixels = np.tile(mean, (rows.padded, columns.padded, 1))
         self.pixels[
             rows.before : rows.before + size[0], columns.before : columns.before + size[1]
-        ] = resized(np.asarray(image, np.float32), size)
+        ] = resized(np.asarray(image, np.float32), size, antialias=protocol.antialias)
 
 
 class _Image:

@@ -46,8 +46,8 @@ def submit(
         split: of the data; it needs no labels.
         archive: also pack the files for the upload, as .zip or .tgz.
         progress: show progress bars on stderr.
-        options: fields of `Protocol`: scales, flip, crop, overlap, base_size, batch_size; and
-            those of the server's class, e.g. competition="comp5".
+        options: fields of `Protocol`: scales, flip, crop, overlap, base_size, antialias,
+            batch_size; and those of the server's class, e.g. competition="comp5".
 
     Returns:
         The submission; every file has been read back and checked.

@@ -3,7 +3,6 @@
 import functools
 import hashlib
 import json
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from keras_psp.weights.imagenet import imagenet_weights
 from keras_psp.weights.locating import IMAGENET, existing_weights, is_preset, locate_model, networks
 from keras_psp.weights.named_backbones import NamedBackbone, named_backbone
 from keras_psp.weights.preset_folder import METADATA, read_metadata
-from keras_psp.weights.presets import all_presets, find_preset
+from keras_psp.weights.presets import all_presets
 from keras_psp.weights.published import open_preset
 from keras_psp.weights.saving import open_preset_folder
 from keras_psp.weights.transfer import BackboneWeights, NetworkWeights
@@ -96,16 +95,10 @@ def preset_location(name: str) -> Path | None:
     return path if path.is_dir() else None
 
 
-def preset_base_size(name: str) -> int | None:
-    """Returns the longer side of the images that a preset predicts best; None for any."""
-    if name in all_presets():
-        return find_preset(name).base_size
-    folder = preset_location(name)
-    size = read_metadata(folder, name)["facts"].get("image_size") if folder else None
-    if not size:
-        return None
-    print(f"base_size={max(size)}, as in training", file=sys.stderr)
-    return max(size)
+def preset_image_size(name: str) -> list[int] | None:
+    """Returns to what (height, width) the training of a preset resized its images, if known."""
+    folder = None if name in all_presets() else preset_location(name)
+    return read_metadata(folder, name)["facts"].get("image_size") if folder else None
 
 
 def open_model(model: Any) -> PSPNet:

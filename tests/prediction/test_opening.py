@@ -1,8 +1,10 @@
 import json
 
 import pytest
+from support.networks import tiny_predictor
 
-from keras_psp.prediction.opening import choose_base_size, run_folder
+from keras_psp.prediction import Protocol
+from keras_psp.prediction.opening import choose_base_size, open_segmenter, run_folder
 
 
 def test_the_base_size_of_a_run_is_found_by_any_name_of_its_folder(tmp_path, monkeypatch):
@@ -15,6 +17,22 @@ def test_the_base_size_of_a_run_is_found_by_any_name_of_its_folder(tmp_path, mon
         assert run_folder(name) == run
         assert choose_base_size(name, "auto") == 48
         assert choose_base_size(name, 99) == 99 and choose_base_size(name, None) is None
+
+
+def test_images_are_averaged_if_the_training_resized_its_images(tmp_path):
+    tiny_predictor().save(tmp_path / "best.keras")
+    (tmp_path / "recipe.json").write_text(json.dumps({"image_size": [36, 48]}))
+    for given, expected in (
+        (Protocol(), (48, True)),
+        (Protocol(base_size=60), (60, True)),
+        (Protocol(antialias=False), (48, False)),
+        (Protocol(base_size=None), (None, False)),
+    ):
+        chosen = open_segmenter(tmp_path, given).protocol
+        assert (chosen.base_size, chosen.antialias) == expected
+    (tmp_path / "recipe.json").write_text(json.dumps({"image_size": None}))
+    chosen = open_segmenter(tmp_path, Protocol(base_size=60)).protocol
+    assert (chosen.base_size, chosen.antialias) == (60, False)
 
 
 @pytest.mark.parametrize("name", ["~/nothing", "pspnet_r50-d8_512x512_160k_ade20k", None, object()])

@@ -30,6 +30,7 @@ def test_settings_are_json_without_the_batch_size():
             "crop": None,
             "overlap": 1 / 3,
             "base_size": "auto",
+            "antialias": "auto",
         }
     )
 
@@ -37,5 +38,7 @@ def test_settings_are_json_without_the_batch_size():
 def test_base_size_is_a_number_none_or_auto():
     with pytest.raises(ValueError, match="base_size='512'; give a number, None or"):
         Protocol(base_size="512")
+    with pytest.raises(ValueError, match="antialias='area'; give True, False or"):
+        Protocol(antialias="area")
     with pytest.raises(ValueError, match="crop is 'auto'; it must be an integer"):
         Protocol(crop="auto")

@@ -1,6 +1,7 @@
 import numpy as np
+import pytest
 
-from keras_psp.prediction.windows import Axis, resize_taps, scaled_size
+from keras_psp.prediction.windows import Axis, resize_taps, resized, scaled_size
 
 
 def test_scaled_size_rounds_like_the_authors_code():
@@ -30,3 +31,11 @@ def test_resize_taps_of_equal_sizes_keep_everything():
     first, second, share = resize_taps(7, 7)
     np.testing.assert_allclose(first + share * (second - first), np.arange(7))
     assert resize_taps(1, 3)[0].tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("size", [(37, 52), (90, 20), (13, 121), (90, 121)])
+def test_antialiasing_averages_as_tensorflow_does(size):
+    tf = pytest.importorskip("tensorflow")
+    image = np.random.default_rng(0).uniform(0, 255, (90, 121, 3)).astype("float32")
+    expected = tf.image.resize(image, size, antialias=True)
+    np.testing.assert_allclose(resized(image, size, antialias=True), expected, atol=2e-3)
