@@ -16,6 +16,7 @@ let result = null; // {classes, width, height, ...} of the image
 let runs = []; // milliseconds of the last runs, in their order
 let stream = null; // of the camera
 let waiting = null; // {resolve, reject} of the run in progress
+let queue = Promise.resolve(); // of the last run, after which the next one starts
 let runNumber = 0;
 let newest = 0; // number of the last image requested, which replaces earlier ones
 
@@ -100,11 +101,14 @@ function hue(degrees) {
 }
 
 function segment(bitmap) {
-  return new Promise((resolve, reject) => {
+  const run = () => new Promise((resolve, reject) => {
     waiting = { resolve, reject };
     worker.postMessage({ run: ++runNumber, bitmap, longer: Number(at("size").value || 512) }, [bitmap]);
   });
+  return (queue = lastRun().then(run));
 }
+
+const lastRun = () => queue.catch(() => {});
 
 // ---- images
 
@@ -115,7 +119,7 @@ async function openImage(file) {
   showError("");
   try {
     const bitmap = await decode(file);
-    while (waiting) await new Promise(resolve => setTimeout(resolve, 20));
+    await lastRun();
     if (number !== newest) return bitmap.close();
     imageName = (file.name || "image").replace(/\.[^.]*$/, "") || "image";
     runs = [];
@@ -157,26 +161,27 @@ async function show(bitmap) {
   at("result").setAttribute("aria-busy", "true");
   try {
     result = await segment(await createImageBitmap(bitmap));
-    image?.close();
-    image = bitmap;
-    runs = [...runs, result.milliseconds].slice(-KEPT_RUNS);
-    draw();
   } catch (error) {
     bitmap.close();
     throw error;
   } finally {
     at("result").removeAttribute("aria-busy");
   }
+  image?.close();
+  image = bitmap;
+  runs = [...runs, result.milliseconds].slice(-KEPT_RUNS);
+  draw();
 }
 
 async function again() {
   at("again").disabled = true;
-  const number = newest;
+  const number = newest, size = at("size").value;
+  const same = () => number === newest && size === at("size").value && !stream;
   try {
-    for (let turn = 0; turn < 5 && number === newest && !stream; turn++) {
+    for (let turn = 0; turn < 5 && same(); turn++) {
       setStatus(`Run ${turn + 1} of 5`);
       const { milliseconds } = await segment(await createImageBitmap(image));
-      if (number !== newest) return;
+      if (!same()) return;
       runs = [...runs, milliseconds].slice(-KEPT_RUNS);
       drawTime();
     }
@@ -360,7 +365,7 @@ async function startCamera() {
   } catch (error) {
     const known = {
       NotAllowedError: "The camera wasn't allowed; allow it next to the page's address.",
-      NotFoundError: "No camera was result.",
+      NotFoundError: "No camera was found.",
       NotReadableError: "Another program uses the camera.",
     };
     showError(known[error.name] ?? `The camera doesn't start: ${error.message}`);
@@ -381,7 +386,7 @@ async function startCamera() {
   try {
     await video.play();
     while (stream === live) {
-      while (waiting) await new Promise(resolve => setTimeout(resolve, 20));
+      await lastRun();
       if (stream !== live) break;
       await show(await createImageBitmap(video));
       setStatus("Live: each frame appears when the network has segmented it.");
@@ -419,10 +424,14 @@ at("opacity").oninput = () => {
   at("opacity-text").value = `${at("opacity").value} %`;
 };
 at("size").onchange = async () => {
+  await lastRun();
   if (!image || stream) return;
-  while (waiting) await new Promise(resolve => setTimeout(resolve, 20));
   runs = [];
-  show(await createImageBitmap(image)).catch(error => showError(error.message));
+  try {
+    await show(await createImageBitmap(image));
+  } catch (error) {
+    showError(error.message);
+  }
 };
 at("view").onpointermove = at("view").onpointerdown = point;
 at("view").onpointerleave = leave;

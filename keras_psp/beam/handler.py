@@ -125,19 +125,25 @@ def model_facts(model: str | os.PathLike) -> ModelFacts:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             config = json.loads(archive.read("config.json"))["config"]
-        num_classes, channels = int(config["num_classes"]), config.get("input_channels", 3)
+        int(config["num_classes"])
     except (zipfile.BadZipFile, KeyError, ValueError) as error:
         raise ValueError(
             f"{path}: not a .keras file of a PSPNet ({error!r}); `keras-psp convert` converts "
             "checkpoints of other projects."
         ) from error
+    return _facts(path, hashlib.sha256(data).hexdigest(), config)
+
+
+def _facts(model, digest, arguments):
+    """The facts of a network by the arguments of its `PSPNet`."""
+    channels = arguments.get("input_channels", 3)
     if channels != 3:
         raise ValueError(
-            f"{path}: the network takes {channels} channels, but jobs on Beam read RGB only; use "
+            f"{model}: the network takes {channels} channels, but jobs on Beam read RGB only; use "
             "keras_psp.prediction.predict_files or `keras-psp predict`."
         )
-    names = config.get("class_names") or [f"class {index}" for index in range(num_classes)]
-    return ModelFacts(path, hashlib.sha256(data).hexdigest(), tuple(names))
+    numbered = [f"class {index}" for index in range(int(arguments["num_classes"]))]
+    return ModelFacts(model, digest, tuple(arguments.get("class_names") or numbered))
 
 
 def _is_local(name):
@@ -151,17 +157,13 @@ def _preset_facts(name):
     verify(folder, metadata, name)
     config = read_config(folder, name)
     check_config(config)
-    arguments = config["config"]
     address = hub_address(name)
     if address is None:
         model = absolute(name)
     else:
         model = str(dataclasses.replace(address, revision=address.revision or folder.name))
     digests = json.dumps(metadata["files"], sort_keys=True).encode()
-    names = arguments.get("class_names") or [
-        f"class {index}" for index in range(arguments["num_classes"])
-    ]
-    return ModelFacts(model, hashlib.sha256(digests).hexdigest(), tuple(names))
+    return _facts(model, hashlib.sha256(digests).hexdigest(), config["config"])
 
 
 def _keras_file(name):

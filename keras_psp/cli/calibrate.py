@@ -59,7 +59,7 @@ examples:
 def run(options: argparse.Namespace) -> int:
     """Prints the errors before and after, and stores the temperature."""
     from keras_psp.data import load
-    from keras_psp.files import claim
+    from keras_psp.files import claim, written_aside
     from keras_psp.weights.locating import locate_model
 
     protocol = protocol_arguments(options)
@@ -73,6 +73,8 @@ def run(options: argparse.Namespace) -> int:
         )
     if target is not None and target.suffix != ".keras":
         raise ValueError(f"--save-as {target}: the file's name must end in .keras.")
+    if target is not None and target.exists() and target != path:
+        raise ValueError(f"--save-as {target} exists; choose another name.")
     target = Path(target or path)
     output = options.output or target.parent / "calibration"
     check_output(output)
@@ -107,6 +109,7 @@ def run(options: argparse.Namespace) -> int:
 
         model = open_model(options.model)
         model.temperature = calibration.temperature
-        model.save(target)
+        with written_aside(target) as draft:
+            model.save(draft)
     print(f"temperature {calibration.temperature:.4f} stored in {target}")
     return 0

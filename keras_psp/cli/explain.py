@@ -62,7 +62,9 @@ examples:
 
 def run(options: argparse.Namespace) -> int:
     """Runs the subcommand; prints the parts at the pixel and where the figure is."""
-    from keras_psp.data.images import read_image
+    from PIL import Image
+
+    from keras_psp.data.bands import read_any
     from keras_psp.prediction.inputs import find_inputs, is_single
 
     if options.classes and len(options.classes) > 2:
@@ -73,20 +75,23 @@ def run(options: argparse.Namespace) -> int:
     if item.path and not item.path.exists():
         raise FileNotFoundError(f"{item.path}: there is no such file.")
     output = options.output or Path(f"{item.stem}_explanation.png")
+    if output.suffix.lower() not in Image.registered_extensions():
+        raise ValueError(f"--output {output}: no image has this suffix; end it in .png.")
     if output.exists() and not options.force:
         raise FileExistsError(f"{output} exists; choose another --output, or --force.")
     check_model(options.model)
     references = list(find_inputs(options.reference)) if options.reference else []
     protocol: Any = {"base_size": options.base_size or None}
     Protocol(**protocol)
-    if options.pixel:
-        _check_pixel(options.pixel, read_image(item.source))
     from keras_psp.explanation import explain, level_means
     from keras_psp.explanation.result import class_index
     from keras_psp.models.classes import class_names_of
     from keras_psp.weights.opening import open_model
 
-    names = class_names_of(open_model(options.model))
+    model = open_model(options.model)
+    if options.pixel:
+        _check_pixel(options.pixel, read_any(item.source, model.input_channels))
+    names = class_names_of(model)
     target, other = [*(class_index(names, name) for name in options.classes or ()), None, None][:2]
     reference: Any = "image"
     if references:

@@ -84,6 +84,14 @@ def run(options: argparse.Namespace) -> int:
         raise ValueError(
             "int8 measures its ranges on images; name a data set: --check DATASET --data FOLDER."
         )
+    if any(precision == "int8" for _, precision in chosen) and not options.image_size:
+        raise ValueError("int8 needs one image size; give --image-size HEIGHT WIDTH.")
+    if ("tflite", "int8") in chosen and options.result == "probabilities":
+        raise ValueError("--result probabilities: tflite:int8 has none; choose logits or classes.")
+    if not options.check and (options.data or options.limit or data_options(options)):
+        raise ValueError("--data, --limit and how to read them are for --check DATASET.")
+    if options.limit is not None:
+        checked_integer("--limit", options.limit, least=1)
     if options.reduce_range and ("onnx", "int8") not in chosen:
         raise ValueError("--reduce-range is for --format onnx:int8.")
     if options.check and options.batch_size not in (None, 1):

@@ -32,7 +32,7 @@ examples:
     upload.add_argument("--license", help="license of the weights, e.g. apache-2.0")
     upload.add_argument("--dataset", help="what it was trained on [that of the training run]")
     upload.add_argument(
-        "--weights-format", choices=("h5", "safetensors"), default="h5", help="of the file [h5]"
+        "--weights-format", choices=("h5", "safetensors"), help="format of the weights [h5]"
     )
     upload.add_argument(
         "--private", action="store_true", help="let a new repository on Hugging Face be private"
@@ -65,8 +65,8 @@ def run(options: argparse.Namespace) -> int:
     if isinstance(located, Path) and located.is_dir() and is_preset_folder(located):
         if address is None:
             raise ValueError(f"{options.model} is a preset already; copy the folder.")
-        for name in ("license", "dataset"):
-            if getattr(options, name):
+        for name in ("license", "dataset", "weights-format"):
+            if getattr(options, name.replace("-", "_")):
                 raise ValueError(
                     f"--{name}: {options.model} is a preset, which has it in its metadata.json; "
                     "save the network again to change it."
@@ -78,7 +78,7 @@ def run(options: argparse.Namespace) -> int:
     settings = {
         "license": options.license,
         "facts": _facts(options, located),
-        "weights_format": options.weights_format,
+        "weights_format": options.weights_format or "h5",
     }
     if address is None:
         model.save_to_preset(options.destination, **settings)

@@ -13,7 +13,7 @@ from keras_psp.arguments import checked_pair
 from keras_psp.files import written_aside
 from keras_psp.layers.backbone import WINDOWS
 from keras_psp.layers.resnet import DilatedResNet
-from keras_psp.models.bands import scales_images
+from keras_psp.models.bands import image_statistics
 from keras_psp.models.checks import check_images
 from keras_psp.models.pspnet import PSPNet
 from keras_psp.progress import with_bar
@@ -159,10 +159,8 @@ def _noise(model: PSPNet, size: tuple[int, int], seed: int) -> Iterator[np.ndarr
     for _ in range(_NOISE_IMAGES):
         noise = rng.uniform(0, 255, shape)
         if model.input_channels != 3:
-            if not scales_images(model):
-                noise = noise / 64 - 2  # deviations from the mean
-            layer = model.get_layer("normalization")
-            noise = layer.mean + noise * layer.std
+            mean, std = image_statistics(model)
+            noise = mean + (noise / 64 - 2) * std
         yield noise.astype(np.float32)
 
 

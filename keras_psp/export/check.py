@@ -195,7 +195,8 @@ def _at_size(image, mask, size):
             ((np.arange(target) + 0.5) * length / target).astype(int)
             for target, length in zip(size, mask.shape, strict=True)
         )
-        image, mask = resized(image.astype("float32"), size), mask[np.ix_(rows, columns)]
+        image = resized(image.astype("float32"), size, antialias=True)
+        mask = mask[np.ix_(rows, columns)]
     if image.shape[-1] != 3:
         return image, mask
     return np.clip(np.rint(image), 0, 255).astype("uint8"), mask

@@ -13,7 +13,8 @@ from keras_psp.arguments import checked_integer, checked_pair
 from keras_psp.layers.chunks import upsampled_classes
 from keras_psp.layers.folding import foldable_layers, folded_into
 from keras_psp.layers.resampling import spatial_size
-from keras_psp.models.bands import image_mean
+from keras_psp.models.arrays import image_scale
+from keras_psp.models.bands import image_statistics
 from keras_psp.models.checks import check_images
 from keras_psp.models.outputs import low_resolution_outputs
 from keras_psp.models.pspnet import PSPNet
@@ -126,16 +127,27 @@ def check_network(model: PSPNet, signature: Signature) -> None:
             )
 
 
+def takes_photos(model: PSPNet) -> bool:
+    """Whether a network's images are RGB from 0 to 255, as JPEG and PNG files hold."""
+    return model.input_channels == 3 and image_scale(model) != 1
+
+
 def _check_input_dtype(model, signature):
-    """Refuses uint8 for images whose bands aren't 0..255, by their mean."""
-    if signature.channels == 3 or signature.input_dtype != "uint8":
+    """Refuses uint8 for images whose values aren't 0..255, by their mean."""
+    if signature.input_dtype != "uint8" or takes_photos(model):
         return
-    means, std = image_mean(model), model.get_layer("normalization").std
-    band = int(means.argmax())
-    if means.min() < 0 or means[band] > 255 or max(means[band], *std) <= 1:
+    if model.input_channels == 3:
         raise ValueError(
-            f"band {band + 1} of this network's images has mean {means[band]:g}, so they aren't 0 "
-            "to 255; give input_dtype='float32'."
+            "this network's mean and std are those of images of 0..1; give input_dtype='float32', "
+            "or export PSPNet(weights=model, mean=..., std=...) with both multiplied by 255, which "
+            "gives the same results for images of 0..255."
+        )
+    mean, std = image_statistics(model)
+    band = int((mean + std).argmax())
+    if mean.min() < 0 or mean[band] > 255 or max(*mean, *std) <= 1:
+        raise ValueError(
+            f"band {band + 1} of this network's images has mean {mean[band]:g} and standard "
+            f"deviation {std[band]:g}, so they aren't 0 to 255; give input_dtype='float32'."
         )
 
 

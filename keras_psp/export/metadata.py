@@ -5,6 +5,7 @@ from typing import Any
 
 from keras_psp.arguments import checked_string
 from keras_psp.export.graph import Signature
+from keras_psp.models.arrays import image_scale
 from keras_psp.models.checks import smallest_side
 from keras_psp.models.classes import class_names_of, palette_of
 from keras_psp.models.pspnet import PSPNet
@@ -47,7 +48,7 @@ def metadata(
             "shape": list(signature.shape),
             "layout": "NHWC",
             "meaning": (
-                "RGB, 0 to 255; normalization is part of the network"
+                f"RGB, 0 to {image_scale(model) or 255}; normalization is part of the network"
                 if signature.channels == 3
                 else "bands of the training's images in their units; normalization is part of the "
                 "network"

@@ -76,7 +76,7 @@ def representative_images(
             image = read_any(np.asarray(image) if hasattr(image, "__array__") else image, channels)
         except (TypeError, ValueError) as error:
             raise ValueError(f"representative image {index}: {error}") from error
-        image = resized(image.astype("float32"), size)
+        image = resized(image.astype("float32"), size, antialias=True)
         images.append(np.rint(image).astype("uint8") if channels == 3 else image)
     if not images:
         raise ValueError(

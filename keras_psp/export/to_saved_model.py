@@ -15,6 +15,7 @@ from keras_psp.export.graph import (
     Signature,
     channels_of_network,
     inference_function,
+    takes_photos,
 )
 from keras_psp.export.inputs import graph_function
 from keras_psp.export.metadata import NAME, metadata, metadata_json
@@ -76,14 +77,14 @@ def saved_model(
         functions: dict[str, Any] = {
             "serving_default": (lambda x: network(checked_images(x, smallest), output), images)
         }
-        if signature.channels == 3:  # JPEG and PNG have no other bands
+        if takes_photos(model):
             serve = bytes_function(model, network, signature, max_pixels)
             functions["serve_bytes"] = serve, contents
         save_signatures(draft, **functions)
         extra = draft / "assets.extra"
         extra.mkdir()
         about = metadata(model, signature, preset=preset, license=license)
-        if signature.channels == 3:
+        if takes_photos(model):
             about["serve_bytes"] = {
                 "input": "image_bytes: JPEG or PNG, (batch,) strings",
                 "output": "classes_png_bytes: class index of each pixel, grayscale PNG",

@@ -12,7 +12,7 @@ from keras_psp.export.graph import (
     InputType,
     Output,
     Signature,
-    channels_of_network,
+    takes_photos,
 )
 from keras_psp.export.to_saved_model import saved_model
 from keras_psp.export.versions import is_model_name, model_folder, publish, versions
@@ -61,10 +61,11 @@ def tf_serving(
         The version's folder, e.g. saved_models/pspnet/3.
     """
     folder = model_folder(folder)
-    if channels_of_network(model) != 3:
+    if isinstance(model, PSPNet) and not takes_photos(model):
+        taken = "images of 0..1" if model.input_channels == 3 else f"{model.input_channels} bands"
         raise ValueError(
-            f"the network takes {channels_of_network(model)} channels, but TensorFlow Serving's "
-            "requests are JPEG and PNG in RGB; use saved_model, whose input is numbers."
+            f"the network takes {taken}, but TensorFlow Serving's requests are JPEG and PNG in "
+            "RGB; use saved_model, whose input is numbers."
         )
     signature = Signature(image_size, batch_size, input_dtype, output)
     winograd = checked_flag("winograd", winograd)

@@ -122,7 +122,8 @@ def _converted(model, signature, precision, images, winograd, progress):
         converter.target_spec.supported_types = [tf.float16]
     if quantized:
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-        converter.representative_dataset = lambda: _calibration(images, progress, hidden)
+        uint8 = signature.channels == 3 or signature.input_dtype == "uint8"
+        converter.representative_dataset = lambda: _calibration(images, uint8, progress, hidden)
         if signature.input_dtype == "uint8":
             converter.inference_input_type = tf.uint8
         if signature.output == "classes":
@@ -136,12 +137,12 @@ def _converted(model, signature, precision, images, winograd, progress):
         return converter.convert()
 
 
-def _calibration(images, progress, hidden):
+def _calibration(images, uint8, progress, hidden):
     """Yields the converter's inputs, with a progress bar, and hides what it logs after them."""
     images = with_bar(images, "Measuring ranges", len(images), shown=progress)
     for index, image in enumerate(images):
         image = image.astype("float32")
-        if index == 0 and image.shape[-1] == 3:
+        if index == 0 and uint8:
             # The full range, so that the input's 8 bits are the image's own.
             image[0, 0], image[0, 1] = 0, 255
         yield {"image": image[None]}

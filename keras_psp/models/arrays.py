@@ -17,7 +17,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_psp.models.bands import scales_images
+from keras_psp.models.bands import image_statistics
 from keras_psp.models.checks import check_images, check_same_size
 
 # Values that an image scaled to 0..1 has at least, and a black one with noise has not.
@@ -81,7 +81,7 @@ def check_values(model: Any, images: Any, report: Callable[[str], None] | None =
 
     The second error is only passed to `report`, if given: a dark image may look the same.
     """
-    scale = _scale(model)
+    scale = image_scale(model)
     dtype = _number_type("images", images)
     if model.input_channels != 3:
         _check_bands(model, images, report)
@@ -117,19 +117,17 @@ def check_values(model: Any, images: Any, report: Callable[[str], None] | None =
 
 def _check_bands(model, images, report):
     """Reports images of other units than those that the network normalizes by."""
-    layer = model.get_layer("normalization")
+    mean, std = image_statistics(model)
     values = ops.convert_to_numpy(images[:16]).reshape(-1, model.input_channels)
     means, deviations = values.mean(0, dtype=np.float64), values.std(0, dtype=np.float64)
-    if scales_images(model):
-        return
-    distances = np.abs(means - layer.mean) / layer.std
+    distances = np.abs(means - mean) / std
     if not (np.isfinite(distances).all() and deviations.any() and distances.min() > _FAR):
         return
     band = int(distances.argmin())
     message = (
         f"the images' bands are all far from what this PSPNet normalizes by: band {band + 1} has "
-        f"mean {means[band]:.4g}, but its mean and std are {layer.mean[band]:.4g} and "
-        f"{layer.std[band]:.4g}; give images in the units of those it is trained on."
+        f"mean {means[band]:.4g}, but its mean and std are {mean[band]:.4g} and "
+        f"{std[band]:.4g}; give images in the units of those it is trained on."
     )
     if report is None:
         raise ValueError(message)
@@ -141,8 +139,8 @@ def warn_of_values(message: str) -> None:
     warnings.warn(message, stacklevel=4)
 
 
-def _scale(model):
-    """The largest value of the images that a model takes, 255 or 1; None if unknown."""
+def image_scale(model: Any) -> int | None:
+    """Returns the largest value of the images that a model takes, 255 or 1; None if unknown."""
     layer = model.get_layer("normalization")
     largest = max(*map(abs, layer.mean), *layer.std)
     if largest > 2:

@@ -77,25 +77,22 @@ def _not_adaptable(model, channels):
     )
 
 
-def scales_images(model: Any) -> bool:
-    """Returns whether the backbone of a `PSPNet` scales its images itself, as MobileNetV3 does.
+def image_statistics(model: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Returns mean and standard deviation of the images that a `PSPNet` is made for.
 
-    Then the mean and std of `normalization` aren't those of the images.
-    """
-    expected = getattr(model.backbone, "normalization", None)
-    return expected is not None and not any(expected["mean"])
-
-
-def image_mean(model: Any) -> np.ndarray:
-    """Returns the mean of the images that a `PSPNet` is made for; images are padded with it.
-
-    (channels,), in the order of the images' channels, e.g. RGB.
+    Each is (channels,), in the order of the images' channels, e.g. RGB. They are those of the layer
+    `normalization`, unless its backbone scales images itself, as MobileNetV3 does.
     """
     layer = model.get_layer("normalization")
-    mean = np.array(layer.mean)
-    if scales_images(model):
-        mean += np.array(per_channel(IMAGENET_MEAN, len(mean))) * layer.std
-    return mean if layer.channel_order == "rgb" else mean[::-1]
+    mean, std = np.array(layer.mean), np.array(layer.std)
+    expected = getattr(model.backbone, "normalization", None)
+    if expected is not None and not any(expected["mean"]):
+        usual = (np.array(per_channel(v, len(mean))) for v in (IMAGENET_MEAN, IMAGENET_STD))
+        scale = std / expected["std"]
+        offset, std = (scale * values for values in usual)
+        mean = mean + offset
+    step = 1 if layer.channel_order == "rgb" else -1
+    return mean[::step], std[::step]
 
 
 def normalize_bands(model: Any, mean: Sequence[float], std: Sequence[float]) -> None:

@@ -76,8 +76,3 @@ class AdamW(GroupedOptimizer, keras.optimizers.Adam):
             share = ops.convert_to_tensor(variable) * (learning_rate * decay)
             self.assign_sub(variable, share)
         super().update_step(gradient, variable, learning_rate)
-
-    def get_config(self) -> dict[str, Any]:
-        config = super().get_config()
-        del config["amsgrad"]
-        return config

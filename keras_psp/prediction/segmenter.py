@@ -12,7 +12,7 @@ from keras import ops
 from keras_psp.data.images import MAX_PIXELS
 from keras_psp.layers.resampling import interpolation_matrix
 from keras_psp.models.arrays import check_values, warn_of_values
-from keras_psp.models.bands import image_mean
+from keras_psp.models.bands import image_statistics
 from keras_psp.models.checks import smallest_side
 from keras_psp.models.pspnet import PSPNet
 from keras_psp.prediction.averaging import column_taps, combined, compiled, row_parts
@@ -74,7 +74,7 @@ class Segmenter:
                 f"crop={crop}; windows need at least {least} pixels per side, for this network's "
                 f"bin_sizes of {model.bin_sizes}."
             )
-        self._mean = image_mean(model).astype(np.float32)
+        self._mean = image_statistics(model)[0].astype(np.float32)
 
     def classes(self, images: Iterable[np.ndarray]) -> list[np.ndarray]:
         """Predicts the class of every pixel.

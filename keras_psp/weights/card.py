@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from keras_psp.layers.resnet import DilatedResNet
+from keras_psp.models.arrays import image_scale
 from keras_psp.models.checks import smallest_side
 from keras_psp.models.classes import class_names_of, palette_of
 from keras_psp.models.pspnet import PSPNet
@@ -29,7 +30,7 @@ def card(model: PSPNet, *, license: str | None, facts: Mapping[str, Any]) -> str
         "A [PSPNet](https://arxiv.org/abs/1612.01105) for semantic segmentation, saved by "
         f"[keras_psp](https://github.com/keras-psp/keras_psp) {__version__}. It gives each pixel "
         f"of an image one of {model.num_classes} classes.\n",
-        _use(),
+        _use(model),
         _figures(facts),
         _training(facts),
         _network(model),
@@ -77,7 +78,10 @@ def _backbone(model):
     return _text(model.backbone.features.name)
 
 
-def _use():
+def _use(model):
+    images = f"Images are RGB, 0 to {image_scale(model) or 255}"
+    if model.input_channels != 3:
+        images = f"Images have {model.input_channels} bands, with the values of the training's"
     return f"""\
 ## Use
 
@@ -90,8 +94,8 @@ result.save("predictions")  # an overlay with a legend, and the classes
 ```
 
 or `keras-psp predict photo.jpg --model {PLACE}`. To train it further on your own classes:
-`keras-psp train folder --data photos/ --output runs/mine --weights {PLACE}`. Images are RGB, 0 to
-255; normalization is part of the network.
+`keras-psp train folder --data photos/ --output runs/mine --weights {PLACE}`. {images};
+normalization is part of the network.
 """
 
 

@@ -48,6 +48,9 @@ def check_config(config: Any) -> None:
         raise WeightsFileError("it doesn't describe a PSPNet of keras_psp.")
     if not isinstance(config.get("config"), dict):
         raise WeightsFileError("it has no arguments of PSPNet.")
+    # A name, which `PSPNet` takes as well, could open a preset of keras-hub from anywhere.
+    if not isinstance(config["config"].get("backbone"), dict):
+        raise WeightsFileError("it doesn't describe its backbone.")
     _check(config["config"])
 
 

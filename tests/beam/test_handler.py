@@ -100,3 +100,6 @@ def test_a_network_of_other_bands_is_refused(tmp_path):
     tiny_pspnet(input_channels=4).save(tmp_path / "a.keras")
     with pytest.raises(ValueError, match="takes 4 channels, but jobs on Beam read RGB only"):
         handler.model_facts(tmp_path / "a.keras")
+    tiny_pspnet(input_channels=4).save_to_preset(tmp_path / "preset")
+    with pytest.raises(ValueError, match="takes 4 channels, but jobs on Beam read RGB only"):
+        handler.model_facts(tmp_path / "preset")

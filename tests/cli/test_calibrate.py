@@ -35,7 +35,7 @@ def test_the_temperature_is_stored_in_the_run_and_replaced(arguments, tmp_path, 
 
 def test_a_copy_leaves_the_network_as_it_is(arguments, tmp_path, capsys):
     before = (tmp_path / "run/best.keras").read_bytes()
-    copy = tmp_path / "new.keras"
+    copy = tmp_path / "folder" / "new.keras"
     assert main([*arguments, "--save-as", str(copy), "--output", str(tmp_path / "out")]) == 0
     assert (tmp_path / "run/best.keras").read_bytes() == before
     assert keras.saving.load_model(copy).temperature != 1
@@ -48,6 +48,10 @@ def test_mistakes_are_reported_before_the_network_runs(arguments, tmp_path, caps
     assert "give --save-as FILE.keras" in capsys.readouterr().err
     assert main([*preset, "--save-as", "a.h5"]) == 1
     assert "must end in .keras" in capsys.readouterr().err
+    other = tmp_path / "other.keras"
+    other.touch()
+    assert main([*arguments, "--save-as", str(other)]) == 1
+    assert "other.keras exists; choose another name" in capsys.readouterr().err
     assert main([*arguments, "--output", str(tmp_path)]) == 1
     assert "contains no calibration; choose another --output" in capsys.readouterr().err
     assert main([*arguments, "--test-split", "other"]) == 1

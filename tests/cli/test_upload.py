@@ -99,6 +99,7 @@ def test_an_address_is_a_model_of_every_command(network, tmp_path, monkeypatch, 
         (["NETWORK", "folder", "--private"], "--private is for hubs, and folder is a folder"),
         (["PRESET", "folder"], "is a preset already; copy the folder"),
         (["PRESET", "hf://user/name", "--license", "mit"], "has it in its metadata.json"),
+        (["PRESET", "hf://user/name", "--weights-format", "h5"], "--weights-format: "),
     ],
 )
 def test_wrong_command_lines_are_refused(network, tmp_path, uploads, capsys, arguments, message):

@@ -11,7 +11,7 @@ from PIL import Image
 from support import c_session, hostile_payloads, odd_images
 from support.networks import tiny_pspnet
 
-from keras_psp import export
+from keras_psp import PSPNet, export
 from keras_psp.data.images import read_image
 from keras_psp.export import image_bytes
 from keras_psp.export.graph import Signature
@@ -266,3 +266,26 @@ def test_probabilities_have_the_temperature(tmp_path):
     probabilities = export.open_saved_model(tmp_path / "saved")(images(49, 57))
     expected = model.predict(images(49, 57), verbose=0)
     np.testing.assert_allclose(probabilities, expected, atol=1e-5)
+
+
+def test_networks_of_images_of_0_to_1_take_floats_and_no_files(tmp_path):
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    model = tiny_pspnet(mean=mean, std=std)
+    with pytest.raises(
+        ValueError, match=r"are those of images of 0\.\.1; give input_dtype='float32'"
+    ):
+        export.saved_model(model, tmp_path / "saved")
+    with pytest.raises(ValueError, match=r"takes images of 0\.\.1, but TensorFlow Serving's"):
+        export.tf_serving(model, tmp_path / "served")
+    export.saved_model(model, tmp_path / "saved", input_dtype="float32", output="logits")
+    about = json.loads((tmp_path / "saved" / "assets.extra" / "keras_psp.json").read_text("utf-8"))
+    assert about["input"]["meaning"].startswith("RGB, 0 to 1;") and "serve_bytes" not in about
+    # The remedy that the error names.
+    same = PSPNet(weights=model, mean=[255 * m for m in mean], std=[255 * s for s in std])
+    export.saved_model(same, tmp_path / "same", output="logits")
+    pixels = np.random.default_rng(0).integers(0, 256, (1, 49, 57, 3), "uint8")
+    np.testing.assert_allclose(
+        export.open_saved_model(tmp_path / "same")(pixels),
+        export.open_saved_model(tmp_path / "saved")(pixels.astype("float32") / 255),
+        atol=1e-4,
+    )

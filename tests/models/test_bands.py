@@ -3,11 +3,11 @@ import numpy as np
 import pytest
 from support.networks import tiny_backbone, tiny_pspnet
 
-from keras_psp import PSPNet
+from keras_psp import DilatedBackbone, PSPNet
 from keras_psp.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from keras_psp.models.bands import (
     adapted_kernel,
-    image_mean,
+    image_statistics,
     measured_normalization,
     normalize_bands,
     with_input_channels,
@@ -145,11 +145,17 @@ def test_images_of_other_channels_are_refused():
 
 def test_images_of_backbones_that_scale_them_are_padded_with_their_mean_too():
     usual = tiny_pspnet()
-    np.testing.assert_allclose(image_mean(usual), IMAGENET_MEAN)
+    np.testing.assert_allclose(image_statistics(usual), (IMAGENET_MEAN, IMAGENET_STD))
     options = {"backbone": "mobilenet_v3_small", "output_stride": 16, "bin_sizes": (1,)}
     scaling = PSPNet(3, **options)
     assert scaling.get_layer("normalization").mean == (0.0, 0.0, 0.0)
-    np.testing.assert_allclose(image_mean(scaling), IMAGENET_MEAN)
+    np.testing.assert_allclose(image_statistics(scaling), (IMAGENET_MEAN, IMAGENET_STD))
     gray = PSPNet(3, **options, input_channels=1)
     normalize_bands(gray, (60.0,), (20.0,))
-    np.testing.assert_allclose(image_mean(gray), [60.0])
+    np.testing.assert_allclose(image_statistics(gray), [[60.0], [20.0]])
+    images = keras.Input((None, None, 3))
+    features = keras.Model(images, keras.layers.Conv2D(4, 3, strides=8, padding="same")(images))
+    of_255 = {"mean": (0.0,) * 3, "std": (255.0,) * 3}
+    backbone = DilatedBackbone(features, output_stride=8, normalization=of_255)
+    model = PSPNet(3, backbone=backbone, bin_sizes=(1,), aux_weight=0)
+    np.testing.assert_allclose(image_statistics(model), (IMAGENET_MEAN, IMAGENET_STD))

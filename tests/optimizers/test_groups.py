@@ -36,6 +36,11 @@ def test_training_resumes_after_saving(make, tmp_path):
         )
 
 
+def test_amsgrad_is_kept_in_the_configuration():
+    optimizer = AdamW(0.01, amsgrad=True)
+    assert AdamW.from_config(optimizer.get_config()).amsgrad
+
+
 @BOTH
 @pytest.mark.parametrize("num_stages", [2, 4])
 def test_the_learning_rate_falls_from_the_last_stage_to_the_stem(make, num_stages):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -355,12 +356,17 @@ def test_a_missing_library_names_its_extra(saved, monkeypatch, address):
         keras_psp.upload_preset(address, saved)
 
 
-def test_the_card_on_the_hub_is_kept_unless_it_is_to_be_replaced(hub, published, saved):
+def test_the_card_on_the_hub_is_kept_unless_it_is_to_be_replaced(hub, published, saved, tmp_path):
     needs(HF)
     hub.commit("user/name", {"README.md": b"# Mine", "model.safetensors": b"old"})
     keras_psp.upload_preset(HF, saved)
     assert hub.newest("user/name")["README.md"] == b"# Mine"
     assert "model.safetensors" not in hub.newest("user/name")
+    without = tmp_path / "without"
+    shutil.copytree(saved, without)
+    (without / "README.md").unlink()
+    keras_psp.upload_preset(HF, without)
+    assert hub.newest("user/name")["README.md"] == b"# Mine"
     keras_psp.upload_preset(HF, saved, replace_card=True)
     assert b"CamVid" in hub.newest("user/name")["README.md"]
 

@@ -214,6 +214,10 @@ def test_a_config_of_something_else_or_another_version_is_refused(preset):
     change_config(preset, lambda config: config["config"].update(temper=3))
     with pytest.raises(WeightsFileError, match=r"doesn't make a network \(.*temper.*written by"):
         PSPNet.from_preset(preset)
+    # A name could be that of a preset of keras-hub, wherever it is.
+    change_config(preset, lambda config: config["config"].update(backbone="keras_hub:hf://a/b"))
+    with pytest.raises(WeightsFileError, match="it doesn't describe its backbone"):
+        PSPNet.from_preset(preset)
     change_config(preset, lambda config: config.update(config=[]))
     with pytest.raises(WeightsFileError, match="it has no arguments of PSPNet"):
         PSPNet.from_preset(preset)

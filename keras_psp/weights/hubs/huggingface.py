@@ -53,7 +53,7 @@ def upload(
         api.create_repo(address.name, private=private, exist_ok=True)
         files = sorted(path.name for path in folder.iterdir())
         if not replace_card and api.file_exists(address.name, preset_folder.CARD):
-            files.remove(preset_folder.CARD)
+            files = [file for file in files if file != preset_folder.CARD]
         operations = [hub.CommitOperationAdd(file, str(folder / file)) for file in files]
         # Weights of another format would be left over.
         for file in preset_folder.WEIGHTS.values():
