@@ -65,9 +65,10 @@ class Segmenter:
     ):
         self.model = model
         self.protocol = protocol or Protocol(**fields)
-        for name, value in {"base_size": None, "antialias": False}.items():
-            if getattr(self.protocol, name) == "auto":
-                self.protocol = dataclasses.replace(self.protocol, **{name: value})
+        if self.protocol.base_size == "auto":
+            self.protocol = dataclasses.replace(self.protocol, base_size=None)
+        if self.protocol.antialias == "auto":
+            self.protocol = dataclasses.replace(self.protocol, antialias=False)
         crop, least = self.protocol.crop, smallest_side(model)
         if crop is not None and crop < least:
             raise ValueError(
