@@ -11,6 +11,7 @@ import shutil
 import tempfile
 import time
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -433,6 +434,15 @@ def file_digest(path: str | os.PathLike) -> str:
     """Returns 32 hexadecimal digits that identify a file's content."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:32]
+
+
+def file_checksum(path: str | os.PathLike) -> int:
+    """Returns the CRC-32 of a file's content."""
+    crc = 0
+    with open(path, "rb") as file:
+        while part := file.read(1 << 20):
+            crc = zlib.crc32(part, crc)
+    return crc
 
 
 def read_npz(path: str | os.PathLike) -> dict[str, np.ndarray]:

@@ -69,14 +69,14 @@ def read_bands(
                 f"{name} has shape {source.shape}; it must be (height, width, {channels})."
             )
     elif isinstance(source, Image.Image):
-        values = _pillow_values(source, name, channels, max_pixels)
+        values = _pillow_values(source, name, max_pixels)
     else:
         content = _content(source, name)
         if content.startswith(_TIFF):
             values = _raster_values(content, name, channels, max_pixels)
         else:
             with readers._opened(io.BytesIO(content), name) as image:
-                values = _pillow_values(image, name, channels, max_pixels)
+                values = _pillow_values(image, name, max_pixels)
     if channels == 1 and values.shape[2] == 3 and (values == values[..., :1]).all():
         values = values[..., :1]
     check_bands(values.shape[2], values.dtype, channels, name)
@@ -116,7 +116,7 @@ def _content(source, name):
     )
 
 
-def _pillow_values(image, name, channels, max_pixels):
+def _pillow_values(image, name, max_pixels):
     readers._check_size(name, image.width, image.height, max_pixels)
     mode = "I;16" if image.mode == "I" and image.format == "PNG" else image.mode
     stored = readers.raw_mode(image)

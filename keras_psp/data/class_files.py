@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from keras_psp.data.color_labels import Color, ColorReader, UnnamedColors, has_colors
-from keras_psp.data.label_files import read_mask, read_text
+from keras_psp.data.label_files import check_names, listed_names, read_mask, read_text
 from keras_psp.data.label_map import LabelMap
 from keras_psp.data.pairs import ImagePairs
 from keras_psp.files import local_path
@@ -144,11 +144,8 @@ class NamedByFiles(ImagePairs):
     def _names_without_labels(self):
         """Returns the class names if they are given or in a file, else None."""
         path = self.root / "classes.txt"
-        if self._given_names is not None:
-            origin, names = "class_names", list(self._given_names)
-        elif path.is_file():
-            lines = read_text(path).splitlines()
-            origin, names = str(path), [line.strip() for line in lines if line.strip()]
+        if listed := listed_names(self._given_names, path):
+            origin, names = listed
         elif self._palette_names and all(self._palette_names.values()):
             origin, lines = self._palette_origin, self._palette_names
             if sorted(lines) != list(range(len(lines))):
@@ -159,11 +156,7 @@ class NamedByFiles(ImagePairs):
             names = [lines[index] for index in sorted(lines)]
         else:
             return None
-        if not 1 <= len(names) <= 255:
-            raise ValueError(f"{origin}: {len(names)} class names; between 1 and 255 are needed.")
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise ValueError(f"{origin}: class {twice[0]!r} occurs twice; names must differ.")
+        check_names(names, origin)
         return names
 
     @cached_property

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -145,3 +146,22 @@ def _unreadable(path, error):
         f"{path}: can't be read ({error_reason(path, error)}); replace the file, or remove it "
         "and the image or label that belongs to it."
     )
+
+
+def listed_names(given: Sequence[str] | None, path: Path) -> tuple[str, list[str]] | None:
+    """Returns where class names come from, and the given ones or those in classes.txt, if any."""
+    if given is not None:
+        return "class_names", list(given)
+    if not path.is_file():
+        return None
+    lines = read_text(path).splitlines()
+    return str(path), [line.strip() for line in lines if line.strip()]
+
+
+def check_names(names: Sequence[str], origin: str) -> None:
+    """Raises ValueError unless there are 1 to 255 different class names."""
+    if not 1 <= len(names) <= 255:
+        raise ValueError(f"{origin}: {len(names)} class names; between 1 and 255 are needed.")
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise ValueError(f"{origin}: class {twice[0]!r} occurs twice; names must differ.")

@@ -3,7 +3,6 @@
 import datetime
 import sys
 import time
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from keras_psp.evaluation.measures import Measures
 from keras_psp.evaluation.reliability import Reliability
 from keras_psp.evaluation.report.images import Example
 from keras_psp.evaluation.result import Evaluation
-from keras_psp.files import read_npz, writing, written_aside
+from keras_psp.files import file_checksum, read_npz, writing, written_aside
 from keras_psp.metrics.confusion import confusion_matrix
 from keras_psp.prediction.examples import Examples
 from keras_psp.prediction.segmenter import Segmenter
@@ -123,7 +122,7 @@ class Tally:
         self._names.append(name)
         if not examples.in_files:
             self._digests.append(example_digest(image, mask))
-        self._predictions.append(-1 if prediction is None else _crc(prediction))
+        self._predictions.append(-1 if prediction is None else file_checksum(prediction))
         self._accuracies.append(measures.pixel_accuracy)
         self._ious.append(measures.mean_iou)
         self._consistent = True
@@ -210,7 +209,7 @@ class Tally:
         """Prints a line about predictions of counted images that are missing or were changed."""
         saved = zip(self._names, self._predictions, strict=True)
         paths = [(folder / f"{name}.png", crc) for name, crc in saved]
-        lost = [path for path, crc in paths if not path.is_file() or _crc(path) != crc]
+        lost = [path for path, crc in paths if not path.is_file() or file_checksum(path) != crc]
         if lost:
             print(
                 f"{lost[0]}: is missing or was changed, as {len(lost)} of {len(paths)} predictions "
@@ -248,7 +247,3 @@ class Tally:
             settings={**self._settings, "date": datetime.date.today().isoformat()},
             seconds=self._time(),
         )
-
-
-def _crc(path):
-    return zlib.crc32(path.read_bytes())

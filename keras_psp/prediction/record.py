@@ -5,7 +5,6 @@ import csv
 import dataclasses
 import itertools
 import threading
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from keras_psp.data.images import is_url
 from keras_psp.files import (
     DRAFT_NAME,
     csv_text,
+    file_checksum,
     file_digest,
     plain_text,
     printable,
@@ -288,11 +288,7 @@ def _content(item):
 
 
 def _crc(path):
-    with path.open("rb") as file:
-        crc = 0
-        while part := file.read(1 << 20):
-            crc = zlib.crc32(part, crc)
-    return f"{crc:08x}"
+    return f"{file_checksum(path):08x}"
 
 
 def _check(columns, row):

@@ -78,9 +78,10 @@ class Checkpoints:
         and writes nothing; if the file can't be written, the older checkpoints are kept.
         """
         # All machines must take part in reading the metrics.
-        arrays = [keras.ops.convert_to_numpy(variable) for _, variable in self._variables()]
+        variables = self._variables()
+        arrays = [keras.ops.convert_to_numpy(variable) for _, variable in variables]
         weights = len(self._model.variables)
-        for (path, _), array in zip(self._variables()[:weights], arrays, strict=False):
+        for (path, _), array in zip(variables[:weights], arrays, strict=False):
             if array.dtype.kind == "f" and not np.isfinite(array).all():
                 raise NotFiniteError(f"{path} is no longer finite after step {step}")
         if not self.writes:
@@ -89,7 +90,7 @@ class Checkpoints:
             "version": _VERSION,
             "step": step,
             "position": position,
-            "paths": _paths(self._variables()),
+            "paths": _paths(variables),
         }
         text = np.frombuffer(json.dumps(meta).encode(), np.uint8)
         with written_aside(self.path(step)) as draft:

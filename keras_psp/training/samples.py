@@ -62,12 +62,7 @@ def augmented_samples(
     for images, masks in batches.take(rows * columns).as_numpy_iterator():
         occurring.update(np.unique(masks).tolist())
         cells.append(_cell(images[0], masks[0], source, alpha))
-    table = [cells[start : start + columns] for start in range(0, len(cells), columns)]
-    legend = legend_entries(occurring, source.class_names, source.palette, source.ignore_class)
-    image = image_table(table, [""] * columns, legend)
-    if path is not None:
-        save_image(image, path)
-    return image
+    return _page(cells, columns, occurring, source, path)
 
 
 @original_errors()
@@ -112,12 +107,17 @@ def contact_sheet(
     height = max(image.height for image, _ in tinted)
     cells = [_titled(image, name, height) for image, name in tinted]
     cells += [Image.new("RGB", cells[0].size, BACKGROUND)] * (-len(cells) % columns)
+    return _page(cells, columns, occurring, source, path)
+
+
+def _page(cells, columns, occurring, source, path):
+    """Arranges images of a source in rows above a legend of the classes, and saves the result."""
     table = [cells[start : start + columns] for start in range(0, len(cells), columns)]
     legend = legend_entries(occurring, source.class_names, source.palette, source.ignore_class)
-    sheet = image_table(table, [""] * columns, legend)
+    page = image_table(table, [""] * columns, legend)
     if path is not None:
-        save_image(sheet, path)
-    return sheet
+        save_image(page, path)
+    return page
 
 
 def _read(source: Any, chosen: dict[str, list[int]]) -> Iterator[tuple[str, Any, Any]]:

@@ -35,10 +35,3 @@ def viewable(image: np.ndarray) -> np.ndarray:
         low, high = np.percentile(shown, _PERCENTILES, axis=(0, 1))
         shown = (shown - low) * (255 / np.maximum(high - low, np.finfo(float).tiny))
     return np.rint(np.clip(shown, 0, 255)).astype(np.uint8)
-
-
-def shown_bands(bands: int) -> str:
-    """Returns a phrase about the bands that `viewable` shows, or "" if it shows all as they are."""
-    if bands in (1, 3):
-        return ""
-    return "band 1 in gray" if bands == 2 else "bands 1, 2 and 3 as red, green and blue"

@@ -63,7 +63,7 @@ def overlay(
     """
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha is {alpha!r}; it must be from 0 to 1.")
-    image = checked_image(image)
+    image = viewable(image)
     colors = colorize(mask, palette, ignore_class=ignore_class)
     if image.shape != colors.shape:
         raise ValueError(
@@ -151,7 +151,7 @@ def comparison(
     rows: list[list[Image.Image]] = []
     occurring: set[int] = set()
     for pixels, *masks in zip(images, *columns, strict=True):
-        image = Image.fromarray(checked_image(pixels))
+        image = Image.fromarray(viewable(pixels))
         factor = _enlargement(image.width)
         size = (factor * image.width, factor * image.height)
         row = [image.resize(size, Image.Resampling.BICUBIC)]
@@ -277,11 +277,6 @@ def _saved(image, path):
     if path is not None:
         save_image(image, path)
     return image
-
-
-def checked_image(image: np.ndarray) -> np.ndarray:
-    """Returns an image as RGB, uint8, see `viewable`, or raises a ValueError."""
-    return viewable(image)
 
 
 def _checked_mask(mask, num_classes, ignore_class):

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from keras_psp.data.division import SPLITS, MayBeFlat, divided
-from keras_psp.data.label_files import opened, read_text
+from keras_psp.data.label_files import check_names, listed_names, opened
 from keras_psp.data.labels.drawing import Size
 from keras_psp.data.pairs import ImagePairs
 from keras_psp.files import local_path
@@ -144,24 +144,14 @@ class AnnotatedImages(MayBeFlat, ImagePairs):
             raise ValueError(f"{self.title}: an image is listed twice; export it again.")
 
     def _set_names(self, class_names, unlabeled):
-        listed = self.root / "classes.txt"
-        if class_names is not None:
-            origin, names = "class_names", list(class_names)
-        elif listed.is_file():
-            lines = read_text(listed).splitlines()
-            origin, names = str(listed), [line.strip() for line in lines if line.strip()]
-        else:
-            origin, names = self.names_origin, list(dict.fromkeys(self._tool_names()))
+        listed = listed_names(class_names, self.root / "classes.txt")
+        origin, names = listed or (self.names_origin, list(dict.fromkeys(self._tool_names())))
         names = [name for name in names if name != IGNORED]
         background = [name for name in names if name.lower() in BACKGROUND]
         if unlabeled == "background" and not background:
             names.insert(0, "background")
             background = names[:1]
-        if not 1 <= len(names) <= 255:
-            raise ValueError(f"{origin}: {len(names)} class names; between 1 and 255 are needed.")
-        twice = [name for name, count in Counter(names).items() if count > 1]
-        if twice:
-            raise ValueError(f"{origin}: class {twice[0]!r} occurs twice; names must differ.")
+        check_names(names, origin)
         self._names, self._names_from = tuple(names), origin
         self._index = {name: index for index, name in enumerate(names)}
         self._index[IGNORED] = self.ignore_class

@@ -16,11 +16,10 @@ from keras_psp.data.bands import bands_size, channels_of
 from keras_psp.data.division import SPLITS
 from keras_psp.data.images import image_size
 from keras_psp.files import (
-    DRAFT_NAME,
     is_hidden,
     local_path,
     printable,
-    remove_drafts,
+    sweep,
     writing,
     written_aside,
 )
@@ -82,12 +81,11 @@ def convert_labels(
     if output.exists() and not output.is_dir():
         raise ValueError(f"{output} is a file; the output must be a folder.")
     with writing(output):
-        others = sorted(e for e in output.iterdir()) if output.exists() else []
+        others = sorted(output.iterdir()) if output.exists() else []
     others = [entry for entry in others if not is_hidden(entry.name)]
     if others:
         raise ValueError(f"{output} is not empty ({others[0].name}); choose another --output.")
-    if output.parent.is_dir():
-        remove_drafts(output.parent, lambda name: name == output.name[:DRAFT_NAME])
+    sweep(output)
     names = source.class_names
     jobs = list(_jobs(source))
     colors = _colors(source)

@@ -1,6 +1,7 @@
 """Supervisely: a project with meta.json, and a .json for each image of its data sets."""
 
 import functools
+import glob
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -81,7 +82,8 @@ class Supervisely(AnnotatedImages):
         size = recorded_size(size.get("height"), size.get("width"), path)
         # PICTURE.jpg.json; the suffix of the image was left out in the past.
         folder, stem = path.parent.parent / "img", path.name.removesuffix(".json")
-        names = [stem] if (folder / stem).is_file() else sorted(folder.glob(f"{_escaped(stem)}.*"))
+        any_suffix = f"{glob.escape(stem)}.*"
+        names = [stem] if (folder / stem).is_file() else sorted(folder.glob(any_suffix))
         name = names[0] if len(names) == 1 else stem
         image = self._finder.find(str(name), folder, origin=str(path))
         kinds = Counter(_kind(item) for item in content["objects"])
@@ -118,10 +120,6 @@ def _kind(item):
     if kind is None and isinstance(item, dict):  # older exports
         kind = "bitmap" if item.get("bitmap") else "polygon"
     return str(kind)
-
-
-def _escaped(stem):
-    return "".join(f"[{letter}]" if letter in "[]*?" else letter for letter in stem)
 
 
 def _pixels(draw: Callable, item: dict, size: Size) -> np.ndarray:

@@ -108,14 +108,24 @@ class Panels:
 
     def example(self, example: Example, group: str | None = None) -> dict[str, Any]:
         """The panels of one example; the mistakes are those of one group, or all."""
-        height, width = example.image.shape[:2]
         mistakes, colors = self._mistakes(example, group)
-        masks = {
+        masks: dict[str, str | None] = {
             "image": None,
             "truth": mask_png(_reduced(self._classes(example.truth)), self._colors),
             "prediction": mask_png(_reduced(self._classes(example.prediction)), self._colors),
             "mistakes": mask_png(_reduced(mistakes), colors, transparent=NO_ERROR),
         }
+        return self._panels(example, masks)
+
+    def tinted(self, example: Example, masks: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        """One panel of an example, with one of some class maps over it, by name."""
+        pictures = {name: _reduced(self._classes(mask)) for name, mask in masks.items()}
+        return self._panels(
+            example, {name: mask_png(mask, self._colors) for name, mask in pictures.items()}
+        )
+
+    def _panels(self, example, masks):
+        height, width = example.image.shape[:2]
         return {
             "name": example.name,
             "mean_iou": example.mean_iou,
@@ -123,19 +133,6 @@ class Panels:
             "width": width,
             "height": height,
             "masks": masks,
-        }
-
-    def tinted(self, example: Example, masks: Mapping[str, np.ndarray]) -> dict[str, Any]:
-        """One panel of an example, with one of some class maps over it, by name."""
-        height, width = example.image.shape[:2]
-        pictures = {name: _reduced(self._classes(mask)) for name, mask in masks.items()}
-        return {
-            "name": example.name,
-            "mean_iou": example.mean_iou,
-            "background": self._background(example),
-            "width": width,
-            "height": height,
-            "masks": {name: mask_png(mask, self._colors) for name, mask in pictures.items()},
         }
 
     def legend(self) -> dict[str, list[tuple[str, str]]]:

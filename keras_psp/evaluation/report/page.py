@@ -21,7 +21,7 @@ from keras_psp.files import local_path, written_aside
 from keras_psp.metrics.confusion import confusion_matrix, mean_of_present, per_class_iou
 from keras_psp.palette import checked_palette, default_palette
 from keras_psp.version import __version__
-from keras_psp.visual.overlays import checked_image
+from keras_psp.visual.bands import viewable
 
 # The page may use only what the file contains: it sends no request, whatever a name contains.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
@@ -180,7 +180,7 @@ def _of_checked(explanations, images, examples, num_classes):
 def _checked_example(example, num_classes, ignore_class):
     """The example as arrays, with its mean IoU."""
     truth, prediction = np.asarray(example.truth), np.asarray(example.prediction)
-    image = checked_image(example.image)
+    image = viewable(example.image)
     for name, mask in (("truth", truth), ("prediction", prediction)):
         if mask.shape != image.shape[:2] or not np.issubdtype(mask.dtype, np.integer):
             raise ValueError(
