@@ -397,7 +397,7 @@ def _published():
         output_stride=16,
         image_size=(540, 720),
         batch_size=4,
-        epochs=30,
+        epochs=24,
         learning_rate=0.02,
         warmup_steps=45,
         color=1.0,
