@@ -22,7 +22,7 @@ from pathlib import Path
 from measure import environment, in_a_process, progress
 
 HELD_OUT = "0006R0"
-# Before the study; `choose` found the recipe of today.
+# The recipe before `choose`.
 PLAIN = {"image_size": None, "batch_size": 8, "learning_rate": 0.01, "loss": "crossentropy"}
 ENLARGED = PLAIN | {"image_size": (540, 720)}
 FAST = ENLARGED | {"learning_rate": 0.03}

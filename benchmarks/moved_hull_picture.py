@@ -18,7 +18,7 @@ CAPTION = """
 Only the pixels of the surface differ between the two images. The logit of boat minus that of car
 is the sum of the bars: what the network sees around the hull's pixels (local features), what it
 has pooled over the whole image and over regions of it (pyramid), and a constant. Bars to the right
-speak for boat, to the left for car. Without the pyramid: its levels are replaced by {reference}.
+favor boat, to the left car. Without the pyramid: its levels are replaced by {reference}.
 """
 SHOWN = ("water", "road", "ground", "grass", "boat", "car")
 

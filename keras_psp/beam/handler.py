@@ -125,7 +125,7 @@ def model_facts(model: str | os.PathLike) -> ModelFacts:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             config = json.loads(archive.read("config.json"))["config"]
-        int(config["num_classes"])
+        int(config["num_classes"])  # fails for other networks
     except (zipfile.BadZipFile, KeyError, ValueError) as error:
         raise ValueError(
             f"{path}: not a .keras file of a PSPNet ({error!r}); `keras-psp convert` converts "

@@ -76,7 +76,7 @@ def run(options: argparse.Namespace) -> int:
         raise FileNotFoundError(f"{item.path}: there is no such file.")
     output = options.output or Path(f"{item.stem}_explanation.png")
     if output.suffix and output.suffix.lower() not in Image.registered_extensions():
-        raise ValueError(f"--output {output}: no image has this suffix; end it in .png.")
+        raise ValueError(f"--output {output} isn't the name of an image file; end it in .png.")
     if output.exists() and not options.force:
         raise FileExistsError(f"{output} exists; choose another --output, or --force.")
     check_model(options.model)

@@ -89,7 +89,7 @@ def run(options: argparse.Namespace) -> int:
     if ("tflite", "int8") in chosen and options.result == "probabilities":
         raise ValueError("--result probabilities: tflite:int8 has none; choose logits or classes.")
     if not options.check and (options.data or options.limit or data_options(options)):
-        raise ValueError("--data, --limit and how to read them are for --check DATASET.")
+        raise ValueError("--data, --limit and the options for labels are only for --check DATASET.")
     if options.limit is not None:
         checked_integer("--limit", options.limit, least=1)
     if options.reduce_range and ("onnx", "int8") not in chosen:

@@ -128,7 +128,7 @@ def check_network(model: PSPNet, signature: Signature) -> None:
 
 
 def takes_photos(model: PSPNet) -> bool:
-    """Whether a network's images are RGB from 0 to 255, as JPEG and PNG files hold."""
+    """Whether a network's images are RGB from 0 to 255, as in JPEG and PNG files."""
     return model.input_channels == 3 and image_scale(model) != 1
 
 

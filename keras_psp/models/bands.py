@@ -81,16 +81,15 @@ def image_statistics(model: Any) -> tuple[np.ndarray, np.ndarray]:
     """Returns mean and standard deviation of the images that a `PSPNet` is made for.
 
     Each is (channels,), in the order of the images' channels, e.g. RGB. They are those of the layer
-    `normalization`, unless its backbone scales images itself, as MobileNetV3 does.
+    `normalization`, unless the backbone scales images itself, as MobileNetV3 does.
     """
     layer = model.get_layer("normalization")
     mean, std = np.array(layer.mean), np.array(layer.std)
     expected = getattr(model.backbone, "normalization", None)
     if expected is not None and not any(expected["mean"]):
-        usual = (np.array(per_channel(v, len(mean))) for v in (IMAGENET_MEAN, IMAGENET_STD))
         scale = std / expected["std"]
-        offset, std = (scale * values for values in usual)
-        mean = mean + offset
+        mean = mean + scale * per_channel(IMAGENET_MEAN, len(mean))
+        std = scale * per_channel(IMAGENET_STD, len(std))
     step = 1 if layer.channel_order == "rgb" else -1
     return mean[::step], std[::step]
 

@@ -54,7 +54,7 @@ class Confidence:
         """Draws the image and its maps side by side, above a legend of their colors.
 
         Args:
-            image: (height, width, channels), the image of the prediction, shown as by `viewable`.
+            image: (height, width, channels), the predicted image, see `viewable`.
 
         Returns:
             RGB; images are reduced to 800 pixels.

@@ -2,7 +2,6 @@
 
 import itertools
 import os
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -159,7 +158,7 @@ class Examples:
 def _names(paths):
     """Unique names of images: file names, or relative paths if some repeat.
 
-    They have no suffix, unless it alone tells two images apart.
+    They have no suffixes, unless only these tell some apart.
     """
     paths = [Path(printable(path)) for path in paths]
     stems = [path.stem for path in paths]
@@ -167,9 +166,8 @@ def _names(paths):
         return stems
     common = Path(os.path.commonpath([path.parent for path in paths]))
     names = [path.relative_to(common) for path in paths]
-    count = Counter(name.with_suffix("") for name in names)
-    stems = (name.with_suffix("") if count[name.with_suffix("")] == 1 else name for name in names)
-    return [name.as_posix() for name in stems]
+    stems = [name.with_suffix("").as_posix() for name in names]
+    return stems if len(set(stems)) == len(stems) else [name.as_posix() for name in names]
 
 
 def _length(pairs: Any) -> int | None:

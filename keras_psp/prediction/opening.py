@@ -28,9 +28,12 @@ def open_segmenter(model: Any, protocol: Protocol) -> Segmenter:
     """
     model = chosen_model(model)
     network = open_model(model)
-    base_size, antialias = choose_base_size(model, protocol.base_size), protocol.antialias
+    base_size, antialias = protocol.base_size, protocol.antialias
+    image_size = None if base_size is None else _image_size(model)
+    if base_size == "auto":
+        base_size = _base_size(model, image_size)
     if antialias == "auto":
-        antialias = base_size is not None and _image_size(model) is not None
+        antialias = image_size is not None
     protocol = dataclasses.replace(protocol, base_size=base_size, antialias=antialias)
     return Segmenter(network, protocol)
 
@@ -49,19 +52,20 @@ def choose_base_size(model: Any, base_size: int | Literal["auto"] | None) -> int
     A run whose recipe has `image_size` saw no larger images, so its network is tested at that
     size.
     """
-    if base_size != "auto":
-        return base_size
+    return _base_size(model, _image_size(model)) if base_size == "auto" else base_size
+
+
+def _base_size(model, image_size):
     if isinstance(model, str) and model in all_presets():
         return find_preset(model).base_size
-    size = _image_size(model)
-    if size is None:
+    if image_size is None:
         return None
-    print(f"base_size={max(size)}, as in training", file=sys.stderr)
-    return max(size)
+    print(f"base_size={max(image_size)}, as in training", file=sys.stderr)
+    return max(image_size)
 
 
 def _image_size(model):
-    """To what (height, width) the training of a model resized its images; None if it didn't."""
+    """The (height, width) to which a model's training resized its images; None if it didn't."""
     if isinstance(model, str | os.PathLike) and is_preset(str(model)):
         return preset_image_size(str(model))
     folder = run_folder(model)

@@ -2,9 +2,9 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+from PIL import Image
 
 
 def scaled_size(height: int, width: int, scale: float, base_size: int | None) -> tuple[int, int]:
@@ -74,33 +74,17 @@ def resize_taps(size: int, target: int) -> tuple[np.ndarray, np.ndarray, np.ndar
     return first, np.minimum(first + 1, size - 1), position - first
 
 
-def averaging_taps(size: int, target: int) -> tuple[np.ndarray, np.ndarray]:
-    """Shrinking along one axis as tf.image.resize with antialias: means with triangular weights.
-
-    Returns (n, target) indices of the pixels and their shares, which add up to 1.
-    """
-    scale = size / target
-    center = (np.arange(target) + 0.5) * scale
-    first = np.ceil(center - scale - 0.5).astype(np.int64)
-    index = first + np.arange(math.ceil(2 * scale) + 1)[:, None]
-    share = np.maximum(1 - np.abs(index + 0.5 - center) / scale, 0)
-    share *= (index >= 0) & (index < size)
-    return np.clip(index, 0, size - 1), share / share.sum(axis=0)
-
-
 def resized(image: np.ndarray, size: tuple[int, int], *, antialias: bool = False) -> np.ndarray:
     """Resizes an image, (height, width, channels) float32, as `resize_taps` describes.
 
-    With `antialias`, it shrinks as `averaging_taps` describes.
+    With `antialias`, shrinking averages with triangular weights, as tf.image.resize does.
     """
+    if antialias and image.shape[:2] != tuple(size):
+        bands = map(Image.fromarray, np.moveaxis(image, -1, 0))
+        resample = Image.Resampling.BILINEAR
+        return np.stack([np.asarray(b.resize(size[::-1], resample)) for b in bands], axis=-1)
     for axis in (0, 1):
-        if antialias and size[axis] < image.shape[axis]:
-            total: Any = 0
-            for index, share in zip(*averaging_taps(image.shape[axis], size[axis]), strict=True):
-                share = share.astype(np.float32).reshape((-1, 1, 1) if axis == 0 else (-1, 1))
-                total = total + share * np.take(image, index, axis=axis)
-            image = total
-        elif image.shape[axis] != size[axis]:
+        if image.shape[axis] != size[axis]:
             first, second, share = resize_taps(image.shape[axis], size[axis])
             share = share.astype(np.float32).reshape((-1, 1, 1) if axis == 0 else (-1, 1))
             a, b = np.take(image, first, axis=axis), np.take(image, second, axis=axis)

@@ -51,7 +51,7 @@ def build(
     function of the schedule, replace the recipe's.
     """
     model, initial = _network(recipe, source)
-    # Weights that were trained on these bands have learned with a normalization of their own.
+    # A network that was trained on other bands has learned with its own normalization.
     trained_on_bands = isinstance(initial, NetworkWeights) and initial.model.input_channels != 3
     if bands is not None and not trained_on_bands:
         normalize_bands(model, bands.mean, bands.std)

@@ -99,8 +99,8 @@ def train(
             place of the recipe's.
         optimizer: The recipe's field, e.g. "adamw", or a function from the learning-rate schedule
             to a Keras optimizer in place of the recipe's, e.g.
-            `lambda rate: keras.optimizers.Lion(rate)`. Fields of the recipe that only its own
-            loss or optimizer reads can't be given beside such an object.
+            `lambda rate: keras.optimizers.Lion(rate)`. With a loss or optimizer of your own,
+            fields that only the recipe's would read are refused.
         callbacks: Keras callbacks, called after ours. To resume, give these three arguments
             again; what callbacks remember isn't in the checkpoints.
         fields: Fields of the recipe to replace, e.g. `batch_size=8`.
@@ -163,7 +163,7 @@ def train(
         return training.run()
 
 
-# Fields that only the recipe's own loss or optimizer reads.
+# Fields that only the recipe's loss or optimizer reads.
 _READ_BY = {
     "loss": ("class_weights", "hard_pixels", "hard_threshold", "label_smoothing"),
     "optimizer": ("momentum", "weight_decay", "head_multiplier", "layer_decay", "ema"),
@@ -171,15 +171,15 @@ _READ_BY = {
 
 
 def _check_given(recipe, given):
-    """Raises ValueError for fields that have no effect beside an object given in Python."""
+    """Raises ValueError for fields that have no effect with a loss or optimizer of one's own."""
     usual = RECIPES.get(recipe.name, Recipe())
-    for part, names in _READ_BY.items():
-        for name in (part, *names) if given[part] is not None else ():
+    for part in [name for name, replaced in given.items() if replaced is not None]:
+        for name in (part, *_READ_BY[part]):
             value = getattr(recipe, name)
             if value != getattr(usual, name):
                 raise ValueError(
-                    f"{name}={value!r} has no effect beside your own {part}; omit it, or set it "
-                    f"up in the {part} that you pass."
+                    f"{name}={value!r} has no effect with your own {part}; omit it, or set it in "
+                    f"the {part} that you pass."
                 )
 
 

@@ -39,7 +39,7 @@ def draw_explanation(
     """Draws an explanation on one page, with a caption that says how to read it.
 
     Args:
-        image: (height, width, channels), shown as by `viewable`.
+        image: (height, width, channels), see `viewable`.
         classes, without: (height, width), the classes with and without the pyramid.
         level: (height, width), the bin size of the level that decides a pixel, else 0.
         maps: (parts, height, width), the parts: features, levels, constant.

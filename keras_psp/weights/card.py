@@ -81,7 +81,7 @@ def _backbone(model):
 def _use(model):
     images = f"Images are RGB, 0 to {image_scale(model) or 255}"
     if model.input_channels != 3:
-        images = f"Images have {model.input_channels} bands, with the values of the training's"
+        images = f"Images have {model.input_channels} bands, in the units of the training images"
     return f"""\
 ## Use
 

@@ -96,7 +96,7 @@ def preset_location(name: str) -> Path | None:
 
 
 def preset_image_size(name: str) -> list[int] | None:
-    """Returns to what (height, width) the training of a preset resized its images, if known."""
+    """Returns the (height, width) to which a preset's training resized its images, if any."""
     folder = None if name in all_presets() else preset_location(name)
     return read_metadata(folder, name)["facts"].get("image_size") if folder else None
 

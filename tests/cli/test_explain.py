@@ -58,7 +58,10 @@ def test_classes_reference_and_base_size(run, tmp_path, capsys):
         (["--classes", "bot"], "class 'bot' is unknown; the network has sky, boat, car"),
         (["--classes", "sky", "boat", "car"], "--classes has 3 names; give one or two"),
         (["--reference", "none/*.jpg"], "none/*.jpg: no file matches this pattern"),
-        (["--output", "why.pnx"], "--output why.pnx: no image has this suffix; end it in .png"),
+        (
+            ["--output", "why.pnx"],
+            "--output why.pnx isn't the name of an image file; end it in .png",
+        ),
         (["--base-size", "-1"], "base_size is -1; it must be an integer from 1"),
     ],
 )

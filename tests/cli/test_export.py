@@ -70,7 +70,10 @@ def test_exports_and_their_check(run, tmp_path, capsys):
             ],
             "tflite:int8 has none; choose logits or classes",
         ),
-        (["--format", "onnx", "--data", "photos"], "--data, --limit and how to read them are for"),
+        (
+            ["--format", "onnx", "--data", "photos"],
+            "--data, --limit and the options for labels are only for",
+        ),
         (["--format", "onnx", "--check", "camvid", "--limit", "0"], "--limit is 0; it must be an"),
         (["--format", "tflite", "--reduce-range"], "--reduce-range is for --format onnx:int8"),
         (["--format", "tflite", "--batch-size", "2"], "a TFLite file takes one image"),

@@ -255,10 +255,10 @@ def test_an_output_that_cannot_be_written_is_reported(tmp_path, monkeypatch):
         ({"unreadable": "ignore"}, "unreadable='ignore' is unknown; choose stop"),
         ({"gradient_accumulation_steps": 3}, "batch_size=4 can't be shared equally by 1 device"),
         ({"crop": 3}, "a recipe has no field 'crop'"),
-        ({"ema": 0.9, "optimizer": averaging}, "ema=0.9 has no effect beside your own optimizer"),
+        ({"ema": 0.9, "optimizer": averaging}, "ema=0.9 has no effect with your own optimizer"),
         (
             {"class_weights": "median_frequency", "loss": keras.losses.Loss()},
-            "class_weights='median_frequency' has no effect beside your own loss; omit it, or set",
+            "class_weights='median_frequency' has no effect with your own loss; omit it, or set",
         ),
         ({"optimizer": "adam"}, "optimizer is 'adam'"),
         ({"reduction": "many"}, "reduction is 'many'; it must be an integer >= 1, or 'auto' or"),
