@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from keras_psp.cli.checks import check_model, check_output
+from keras_psp.cli.checks import check_output
 from keras_psp.cli.data import add_data_options, data_options
 from keras_psp.cli.protocol import add_protocol, protocol_arguments
 
@@ -63,7 +63,6 @@ def run(options: argparse.Namespace) -> int:
     from keras_psp.weights.locating import locate_model
 
     protocol = protocol_arguments(options)
-    check_model(options.model)
     path, target = locate_model(options.model), options.save_as
     is_keras = isinstance(path, Path) and path.suffix == ".keras"
     if target is None and not is_keras:

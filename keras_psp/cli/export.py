@@ -158,6 +158,7 @@ def _export(model, options, source, kind, precision):
     """Writes one export and returns its path."""
     from keras_psp.data import Split
     from keras_psp.export.by_format import FORMATS
+    from keras_psp.export.formats import PRECISIONS
 
     given = Path(options.model).expanduser().resolve()
     name = given.stem if given.suffix == ".keras" else given.name
@@ -172,7 +173,7 @@ def _export(model, options, source, kind, precision):
     }
     if kind == "tflite":
         del arguments["batch_size"]
-    if len(FORMATS[kind].precisions) > 1:
+    if len(PRECISIONS[kind]) > 1:
         arguments |= {"precision": precision, "progress": not options.quiet}
     if precision == "int8":
         arguments["representative"] = Split(source, options.representative)

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 from keras_psp.export import to_onnx
-from keras_psp.export.formats import PRECISIONS
 from keras_psp.export.to_onnx import onnx
 from keras_psp.export.to_openvino import openvino
 from keras_psp.export.to_saved_model import saved_model
@@ -21,16 +20,15 @@ class Format:
     """An export format, and the function of `keras_psp.export` that writes it."""
 
     write: Callable[..., Any]
-    precisions: tuple[str, ...] = ("float32",)
     ending: str = ""  # of the names of its files or folders
 
 
 FORMATS = {
-    "saved_model": Format(saved_model, ending="_saved_model"),
+    "saved_model": Format(saved_model, "_saved_model"),
     "tf_serving": Format(tf_serving),
-    "tflite": Format(tflite, PRECISIONS["tflite"], ".tflite"),
-    "onnx": Format(onnx, PRECISIONS["onnx"], ".onnx"),
-    "openvino": Format(openvino, PRECISIONS["openvino"], "_openvino"),
+    "tflite": Format(tflite, ".tflite"),
+    "onnx": Format(onnx, ".onnx"),
+    "openvino": Format(openvino, "_openvino"),
 }
 
 KERAS_FORMATS = {

@@ -3,13 +3,13 @@
 import dataclasses
 import math
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Literal, get_args
 
 import keras
 import numpy as np
 
-from keras_psp.arguments import checked_integer, checked_pair
+from keras_psp.arguments import checked_choice, checked_integer, checked_pair
 from keras_psp.layers.chunks import upsampled_classes
 from keras_psp.layers.folding import foldable_layers, folded_into
 from keras_psp.layers.resampling import spatial_size
@@ -86,8 +86,8 @@ class Signature:
                 f"batch_size={self.batch_size} and image_size={self.image_size} are {pixels:,} "
                 f"pixels per call; exports take at most {MAX_BATCH_PIXELS:,}."
             )
-        check_choice("input_dtype", self.input_dtype, get_args(InputType))
-        check_choice("output", self.output, get_args(Output))
+        checked_choice("input_dtype", self.input_dtype, get_args(InputType))
+        checked_choice("output", self.output, get_args(Output))
 
     @property
     def shape(self) -> tuple[int | None, int | None, int | None, int]:
@@ -97,13 +97,6 @@ class Signature:
     def output_dtype(self, num_classes: int) -> str:
         """NumPy's name of the output's type."""
         return class_dtype(num_classes) if self.output == "classes" else "float32"
-
-
-def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
-    """Raises a ValueError unless the argument has one of these values."""
-    if value not in choices:
-        *first, last = map(repr, choices)
-        raise ValueError(f"{name}={value!r} is unknown; choose {', '.join(first)} or {last}.")
 
 
 def class_dtype(num_classes: int) -> str:

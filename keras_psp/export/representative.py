@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from keras_psp.arguments import checked_choice
 from keras_psp.data.bands import read_any
-from keras_psp.export.graph import Signature, check_choice
+from keras_psp.export.graph import Signature
 from keras_psp.prediction.windows import resized
 
 MAX_IMAGES = 100
@@ -22,7 +23,7 @@ def check_precision(
     representative: Iterable[Any] | None,
 ) -> None:
     """Checks, before any lengthy work, that "int8", the last precision, has images and a size."""
-    check_choice("precision", precision, precisions)
+    checked_choice("precision", precision, precisions)
     other = precisions[-2]  # the closest one that needs no images
     if precision != "int8":
         if representative is not None:

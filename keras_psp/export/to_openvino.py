@@ -15,9 +15,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from keras_psp.arguments import checked_flag
+from keras_psp.arguments import checked_choice, checked_flag
 from keras_psp.export.formats import PRECISIONS
-from keras_psp.export.graph import InputType, Output, Signature, channels_of_network, check_choice
+from keras_psp.export.graph import InputType, Output, Signature, channels_of_network
 from keras_psp.export.inputs import graph_function, thread_count
 from keras_psp.export.metadata import metadata, metadata_json
 from keras_psp.export.representative import calibration_batches, check_precision
@@ -129,7 +129,7 @@ def open_openvino(
     """
     num_threads = thread_count(num_threads)
     if precision is not None:
-        check_choice("precision", precision, PRECISIONS["openvino"])
+        checked_choice("precision", precision, PRECISIONS["openvino"])
     runtime = _runtime()
     path = local_path("path", path)
     for name in FILES:

@@ -5,6 +5,7 @@ import re
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_psp.imagenet import HUB
 
@@ -110,15 +111,10 @@ def _normalization(hub, preset):
         converter = hub.layers.ImageConverter.from_preset(preset)
     except FileNotFoundError:
         return None
-    scale, offset = (
-        3 * [value] if isinstance(value, int | float) else list(value)
-        for value in (
-            1.0 if converter.scale is None else converter.scale,
-            0.0 if converter.offset is None else converter.offset,
-        )
-    )
+    scale = np.broadcast_to(1.0 if converter.scale is None else converter.scale, 3)
+    offset = np.broadcast_to(0.0 if converter.offset is None else converter.offset, 3)
     return {
         "channel_order": "rgb",
-        "mean": [-added / factor for added, factor in zip(offset, scale, strict=True)],
-        "std": [1 / factor for factor in scale],
+        "mean": (-offset / scale).tolist(),
+        "std": (1 / scale).tolist(),
     }

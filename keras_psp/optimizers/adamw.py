@@ -6,7 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_psp.arguments import checked_number, checked_string
+from keras_psp.arguments import checked_number
 from keras_psp.optimizers.groups import GroupedOptimizer
 
 
@@ -55,18 +55,18 @@ class AdamW(GroupedOptimizer, keras.optimizers.Adam):
         name: str = "adamw",
         **kwargs: Any,
     ):
-        if not callable(learning_rate):
-            learning_rate = checked_number("learning_rate", learning_rate, least=0)
         super().__init__(
-            learning_rate=learning_rate,
+            learning_rate,
+            weight_decay=weight_decay,
+            head_multiplier=head_multiplier,
+            layer_decay=layer_decay,
+            backbone=backbone,
+            exclude_from_weight_decay=exclude_from_weight_decay,
+            name=name,
             beta_1=checked_number("beta_1", beta_1, least=0, below=1),
             beta_2=checked_number("beta_2", beta_2, least=0, below=1),
             epsilon=checked_number("epsilon", epsilon, above=0),
-            name=checked_string("name", name),
             **kwargs,
-        )
-        self._store_groups(
-            weight_decay, head_multiplier, layer_decay, backbone, exclude_from_weight_decay
         )
 
     def update_step(self, gradient: Any, variable: keras.Variable, learning_rate: Any) -> None:

@@ -14,26 +14,33 @@ _GROUPS = 5  # of a backbone that isn't a ResNet, which has a stem and four stag
 class GroupedOptimizer(keras.optimizers.Optimizer):
     """What `SGD` and `AdamW` share: the arguments of the groups, and their factors.
 
-    A subclass calls `_store_groups` in its constructor. Keras' own weight decay, which has the same
-    learning rate for all variables, stays off.
+    Keras' own weight decay, which has the same learning rate for all variables, stays off.
     """
 
-    def _store_groups(
+    def __init__(
         self,
+        learning_rate: float | keras.optimizers.schedules.LearningRateSchedule,
+        *,
         weight_decay: float,
         head_multiplier: float,
         layer_decay: float | None,
         backbone: str,
-        excluded: Sequence[str],
-    ) -> None:
-        """Checks and stores the arguments; raises ValueError if one is invalid."""
+        exclude_from_weight_decay: Sequence[str],
+        name: str,
+        **kwargs: Any,
+    ):
+        if not callable(learning_rate):
+            learning_rate = checked_number("learning_rate", learning_rate, least=0)
+        super().__init__(learning_rate=learning_rate, name=checked_string("name", name), **kwargs)
         self.grouped_weight_decay = checked_number("weight_decay", weight_decay, least=0)
         self.head_multiplier = checked_number("head_multiplier", head_multiplier, least=0)
         if layer_decay is not None:
             layer_decay = checked_number("layer_decay", layer_decay, above=0, most=1)
         self.layer_decay = layer_decay
         self.backbone = checked_string("backbone", backbone)
-        self.excluded = checked_tuple("exclude_from_weight_decay", excluded, checked_string)
+        self.excluded = checked_tuple(
+            "exclude_from_weight_decay", exclude_from_weight_decay, checked_string
+        )
 
     def build(self, variables: Sequence[keras.Variable]) -> None:
         if self.built:

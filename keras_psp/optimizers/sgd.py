@@ -6,7 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_psp.arguments import checked_number, checked_string
+from keras_psp.arguments import checked_number
 from keras_psp.optimizers.groups import GroupedOptimizer
 
 
@@ -58,14 +58,17 @@ class SGD(GroupedOptimizer):
         name: str = "sgd",
         **kwargs: Any,
     ):
-        if not callable(learning_rate):
-            learning_rate = checked_number("learning_rate", learning_rate, least=0)
-        name = checked_string("name", name)
-        super().__init__(learning_rate=learning_rate, name=name, **kwargs)
-        self.momentum = checked_number("momentum", momentum, least=0, below=1)
-        self._store_groups(
-            weight_decay, head_multiplier, layer_decay, backbone, exclude_from_weight_decay
+        super().__init__(
+            learning_rate,
+            weight_decay=weight_decay,
+            head_multiplier=head_multiplier,
+            layer_decay=layer_decay,
+            backbone=backbone,
+            exclude_from_weight_decay=exclude_from_weight_decay,
+            name=name,
+            **kwargs,
         )
+        self.momentum = checked_number("momentum", momentum, least=0, below=1)
 
     def build(self, variables: Sequence[keras.Variable]) -> None:
         if self.built:

@@ -286,7 +286,7 @@ def test_representative_images_of_all_kinds(images, tmp_path):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ({"precision": "int4"}, "precision='int4' is unknown; choose 'float32'"),
+        ({"precision": "int4"}, "precision is 'int4'; choose one of 'float32'"),
         ({"precision": "int8"}, "measures ranges on images; give representative="),
         ({"precision": "int8", "representative": []}, "representative contains no images; give"),
         ({"precision": "int8", "representative": "a.png"}, "is one str; give several images"),
