@@ -2,6 +2,7 @@
 
     python benchmarks/backbones.py
     python benchmarks/backbones.py --only mobilenet efficientnet_lite0
+    python benchmarks/backbones.py --parts training
 
 Each backbone at the smallest output stride that it allows, random weights, 150 classes. It takes
 two training steps of two images of 193x193; then the times are of one image of 473x473 to a class
@@ -30,17 +31,13 @@ from keras_psp.imagenet import BACKBONES
 
 SIZE = 473
 STRIDES = (8, 16, 32)
-COLUMNS = (
-    "backbone",
-    "output strides",
-    "parameters, M",
-    "multiply-adds, G",
-    "Keras, ms",
-    "peak memory, MB",
-    "ONNX, ms",
-    "TFLite int8 on one core, ms",
-    "TFLite int8, MB",
-)
+# What is measured, and its columns.
+PARTS = {
+    "training": ("output strides", "parameters, M", "multiply-adds, G"),
+    "Keras": ("Keras, ms", "peak memory, MB"),
+    "ONNX": ("ONNX, ms",),
+    "TFLite": ("TFLite int8 on one core, ms", "TFLite int8, MB"),
+}
 
 
 def milliseconds(call, repeats):
@@ -124,16 +121,16 @@ def work(name, part, repeats):
     print(json.dumps(row))
 
 
-def cells(name, repeats):
+def cells(name, parts, repeats):
     """The cells of a row; each part is measured in a process of its own."""
-    for part, count in {"training": 3, "Keras": 2, "ONNX": 1, "TFLite": 2}.items():
+    for part in parts:
         progress(f"{name}: {part}")
         command = [sys.executable, __file__, "--work", name, part, "--repeats", str(repeats)]
         result = subprocess.run(command, capture_output=True, text=True)
         if result.returncode:
             lines = result.stderr.strip().splitlines() or [f"exit status {result.returncode}"]
             yield lines[-1].replace("|", "/")[:150]
-            yield from [""] * (count - 1)
+            yield from [""] * (len(PARTS[part]) - 1)
         else:
             yield from json.loads(result.stdout.splitlines()[-1])
 
@@ -142,6 +139,7 @@ def main():
     """Prints the table; fails if a backbone can't be trained."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", nargs="+", metavar="TEXT", help="backbones whose name has it")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--work", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -149,12 +147,14 @@ def main():
         work(*options.work, options.repeats)
         return 0
     print(environment(["tensorflow", "onnxruntime", "ai-edge-litert"]))
-    print(f"\n| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}", flush=True)
+    parts = [part for part in PARTS if part in options.parts]
+    columns = ["backbone", *(column for part in parts for column in PARTS[part])]
+    print(f"\n| {' | '.join(columns)} |\n|{'---|' * len(columns)}", flush=True)
     failed = False
     for name in BACKBONES:
         if not options.only or any(text in name for text in options.only):
-            row = list(cells(name, options.repeats))
-            failed = failed or not row[1]
+            row = list(cells(name, parts, options.repeats))
+            failed = failed or ("training" in parts and not row[1])
             print(f"| {name} | {' | '.join(row)} |", flush=True)
     return failed
 
