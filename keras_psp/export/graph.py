@@ -22,6 +22,12 @@ from keras_psp.models.pspnet import PSPNet
 Output = Literal["classes", "logits", "probabilities"]
 InputType = Literal["uint8", "float32"]
 
+FOR_BYTES = (
+    "PSPNet(weights=model, mean=..., std=...) with both multiplied by 255, which gives the same "
+    "results for images of 0..255"
+)
+"""What to export instead of a network whose images are 0..1."""
+
 MAX_PIXELS = 2**24
 """Of an image sent as bytes: 4096x4096. A ResNet-50 takes 0.4 GB per megapixel on the CPU."""
 
@@ -132,8 +138,7 @@ def _check_input_dtype(model, signature):
     if model.input_channels == 3:
         raise ValueError(
             "this network's mean and std are those of images of 0..1; give input_dtype='float32', "
-            "or export PSPNet(weights=model, mean=..., std=...) with both multiplied by 255, which "
-            "gives the same results for images of 0..255."
+            f"or export {FOR_BYTES}."
         )
     mean, std = image_statistics(model)
     band = int((mean + std).argmax())

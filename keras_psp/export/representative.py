@@ -9,7 +9,8 @@ import numpy as np
 
 from keras_psp.arguments import checked_choice
 from keras_psp.data.bands import read_any
-from keras_psp.export.graph import Signature
+from keras_psp.export.graph import FOR_BYTES, Signature, takes_photos
+from keras_psp.models.pspnet import PSPNet
 from keras_psp.prediction.windows import resized
 
 MAX_IMAGES = 100
@@ -17,12 +18,13 @@ MAX_IMAGES = 100
 
 
 def check_precision(
+    model: Any,
     precision: str,
     precisions: Sequence[str],
     signature: Signature,
     representative: Iterable[Any] | None,
 ) -> None:
-    """Checks, before any lengthy work, that "int8", the last precision, has images and a size."""
+    """Checks, before any lengthy work, that "int8", the last precision, is possible."""
     checked_choice("precision", precision, precisions)
     other = precisions[-2]  # the closest one that needs no images
     if precision != "int8":
@@ -35,6 +37,11 @@ def check_precision(
         raise ValueError(
             "precision='int8' with image_size=None would leave float operations in the file; give "
             f"image_size=(height, width), or use {other!r}."
+        )
+    if isinstance(model, PSPNet) and model.input_channels == 3 and not takes_photos(model):
+        raise ValueError(
+            "precision='int8' measures ranges on images of 0..255, and this network's mean and std "
+            f"are those of images of 0..1; export {FOR_BYTES}."
         )
     if representative is None:
         raise ValueError(

@@ -75,7 +75,7 @@ def onnx(
     """
     signature = Signature(image_size, batch_size, input_dtype, output, channels_of_network(model))
     winograd = checked_flag("winograd", winograd)
-    check_precision(precision, PRECISIONS["onnx"], signature, representative)
+    check_precision(model, precision, PRECISIONS["onnx"], signature, representative)
     if checked_flag("reduce_range", reduce_range) and precision != "int8":
         raise ValueError(
             f"reduce_range=True is for precision='int8' but this is {precision!r}; leave it out."

@@ -61,7 +61,7 @@ def openvino(
     """
     signature = Signature(image_size, batch_size, input_dtype, output, channels_of_network(model))
     winograd = checked_flag("winograd", winograd)
-    check_precision(precision, PRECISIONS["openvino"], signature, representative)
+    check_precision(model, precision, PRECISIONS["openvino"], signature, representative)
     checked = checked_export(
         path, "OpenVINO model", open_openvino, model, signature, files=FILES, progress=progress
     )

@@ -79,7 +79,7 @@ def tflite(
             "output='probabilities' has steps of 1/256 with precision='int8', too coarse to tell "
             "classes apart; use 'logits' or 'classes'."
         )
-    check_precision(precision, PRECISIONS["tflite"], signature, representative)
+    check_precision(model, precision, PRECISIONS["tflite"], signature, representative)
     with checked_export(
         path, "TFLite file", open_tflite, model, signature, suffix=".tflite", progress=progress
     ) as draft:

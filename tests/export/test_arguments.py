@@ -113,6 +113,19 @@ def test_options_of_one_format_are_refused(name, arguments, message, model, tmp_
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("name", ["tflite", "onnx", "openvino"])
+def test_int8_refuses_networks_of_images_of_0_to_1(name, tmp_path):
+    # Ranges of images of 0..255 would be 255 times too wide.
+    model = tiny_pspnet(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+    settings = {"precision": "int8", "image_size": (48, 48), "input_dtype": "float32"}
+    pixels = [np.zeros((48, 48, 3), "uint8")]
+    with pytest.raises(ValueError, match=r"those of images of 0\.\.1; export PSPNet\(weights="):
+        getattr(export, name)(
+            model, tmp_path / f"m{EXPORTERS[name]}", representative=pixels, **settings
+        )
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("name", ["openvino", "saved_model"])
 def test_a_folder_is_not_named_like_a_file(name, model, tmp_path):
     with pytest.raises(ValueError, match=r"m\.xml' but this export is a folder; leave out \.xml"):
