@@ -25,7 +25,7 @@ def number(row, key, digits=0):
 
 
 def spread(row):
-    """Images per second, median (least to most), or why there are none."""
+    """Images per second, median (min to max), or why there are none."""
     if "images_per_second" not in row:
         return row.get("failed", "")
     extremes = f" ({row['least']:.1f} to {row['most']:.1f})" if "least" in row else ""
@@ -110,7 +110,7 @@ def table(rows, command, missing):
         "# PSPNet on one GPU",
         f"    python benchmarks/gpu.py {command}",
         "; ".join(filter(None, [named, *devices, str(datetime.date.today())])) + ".",
-        "Images per second: median (least to most) of five rounds. MB: 2^20 bytes, the peak that "
+        "Images per second: median (min to max) of five rounds. MB: 2^20 bytes, the peak that "
         "the framework's allocator reports; on JAX, whose peak can't be reset and includes the "
         "search for the fastest kernels, also what the compiler plans. Seconds to the first step: "
         "inference + training, with compilation. The last two columns: training, relative to "

@@ -211,7 +211,7 @@ def compare(args):
             with np.load(path) as file:
                 results[name] = dict(file)
     missed = False
-    print("| backend | beside | loss | value | difference | of the largest gradient |")
+    print("| backend | compared with | loss | value | difference | of the largest gradient |")
     print("|---|---|---|---|---|---|")
     for backend in BACKENDS:
         own = results[backend]

@@ -48,7 +48,7 @@ class Moved:
     classes: dict[str, np.ndarray]
 
     def told_apart(self, replaced):
-        """The share with the right name among those that have a name of the pair."""
+        """Fraction with the right class among those assigned to either class of the pair."""
         named = self.classes[replaced] < 2
         right = self.classes[replaced] == [[0], [1]]
         return right.sum() / max(1, named.sum())
@@ -137,9 +137,9 @@ def print_moved(object_name, found):
     lost = without != [[0], [1]]
     shares = [percent(row.mean()) for row in (*lost, lost.any(axis=0))]
     print(
-        f"\n{percent(follows.mean())} of the pixels get the right name in both scenes. Without the "
-        f"pyramid, {shares[0]} of these lose the name {first} ({one}), {shares[1]} the name "
-        f"{second} ({other}), and {shares[2]} at least one of the two.\n"
+        f"\n{percent(follows.mean())} of the pixels get the right class in both scenes.\n"
+        f"Without the pyramid, {shares[0]} of these lose the class {first} ({one}), {shares[1]} "
+        f"the class {second} ({other}),\nand {shares[2]} at least one of the two.\n"
     )
 
 

@@ -93,7 +93,7 @@ def main():
         return
     forms = [form for form in FORMS if form[1] == "float32" or not options.float32]
     print(environment(["tensorflow"]))
-    print("\n| backbone, stride | form | ms per step (least to most) | of before | peak, GB |")
+    print("\n| backbone, stride | form | ms per step (min to max) | of before | peak, GB |")
     print("|---|---|---|---|---|")
     for name in NAMES:
         if options.only and not any(text in name for text in options.only):

@@ -48,7 +48,7 @@ REFERENCES = FORMS[:2]
 GROWTH = (*REFERENCES, FORMS[3], FORMS[5], ("tensorflow accumulated", "float32"))
 COLUMNS = (
     "",
-    "ms per step, median (least to most)",
+    "ms per step, median (min to max)",
     "of the authors' float32",
     "of their bfloat16",
     "cores used",

@@ -47,8 +47,8 @@ def test_the_shares_that_the_pyramid_decides_are_printed(capsys):
     assert "| 1x1 | +2.00 (0.00) | -2.00 (0.00) | +4.00 (0.00) | 100.0 % |" in text
     assert "| sum | +3.50 (0.00) | -0.50 (0.00) | +4.00 (0.00) | 100.0 % |" in text
     assert "| nothing | 80.0 % | 20.0 % | 0.0 % | 100.0 % | 80.0 % | 90.0 % |" in text
-    assert "80.0 % of the pixels get the right name in both scenes" in text
-    assert "75.0 % of these lose the name boat (water), 0.0 % the name car (road)" in text
+    assert "80.0 % of the pixels get the right class in both scenes" in text
+    assert "75.0 % of these lose the class boat (water), 0.0 % the class car (road)" in text
     assert "and 75.0 % at least one of the two." in text
 
 

@@ -213,7 +213,7 @@ CASES = [
     ),
     Case(
         "broken_exif.jpg",
-        "EXIF that is rubbish",
+        "invalid EXIF",
         saved(
             four_colors(), exif=b"Exif\0\0II*\0\xff\xff\xff\xffrubbish", quality=100, subsampling=0
         ),
@@ -253,14 +253,14 @@ CASES = [
     Case("cmyk.tif", "CMYK TIFF", saved(_CMYK), _INKS),
     Case(
         "cmyk_profile.jpg",
-        "CMYK, profile: cyan is a green",
+        "CMYK, profile that maps cyan to a green",
         saved(_CMYK, quality=100, icc_profile=cmyk_profile()),
         [WHITE, (0, 169, 42), BLACK, WHITE],
         within=4,
     ),
     Case(
         "cmyk_broken_profile.jpg",
-        "CMYK, profile is rubbish",
+        "CMYK, invalid profile",
         saved(_CMYK, quality=100, icc_profile=b"rubbish" * 30),
         _INKS,
         within=4,
@@ -301,7 +301,7 @@ CASES = [
     Case("picture.txt", "PNG named .txt", content(encoded(four_colors(), "PNG")), FOUR),
     Case(
         "trailing.png",
-        "PNG, rubbish after its end",
+        "PNG with trailing garbage",
         content(encoded(four_colors(), "PNG") + b"rubbish" * 99),
         FOUR,
     ),
@@ -355,7 +355,7 @@ CASES = [
     ),
     Case(
         "program.eps",
-        "EPS, a program",
+        "EPS (a program)",
         content(encoded(four_colors(), "EPS")),
         refused="is a text or document",
     ),
@@ -378,7 +378,7 @@ CASES = [
         refused="is broken, or of a kind that Pillow can't read",
     ),
     Case("folder.jpg", "a folder", lambda path: path.mkdir(), refused="is a folder"),
-    Case("missing.jpg", "not there", lambda path: None, refused="there is no such file"),
+    Case("missing.jpg", "missing file", lambda path: None, refused="there is no such file"),
 ]
 
 
