@@ -108,11 +108,14 @@ HALF = {
     "epochs": 10,
 }
 DEPTHS = ("resnet18", "resnet34")
+LITE0 = ("efficientnet_lite0",)
 NO_VALIDATION = {"validation_epochs": 0}
+PRETRAINED = {"weights": "imagenet", "stem_filters": None}
 SETTINGS = {
     "scenes": Setting("scenes", "test", DEPTHS, NO_VALIDATION | SMALL_FIELD),
+    "scenes_lite0": Setting("scenes", "test", LITE0, NO_VALIDATION | PRETRAINED),
     "camvid": Setting("camvid", "test", PAPER_DEPTHS, NO_VALIDATION),
-    "camvid_lite0": Setting("camvid_lite0", "test", ("efficientnet_lite0",), NO_VALIDATION),
+    "camvid_lite0": Setting("camvid_lite0", "test", LITE0, NO_VALIDATION),
     "camvid_half": Setting("camvid", "test", DEPTHS, NO_VALIDATION | HALF),
     "ade20k": Setting("ade20k", "val", PAPER_DEPTHS, NO_VALIDATION),
 }

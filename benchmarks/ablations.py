@@ -3,6 +3,7 @@
     python benchmarks/ablations.py --table 1 --seeds 0 1 2              # generated scenes
     python benchmarks/ablations.py --table 1 2 --data camvid --root CamVid
     python benchmarks/ablations.py --table 1 2 --data camvid_half --root CamVid --seeds 0
+    python benchmarks/ablations.py --table 1 --data camvid_lite0 --root CamVid  # pretrained
     python benchmarks/ablations.py --table 1 --rows B1+MAX B1236+AVE+DR --seeds 0  # two rows
 
 Each row is trained with the package's recipe for the data set and evaluated by
@@ -81,10 +82,11 @@ def check(parser, args):
             parser.error(f"--set {field} has no effect; use {instead[field]}.")
         if field in rows:
             parser.error(f"--set {field} has no effect because the rows of the table set it.")
-    if args.data == "scenes" and args.root is not None:
+    scenes = SETTINGS[args.data].recipe == "scenes"
+    if scenes and args.root is not None:
         parser.error("--root has no effect on generated scenes.")
     for name in ("size", "images"):
-        if args.data != "scenes" and getattr(args, name) is not None:
+        if not scenes and getattr(args, name) is not None:
             parser.error(f"--{name} applies only to generated scenes, not to {args.data}.")
     args.size, args.images = args.size or 96, args.images or 1200
 

@@ -29,7 +29,9 @@ def work(data="scenes", table=(1, 2, 4), seeds=(0,), size=96, **options):
     )
 
 
-@pytest.mark.parametrize("data", ["scenes", "camvid", "camvid_half", "ade20k"])
+@pytest.mark.parametrize(
+    "data", ["scenes", "scenes_lite0", "camvid", "camvid_lite0", "camvid_half", "ade20k"]
+)
 def test_every_row_has_a_valid_recipe_and_folder(data):
     all_jobs = work(data, table=(1, 2, 3, 4), seeds=(0, 1))
     assert {job.table for job in all_jobs} == {1, 2, 3, 4}
