@@ -1,4 +1,4 @@
-"""PSPNet for Beam's RunInference."""
+"""A model handler that runs PSPNet in Beam's RunInference."""
 
 import dataclasses
 import hashlib
@@ -135,7 +135,7 @@ def model_facts(model: str | os.PathLike) -> ModelFacts:
 
 
 def _facts(model, digest, arguments):
-    """The facts of a network by the arguments of its `PSPNet`."""
+    """The facts of a network, from the arguments of its `PSPNet`."""
     channels = arguments.get("input_channels", 3)
     if channels != 3:
         raise ValueError(

@@ -39,7 +39,7 @@ class JobError(RuntimeError):
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """Outcome of a job."""
+    """The outcome of a job."""
 
     output: str  # folder of the results
     images: int  # number of images with a result
@@ -69,9 +69,9 @@ def predict_many(
 
     A job that was stopped or killed resumes with the same call: it skips images that have a
     result, and counts each image once in the confusion matrix. Images that can't be read or
-    predicted, or whose label doesn't fit, are listed in failed.jsonl; the next call retries them.
-    The network is compared by its weights, the images only by their names: remove the result of
-    an image that was replaced.
+    predicted, or whose label is invalid, are listed in failed.jsonl; the next call retries them.
+    The network is compared by its weights, but images only by their names: if an image was
+    replaced, remove its result.
 
     The output folder, on any of Beam's file systems:
 
@@ -196,12 +196,12 @@ def _store_or_check(folder, settings):
     """Writes the settings of a new job, or checks that they are those of the job in the folder."""
     file = f"{folder}/{_SETTINGS}"
     if not FileSystems.exists(file):
-        # It may be the folder of the images, but nothing of a user's is replaced.
+        # It may be the folder of the images, but none of the user's files is replaced.
         for name in ("classes", "parts", *_RESULTS):
             if FileSystems.exists(f"{folder}/{name}"):
                 raise ValueError(
-                    f"{folder} has {name!r} but no {_SETTINGS}, so it isn't of a job; choose "
-                    "another output."
+                    f"{folder} has {name!r} but no {_SETTINGS}, so it isn't a job's output; "
+                    "choose another one."
                 )
         write_bytes(file, json.dumps(settings, indent=1).encode() + b"\n")
         return

@@ -68,7 +68,7 @@ def _checksum(data):
 
 
 def parse(record: bytes) -> Features:
-    """Reads a serialized tf.train.Example; of a list of bytes, only the first entry."""
+    """Reads a serialized tf.train.Example; only the first entry of a list of bytes is kept."""
     import tensorflow as tf
 
     try:

@@ -36,7 +36,7 @@ class Record(NamedTuple):
 
 
 class BadName(ValueError):
-    """An image's name that can't be the name of a result."""
+    """Raised if an image's name can't be the name of a result."""
 
 
 class PNGs:
@@ -51,7 +51,7 @@ class PNGs:
         self.output = output
 
     def add(self, name: str, origin: str, classes: np.ndarray, cells: Cells) -> list[Record]:
-        """Writes a result and returns its record; raises BadName for too long a name."""
+        """Writes a result and returns its record; raises BadName if the name is too long."""
         file = f"{self.output}/classes/{name}.png"
         info = PngInfo()
         info.add_text(_TEXT, json.dumps({"origin": origin, "confusion": cells}), zip=True)
@@ -150,7 +150,7 @@ def is_result(path: str, output: str) -> bool:
 
 
 FORMATS: dict[str, type[PNGs] | type[TFRecordParts]] = {"png": PNGs, "tfrecord": TFRecordParts}
-"""What writes the results in each format."""
+"""Classes that write the results in each format."""
 
 
 def _record(features, file):

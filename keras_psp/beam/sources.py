@@ -41,7 +41,7 @@ class ImageFiles:
     """Image files that match patterns, except the job's own results.
 
     Args:
-        patterns: one or several. `*` matches within a folder, `**` across folders. Paths are
+        patterns: one or more. `*` matches within a folder, `**` across folders. Paths are
             local or on any file system that Beam supports, e.g. gs:// or s3://.
         labels: (old, new) replacements that turn the path of an image into that of its label;
             each applies to the last `old` in the path. Empty for images without labels.
@@ -143,10 +143,11 @@ class ImageList:
 class TFRecords:
     """Images, optionally with labels, in TFRecord files of tf.train.Example.
 
-    `keras_psp.beam.records` lists the features. The results get the names, which must be unique.
+    `keras_psp.beam.records` lists the features. Results are named after the records, whose names
+    must be unique.
 
     Args:
-        patterns: one or several, as in `ImageFiles`.
+        patterns: one or more, as in `ImageFiles`.
         labeled: whether to read labels and evaluate.
 
     Example:
@@ -273,8 +274,8 @@ def load(item: Item, values: ImagePairs | None) -> tuple[np.ndarray, np.ndarray 
     if label_data is None:
         if item.label in (None, item.origin):
             raise ValueError(
-                f"{item.origin}: the replacements for labels don't lead to another path; choose "
-                "some that fit all images, or other patterns."
+                f"{item.origin}: the replacements for labels don't lead to another path; give "
+                "replacements that fit all images, or other patterns."
             )
         label_data = read_bytes(label_origin)
     label = read_mask(label_data, name=label_origin)

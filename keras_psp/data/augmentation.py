@@ -31,16 +31,16 @@ def augmented(
 ) -> tuple[Any, Any]:
     """Returns a random crop: image (*crop, channels) float32 and mask (*crop) int32.
 
-    Only the pixels of the crop are computed, not the whole scaled image, with one bilinear
-    interpolation of the image and one nearest of the mask.
+    Only the pixels of the crop are computed, not the whole scaled image, with a single
+    interpolation: bilinear for the image and nearest neighbor for the mask.
 
     Args:
         image, mask: (height, width, channels), e.g. uint8, and (height, width) uint8.
         draw: (12,) or more float32 in [0, 1), for scale, mirror, row, column, whether to rotate,
-            angle, whether to blur, one that isn't used, brightness, contrast, saturation and hue.
+            angle, whether to blur, an unused one, brightness, contrast, saturation and hue.
         crop, scale, mirror, angles, blur, color, max_class_share: as `training_batches` checks
             them.
-        fill, ignore_class: (channels,) float32 and label outside the image.
+        fill, ignore_class: (channels,) float32 color and label of pixels outside the image.
         target: None, or what the crop should show; see `drawn_for_classes`.
     """
     image, mask, draw = (tf.convert_to_tensor(part) for part in (image, mask, draw))
@@ -59,7 +59,7 @@ def augmented(
         pixel = tf.where(pixel < 0, pixel, warp.moved(pixel, turns))
 
     def too_much(position):
-        # Of the crop without its rotation.
+        # Measured on the crop without its rotation.
         edges = tf.maximum(position, 0), tf.minimum(position + crop, scaled)
         labels = _upright_mask(mask, factor, scaled, *edges, mirrored)
         return covers_too_much(labels, max_class_share, ignore_class)
@@ -120,7 +120,7 @@ def class_mixed(
 
     Args:
         image, mask: (height, width, channels) float32 and (height, width) int32.
-        other_image, other_mask: the same of another crop.
+        other_image, other_mask: the same for another crop.
         draw: (2,) float32 in [0, 1), which choose the classes.
         ignore_class: the label to ignore.
     """
@@ -140,13 +140,13 @@ def erased(
 ) -> tuple[Any, Any]:
     """Fills a random rectangle of a crop, whose labels become the ignored class.
 
-    Its share of the crop and its height by its width are drawn from the ranges of Random Erasing
-    (Zhong et al., AAAI 2020), 0.02 to 0.4 and 0.3 to 1 / 0.3.
+    Its share of the crop and its ratio of height to width are drawn from the ranges of Random
+    Erasing (Zhong et al., AAAI 2020), 0.02 to 0.4 and 0.3 to 1 / 0.3.
 
     Args:
         image, mask: (height, width, channels) float32 and (height, width) int32.
         draw: (4,) float32 in [0, 1), for share, shape, row and column.
-        fill, ignore_class: (channels,) float32 and label of the rectangle.
+        fill, ignore_class: (channels,) float32 color and label of the rectangle.
     """
     image, mask, draw = (tf.convert_to_tensor(part) for part in (image, mask, draw))
     crop = tf.cast(tf.shape(mask), tf.float32)
@@ -361,8 +361,8 @@ def _blurred(image):
 def _recolored(image, strength, draw):
     """Changes brightness, contrast, saturation and hue, each in half of the images.
 
-    With strength 1 in the ranges of mmsegmentation's PhotoMetricDistortion, in one order instead
-    of two.
+    Strength 1 has the ranges of mmsegmentation's PhotoMetricDistortion. The order is always the
+    same, not one of two.
     """
     # Half of the draws leave an image as it is, the others are spread from -strength to strength.
     change = strength * tf.where(draw < 0.5, 0.0, 4 * draw - 3)

@@ -1,4 +1,4 @@
-"""Images of other bands than RGB: gray, RGB with near infrared, depth, multispectral.
+"""Images with bands other than RGB: gray, RGB with near infrared, depth, multispectral.
 
 Values are those of the file, in its own type: uint8, uint16, int16 or float32. Nothing is scaled
 or clipped; the network normalizes each band by the mean and standard deviation of its training
@@ -18,7 +18,7 @@ from PIL import Image
 from keras_psp.data import images as readers
 
 DTYPES = ("uint8", "uint16", "int16", "float32")
-"""Types of the values that are read."""
+"""Supported types of values."""
 
 TIFF_SUFFIXES = (".tif", ".tiff")
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the last two are BigTIFF
@@ -32,7 +32,7 @@ def channels_of(source: Any) -> int:
 
 
 def image_dtype_of(source: Any) -> str:
-    """Returns NumPy's name of the type of a source's images; "uint8" unless it says otherwise."""
+    """Returns the NumPy name of a source's image dtype; "uint8" unless it says otherwise."""
     return getattr(source, "image_dtype", "uint8")
 
 
@@ -45,12 +45,12 @@ def read_bands(
 ) -> np.ndarray:
     """Reads an image of any number of bands, with the values in the file.
 
-    TIFFs are read by rasterio, all others by Pillow and turned upright. One band is also read
-    from RGB whose bands are equal, as of gray photos in JPEG.
+    TIFFs are read by rasterio; all others are read by Pillow and turned upright. If `channels` is
+    1, RGB with three equal bands is accepted as well, as in gray images saved as JPEG.
 
     Args:
         source: as for `keras_psp.data.images.read_image`.
-        channels: number of bands that it must have.
+        channels: number of bands that the image must have.
         max_pixels, name: as for `read_image`.
 
     Returns:
@@ -94,8 +94,8 @@ def check_bands(count: int, dtype: Any, channels: int, name: str) -> None:
         gray = ", or convert it to gray" if (count, channels) == (3, 1) else ""
         raise ValueError(
             f"{name}: has {count} {bands} but {channels} {'is' if channels == 1 else 'are'} "
-            f"expected; give channels={count} for all images, or write a file of the bands "
-            f"that are meant{gray}."
+            f"expected; give channels={count} for all images, or save a file with the intended "
+            f"bands{gray}."
         )
     if np.dtype(dtype).name not in DTYPES:
         raise ValueError(
@@ -151,16 +151,16 @@ def _raster_values(content, name, channels, max_pixels):
             raise _broken(name, error) from error
         if pixels_without_data(values, raster.nodata) is not None:
             raise ValueError(
-                f"{name}: has pixels without data, whose value is {raster.nodata:g}; write a "
-                "usual value there, e.g. the band's mean, and ignore them in the label."
+                f"{name}: has pixels without data, whose value is {raster.nodata:g}; write an "
+                "ordinary value there, e.g. the band's mean, and ignore them in the label."
             )
         return values
 
 
 def pixels_without_data(values: np.ndarray, nodata: float | None) -> np.ndarray | None:
-    """Returns which values are the file's nodata value, if that isn't a usual value of the type.
+    """Returns a bool array that is True at the file's nodata value; None if there are none.
 
-    In uint8 and uint16 it is, for instance black. None if there are none.
+    It is also None for unsigned types, where the nodata value is often an ordinary one, e.g. black.
     """
     if nodata is None or values.dtype.kind == "u":
         return None
@@ -174,7 +174,7 @@ def required_rasterio(name: str) -> Any:
         import rasterio
     except ImportError as error:
         raise ImportError(
-            f"{name}: TIFFs of other bands than RGB are read by rasterio, which isn't installed: "
+            f"{name}: TIFFs with bands other than RGB are read by rasterio, which isn't installed: "
             'pip install "keras-psp[raster]".'
         ) from error
     return rasterio
@@ -196,7 +196,7 @@ def opened_raster(path: Any, name: str | None = None) -> Iterator[Any]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
         try:
-            # One driver, since others open addresses and other files that a file names.
+            # This driver only: others open addresses and further files that the file names.
             raster = rasterio.open(path, driver="GTiff")
         except rasterio.errors.RasterioError as error:
             raise _broken(name, error) from error
@@ -223,7 +223,7 @@ def _broken(name, error):
 
 
 def bands_size(path: str | os.PathLike) -> tuple[int, int]:
-    """Returns (height, width) of a file as `read_bands` reads it, without its pixels."""
+    """Returns (height, width) of a file as `read_bands` reads it, without reading its pixels."""
     if os.fspath(path).lower().endswith(TIFF_SUFFIXES):
         with opened_raster(path) as raster:
             return raster.height, raster.width

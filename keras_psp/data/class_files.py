@@ -77,7 +77,7 @@ class NamedByFiles(ImagePairs):
             return []
 
     def _read_by_color(self, labels):
-        """Lets all labels be read by their colors, since the first one has colors."""
+        """From now on reads all labels by their colors, since the first one has colors."""
         if self._label_map is not None:
             raise ValueError(
                 f"{labels[0]}: label has colors, but label_map is for numbers; leave it out and "

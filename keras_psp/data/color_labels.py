@@ -19,7 +19,7 @@ Color = tuple[int, int, int]
 
 
 def has_colors(path: Path) -> bool:
-    """Whether a label file without loss stores colors instead of class numbers."""
+    """Whether a lossless label file stores colors instead of class indices."""
     with opened(path) as image:
         return image.mode in _COLOR_MODES and image.format in _LOSSLESS
 
@@ -42,7 +42,7 @@ class ColorReader:
         """Reads a label file as (height, width) uint8 class indices.
 
         Raises:
-            ValueError: if the file is broken, compressed with loss or transparent, or has a color
+            ValueError: if the file is broken, lossily compressed or transparent, or has a color
                 that isn't listed.
         """
         codes = _codes(path)
@@ -67,7 +67,7 @@ class ColorReader:
 def found_colors(paths: Sequence[Path], *, progress: bool = True) -> list[tuple[Color, float]]:
     """Returns the colors in label files, each with its share of the pixels, most frequent first.
 
-    Of many files, `_MOST_FILES` that are spread evenly are read.
+    At most `_MOST_FILES` files, evenly spaced, are read.
     """
     even = np.linspace(0, len(paths) - 1, min(len(paths), _MOST_FILES)).astype(int).tolist()
     counts: collections.Counter[int] = collections.Counter()
@@ -88,7 +88,7 @@ class UnnamedColors(ValueError):
     """Labels have colors, but nothing says which classes they are.
 
     Attributes:
-        lines: of a palette.txt, in which the names have to be filled in.
+        lines: lines of a palette.txt, with placeholders for the names.
     """
 
     def __init__(self, labels: Sequence[Path], palette: Path):

@@ -12,7 +12,7 @@ SPLIT_FOLDERS = {
     "val": ("val", "valid", "validation"),
     "test": ("test", "testing"),
 }
-"""Names that folders of a split have, in any case."""
+"""Names that the folder of a split may have; case doesn't matter."""
 
 _Item = TypeVar("_Item")
 
@@ -38,7 +38,7 @@ def split_parts(split: str) -> list[str]:
 
 
 def split_named(name: str) -> str | None:
-    """Returns the split that a folder or subset of this name holds, or None."""
+    """Returns the split that a folder or subset of this name contains, or None."""
     for split, names in SPLIT_FOLDERS.items():
         if name.lower() in names:
             return split
@@ -81,7 +81,7 @@ def divided(items: Sequence[_Item], name: Callable[[_Item], str]) -> dict[str, l
 
 
 class MayBeFlat:
-    """For sources whose examples are in no split, so that "all" of them are divided."""
+    """Mixin for sources whose examples may be in no split: "all" of them are then divided."""
 
     splits: tuple[str, ...]
     skipped: list

@@ -1,4 +1,4 @@
-"""What one example's files hold, with a cache so that no content is examined twice."""
+"""What an example's files contain, with a cache so that no content is examined twice."""
 
 import contextlib
 import dataclasses
@@ -18,7 +18,7 @@ from keras_psp.data.label_files import check_size, read_mask
 from keras_psp.files import cache_folder
 from keras_psp.progress import Bar, ahead
 
-# Counts up whenever images or labels are read in another way, or other things are stored.
+# Incremented whenever images or labels are read differently, or other fields are stored.
 _VERSION = 2
 
 
@@ -34,7 +34,7 @@ class Examined:
         pixels: number of pixels of each value in the label.
         solid: values that fill a square of 2x2 pixels somewhere, as drawn classes do.
         fault: why the example can't be used, or "".
-        dtype: NumPy's name of the type of the image's values.
+        dtype: NumPy name of the image's dtype.
     """
 
     image: str
@@ -52,7 +52,7 @@ class Examined:
 def examine_pairs(
     source: Any, pairs: Sequence[tuple[Path, Path | None]], *, progress: bool
 ) -> Iterator[Examined]:
-    """Yields what each pair of files holds, in order, read in threads and from the cache."""
+    """Yields what each pair of files contains, in order, read in threads or from the cache."""
     with Cache() as cache, Bar("Checking", len(pairs), shown=progress) as bar:
         results = ahead(lambda pair: _examined(source, pair, cache), pairs)
         for number, examined in enumerate(results, 1):
@@ -123,12 +123,12 @@ def _digest(content):
 
 
 class Cache:
-    """Results of examinations by content, in `examined.sqlite` of the package's cache folder.
+    """Results of examinations by content, in `examined.sqlite` in the package's cache folder.
 
-    Without a cache that can be written, for instance in a read-only home, nothing is stored.
+    Nothing is stored if the cache can't be written, for instance in a read-only home folder.
     """
 
-    _BATCH = 200  # results that are written at a time
+    _BATCH = 200  # results written at a time
 
     def __init__(self, path: str | os.PathLike | None = None):
         self._path = Path(path or cache_folder() / "examined.sqlite")
@@ -161,7 +161,7 @@ class Cache:
         return None
 
     def put(self, examined: Examined, contents: dict[str, Any], channels: int = 3) -> None:
-        """Stores the fields of an example, at the latest at the end of the block."""
+        """Stores the fields of an example, no later than at the end of the block."""
         with self._lock:
             self._waiting[_key(examined, channels)] = json.dumps(contents)
             if len(self._waiting) >= self._BATCH:

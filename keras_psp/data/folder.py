@@ -19,18 +19,18 @@ from keras_psp.data.pairs import matched
 class ImageFolder(MayBeFlat, NamedByFiles):
     """Images and their per-pixel labels in a folder.
 
-    The folder either has splits, any of the three:
+    The folder either has splits, at least one of these:
 
         root/train/images/NAME.jpg    root/train/labels/NAME.png
         root/val/...                  root/test/...
 
     or is flat, with `root/images` and `root/labels`. A flat folder is one split, "all". Its
-    "train", "val" and "test" are 80, 10 and 10 % of it: the names are ordered by
+    "train", "val" and "test" are 80, 10 and 10 % of it: the names are sorted by
     the SHA-256 of "keras_psp/NAME" (without suffix) and cut, so that the same names
     give the same splits everywhere. With 3 examples or more, none of them is empty.
 
-    Images are files of any of `keras_psp.data.images.IMAGE_SUFFIXES`; see
-    `keras_psp.data.images.read_image` for how they become RGB of 8 bits.
+    Images are files with any of `keras_psp.data.images.IMAGE_SUFFIXES`; see
+    `keras_psp.data.images.read_image` for how they become 8-bit RGB.
 
     Other names and folders are given by patterns:
 
@@ -39,9 +39,9 @@ class ImageFolder(MayBeFlat, NamedByFiles):
         images="{split}/rgb/{id}_rgb.png", labels="{split}/seg/{id}_seg.png"
 
     `*` matches within a name and `**/` any folders, which the labels then have as well. `{stem}`
-    is the image's name without suffix, `{name}` the one with it, and any other word in braces
+    is the image's name without suffix, `{name}` its name with suffix, and any other word in braces
     stands for what it matches in the image's path. The folders that `{split}` matches are the
-    splits; without it, the patterns are for the folder or for each of its train, val and test.
+    splits; without it, the patterns apply to `root`, or to its folders train, val and test.
 
     Labels are grayscale or palette PNGs with one number per pixel. The *indices* into the
     palette are the classes; its colors have no meaning. 16-bit grayscale is accepted if the
@@ -51,13 +51,14 @@ class ImageFolder(MayBeFlat, NamedByFiles):
     Args:
         root: the folder.
         images: pattern of the images' paths within the folder.
-        labels: pattern of the labels' paths, by those of their images.
-        label_map: maps other values in the labels to class indices or "ignore": {255: 1} for
-            masks of 0 and 255, {"1-254": 1} for instances. Other values stay as they are.
+        labels: pattern of the labels' paths, given the paths of their images.
+        label_map: maps values in the labels to class indices or "ignore", e.g. {255: 1} for
+            masks of 0 and 255, or {"1-254": 1} for instances. Other values stay as they are.
         ignore_class: label value of pixels that don't count, 0 to 255.
         class_names: names in index order.
         palette: (num_classes, 3), RGB 0 to 255.
-        channels: bands of the images; other than 3 for `keras_psp.data.bands.read_bands`.
+        channels: number of bands of the images; 3 is RGB, and images with any other number are
+            read by `keras_psp.data.bands.read_bands`.
 
     Example:
         ```python
@@ -161,7 +162,7 @@ def _pairs_in(folder, root):
 
 
 def _check_subfolders(images, labels, root):
-    """Refuses folders with images within images/, which would be left out."""
+    """Refuses subfolders of images/ that contain images, which would be left out."""
     for path, _ in patterns.image_files(images):
         if "/" not in path:
             continue

@@ -1,4 +1,4 @@
-"""What results were made of: the classes, files and contents of a data set, to compare later."""
+"""Identity of a data set: its classes, files and contents, to tell later whether they changed."""
 
 import contextlib
 import hashlib
@@ -22,15 +22,15 @@ def data_identity(
 ) -> dict[str, Any]:
     """Returns what results depend on in a data set, as plain data for JSON.
 
-    That is the class names, `ignore_class`, the classes of the values in label files and, of each
-    split, the name and contents of each image and label in order. A source that isn't in files is
-    described by its arguments and its first example.
+    It has the class names, `ignore_class`, the class of each value in label files and, for each
+    split, the names and contents of its images and labels, in order. A source that isn't in files
+    is described by its arguments and its first example.
 
     Args:
         source: a source of labeled images.
         splits: names of splits.
-        examined: what is in the files of each split, whose contents are then compared; without
-            it, their sizes in bytes.
+        examined: what the files of each split contain; contents are then compared, otherwise
+            only file sizes in bytes.
     """
     identity: dict[str, Any] = {
         "class_names": list(source.class_names),
@@ -49,7 +49,7 @@ def data_identity(
         }
         return identity
     identity["compared by"] = _SIZE if examined is None else _CONTENT
-    if examined is None:  # shows as well whether labels are read in another way
+    if examined is None:  # also shows whether labels are read differently
         identity["first examples"] = {split: _first(source, split) for split in splits}
     identity["splits"] = {
         split: _rows(source, split, None if examined is None else examined[split])
@@ -114,7 +114,7 @@ def data_difference(stored: Mapping[str, Any], present: Mapping[str, Any]) -> st
 
     Args:
         stored: an earlier `data_identity`.
-        present: the one of now, with the same splits.
+        present: the current one, with the same splits.
 
     Example:
         "3 of 367 labels in split 'train' were changed (first train0.png)"
@@ -145,7 +145,7 @@ def data_difference(stored: Mapping[str, Any], present: Mapping[str, Any]) -> st
 
 
 def renamed_files(stored: Mapping[str, Any], present: Mapping[str, Any]) -> int:
-    """Returns how many files have other names, but the contents of before in the same order."""
+    """Returns how many files were renamed but have the same contents in the same order."""
     if not stored.get("compared by") == present.get("compared by") == _CONTENT:
         return 0
     return sum(

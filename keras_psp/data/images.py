@@ -29,16 +29,16 @@ DEVIATIONS = {
     "the fourth isn't transparency",
     "extra band": "have a fourth band, which is dropped",
     "16 bits": "have 16 bits per channel, which are reduced to 8",
-    "range": "hold values outside 0 to 255, each image's least becomes 0 and its greatest 255",
+    "range": "hold values outside 0 to 255, which are scaled in each image to span this range",
     "not finite": "hold NaN, which becomes black, or infinity, which becomes the nearest number",
     "colors": "aren't RGB but CMYK or Lab, which are converted",
     "profile": "have a color profile other than sRGB, which is ignored",
     "frames": "have several frames or pages, of which the first is read",
 }
-"""How images can differ from plain 8-bit RGB, and what `read_image` makes of them."""
+"""How images can differ from plain 8-bit RGB, and what `read_image` does with them."""
 
 MAX_PIXELS = 89_478_485
-"""A quarter of a gibibyte as RGB, from which on Pillow, too, warns of decompression bombs."""
+"""A quarter of a gibibyte as RGB; above it, Pillow warns of decompression bombs, too."""
 
 MAX_BYTES, TIMEOUT = 100_000_000, 30.0  # of a download; seconds between two packets
 _LONGEST_DOWNLOAD = 10 * TIMEOUT
@@ -76,7 +76,7 @@ def read_image(
 ) -> np.ndarray:
     """Reads an image as a viewer shows it, as (height, width, 3) uint8 RGB.
 
-    Training, evaluation, prediction and Beam jobs all read their images by this function:
+    Training, evaluation, prediction and Beam jobs all read RGB images with this function:
 
     - The format is recognized by the content; the first frame or page is read.
     - The image is rotated according to its EXIF orientation, and transparent pixels are blended
@@ -86,20 +86,21 @@ def read_image(
     - 16 bits per channel are scaled to 8 (65535 becomes 255). A 16-bit image that only uses the
       lowest twelve bits is refused, because it would become almost black.
     - Floats from 0 to 1, and other numbers from 0 to 255, are taken to span the full range.
-      Otherwise the least value becomes black and the greatest white; NaN is black.
+      Otherwise the smallest value becomes black and the largest white; NaN is black.
 
     Args:
         source: a path; an http or https address, from which at most 100 MB are downloaded;
             the bytes of a file; a PIL image; or an array of numbers, (height, width) or
             (height, width, 1, 3 or 4 channels).
-        max_pixels: the most pixels that are read; by default Pillow's limit. Above twice
-            `PIL.Image.MAX_IMAGE_PIXELS`, raise that as well.
+        max_pixels: images with more pixels are refused; by default Pillow's limit. For more than
+            twice `PIL.Image.MAX_IMAGE_PIXELS`, raise that as well.
         name: what errors call the image; by default its path or address.
         deviations: a list to which the keys of `DEVIATIONS` that apply are appended.
 
     Raises:
         FileNotFoundError: if there is no such file.
         ConnectionError: if a download fails.
+        TypeError: if the source is none of these.
         ValueError: if the content is broken, too large, or not an image.
     """
     found: list[str] = [] if deviations is None else deviations
@@ -123,7 +124,7 @@ def read_image(
 
 
 def image_size(path: str | os.PathLike) -> tuple[int, int]:
-    """Returns (height, width) of an image file as `read_image` reads it, without its pixels."""
+    """Returns (height, width) of an image as `read_image` reads it, without reading its pixels."""
     name = os.fspath(path)
     with _open(path, name) as file, _opened(file, name) as image:
         turned = _orientation(image) in _TURNED
@@ -131,7 +132,7 @@ def image_size(path: str | os.PathLike) -> tuple[int, int]:
 
 
 def read_bytes(path: str | os.PathLike) -> bytes:
-    """Returns a file's content; errors are a FileNotFoundError or a ValueError that name it."""
+    """Returns a file's content; raises a FileNotFoundError or a ValueError that names it."""
     with _open(path, os.fspath(path)) as file:
         return file.read()
 
@@ -169,8 +170,8 @@ def source_name(source: Any) -> str:
 def download(url: str, *, max_bytes: int = MAX_BYTES, timeout: float = TIMEOUT) -> bytes:
     """Downloads an http or https address, in which spaces and non-ASCII letters are encoded.
 
-    A failed download raises a ConnectionError, also after `timeout` seconds of silence; one
-    larger than `max_bytes` a ValueError.
+    Raises ConnectionError if the download fails or stalls for `timeout` seconds, and ValueError if
+    it is larger than `max_bytes`.
     """
     encoded = urllib.parse.quote(url, safe="%/:=&?~#+!$,;'@()*[]")
     request = urllib.request.Request(encoded, headers={"User-Agent": "keras_psp"})
@@ -188,8 +189,8 @@ def download(url: str, *, max_bytes: int = MAX_BYTES, timeout: float = TIMEOUT) 
                     )
                 if time.monotonic() > deadline:
                     raise TimeoutError(f"not done after {_LONGEST_DOWNLOAD:.0f} s")
-            if response.length:  # of the length that the server announced
-                raise ConnectionError(f"broke off, {response.length} bytes are missing")
+            if response.length:  # what is left of the length that the server announced
+                raise ConnectionError(f"it ended early, {response.length} bytes are missing")
     except (OSError, http.client.HTTPException) as error:
         cause = getattr(error, "reason", error)
         reason = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
@@ -197,7 +198,7 @@ def download(url: str, *, max_bytes: int = MAX_BYTES, timeout: float = TIMEOUT) 
             reason = f"HTTP {error.code} {reason}"
         raise ConnectionError(
             f"{url}: can't be downloaded ({' '.join(reason.split())}); check the address and the "
-            "network, or download it otherwise and give the file."
+            "network, or download it by other means and give the file."
         ) from error
     return bytes(content)
 
@@ -278,12 +279,12 @@ def _decoded(image, name, max_pixels, deviations):
 
 
 class TooDark(ValueError):
-    """A 16-bit image of which only the lowest bits are used."""
+    """A 16-bit image that only uses the lowest bits."""
 
     def __init__(self, greatest):
         super().__init__(
-            f"has 16 bits per channel but no value above {greatest}, so that it would become "
-            "almost black; divide by the camera's greatest value (4095 for 12 bits) times 255, "
+            f"has 16 bits per channel but no value above {greatest}, so it would become almost "
+            "black; divide it by the camera's largest value (4095 for 12 bits), multiply by 255, "
             "and save it with 8 bits."
         )
 
@@ -337,7 +338,7 @@ def _rgb(image, stored, deviations):
 
 
 def raw_mode(image: Any) -> str:
-    """Returns how a file that isn't loaded yet stores its pixels, in Pillow's terms, or ""."""
+    """Returns Pillow's raw mode of a PNG or TIFF that isn't loaded yet, otherwise ""."""
     if image.format not in ("PNG", "TIFF") or not getattr(image, "tile", None):
         return ""
     args = image.tile[0][3]

@@ -10,16 +10,16 @@ from keras_psp.data.pairs import ImagePairs, Pair
 
 
 class JoinedPairs(ImagePairs):
-    """Sources of the same classes as one, e.g. several folders of your own.
+    """Joins sources with the same classes, e.g. several folders of your own.
 
-    Splits of the same name are joined. Splits of the `extra` sources keep names of their own,
-    such as "coco:train", and are read only where these are named: "2*train+coco:train" trains on
-    the first twice per epoch and on the second once.
+    Splits of the same name are joined. Splits of the `extra` sources get a prefix, e.g.
+    "coco:train", and are only used where they are named: "2*train+coco:train" trains twice per
+    epoch on the first and once on the second.
 
     Args:
         sources: `ImagePairs` (data sets and folders on disk) with equal class names. The first
-            one decides colors and `ignore_class`.
-        extra: further ones by name.
+            one determines the colors and `ignore_class`.
+        extra: further sources, by prefix.
 
     Raises:
         TypeError: if a source isn't in files.
@@ -64,12 +64,12 @@ class JoinedPairs(ImagePairs):
         )
 
     def label_file(self, label: Path) -> Path:
-        """Returns the file that has the label of an example, given its path in `paths`."""
+        """Returns the file that contains an example's label, given the label's path in `paths`."""
         file_of = getattr(self._owner[label], "label_file", lambda path: path)
         return file_of(label)
 
     def _read_label(self, path):
-        """Reads a label as class indices, whatever the values in the file."""
+        """Reads a label as class indices, whatever the values in its file are."""
         owner = self._owner[path]
         mask = owner.to_classes(owner.read_label(path), path)
         return np.where(mask == owner.ignore_class, np.uint8(self.ignore_class), mask)

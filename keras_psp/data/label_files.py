@@ -1,4 +1,4 @@
-"""Readers of training images, masks and text files on disk."""
+"""Readers of masks and other label files, and of text files next to them."""
 
 import contextlib
 import io
@@ -20,11 +20,11 @@ def read_mask(source: str | os.PathLike | bytes, *, name: str | None = None) -> 
     """Reads a mask as (height, width) uint8: its numbers, not its colors.
 
     Args:
-        source: a path or the bytes of a file, PNG or another format without loss.
+        source: a path or the bytes of a file, PNG or another lossless format.
         name: what errors call the file; by default its path.
 
     Raises:
-        ValueError: if the file is broken or compressed with loss, holds colors or numbers beyond
+        ValueError: if the file is broken or lossily compressed, contains colors or numbers above
             255, or has an EXIF orientation.
     """
     name = name or str(source)
@@ -41,7 +41,7 @@ def read_mask(source: str | os.PathLike | bytes, *, name: str | None = None) -> 
         )
     if turned:
         raise ValueError(
-            f"{name}: label has an EXIF orientation; save it as it is seen, without the tag."
+            f"{name}: label has an EXIF orientation; save it as displayed, without the tag."
         )
     if mode not in ("L", "P", "1", "I", "I;16", "I;16B"):
         raise ValueError(
@@ -59,7 +59,7 @@ def read_mask(source: str | os.PathLike | bytes, *, name: str | None = None) -> 
 
 
 def check_size(mask: np.ndarray, image: np.ndarray, name: str | os.PathLike) -> None:
-    """Raises a ValueError if a mask, whose file is called `name`, hasn't its image's size."""
+    """Raises a ValueError if a mask, read from `name`, differs in size from its image."""
     if mask.shape == image.shape[:2]:
         return
     (height, width), (rows, columns) = mask.shape, image.shape[:2]
@@ -116,7 +116,7 @@ def opened(source: str | os.PathLike | io.BytesIO, name: str = "") -> Iterator[I
 def by_stem(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
     """Maps names without suffix to the folder's files that have one of the suffixes.
 
-    Upper and lower case of suffixes count as equal.
+    The case of suffixes doesn't matter.
     """
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder; it must hold {', '.join(suffixes)} files.")
@@ -149,7 +149,7 @@ def _unreadable(path, error):
 
 
 def listed_names(given: Sequence[str] | None, path: Path) -> tuple[str, list[str]] | None:
-    """Returns where class names come from, and the given ones or those in classes.txt, if any."""
+    """Returns (origin, names), given or in a file with one name per line; None without either."""
     if given is not None:
         return "class_names", list(given)
     if not path.is_file():

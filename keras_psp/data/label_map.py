@@ -1,4 +1,4 @@
-"""Label files whose values are other numbers than the classes: 0 and 255, or instances."""
+"""Label files whose values aren't class indices: 0 and 255, or numbers of instances."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -23,7 +23,7 @@ class LabelMap:
         ignore_class: what "ignore" becomes.
 
     Raises:
-        ValueError: if an entry can't be understood, or two of them contradict.
+        ValueError: if an entry is invalid, or two entries share a value.
 
     Example:
         `LabelMap({255: 1})` for masks of 0 and 255; `LabelMap({"1-65535": 1})` for instances.
@@ -61,7 +61,7 @@ class LabelMap:
 
 
 def parse_label_map(words: Iterable[str]) -> dict[str, str]:
-    """Returns the label map that words such as "255=1" and "128=ignore" mean."""
+    """Parses words such as "255=1" and "128=ignore" into a label map."""
     entries: dict[str, str] = {}
     for word in words:
         key, equals, target = word.partition("=")

@@ -1,4 +1,4 @@
-"""Images and labels that text files list."""
+"""Images and labels listed in text files."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -14,12 +14,12 @@ from keras_psp.data.pairs import Pair
 
 
 class FileList(NamedByFiles):
-    """Pairs from text files with one `image label` per line, as semseg's.
+    """Pairs from text files with one `image label` per line, as in semseg.
 
-    Paths are relative to `root`. A leading slash is ignored, as DeepLab's and SegNet's lists
-    need it; with `root="/"` paths are absolute. They are separated by white space, or by a
-    tab if they contain spaces. The lines of a list without labels have an image only. Files
-    are read as in `ImageFolder`; see `NamedByFiles` for class names and colors.
+    Paths are relative to `root`. A leading slash is ignored, which DeepLab's and SegNet's lists
+    need; with `root="/"`, paths are absolute. Paths are separated by white space, or by a tab if
+    they contain spaces. Each line of a list without labels has only an image. Files are read as
+    in `ImageFolder`; see `NamedByFiles` for class names and colors.
 
     Args:
         root: the folder that paths are relative to.
@@ -81,7 +81,7 @@ class FileList(NamedByFiles):
 
 
 def parse_list(text: str, path: str | os.PathLike) -> list[tuple[int, str, str | None]]:
-    """Returns (line number, image, label) for each line of a list that isn't empty.
+    """Returns (line number, image, label) for each nonempty line of a list.
 
     Paths have no leading slash; labels are None in a list without them. `path` is the list's
     file, for messages.

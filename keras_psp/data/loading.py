@@ -18,7 +18,7 @@ from keras_psp.files import local_path
 
 _NAMING = ("ignore_class", "class_names", "palette")
 _SHAPES = ("unlabeled", *_NAMING)
-# Sources for data of one's own: their classes, arguments and what they read.
+# Sources for your own data: their classes, arguments, and what they read.
 _OWN: dict[str, tuple[Callable, tuple[str, ...], str]] = {
     "folder": (
         ImageFolder,
@@ -41,7 +41,7 @@ _OWN: dict[str, tuple[Callable, tuple[str, ...], str]] = {
     "roboflow": (RoboflowMasks, _NAMING, "Roboflow's 'Semantic Segmentation Masks'"),
 }
 OWN_DATA = tuple(_OWN)
-"""Names of the sources for data of one's own."""
+"""Names of the sources for your own data."""
 
 _NO_FOLDER = "no such folder; give the folder of the images and labels, or a data set's name."
 
@@ -70,13 +70,13 @@ def load(
     Args:
         name: one of `list_datasets()`.
         split: one of the source's `splits`; by default all of them.
-        root: folder of the files; by default the folder `name` in that of the environment
-            variable KERAS_PSP_DATA. For "tfds:NAME" the `data_dir` of tensorflow-datasets.
+        root: folder of the files; by default the folder `name` in the one that the environment
+            variable KERAS_PSP_DATA names. For "tfds:NAME", the `data_dir` of tensorflow-datasets.
         complete: whether every split must have the published number of examples, and every
             image its label. `False` accepts a copy that is partial on purpose.
-        options: further arguments of own data and "tfds:NAME" (those of their classes, which
-            `list_datasets()` names), "voc2012" (`sbd`, the folder of benchmark_RELEASE) and
-            "coco" (`classes`, "coco" or "voc2012").
+        options: further arguments: for your own data and "tfds:NAME", those of the class that
+            `list_datasets()` names; for "voc2012", `sbd`, the folder of benchmark_RELEASE; for
+            "coco", `classes`, "coco" or "voc2012".
 
     Returns:
         A source (`ImagePairs` or `TFDSSource`), which `training_batches` and

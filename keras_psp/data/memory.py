@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def free_memory() -> int:
-    """Returns the bytes of free memory, at most the container's limit; 4 GiB if unknown."""
+    """Returns the free memory in bytes, at most the container's limit; 4 GiB if unknown."""
     limits = [_available()]
     for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         with contextlib.suppress(OSError, ValueError):  # another system, or "max"

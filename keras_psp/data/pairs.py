@@ -1,4 +1,4 @@
-"""Pairs of image and label files, which all sources of examples on disk share."""
+"""Pairs of image and label files: what all sources of examples on disk share."""
 
 import contextlib
 import os
@@ -32,18 +32,18 @@ class ImagePairs:
     """Splits of (image, label) files.
 
     Args:
-        pairs: the (image, label) paths of each split. In a split whose labels aren't published
-            the label of every example is None.
-        class_names: in index order.
+        pairs: the (image, label) paths of each split. The labels are None in a split whose labels
+            aren't published.
+        class_names: names in index order.
         palette: (num_classes, 3), RGB 0 to 255; `default_palette` if not given.
         ignore_class: label of pixels that don't count, 0 to 255.
         lookup: maps each value that may be in the files to its class index or
             `ignore_class`; by default the values are class indices.
-        read_label: reads a path as (height, width) uint8, the values in the file; by default
-            from PNG.
+        read_label: function that reads a path as (height, width) uint8, the values in the file;
+            by default `keras_psp.data.label_files.read_mask`.
         title: what messages call the source.
-        channels: bands of the images: 3 for RGB, any other number for
-            `keras_psp.data.bands.read_bands`.
+        channels: number of bands of the images; 3 is RGB, and images with any other number are
+            read by `keras_psp.data.bands.read_bands`.
 
     Attributes:
         ignore_class, channels: as given.
@@ -105,7 +105,7 @@ class ImagePairs:
 
     @cached_property
     def image_dtype(self) -> str:
-        """NumPy's name of the type of the images' values, that of the first image; see `DTYPES`."""
+        """NumPy name of the images' dtype, that of the first image; see `bands.DTYPES`."""
         if self.channels == 3:
             return "uint8"
         for image, _ in (pair for split in self.splits for pair in self._pairs_of(split)):
@@ -128,7 +128,7 @@ class ImagePairs:
 
     @property
     def label_values(self) -> tuple[int, ...]:
-        """The (smallest) value of each class in the files, with which results are written."""
+        """The smallest value of each class in the files, which results are written with."""
         if self._lookup is None:
             return tuple(range(self.num_classes))
         return tuple(int(np.argmax(self._lookup == index)) for index in range(self.num_classes))
@@ -137,7 +137,7 @@ class ImagePairs:
         """Returns the (image, label) paths of the split; unpublished labels are None.
 
         They are sorted by name, or in the order of the list that defines the split. A name such
-        as "2*train+train_extra" joins splits, one after the other and as often as it says.
+        as "2*train+train_extra" joins splits in this order, each as often as it says.
         """
         if split in self._joined:
             return self._joined[split]
@@ -169,9 +169,11 @@ class ImagePairs:
         return self._sizes[split]
 
     def image(self, split: str, index: int) -> np.ndarray:
-        """Returns an image, (height, width, 3) uint8 RGB; it needs no label.
+        """Reads an image, which needs no label.
 
-        With other `channels` it is what `keras_psp.data.bands.read_bands` returns.
+        Returns:
+            (height, width, channels): uint8 RGB for 3 channels, otherwise what
+            `keras_psp.data.bands.read_bands` returns.
         """
         return self.read_image(self.paths(split)[index][0])
 
@@ -185,8 +187,8 @@ class ImagePairs:
         """Reads an example from its files and checks it.
 
         Returns:
-            The image, (height, width, 3) uint8 RGB, and the mask, (height, width)
-            uint8 with class indices or `ignore_class`.
+            The image as from `image`, and the mask, (height, width) uint8 with class indices or
+            `ignore_class`.
         """
         image, label = self.paths(split)[index]
         if label is None:
@@ -196,7 +198,7 @@ class ImagePairs:
     def examples(self, split: str) -> "tf.data.Dataset":
         """Returns the split as a dataset, in the order of `paths`, decoded in parallel.
 
-        Elements: image (height, width, 3) uint8 RGB and mask (height, width) uint8.
+        Elements: image (height, width, channels) of `image_dtype` and mask (height, width) uint8.
         """
         self._require_labels(split)
         return self._dataset(split, self.example, (None, None, self.channels), (None, None))
@@ -204,7 +206,7 @@ class ImagePairs:
     def images(self, split: str) -> "tf.data.Dataset":
         """Returns the images as a dataset, in the order of `paths`; they need no labels.
 
-        Elements: (height, width, 3) uint8 RGB.
+        Elements: (height, width, channels) of `image_dtype`.
         """
         return self._dataset(split, self.image, (None, None, self.channels))
 
@@ -212,7 +214,8 @@ class ImagePairs:
         """Reads all examples of a split whose images have the same size.
 
         Returns:
-            Images, (count, height, width, 3) uint8, and masks, (count, height, width) uint8.
+            Images, (count, height, width, channels) of `image_dtype`, and masks, (count, height,
+            width) uint8.
         """
         self._require_labels(split)
         pairs = self.paths(split)
@@ -243,16 +246,16 @@ class ImagePairs:
         Args:
             split: one of `splits`; every split by default.
             progress: show a progress bar on stderr.
-            skip: leave examples with a fault out of the source from now on, and print
-                a line about them on stderr; `skipped` has the reasons.
+            skip: leave faulty examples out of the source from now on, and report them on
+                stderr; `skipped` has the reasons.
 
         Returns:
             The number of examples without a fault.
 
         Raises:
             ValueError: without `skip`, about the first faulty file, with the number of others;
-                and without `split`, if the labels of the training split can't be meant, for
-                instance because they hold a single class.
+                and without `split`, if the labels of the training split can't be trained on, for
+                instance because they contain a single class.
         """
         splits = self._whole() if split is None else (split,)
         train_split = None if split else "train" if "train" in splits else splits[0]
@@ -260,7 +263,7 @@ class ImagePairs:
         return report.count
 
     def leave_out(self, faults: Mapping[str, str], total: int) -> None:
-        """Leaves images out from now on, given the reason by path, and says so on stderr."""
+        """Leaves out images from now on, given reasons by path, and reports them on stderr."""
         if not faults:
             return
         for split, pairs in self._pairs.items():
@@ -285,8 +288,8 @@ class ImagePairs:
         """Raises ValueError if an image's values have another type than the first image's."""
         if dtype != self.image_dtype:
             raise ValueError(
-                f"{origin}: has values of type {dtype}, but the first image {self.image_dtype}; "
-                "convert all images to one type."
+                f"{origin}: has values of type {dtype}, but the first image has "
+                f"{self.image_dtype}; convert all images to one type."
             )
 
     def to_classes(self, values: np.ndarray, origin: str | os.PathLike) -> np.ndarray:
@@ -336,8 +339,8 @@ class ImagePairs:
     def _require_labels(self, split):
         if not self.labeled(split):
             raise ValueError(
-                f"Split {split!r} of {self._title} has no labels because its benchmark keeps them; "
-                "read its images with image() or images(), or choose another split."
+                f"Split {split!r} of {self._title} has no labels because its benchmark keeps them "
+                "private; read its images with image() or images(), or choose another split."
             )
 
     def _dataset(self, split, read, *shapes):
@@ -363,8 +366,9 @@ def matched(
 ) -> list[Pair]:
     """Pairs images and labels of the same name, sorted by name.
 
-    One without the other is an error, or left out if not `complete`. For the message,
-    `image_folder` and `label_at`, a folder and an ending, tell where files belong.
+    An image without a label, or a label without an image, is an error, or is left out if not
+    `complete`. `image_folder` and `label_at`, a folder and an ending, are where its message says
+    that files belong.
     """
     for name in sorted(images.keys() ^ labels.keys()) if complete else ():
         if name in images:

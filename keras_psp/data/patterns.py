@@ -1,4 +1,4 @@
-"""Images and labels that are paired by patterns of their file names."""
+"""Pairs images and labels by patterns of their file names."""
 
 import collections
 import os
@@ -21,13 +21,13 @@ def pairs_by_pattern(root: Path, images: str, labels: str) -> dict[str, list[Pai
     """Pairs images and labels by patterns of their paths within `root`.
 
     In `images`, `*` and `?` match within a name and `**/` any folders; `{word}` is like `*` and
-    gives the part a name. In `labels`, `{stem}` is the image's name without suffix, `{name}` the
-    one with it, `**/` the folders that it matched in `images`, and `{word}` what it matched there.
-    The name `{split}` divides the examples by the names of the folders that it matches.
+    gives the part a name. In `labels`, `{stem}` is the image's name without suffix, `{name}` its
+    name with suffix, and `**/` and `{word}` are what they matched in `images`. The name `{split}`
+    divides the examples by the names of the folders that it matches.
 
     Returns:
-        The (image, label) paths of each split, sorted; the split "" if there are none. They come
-        from `{split}`, else from folders train, val and test within which the patterns match.
+        The (image, label) paths of each split, sorted; of "" if there are no splits. Splits come
+        from `{split}`, else from folders train, val and test in which the patterns match.
 
     Raises:
         ValueError: if a pattern is invalid or matches nothing, or a label or image is missing.
@@ -91,9 +91,9 @@ def _why_missing(root, path, label):
 
 
 def why_no_label(root: Path, images: Sequence[str], label: Path) -> str:
-    """Returns what to do about a label that isn't there, given paths of images within `root`.
+    """Returns what to do about a missing label, given paths of images within `root`.
 
-    If the label's folder has files of other names, that is the pattern to use.
+    If the label's folder has files with other names, it suggests their pattern.
     """
     folder = label.parent
     names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
@@ -106,7 +106,7 @@ def why_no_label(root: Path, images: Sequence[str], label: Path) -> str:
         options = {"images": images[0][: images[0].rfind("/") + 1] + image, **options}
     given = " and ".join(f"{key}={value!r}" for key, value in options.items())
     return (
-        f"there is no {label.name} in {folder} but other names; if they are the labels, give "
+        f"there is no {label.name} in {folder} but other files; if they are the labels, give "
         f"{given}"
     )
 
@@ -149,7 +149,7 @@ def _matches(root, pattern, suffixes=IMAGE_SUFFIXES):
 
 
 def image_files(folder: Path) -> Iterator[tuple[str, dict]]:
-    """Yields the paths within a folder, and folders in it, that have the suffix of an image."""
+    """Yields the paths, within a folder, of the images in it and its subfolders, by suffix."""
     return _matches(folder, "**/*")
 
 
@@ -175,7 +175,7 @@ def _filled(labels, path, values):
 
 
 def _check(images, labels):
-    """Raises a ValueError if the patterns are invalid, or don't belong together."""
+    """Raises a ValueError if a pattern is invalid, or they don't fit each other."""
     for key, pattern in (("images", images), ("labels", labels)):
         if not isinstance(pattern, str) or not pattern or pattern.endswith("/"):
             raise ValueError(f"{key} is {pattern!r}; it must be a pattern such as {IMAGES!r}.")
@@ -198,7 +198,7 @@ def _check(images, labels):
             raise ValueError(f"labels={labels!r}: **/ must occur in images as well.")
         if token[1] and token[1] not in ("name", "stem", *names):
             known = ", ".join(f"{{{name}}}" for name in ("stem", "name", *names))
-            raise ValueError(f"labels={labels!r}: {token[0]} is unknown; there are {known}.")
+            raise ValueError(f"labels={labels!r}: {token[0]} is unknown; known are {known}.")
     if not _TOKEN.search(labels):
         raise ValueError(
             f"labels={labels!r}: is the same for all images; use {{stem}} for the image's name "
@@ -207,15 +207,15 @@ def _check(images, labels):
 
 
 def suggested(images: Iterable[str], labels: Sequence[str]) -> tuple[str, str] | None:
-    """Returns patterns by which label files belong to images, if there are any.
+    """Suggests patterns that match label files to images; None if there are none.
 
     Args:
         images: paths of images.
         labels: names of other files, for instance x_mask.png.
 
     Returns:
-        The pattern of the images' names and that of the labels', the most frequent ones; for
-        instance ("*", "{stem}_mask.png"), or ("{id}_leftImg8bit.png", "{id}_labelIds.png").
+        The most frequent patterns of an image's name and its label's, for instance
+        ("*", "{stem}_mask.png"), or ("{id}_leftImg8bit.png", "{id}_labelIds.png").
     """
     names = [image.rpartition("/")[2] for image in images][:200]
     found: collections.Counter[tuple[str, str]] = collections.Counter()

@@ -2,10 +2,10 @@
 
 A source has `class_names`, `palette`, `ignore_class`, `num_classes`, `splits`,
 `count(split)` and `examples(split)`, a dataset of images (height, width, 3) uint8 and masks
-(height, width) uint8. Images of other bands are (height, width, `channels`) of `image_dtype`, if
-the source has these attributes. Examples are `ImageFolder`, `GeneratedScenes` or your own. With
-`example(split, index)` it can be read in any order and needn't be kept in memory; with
-`sizes(split)` images of the same size can be batched for evaluation.
+(height, width) uint8. If it has the attributes `channels` and `image_dtype`, images are (height,
+width, channels) of that dtype instead. Examples are `ImageFolder`, `GeneratedScenes` or your own.
+With `example(split, index)`, a source can be read in any order and needn't be kept in memory; with
+`sizes(split)`, images of the same size can be batched for evaluation.
 """
 
 import itertools
@@ -64,9 +64,9 @@ def training_batches(
     scale by a factor drawn uniformly from `scale`; rotate about the center, blur and mirror,
     each with a probability of one half; crop at a uniformly drawn position. Images smaller
     than the crop are centered, and the rest gets `fill` and the ignored class. Only the pixels
-    of the crop are computed, with a single interpolation (bilinear, labels nearest). Like
-    OpenCV in semseg, it skips pixels at scales below about 0.5; to train at a much smaller
-    size, use `image_size`, which averages.
+    of the crop are computed, with a single interpolation (bilinear for images, nearest neighbor
+    for labels). Like OpenCV in semseg, it skips pixels at scales below about 0.5; to train at a
+    much smaller size, use `image_size`, which averages them.
 
     An epoch depends only on `seed` and its number, so that `first_epoch=7, first_step=30`
     resumes exactly there, without reading what comes before. By default each pass over the
@@ -85,7 +85,7 @@ def training_batches(
     Args:
         source: see the module.
         split: one of `source.splits`.
-        batch_size: examples per batch of all workers together; an epoch's remainder is dropped.
+        batch_size: examples per batch, over all workers; the remainder of an epoch is dropped.
         crop_size: (height, width) in pixels, or one number for both.
         scale: smallest and largest factor.
         mirror: whether to mirror half of the examples left to right.
@@ -98,32 +98,33 @@ def training_batches(
         max_class_share: largest share of a crop's labeled pixels that one class may cover; up to
             ten positions are tried (mmsegmentation's `cat_max_ratio`, which is 0.75 there). None
             takes the first.
-        rare_classes: share of the examples that are drawn for a class, each class as often as
-            any other: an image with the class, cropped around one of its pixels. They replace
-            examples of the epoch; the rest of it stays as it is.
-        class_pixels: (examples, classes) pixels of each class, which `rare_classes` needs.
+        rare_classes: share of the examples that are drawn for a class: an image that contains it,
+            cropped around one of its pixels. All classes are drawn equally often. These examples
+            replace others of the epoch, which otherwise stays the same.
+        class_pixels: (examples, num_classes) number of pixels of each class in each example of the
+            split; `rare_classes` needs them.
         cutout: share of the examples in which a random rectangle, 0.02 to 0.4 of the crop, is
             filled with `fill` and ignored (Random Erasing); 0 in the paper.
         class_mix: share of the examples into which the pixels of half of the classes of the next
-            example's crop are pasted, with their labels (ClassMix); 0 in the paper. The next one is
-            that in the epoch's order, after the last the first; it is read a second time.
+            example's crop are pasted, with their labels (ClassMix); 0 in the paper. The next
+            example is that in the epoch's order, which wraps around; it is read a second time.
         seed: any integer >= 0.
-        image_size: (height, width) to which examples are resized first, labels nearest.
+        image_size: (height, width) to which examples are resized first: images with antialiasing,
+            labels with nearest neighbor.
         cache: whether to keep decoded examples in memory, after `image_size`; 0.7 MB each for
             480x360. "auto" keeps the first ones, up to a quarter of the memory that is free at
             the start. A source without `example` is kept as a whole, and refused with `False`.
-        fill: RGB of pixels outside the image, 0 to 255; by default semseg's, the mean. Of other
-            bands, one number each.
+        fill: color of pixels outside the image, RGB 0 to 255, by default ImageNet's mean as in
+            semseg; for other bands, one number per band.
         first_epoch: number of the first epoch.
-        first_step: number of the first batch in the first epoch; later epochs are whole.
+        first_step: number of the first batch in the first epoch; later epochs are complete.
         epochs: number of the epoch to stop before, as in `fit`; None for one epoch per pass.
         shard: (index, count) of this worker, which reads and gets `batch_size // count`
             examples of every batch, so that all workers together get what one would.
 
     Returns:
-        A dataset of images (batch_size // workers, height, width, 3) float32, 0 to 255, and
-        masks (batch_size // workers, height, width) int32. Images of other bands have the
-        values in the files.
+        A dataset of images (batch_size // workers, height, width, channels) float32, RGB 0 to 255
+        or the values in the files, and masks (batch_size // workers, height, width) int32.
     """
     import tensorflow as tf
 
@@ -250,7 +251,7 @@ def epoch_order(count: int, *, seed: int, epoch: int) -> np.ndarray:
     """Returns the order of the examples in an epoch of `training_batches`.
 
     Args:
-        count: examples of the split.
+        count: number of examples in the split.
         seed: as for `training_batches`.
         epoch: number of the epoch, from 0.
 
@@ -330,9 +331,9 @@ def evaluation_batches(
         source: see the module.
         split: one of `source.splits`.
         batch_size: examples per batch; the last batch may be smaller.
-        image_size: (height, width) to which the images are resized, averaged.
+        image_size: (height, width) to which the images are resized, with antialiasing.
         shard: (index, count) of this worker, which gets one of `count` parts of about equal
-            size; none if there are fewer examples than workers.
+            size; some are empty if there are fewer examples than workers.
 
     Returns:
         A dataset of images (batch, height, width, channels) float32, RGB 0 to 255 or the values

@@ -34,8 +34,8 @@ def map_python(
 ) -> "tf.data.Dataset":
     """Maps a Python function over a dataset of scalars or tuples, in parallel and in order.
 
-    It takes NumPy values and returns an array of each shape, or the only one; the first is of
-    `image_dtype`, the others of uint8.
+    The function takes NumPy values and returns one array per shape (for a single shape, the array
+    itself); the first has `image_dtype`, the others are uint8.
     """
     import tensorflow as tf
 

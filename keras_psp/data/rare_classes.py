@@ -8,7 +8,7 @@ import numpy as np
 from keras_psp.arguments import checked_number
 
 TARGETS = 4
-"""Numbers per example: its class, or -1 for none, and three in [0, 1) for the crop's place."""
+"""Numbers per example: its class, or -1 for none, and three in [0, 1) for the crop's position."""
 
 _TRIES = 10
 # Steps of an additive sequence that fills the unit square evenly: Roberts' R2, from the root of
@@ -36,19 +36,19 @@ def checked_rare_classes(
 def drawn_for_classes(
     order: np.ndarray, class_pixels: np.ndarray, share: float, *, seed: int, epoch: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Replaces a share of an epoch's examples by ones that were drawn for a class.
+    """Replaces a share of an epoch's examples by ones that are drawn for a class.
 
     Every class of the split is drawn equally often, then one of its images, as in rare class
     sampling (Hoyer et al., DAFormer, CVPR 2022) without its temperature.
 
     Args:
-        order: (examples,) indices.
-        class_pixels: (all examples, classes) pixels of each class.
-        share: 0 to 1.
-        seed, epoch: of the draw.
+        order: (examples,) indices of the epoch's examples.
+        class_pixels: (all examples, num_classes) number of pixels of each class.
+        share: share of the examples to replace, 0 to 1.
+        seed, epoch: what the draw depends on.
 
     Returns:
-        The new order, and (examples, `TARGETS`) float32.
+        The new order, and (examples, `TARGETS`) float32, see `TARGETS`.
     """
     random = np.random.default_rng([seed, epoch, 1])
     draws = random.random((len(order), 3 + TARGETS), dtype=np.float32)
@@ -73,10 +73,10 @@ def chosen_position(
         slack: (2,) int32, by how much the scaled image is larger than the crop.
         crop: (height, width).
         draw: (2,) in [0, 1).
-        pixel: (2,) int32, a pixel of the scaled image that the crop shows; negative for any.
-        too_much: whether a class covers too much of the crop that begins at a position; up to
-            ten positions are tried (mmsegmentation's RandomCrop with `cat_max_ratio`). None for
-            the first one.
+        pixel: (2,) int32, a pixel of the scaled image that the crop must show; negative for any.
+        too_much: returns whether a class covers too much of the crop that begins at a position; up
+            to ten positions are tried (mmsegmentation's RandomCrop with `cat_max_ratio`). None
+            takes the first one.
     """
     import tensorflow as tf
 
@@ -107,7 +107,7 @@ def pixel_of_class(mask: Any, target: Any) -> Any:
 
     Args:
         mask: (height, width) labels.
-        target: (`TARGETS`,) see `drawn_for_classes`.
+        target: (`TARGETS`,), see `drawn_for_classes`.
     """
     import tensorflow as tf
 

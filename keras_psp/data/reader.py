@@ -1,4 +1,4 @@
-"""Single examples of a split in any order, resized and kept in memory."""
+"""Reads single examples of a split in any order, resizes them and keeps them in memory."""
 
 import functools
 import math
@@ -16,7 +16,7 @@ def reader(
     image_size: tuple[int, int] | None,
     cache: bool | Literal["auto"],
 ) -> Callable[[int], tuple[Any, Any]]:
-    """Returns a function from an index to (image, mask), resized, of the types in the files."""
+    """Returns a function from an index to a resized (image, mask) with the files' dtypes."""
     import tensorflow as tf
 
     if hasattr(source, "example"):

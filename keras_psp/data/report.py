@@ -1,4 +1,4 @@
-"""A data set before long work: what it holds, what is wrong with it, what is read unusually."""
+"""Checks a data set before long work: what it contains, what is wrong, and what is unusual."""
 
 import collections
 import dataclasses
@@ -36,7 +36,7 @@ def examine(
 ) -> "DataReport":
     """Reads all files of a data set and reports what is in them.
 
-    Files whose content was examined before, also under another name, are only hashed.
+    Files whose content was examined before, even under another name, are only hashed.
 
     Args:
         source: a source of labeled images, for instance `keras_psp.data.ImageFolder`.
@@ -75,8 +75,8 @@ def checked(
     Args:
         source: an `ImagePairs`.
         splits: names of splits.
-        train_split: the one that is trained on, whose labels must be meant for that.
-        skip: leave examples with a fault out of the source.
+        train_split: the split to train on, whose labels must be usable for that.
+        skip: leave faulty examples out of the source.
         progress: show a progress bar on stderr.
 
     Raises:
@@ -109,7 +109,7 @@ class DataReport:
 
     Attributes:
         source: the data set.
-        examined: of each split, what was found in each example, in order.
+        examined: for each split, what was found in each example, in order.
     """
 
     source: Any
@@ -135,11 +135,11 @@ class DataReport:
         return len({item.image for item in self._all(self.examined)})
 
     def faults(self) -> dict[str, str]:
-        """Returns the reason of each image that can't be used, by its path."""
+        """Returns why images can't be used, by path."""
         return {item.image: item.fault for item in self._all(self.examined) if item.fault}
 
     def problems(self, split: str) -> list[str]:
-        """Returns sentences about why a training on this split can't be meant, if any."""
+        """Returns sentences that say why this split can't be trained on, if so."""
         name = f"split {split!r} of {self.title}"
         counts = self._class_pixels(split)
         values = self._value_pixels(split)
@@ -159,8 +159,8 @@ class DataReport:
             )
         elif not named and (smooth := self._smooth_values(split)):
             problems.append(
-                f"{name}: {smooth} of the {np.count_nonzero(values)} values in the labels nowhere "
-                "fill 2x2 pixels, as in masks that were drawn with smooth edges or resized with "
+                f"{name}: {smooth} of the {np.count_nonzero(values)} values in the labels never "
+                "fill a 2x2 square, as in masks that were drawn with smooth edges or resized with "
                 "interpolation. Draw or resize the masks without smoothing (nearest neighbor), or "
                 "name all classes in classes.txt if each of these values is one."
             )
@@ -182,7 +182,7 @@ class DataReport:
         return f"{reason}; nothing can be learned from this. Label the other classes as well."
 
     def notes(self) -> list[str]:
-        """Returns sentences about what is unusual but may be meant."""
+        """Returns sentences about what is unusual but may be intended."""
         notes = []
         everything = list(self._all(self.examined))
         for key, text in DEVIATIONS.items():
@@ -227,7 +227,7 @@ class DataReport:
             yield f"{_number(empty, 'label')} of split {split!r} without any class ({empty[0]})"
         if self._named and (smooth := self._smooth_values(split)):
             yield (
-                f"{smooth} values in the labels of split {split!r} nowhere fill 2x2 pixels; check "
+                f"{smooth} values in the labels of split {split!r} never fill a 2x2 square; check "
                 "that the masks weren't smoothed or resized with interpolation"
             )
 
@@ -255,7 +255,7 @@ class DataReport:
             other, item = pairs[0]
             yield (
                 f"{_number(pairs, 'image')} of split {two!r} also in {one!r} ({item.image} is "
-                f"{other.image}), so that results on {two!r} are too good"
+                f"{other.image}), so that results on {two!r} are too optimistic"
             )
         if differing:
             other, item = differing[0]
@@ -265,7 +265,7 @@ class DataReport:
             )
 
     def _smooth_values(self, split):
-        """Returns how many values nowhere fill 2x2 pixels, if these are most of them, or 0."""
+        """Returns how many values never fill a 2x2 square, if these are most of them, or 0."""
         items = self._all([split])
         values = {value for item in items for value in item.pixels} - {self.source.ignore_class}
         thin = values - {value for item in self._all([split]) for value in item.solid}
@@ -277,10 +277,10 @@ class DataReport:
         return np.array(counts).reshape(-1, self.source.num_classes)
 
     def representative(self, count: int) -> dict[str, list[int]]:
-        """Returns numbers of examples of each split that together show all classes.
+        """Returns indices of examples, by split, that together show all classes.
 
-        Of each class, the rarest first, it is the example with the largest share of it. The rest
-        of the `count` is spread evenly.
+        For each class, rarest first, this is the example with the largest share of it. The rest
+        of the `count` examples are evenly spaced.
         """
         places = [
             (split, index)
@@ -322,7 +322,7 @@ class DataReport:
         )
 
     def require(self, train_split: str | None = None) -> None:
-        """Raises a ValueError about the first fault, or about what can't be trained on."""
+        """Raises a ValueError about the first fault, or why `train_split` can't be trained on."""
         faults = list(self.faults().values())
         if faults:
             others = f" ({len(faults) - 1} more like it.)" if len(faults) > 1 else ""
@@ -331,7 +331,7 @@ class DataReport:
             raise ValueError(problems[0])
 
     def print_notes(self) -> None:
-        """Prints the notes on stderr, a line each."""
+        """Prints the notes on stderr, one per line."""
         for note in self.notes():
             print(printable(f"{self.title}: {note}."), file=sys.stderr)
 
@@ -380,7 +380,7 @@ class DataReport:
             console.print("ready to train on")
 
     def to_json(self, path: str | os.PathLike) -> None:
-        """Writes the whole report, with what was found in each file."""
+        """Writes the whole report as JSON, with what was found in each file."""
         content = {
             "title": self.title,
             "class_names": list(self.source.class_names),

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 class Split(Sequence):
     """One split of a source as a sequence of its examples.
 
-    `split[i]` is (image, mask): (height, width, 3) uint8 RGB and (height, width) uint8
-    with class indices or `ignore_class`. If the split has no labels the mask is None.
+    `split[i]` is (image, mask): (height, width, channels), e.g. uint8 RGB, and (height, width)
+    uint8 with class indices or `ignore_class`. If the split has no labels, the mask is None.
 
     Args:
         source: a source with `example(split, index)`, such as `ImagePairs`.

@@ -15,7 +15,7 @@ class BandStatistics:
 
     Attributes:
         mean, std: one number per band, in the units of the files.
-        dtype: NumPy's name of the type of the values.
+        dtype: NumPy name of the values' dtype.
         pixels: number of pixels.
     """
 
@@ -25,20 +25,20 @@ class BandStatistics:
     pixels: int
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns all fields, JSON-serializable."""
+        """Returns all fields as plain data for JSON."""
         return {**dataclasses.asdict(self), "mean": list(self.mean), "std": list(self.std)}
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> "BandStatistics":
-        """Returns the statistics whose `to_dict` returned these fields."""
+        """Restores statistics from what `to_dict` returned."""
         return cls(**{**fields, "mean": tuple(fields["mean"]), "std": tuple(fields["std"])})
 
 
 def band_statistics(source: Any, split: str = "train", *, progress: bool = True) -> BandStatistics:
     """Measures mean and standard deviation of each band, over all pixels of a split.
 
-    Each image is read once. Sums of squares are about the mean so far, as in Chan, Golub and
-    LeVeque (1983), so that large numbers of small spread lose no digits.
+    Each image is read once. Squares are summed about the running mean, as in Chan, Golub and
+    LeVeque (1983), so that large values with a small spread lose no precision.
 
     Args:
         source: see `keras_psp.data.pipeline`.

@@ -40,10 +40,10 @@ class TFDSSource:
         download: download and prepare the data set (as array_record) if it isn't there.
         image: feature of the image; by default the one with a usual name.
         mask: feature of the mask, an image with one channel; by default as for `image`.
-        lookup: maps each value in the masks to its class index or `ignore_class`; known for
-            oxford_iiit_pet (1 to 3) and cityscapes (label ids), by default values are class
-            indices.
-        class_names: in index order; known for these two, and if the feature has names.
+        lookup: maps each value in the masks to its class index or `ignore_class`. It is known
+            for oxford_iiit_pet (1 to 3) and cityscapes (label ids); otherwise, values are class
+            indices by default.
+        class_names: names in index order; known for these two, and if the feature has names.
         palette, ignore_class: as for `ImagePairs`.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""Temperature scaling: one number that makes a network as confident as it is right."""
+"""Temperature scaling: one number that makes a network's confidence match its accuracy."""
 
 import dataclasses
 import itertools
@@ -27,7 +27,7 @@ from keras_psp.resume import read_json
 from keras_psp.weights.opening import digest
 
 RESULTS, DIAGRAM = "calibration.json", "reliability.png"
-_LEAST, _MOST = 0.05, 20.0  # of the temperature
+_LEAST, _MOST = 0.05, 20.0  # range of the temperature
 _ROWS = 2**15  # pixels computed at a time
 
 
@@ -36,10 +36,10 @@ class CalibrationErrors:
     """How well a network's probabilities fit a split at one temperature.
 
     Attributes:
-        split: of the data.
-        temperature: that the logits are divided by.
-        negative_log_likelihood: mean of -log of the probability of the labeled class, in nats.
-        brier_score: mean of the squared distance between probabilities and label, 0 to 2.
+        split: name of the split.
+        temperature: what the logits are divided by.
+        negative_log_likelihood: mean of -log(probability of the labeled class), in nats.
+        brier_score: mean squared distance between the probabilities and the one-hot label, 0 to 2.
         reliability: accuracy by probability; its `error` is the expected calibration error.
     """
 
@@ -51,7 +51,7 @@ class CalibrationErrors:
 
     @property
     def expected_calibration_error(self) -> float:
-        """Of the predicted class, in 15 bins, 0 to 1."""
+        """Expected calibration error of the predicted class, in 15 bins; 0 to 1."""
         return self.reliability.error
 
     def summary(self) -> dict[str, Any]:
@@ -75,9 +75,9 @@ class Calibration:
     """The result of `calibrate`.
 
     Attributes:
-        temperature: that minimizes the negative log-likelihood of the split.
+        temperature: the one that minimizes the negative log-likelihood of the split.
         before, after: errors on that split, with the network's own temperature and the new one.
-        tested: the same two on the test split, if there is one.
+        tested: the same pair for the test split, if there is one.
         settings: network, protocol, data and sample.
 
     Example:
@@ -93,7 +93,7 @@ class Calibration:
 
     @property
     def errors(self) -> list[CalibrationErrors]:
-        """All errors, in pairs before and after."""
+        """`before` and `after`, followed by those of the test split, if any."""
         return [self.before, self.after, *(self.tested or ())]
 
     def print(self, *, console: rich.console.Console | None = None) -> None:
@@ -119,7 +119,7 @@ class Calibration:
         """Writes calibration.json and the diagram reliability.png into a folder.
 
         Raises:
-            ValueError: if it contains something else than an earlier calibration.
+            ValueError: if the folder contains anything but an earlier calibration.
             OSError: if a file can't be written.
         """
         folder = local_path("folder", folder)
@@ -151,31 +151,31 @@ def calibrate(
     Temperature scaling (Guo et al., "On Calibration of Modern Neural Networks", ICML 2017,
     arXiv:1706.04599, section 4.2): the logits are divided by one number, found by minimizing the
     negative log-likelihood of labels that the network wasn't trained on. Class maps stay the
-    same. Of several views, the logarithms of the averaged probabilities are divided.
+    same. With several views, the logarithms of the averaged probabilities are divided instead.
 
-    Figures are those of a sample: the same number of labeled pixels of every image, `pixels` in
-    total, drawn by `seed` without replacement (all pixels of images with fewer). One pass over
-    the split collects their probabilities; the temperature is then found by Newton's method in
-    its inverse, in which the likelihood is convex.
+    The temperature is fitted, and all errors are measured, on a random sample of labeled pixels:
+    the same number from every image (all of them if an image has fewer), about `pixels` in total.
+    One pass over the split collects their probabilities; the temperature is then found by Newton's
+    method on its inverse, in which the negative log-likelihood is convex.
 
     The model isn't changed: set `model.temperature`, or use `keras-psp calibrate`.
 
     Args:
-        data: see `keras_psp.evaluate`; a source for a `test_split`.
+        data: see `keras_psp.evaluate`; `test_split` needs a source with splits.
         model: see `keras_psp.evaluate`.
-        split: that the temperature is fitted to. Not that of the training, where a network is
-            more often right than elsewhere; this is reported on stderr.
+        split: the split to fit the temperature on. If it may be the training split, where a
+            network is right more often than on new images, a warning is printed on stderr.
         test_split: also measure the errors before and after on this split.
-        pixels: to sample per split; they take 4 bytes per class.
-        seed: of the sample.
-        limit: number of images to use, the first ones; None for all.
+        pixels: number of pixels to sample per split; each takes 4 bytes per class.
+        seed: seed of the sample.
+        limit: use only this many images, the first ones; None for all.
         progress: show progress bars on stderr.
         protocol: fields of `Protocol`: scales, flip, crop, overlap, base_size, antialias,
-            batch_size. The temperature fits predictions with the same ones.
+            batch_size. The temperature is for predictions with the same protocol.
 
     Raises:
         ValueError: if an argument is invalid, a file can't be read, no pixel is labeled, or no
-            temperature from 0.05 to 20 is the best one.
+            temperature from 0.05 to 20 is optimal.
 
     Example:
         source = keras_psp.data.load("camvid", root="CamVid")
@@ -202,7 +202,7 @@ def calibrate(
         print(f"the network was calibrated before: its temperature is {own:g}", file=sys.stderr)
     samples = []
     for name, examples in zip(names, parts, strict=True):
-        examples.identity(progress=progress)  # reads all files, so that a faulty one is named now
+        examples.identity(progress=progress)  # reads all files: reports a bad one now
         samples.append(_sample(segmenter, examples, pixels, seed, f"Sampling {name}", progress))
     temperature = fitted_temperature(*samples[0])
     errors = [
@@ -232,8 +232,8 @@ def _report_training_split(split, model):
         trained = str(read_json(folder / "recipe.json", "restore it").get("train_split", trained))
     if split in ("train", *re.findall(r"[^+*\s]+", trained)):
         print(
-            f"warning: split {split!r} is that of the training, on which a network is more often "
-            "right than elsewhere; the temperature will be too low, so choose another split",
+            f"warning: split {split!r} is the training split, on which a network is right more "
+            "often than on new images; the temperature will be too low, so choose another split",
             file=sys.stderr,
         )
 
@@ -241,7 +241,7 @@ def _report_training_split(split, model):
 def _sample(
     segmenter: Segmenter, examples: Examples, pixels: int, seed: int, title: str, progress: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Logarithms of probabilities (n, classes) float32 and labels (n,) of a split's pixels."""
+    """Log probabilities, (n, classes) float32, and labels, (n,), of sampled pixels of a split."""
     if examples.count is None:
         raise ValueError("the number of images is unknown; give limit=, a number of images.")
     most = max(1, pixels // max(1, examples.count))
@@ -263,7 +263,7 @@ def _sample(
 
 
 def _labeled(mask, ignore_class, most, seed):
-    """Increasing indices of at most so many labeled pixels."""
+    """Indices, in increasing order, of at most `most` labeled pixels."""
     (labeled,) = np.nonzero(np.ravel(mask) != ignore_class)
     if len(labeled) <= most:
         return labeled
@@ -273,12 +273,12 @@ def _labeled(mask, ignore_class, most, seed):
 def fitted_temperature(log_probabilities: np.ndarray, labels: np.ndarray) -> float:
     """The temperature that minimizes the negative log-likelihood.
 
-    Newton's method in the inverse temperature b, halving the interval where a step would leave
-    it: the likelihood's derivative is the mean over pixels of E[x] - x[label], and the second one
-    that of Var[x], for scores x and probabilities softmax(b x).
+    Newton's method on the inverse temperature b, with bisection where a step would leave the
+    interval: for scores x and probabilities softmax(b x), the first derivative of the negative
+    log-likelihood is the mean over pixels of E[x] - x[label], and the second that of Var[x].
 
     Args:
-        log_probabilities: (n, classes), or logits.
+        log_probabilities: (n, classes) log probabilities or logits.
         labels: (n,) integers.
 
     Raises:
@@ -297,9 +297,9 @@ def fitted_temperature(log_probabilities: np.ndarray, labels: np.ndarray) -> flo
     low, high = 1 / _MOST, 1 / _LEAST
     if derivatives(low)[0] >= 0 or derivatives(high)[0] <= 0:
         raise ValueError(
-            f"no temperature from {_LEAST:g} to {_MOST:g} is the best one for these "
-            f"{len(labels)} pixels: their classes are all right, or unrelated to the labels; use "
-            "more images, or check the model and the labels."
+            f"no temperature from {_LEAST:g} to {_MOST:g} is optimal for these {len(labels)} "
+            "pixels: their predictions are all correct, or unrelated to the labels; use more "
+            "images, or check the model and the labels."
         )
     inverse = 1.0
     for _ in range(100):
@@ -321,10 +321,10 @@ def calibration_errors(
     """Calibration error, negative log-likelihood and Brier score at a temperature.
 
     Args:
-        log_probabilities: (n, classes), or logits.
+        log_probabilities: (n, classes) log probabilities or logits.
         labels: (n,) integers.
-        temperature: that they are divided by.
-        split: only a name.
+        temperature: what they are divided by.
+        split: name to store in the result.
     """
     reliability, likelihood, brier = Reliability(), 0.0, 0.0
     for scores, label in _parts(log_probabilities, labels):

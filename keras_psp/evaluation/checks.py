@@ -1,4 +1,4 @@
-"""Checks that the counts of masks have in common."""
+"""Input checks shared by the measures that count pixels of masks."""
 
 from collections.abc import Mapping
 from typing import Any

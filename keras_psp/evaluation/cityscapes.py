@@ -87,7 +87,7 @@ class CityscapesMeasures:
 
         Args:
             truth_label_ids: (height, width) integers, the values of `*_labelIds.png`.
-            prediction_label_ids: the same; label ids, not class indices.
+            prediction_label_ids: (height, width) integers; label ids, not class indices.
             instance_ids: (height, width) integers, the values of `*_instanceIds.png`.
 
         Raises:
@@ -164,22 +164,22 @@ class CityscapesMeasures:
 
     @property
     def mean_class_iou(self) -> float:
-        """Mean of `class_iou` over those that occur."""
+        """Mean of `class_iou` over the classes that occur."""
         return _mean(self.class_iou)
 
     @property
     def mean_class_iiou(self) -> float:
-        """Mean of `class_iiou` over those that occur."""
+        """Mean of `class_iiou` over the classes that occur."""
         return _mean(self.class_iiou)
 
     @property
     def mean_category_iou(self) -> float:
-        """Mean of `category_iou` over those that occur."""
+        """Mean of `category_iou` over the categories that occur."""
         return _mean(self.category_iou)
 
     @property
     def mean_category_iiou(self) -> float:
-        """Mean of `category_iiou` over those that occur."""
+        """Mean of `category_iiou` over the categories that occur."""
         return _mean(self.category_iiou)
 
     def means(self) -> dict[str, float]:

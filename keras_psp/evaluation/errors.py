@@ -89,10 +89,10 @@ class Errors:
         return self.pixels["missed"] + self.pixels["broken"]
 
     def recall_by_size(self) -> tuple[np.ndarray, np.ndarray]:
-        """Fractions of things found and of their correct pixels, by size of the thing.
+        """Fraction of things that are found, and of their pixels that are correct, by size.
 
         Returns:
-            Two (sizes,) float64; NaN for sizes that do not occur.
+            Two (sizes,) float64 arrays; NaN for sizes that do not occur.
         """
         things, things_found, pixels, correct = self.sizes.sum(axis=1)
         return ratio(things_found, things), ratio(correct, pixels)
@@ -105,17 +105,17 @@ class ErrorGroups:
     one thing, and a house behind a pole is two. Each wrong pixel is in the first of these groups
     that fits, so the groups are disjoint and add up to all wrong pixels:
 
-    1. mismatched (mismatched relationship): the labels of the image don't contain the predicted
-       class, but a class other than the pixel's own that is kept apart from it. Two classes are
-       kept apart if the images with both are fewer than `apart` times the number expected by
-       chance (images with one times images with the other, divided by all images), and at least
-       `chance` images are expected.
+    1. mismatched (mismatched relationship): the predicted class isn't in the image's labels, but
+       a class that is kept apart from it is (other than the pixel's own). Two classes are kept
+       apart if fewer images contain both than `apart` times the number expected by chance (images
+       with one times images with the other, divided by all images), and at least `chance` images
+       are expected.
     2. missed (inconspicuous, small): the thing covers less than `small` of the image and fewer
        than half of its pixels are correct. 0.003 is what COCO calls small, 32 x 32 pixels of
        640 x 480.
-    3. border: the labels have the predicted class within a few rows and columns: `border` of the
-       image's diagonal, rounded up. 0.0075 is the tolerance of Csurka et al. 2013 ("What is a good
-       evaluation measure for semantic segmentation?").
+    3. border: the labels contain the predicted class within a few rows and columns of the pixel:
+       `border` of the image's diagonal, rounded up. 0.0075 is the tolerance of Csurka et al. 2013
+       ("What is a good evaluation measure for semantic segmentation?").
     4. confused (confusion categories): over all images the two classes are confused in both
        directions, each time for at least `mutual` of the pixels of the rarer class.
     5. broken (inconspicuous, large): the thing covers at least `large` of the image and at least
@@ -175,7 +175,7 @@ class ErrorGroups:
 
         Args:
             truth: (height, width) integers, class indices or `ignore_class`.
-            prediction: (height, width) integers; other values than class indices are wrong.
+            prediction: (height, width) integers; values that aren't class indices are wrong.
 
         Raises:
             ValueError: if an array is invalid.

@@ -22,7 +22,7 @@ def percent(value: float, digits: int = 1, *, undefined: str = "-") -> str:
 def percent_table(
     title: str, columns: Sequence[str], *sections: Iterable[Sequence]
 ) -> rich.table.Table:
-    """A table of sections whose rows are a name and fractions from 0 to 1, or NaN."""
+    """A table; in each section, rows are a name followed by fractions from 0 to 1, or NaN."""
     table = rich.table.Table(title=title, title_justify="left")
     table.add_column(columns[0])
     for column in columns[1:]:
@@ -48,7 +48,7 @@ def show(
 def write_csv(
     path: str | os.PathLike, columns: Sequence[str], rows: Iterable[Sequence[Any]]
 ) -> None:
-    """Writes a table atomically; the cell of a NaN is empty, and no text is a formula."""
+    """Writes a table atomically; NaN becomes an empty cell, and formulas are escaped as text."""
     with written_aside(path) as draft, open(draft, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         for row in [columns, *rows]:

@@ -1,4 +1,4 @@
-"""Receptive fields: the pixels that a prediction could depend on, and those that it does."""
+"""Receptive fields: the pixels a prediction could depend on, and those it actually does."""
 
 import dataclasses
 import os
@@ -52,13 +52,13 @@ class ReceptiveField:
         return np.hypot(rows[:, None], columns)
 
     def radius(self, share: float = 0.95) -> float:
-        """Radius of the circle around the prediction that holds a share of the gradient.
+        """Radius of the circle around the prediction that contains a share of the gradient.
 
         Args:
-            share: above 0, at most 1.
+            share: share of the gradient, above 0 and at most 1.
 
         Returns:
-            Pixels, the distance of the outermost one.
+            Distance from the prediction to the outermost pixel needed, in pixels.
 
         Raises:
             ValueError: if the share is out of range.
@@ -72,7 +72,7 @@ class ReceptiveField:
         return float(distances[order[index]])
 
     def share_within(self, radius: float) -> float:
-        """Share of the gradient in the circle of a radius in pixels."""
+        """Share of the gradient within a circle; the radius is in pixels."""
         return float(self.gradient[self._distances() <= radius].sum())
 
 
@@ -92,23 +92,23 @@ def receptive_field(
     Networks" (NIPS 2016, arXiv:1701.04128), section 3: the gradient of one output with respect to
     the pixels; most of it is near the center, in a field much smaller than the theoretical one.
     (Zhou et al., ICLR 2015, which the PSPNet paper cites, occlude pixels instead.) The output is
-    the logit of the predicted class, before upsampling. Of each image, the absolute gradient is
-    summed over the colors and divided by its sum.
+    the logit of the predicted class, before upsampling. For each image, the absolute gradient is
+    summed over the bands and divided by its total, so that all images count equally.
 
-    On TensorFlow, JAX and PyTorch. The backward pass keeps the maps of all layers: 1 to 3 GB for
-    a ResNet-101 at 473x473.
+    Works on TensorFlow, JAX and PyTorch. The backward pass keeps the activations of all layers: 1
+    to 3 GB for a ResNet-101 at 473x473.
 
     Args:
-        model: see `keras_psp.evaluate`; also with random weights.
+        model: see `keras_psp.evaluate`; its weights may be random.
         images: (n, height, width, channels), or an iterable of images of one size, e.g. RGB 0 to
-            255. None for four of uniform noise, of the mean and deviation that the network
-            expects of other bands.
+            255. None for four images of uniform noise: 0 to 255 for three bands, otherwise within
+            two standard deviations of the mean that the network expects of each band.
         pixel: (row, column) of the prediction; None for the center. The nearest feature is
-            used, at most half a stride away; `ReceptiveField.center` is its place.
-        pyramid: False cuts the gradient through the pyramid: it flows through the features
-            themselves only, as in the dilated FCN; the prediction is the same.
+            used, at most half a stride away; `ReceptiveField.center` is its position.
+        pyramid: False stops the gradient at the pyramid, so that it only flows through the
+            features themselves, as in the dilated FCN; the prediction stays the same.
         image_size: (height, width) of the noise.
-        seed: of the noise.
+        seed: seed of the noise.
         progress: show a progress bar on stderr.
 
     Raises:
@@ -165,7 +165,7 @@ def _noise(model: PSPNet, size: tuple[int, int], seed: int) -> Iterator[np.ndarr
 
 
 def _cell(model, size, pixel):
-    """The feature nearest to a pixel, and its place in pixels."""
+    """(row, column) of the feature nearest to a pixel, and its position in pixels."""
     image = keras.KerasTensor((1, *size, model.input_channels))
     features = model.backbone.compute_output_spec(image)[1].shape[1:3]
     pixel = tuple(length // 2 for length in size) if pixel is None else pixel
@@ -187,7 +187,7 @@ def _cell(model, size, pixel):
 
 
 def _score(model: PSPNet, cell: tuple[int, ...], pyramid: bool) -> Callable[[Any], Any]:
-    """A function of images, (1, height, width, 3), that returns the predicted class' logit."""
+    """A function from an image, (1, height, width, channels), to its predicted class' logit."""
 
     def score(images):
         x = model.get_layer("normalization")(images)
@@ -232,18 +232,18 @@ def _gradient(function: Callable[[Any], Any]) -> Callable[[np.ndarray], np.ndarr
 def theoretical_size(model: PSPNet, *, pyramid: bool = True) -> int | None:
     """Side of the square of pixels that one prediction can depend on, before upsampling.
 
-    Each convolution and pooling of k pixels, at dilation d and after strides of s in all, adds
-    (k - 1) d s. Counted are the stem, the residual blocks or all layers of another backbone, the
-    fusion convolution and the classifier.
+    Each convolution or pooling of k pixels with dilation d adds (k - 1) d s, where s is the product
+    of the strides before it. The stem and the residual blocks (or all layers of another backbone),
+    the fusion convolution and the classifier are counted.
 
     Args:
         model: the network.
-        pyramid: whether to count the pyramid. It is taken to see the whole image, as it does
-            with a level of one or two bins; larger numbers of bins alone see a part.
+        pyramid: whether to count the pyramid. It is assumed to see the whole image, as it does
+            with a level of one or two bins; a level with more bins only sees part of it.
 
     Returns:
-        Pixels, or None for the whole image: with a pyramid, and of backbones with global pooling
-        (squeeze and excitation).
+        Side in pixels, or None for the whole image: with a pyramid, or if the backbone has global
+        pooling (squeeze and excitation).
     """
     if pyramid and model.bin_sizes:
         return None
@@ -296,14 +296,14 @@ def _of_graph(model):
 def receptive_field_diagram(
     parts: Sequence[tuple[str, ReceptiveField]], *, path: str | os.PathLike, columns: int = 4
 ) -> None:
-    """Draws receptive fields with the circle of 95 % and the theoretical square.
+    """Draws receptive fields with the circle of 95 % of the gradient and the theoretical square.
 
     Shades follow the square root of the gradient, so that its tail is visible.
 
     Args:
         parts: title and field of each panel.
-        path: the suffix is the format. An existing file is replaced atomically.
-        columns: panels in a row.
+        path: file to write; its suffix selects the format. An existing file is replaced atomically.
+        columns: panels per row.
     """
     from matplotlib.figure import Figure
     from matplotlib.patches import Circle, Rectangle

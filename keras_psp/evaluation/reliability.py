@@ -13,11 +13,11 @@ from keras_psp.metrics.confusion import ratio
 
 
 class Reliability:
-    """Accuracy of the pixels whose predicted class has about the same probability.
+    """Accuracy of pixels, binned by the probability of their predicted class.
 
     Guo et al., "On Calibration of Modern Neural Networks" (ICML 2017, arXiv:1706.04599), section
-    2: bins of equal width, (0, 1/15], (1/15, 2/15], ..., and as error the mean distance between a
-    bin's accuracy and its mean probability, weighted by its pixels.
+    2: the bins have equal width, (0, 1/15], (1/15, 2/15], ..., and the error is the mean distance
+    between a bin's accuracy and its mean probability, weighted by its number of pixels.
 
     `+` combines counts from several processes.
 
@@ -26,7 +26,7 @@ class Reliability:
 
     Attributes:
         counts: (bins,) int64 pixels.
-        correct: (bins,) int64 pixels whose class is right.
+        correct: (bins,) int64 pixels whose predicted class is correct.
         confidences: (bins,) float64 sums of the probabilities of the predicted class.
 
     Example:
@@ -47,8 +47,8 @@ class Reliability:
         """Counts pixels.
 
         Args:
-            probability: of the predicted class, 0 to 1, any shape.
-            is_correct: bool, the same shape.
+            probability: probability of the predicted class, 0 to 1, of any shape.
+            is_correct: bool, of the same shape.
 
         Raises:
             ValueError: if shapes differ or a probability isn't from 0 to 1.
@@ -58,7 +58,7 @@ class Reliability:
         if values.shape != right.shape:
             raise ValueError(
                 f"probability has shape {values.shape} and is_correct {right.shape}; give one of "
-                "both per pixel."
+                "each per pixel."
             )
         values, right = values.ravel(), right.ravel()
         if not ((values >= 0) & (values <= 1)).all():
@@ -121,7 +121,7 @@ class Reliability:
         return float(np.nansum(self.share * np.abs(self.accuracy - self.confidence)))
 
     def rows(self) -> list[tuple[float, float, float, float, float]]:
-        """Per bin its two ends, mean probability, accuracy and share of the pixels."""
+        """For each bin: its two edges, mean probability, accuracy and share of the pixels."""
         edges = np.arange(self.bins + 1) / self.bins
         columns = (edges[:-1], edges[1:], self.confidence, self.accuracy, self.share)
         return list(zip(*(column.tolist() for column in columns), strict=True))
@@ -130,14 +130,14 @@ class Reliability:
 def reliability_diagram(
     parts: Sequence[tuple[str, Reliability]], *, path: str | os.PathLike
 ) -> None:
-    """Draws accuracy by probability, and the share of the pixels below, side by side.
+    """Draws reliability diagrams side by side, each above a histogram of its pixels.
 
-    A perfectly calibrated network has its dots on the diagonal; dots below it are classes that
-    are right less often than their probability says. Bins without pixels have none.
+    The dots of a perfectly calibrated network are on the diagonal; a dot below it means that
+    predictions are right less often than their probability says. Empty bins have no dot.
 
     Args:
-        parts: title and counts, from left to right.
-        path: the suffix is the format. An existing file is replaced atomically.
+        parts: title and counts of each diagram, from left to right.
+        path: file to write; its suffix selects the format. An existing file is replaced atomically.
     """
     from matplotlib.figure import Figure
 

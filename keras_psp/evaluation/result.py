@@ -26,7 +26,7 @@ class Evaluation:
 
     Attributes:
         measures: IoU, accuracy and precision, from `measures.confusion`.
-        names: of the images, in order.
+        names: names of the images, in order.
         pixel_accuracies, mean_ious: (images,) float64; NaN for images without labeled pixels.
             An image's mean IoU is over the classes in its labels or predictions.
         error_groups: the paper's three kinds of mistakes, if requested.
@@ -34,7 +34,7 @@ class Evaluation:
         reliability: accuracy by probability, if requested as `calibration`.
         cityscapes: the benchmark's measures, for Cityscapes.
         settings: protocol, model and data.
-        seconds: duration, without interruptions.
+        seconds: duration in seconds, without interruptions.
     """
 
     measures: Measures
@@ -81,10 +81,17 @@ class Evaluation:
     def save(self, folder: str | os.PathLike) -> None:
         """Writes the results into a folder.
 
-        evaluation.json: means and settings; measures.json and classes.csv: each class;
-        images.csv: each image; confusion.csv: pixels of each label and prediction; errors.json:
-        the error groups; reliability.csv: accuracy by probability; cityscapes.json and
-        cityscapes.csv.
+            evaluation.json             means and settings
+            measures.json, classes.csv  measures of each class
+            images.csv                  measures of each image
+            confusion.csv               pixels of each label and prediction
+            errors.json                 error groups, if requested
+            reliability.csv             accuracy by probability, if requested
+            cityscapes.json, .csv       the benchmark's measures, for Cityscapes
+
+        Raises:
+            ValueError: if the folder contains anything but an earlier evaluation.
+            OSError: if a file can't be written.
         """
         folder = local_path("folder", folder)
         claim(folder, ("evaluation.json", "settings.json"), contents="evaluation")
@@ -162,7 +169,7 @@ class Evaluation:
 
 
 def _title(*, name, split, root="", **_):
-    """The heading of the report; it has the name of the data set's folder without its path."""
+    """The heading of the report, with the name of the data set's folder but not its path."""
     if root and name.endswith(root):
         name = name.removesuffix(root) + (Path(root).resolve().name or root)
     return f"{name} {split}" if split else name

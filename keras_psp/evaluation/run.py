@@ -38,35 +38,36 @@ def evaluate(
     progress: bool = True,
     **protocol: Unpack[ProtocolFields],
 ) -> Evaluation:
-    """Evaluates a model as in the paper: sliding windows, several scales and flip.
+    """Evaluates a model on labeled images, optionally with windows, several scales and flip.
 
-    Each image is evaluated at the size of its labels, on one confusion matrix for the data set.
+    Each image is evaluated at the size of its labels; one confusion matrix counts all images.
 
     Args:
         data: a source (`keras_psp.data.load(...)`, `ImageFolder`, `GeneratedScenes`), a `Split`,
-            or pairs of an image (height, width, 3), RGB 0 to 255, and its mask (height, width),
-            class indices.
+            or pairs of an image, (height, width, channels) with the network's channels, e.g. RGB 0
+            to 255, and its mask, (height, width) class indices.
         model: a `keras_psp.PSPNet`, or anything that `keras_psp.predict` takes: the name of a
             preset, a file, the folder of a training run. None for the bundled network.
         split: name of the split, if `data` is a source.
-        output: folder for the results and, every 20 seconds, for the state from which the same
-            call resumes; new, empty or that of an evaluation. By default nothing is written.
+        output: folder for the results and for the state, saved every 20 seconds, from which the
+            same call resumes. It must be new, empty or that of an earlier evaluation. By default
+            nothing is written.
         save_predictions: also write a PNG of class indices per image into output/predictions.
         boundary: also compute the boundary IoU, see `BoundaryIoU`.
         error_groups: also group the wrong pixels by the kind of mistake, see `ErrorGroups`.
-        calibration: also measure whether the network is as confident as it is right, see
-            `Reliability`. The softmax of every pixel takes about as long as the class map.
+        calibration: also measure how well confidence matches accuracy, see `Reliability`. The
+            softmax of every pixel takes about as long as the class map.
         report: if there is an `output`, also write output/report.html, all results on one page.
-            With a single view, the network sees up to six images once more, to explain them.
-        limit: number of images to use, the first ones; None for all.
+            With a single view, the network runs again on up to six images, to explain them.
+        limit: use only this many images, the first ones; None for all.
         progress: show a progress bar with the mean IoU so far on stderr.
         protocol: fields of `Protocol`: scales, flip, crop, overlap, base_size, antialias,
             batch_size. The default is one view of the whole image.
 
     Raises:
-        ValueError: if an argument is invalid, a file can't be read, a mask has another size than
-            its image or a class that the model does not have, or `output` contains other files,
-            an evaluation with other settings or data, or a damaged file.
+        ValueError: if an argument is invalid, a file can't be read, a mask differs in size from
+            its image or has a class that the model doesn't have, or `output` contains other
+            files, an evaluation with other settings or data, or a damaged file.
         OSError: if the output can't be written.
 
     Example:
@@ -97,7 +98,7 @@ def evaluate(
     tally = Tally(examples, settings, examples.identity(progress=progress), output)
     tally.resume()
     bar = Bar("evaluating", examples.count, completed=tally.done, shown=progress)
-    # Contents of files were compared; other examples that are counted already are read once more.
+    # Contents of files were compared above; other examples counted already are read again.
     first = tally.done if examples.in_files else 0
     stream = examples.read(range(first, examples.end))
     for index, name, image, mask in itertools.islice(stream, tally.done - first):

@@ -40,9 +40,9 @@ _LISTS = {
 class Tally:
     """Counts of the images evaluated so far, and a state from which `resume` restores them.
 
-    The settings are everything that changes the results, with `identity`, what is known of the
-    data; "boundary", "error_groups" and "calibration" choose what is counted. Without a folder,
-    the state is only in memory.
+    `settings`, and `identity`, which describes the data, are everything that the results depend
+    on; "boundary", "error_groups" and "calibration" in `settings` choose what is counted. Without
+    a folder, the state is only in memory.
     """
 
     def __init__(
@@ -100,8 +100,8 @@ class Tally:
     ) -> None:
         """Counts an image, keeps it if it is among the worst or best, and may save the state.
 
-        `prediction` is the file of its classes, if there is one; `probability` that of each
-        pixel's class, for "calibration".
+        `prediction` is the file with its classes, if there is one; `probability` is that of each
+        pixel's predicted class, for "calibration".
         """
         self._consistent = False
         examples = self._examples
@@ -151,7 +151,7 @@ class Tally:
         """Loads the folder's state, if any.
 
         Raises:
-            ValueError: if it is one of other settings or data, or a file is damaged.
+            ValueError: if it was made with other settings or data, or a file is damaged.
         """
         if self._folder is None:
             return
@@ -198,7 +198,7 @@ class Tally:
             raise damaged(path, error, "remove it to evaluate again") from error
 
     def check(self, index: int, name: str, image: np.ndarray, mask: np.ndarray) -> None:
-        """Raises ValueError unless an example that was counted is still the same."""
+        """Raises ValueError if an example that was counted already has changed."""
         if example_digest(image, mask) != self._digests[index]:
             raise ValueError(
                 f"{self._folder} holds an evaluation of other data: the image or mask of {name} "
@@ -206,14 +206,14 @@ class Tally:
             )
 
     def check_predictions(self, folder: Path) -> None:
-        """Prints a line about predictions of counted images that are missing or were changed."""
+        """Prints a line if predictions of counted images are missing or were changed."""
         saved = zip(self._names, self._predictions, strict=True)
         paths = [(folder / f"{name}.png", crc) for name, crc in saved]
         lost = [path for path, crc in paths if not path.is_file() or file_checksum(path) != crc]
         if lost:
             print(
-                f"{lost[0]}: is missing or was changed, as {len(lost)} of {len(paths)} predictions "
-                f"are; remove {STATE} to evaluate again",
+                f"{lost[0]}: is missing or was changed ({len(lost)} of {len(paths)} predictions "
+                f"are); remove {STATE} to evaluate again",
                 file=sys.stderr,
             )
 

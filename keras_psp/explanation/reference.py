@@ -1,4 +1,4 @@
-"""What replaces the levels of the pyramid where a pixel is to be classified without them."""
+"""References: what replaces the levels of the pyramid to classify pixels without them."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -22,10 +22,10 @@ class LevelMeans:
     """The mean of each level of a network's pyramid over a set of images.
 
     Attributes:
-        bin_sizes: of the levels.
-        values: per level, (channels,), the mean over all positions of the upsampled level and over
-            the images, which count equally.
-        images: their number.
+        bin_sizes: bin sizes of the levels.
+        values: for each level, (channels,), the mean over all positions of the upsampled level and
+            over the images, which count equally.
+        images: number of images.
     """
 
     bin_sizes: tuple[int, ...]
@@ -49,14 +49,14 @@ def level_means(
     """Computes what `explain(reference=...)` puts in place of the levels of the pyramid.
 
     Args:
-        images: one or several, see `keras_psp.predict`; e.g. a folder.
+        images: one or several images, e.g. a folder, see `keras_psp.predict`.
         model: see `keras_psp.predict`.
         max_pixels: larger images are refused.
         protocol: `base_size`, see `explain`.
 
     Raises:
-        ValueError, OSError: if the model can't be opened, an image can't be read, there is none,
-            or the protocol has several views.
+        ValueError, OSError: if the model can't be opened, an image can't be read, there are no
+            images, or the protocol has several views.
 
     Example:
         means = keras_psp.explanation.level_means("photos/", "runs/mine")
@@ -78,7 +78,7 @@ def level_means(
 def read_still(item: Input, max_pixels: int, channels: int) -> np.ndarray:
     """Reads an image with the channels of a network; raises ValueError for a video."""
     if item.is_video:
-        raise ValueError(f"{item.origin}: is a video; save frames of it as images.")
+        raise ValueError(f"{item.origin}: is a video; save its frames as images.")
     return read_any(item.source, channels, max_pixels=max_pixels)
 
 
@@ -108,7 +108,7 @@ class RunningMean:
     def result(self) -> LevelMeans:
         """Returns the means; raises ValueError if no image was added."""
         if not self._images:
-            raise ValueError("images is empty; give at least one, whose levels are averaged.")
+            raise ValueError("images is empty; give at least one to average the levels over.")
         values = tuple((total / self._images).astype(np.float32) for total in self._sums)
         return LevelMeans(self._segmenter.model.bin_sizes, values, self._images)
 
@@ -129,5 +129,5 @@ def check_reference(reference: Any, model: PSPNet) -> None:
     if reference.bin_sizes != model.bin_sizes or given != channels:
         raise ValueError(
             f"reference has levels of {reference.bin_sizes} bins with {given} channels, but the "
-            f"network {model.bin_sizes} with {channels}; compute it with the same network."
+            f"network has {model.bin_sizes} with {channels}; compute it with the same network."
         )

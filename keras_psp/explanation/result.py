@@ -1,4 +1,4 @@
-"""`Explanation`: the parts of an image's logits, and the pixels that its context decides."""
+"""`Explanation`: the parts of an image's logits, and the pixels that context decides."""
 
 import dataclasses
 import functools
@@ -31,7 +31,7 @@ class PixelParts:
     Attributes:
         x, y: column and row of the pixel.
         target, other: names of the classes; `other` is None for the logit of `target` itself.
-        parts: by name, see `Explanation.part_names`.
+        parts: their values by name, see `Explanation.part_names`.
     """
 
     x: int
@@ -57,12 +57,12 @@ class Context:
 
     Attributes:
         levels: the bin sizes of the levels that were replaced.
-        reference: by what, e.g. "their mean over the image".
+        reference: what replaced them, e.g. "their mean over the image".
         classes: (height, width), the classes without them.
-        decided: (height, width) bool, whether the class is another one: decided by context.
+        decided: (height, width) bool, whether the class differs, i.e. is decided by context.
         level: (height, width) int16, for these pixels the bin size of the level that decides
-            most, else 0. That is the level whose replacement, on its own, lowers the logit of the
-            pixel's class most, relative to that of the class it has without all of them.
+            most, else 0. That is the level whose replacement, on its own, most lowers the logit
+            of the pixel's class relative to that of its class in `classes`.
     """
 
     levels: tuple[int, ...]
@@ -93,16 +93,17 @@ class Context:
 class Explanation:
     """Why the pixels of one image have their classes.
 
-    All values are of logits, before softmax and any temperature. At output stride 8 the parts add
-    up to the logits; both are resized to the image by the same interpolation, so that they add up
-    there as well.
+    All values are logits, before softmax and any temperature. At the network's output stride, the
+    parts add up to the logits; both are resized to the image by the same interpolation, so they
+    add up there as well.
 
     Attributes:
-        image: (height, width, 3) uint8, RGB, upright.
+        image: (height, width, channels), upright: uint8 RGB, or the network's bands with the
+            values in the file.
         classes: (height, width), what `keras_psp.predict` returns.
-        class_names: in index order.
+        class_names: names in index order.
         palette: (num_classes, 3) uint8, RGB.
-        bin_sizes: of the pyramid's levels.
+        bin_sizes: bin sizes of the pyramid's levels.
         name: what the name of a saved file starts with.
         source: path or address of the image.
 
@@ -127,12 +128,12 @@ class Explanation:
 
     @property
     def part_names(self) -> tuple[str, ...]:
-        """What the parts are: "features", "1x1" and so on per level, and "constant"."""
+        """Names of the parts: "features", then "1x1" and so on for each level, and "constant"."""
         return ("features", *(f"{bins}x{bins}" for bins in self.bin_sizes), "constant")
 
     @property
     def low_resolution_logits(self) -> np.ndarray:
-        """(h, w, num_classes) at output stride 8, of the image at the size the network sees."""
+        """(h, w, num_classes) at the network's output stride, before resizing to the image."""
         return self._parts.logits
 
     @property
@@ -142,21 +143,21 @@ class Explanation:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the maps that are kept for further parts."""
+        """Number of bytes of the maps that are kept to compute parts."""
         return self._parts.nbytes
 
     def low_resolution_parts(self, target: Class, other: Class | None = None) -> np.ndarray:
-        """The same as `parts` at output stride 8, (parts, h, w)."""
+        """The same as `parts`, but at the network's output stride, (parts, h, w)."""
         index = self._index(target)
         return self._parts.parts(index, None if other is None else self._index(other))
 
     def parts(self, target: Class, other: Class | None = None) -> np.ndarray:
-        """Splits the logit of a class, or its difference to that of another class.
+        """Splits the logit of a class, or its difference from that of another class.
 
         Args:
             target: name or index of a class.
-            other: name or index of the class to subtract: what favors `target` over
-                `other` is positive.
+            other: name or index of the class to subtract; parts that favor `target` over
+                `other` are positive.
 
         Returns:
             (parts, height, width) float32, in the order of `part_names`.
@@ -167,7 +168,7 @@ class Explanation:
         return self._resized(self.low_resolution_parts(target, other))
 
     def logits(self, target: Class, other: Class | None = None) -> np.ndarray:
-        """The logit of a class, or its difference to another's, (height, width) float32."""
+        """The logit of a class, or its difference from another's, (height, width) float32."""
         logits = self._parts.logits
         difference = logits[..., self._index(target)]
         if other is not None:
@@ -181,7 +182,7 @@ class Explanation:
 
         Args:
             x, y: column and row, from 0.
-            target: see `parts`. None for the pixel's class minus the one with the next logit.
+            target: see `parts`. None for the pixel's class minus that of the next largest logit.
             other: see `parts`.
 
         Raises:
@@ -211,11 +212,11 @@ class Explanation:
     def parts_at(
         self, x: np.ndarray, y: np.ndarray, target: np.ndarray, other: np.ndarray
     ) -> np.ndarray:
-        """Splits the difference of two logits at many pixels, with other classes at each.
+        """Splits the difference of two logits at many pixels, for different classes at each.
 
         Args:
-            x, y: columns and rows, n of each.
-            target, other: indices of the classes, n of each.
+            x, y: (n,), columns and rows.
+            target, other: (n,), indices of the classes.
 
         Returns:
             (parts, n) float64, in the order of `part_names`.
@@ -226,10 +227,10 @@ class Explanation:
         return np.stack([self._differences(part, y, x, first, second) for part in parts])
 
     def next_classes(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        """The classes other than the pixels' own with the largest logits, (n,) integers.
+        """The class with the largest logit other than a pixel's own, (n,) integers.
 
         Args:
-            x, y: columns and rows, n of each.
+            x, y: (n,), columns and rows.
         """
         logits = self._parts.logits
         total = sum(weight[:, None] * logits[place] for place, weight in self._places(y, x))
@@ -244,7 +245,7 @@ class Explanation:
                 is decided by context, and for its class minus the one it has without the pyramid.
 
         Returns:
-            As `pixel`. If there is no such pixel, that of the image's center.
+            The same as `pixel`; for the image's center if there is no such pixel.
         """
         context, added = self.context(), np.zeros(self.classes.shape)
         if target is not None:
@@ -269,10 +270,10 @@ class Explanation:
     def context(self, levels: Sequence[int] | None = None) -> Context:
         """Finds the pixels whose class depends on the pyramid.
 
-        The levels' maps are replaced by constant ones: by their mean over all positions of the
-        image, or over those of the reference images that `explain` was given. What follows the
-        pyramid is computed again, with the gates of the ReLU that result. The mean over the image
-        leaves a level of one bin, which is constant itself, as it is.
+        The levels' maps are replaced by constants: their mean over all positions of the image, or
+        of the reference images that `explain` was given. Everything after the pyramid is then
+        computed again, including which values the ReLU lets through. The mean over the image
+        doesn't change a level of one bin, since its map is constant itself.
 
         Args:
             levels: bin sizes of the levels to replace; None for all.
@@ -325,8 +326,8 @@ class Explanation:
         """Draws the image, its classes with and without the pyramid, and the parts.
 
         Args:
-            target, other: the classes of the maps and bars, see `parts`; None for those of `pixel`
-                with the two largest logits.
+            target, other: the classes of the maps and bars, see `parts`; None for the two with the
+                largest logits at `pixel`.
             pixel: (x, y), the pixel of the bars; None for that of `telling_pixel`.
 
         Returns:
@@ -370,7 +371,7 @@ class Explanation:
         """Writes the figure.
 
         Args:
-            path: the suffix is the format.
+            path: file to write; its suffix selects the format.
             target, other, pixel: see `figure`.
             force: replace an existing file.
 
@@ -405,7 +406,7 @@ class Explanation:
         return class_index(self.class_names, name)
 
     def _numbers(self, levels):
-        """The numbers, from 0, of levels by their bin sizes."""
+        """The numbers, from 0, of levels with the given bin sizes."""
         unknown = [bins for bins in levels if bins not in self.bin_sizes]
         if unknown:
             raise ValueError(
@@ -418,14 +419,14 @@ class Explanation:
         return int(self.classes[y, x]), int(self.next_classes(np.array([x]), np.array([y]))[0])
 
     def _differences(self, maps, rows, columns, first, second):
-        """maps[..., first] - maps[..., second] at some pixels, resized for these only."""
+        """maps[..., first] - maps[..., second], resized at some pixels only."""
         total = np.zeros(len(rows))
         for place, weight in self._places(rows, columns):
             total += weight * (maps[(*place, first)] - maps[(*place, second)])
         return total
 
     def _places(self, rows, columns):
-        """Yields indices into a map at output stride 8, and weights, that add up to some pixels."""
+        """Yields indices into a low-resolution map, and weights, which add up to some pixels."""
         taps = [_taps(matrix) for matrix in self._matrices]
         (row_index, row_weight), (column_index, column_weight) = taps
         for i in range(row_index.shape[1]):

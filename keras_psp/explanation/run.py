@@ -24,20 +24,20 @@ def explain(
     max_pixels: int = MAX_PIXELS,
     **protocol: Unpack[ProtocolFields],
 ) -> Explanation:
-    """Explains the classes of an image by parts of the logits that add up to them.
+    """Explains the classes of an image by splitting its logits into parts that add up to them.
 
     The network runs once. The convolution that fuses features and pyramid (paper, section 3.2 and
-    figure 3) is a sum of one term per level, its ReLU lets each channel of this image through or
-    not, and the classifier is linear, so that the parts are exact.
+    figure 3) is a sum of one term for the features and one per level, its ReLU either passes or
+    blocks a value, and the classifier is linear, so the parts are exact.
 
     Args:
         image: one image, see `keras_psp.predict`.
         model: see `keras_psp.predict`; None for the bundled network.
         reference: what `Explanation.context` puts in place of the pyramid's levels: "image" for
-            their mean over all positions of this image, or what
-            `keras_psp.explanation.level_means` returns for other images.
+            their mean over all positions of this image, or the result of
+            `keras_psp.explanation.level_means` for other images.
         max_pixels: larger images are refused.
-        protocol: `base_size`, see `Protocol`. Several scales, flip and windows are refused, since
+        protocol: `base_size`, see `Protocol`. Several scales, flip and crop are refused, since
             the mean of several views' probabilities isn't a sum of such parts.
 
     Raises:
@@ -71,7 +71,7 @@ def explained(
     name: str = "photo",
     source: str = "",
 ) -> Explanation:
-    """Explains an image, (height, width, channels), by an opened network."""
+    """Explains an image, (height, width, channels), with an opened network."""
     model = segmenter.model
     view = segmenter.single_view(image)
     parts = LogitParts(model, view.pixels)

@@ -1,4 +1,4 @@
-"""Explains several images by an opened network, with their own mean in place of the levels."""
+"""Explains several images with an opened network; their mean replaces the levels."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
@@ -14,13 +14,13 @@ _KEPT_BYTES = 2**28  # of maps in memory until the mean is known
 
 
 def explained_together(segmenter: Segmenter, images: Sequence[np.ndarray]) -> Iterator[Explanation]:
-    """Yields the explanation of each image; what replaces the levels is their mean over all.
+    """Yields the explanation of each image; the levels are replaced by their mean over all images.
 
-    The network runs once per image, and twice for those whose maps exceed 256 MB together. For a
-    single image, the mean is over its positions, see `explain`.
+    The network runs once per image, or twice for images whose maps no longer fit into 256 MB. For
+    a single image, the mean is over its positions, see `explain`.
 
     Args:
-        segmenter: with a protocol of a single view.
+        segmenter: its protocol must have a single view.
         images: (height, width, channels) each.
     """
     mean, room = RunningMean(segmenter), _KEPT_BYTES

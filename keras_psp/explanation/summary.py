@@ -1,4 +1,4 @@
-"""How much the correct pixels of a data set depend on the pyramid."""
+"""Measures how much the correct pixels of a data set depend on the pyramid."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -23,15 +23,15 @@ class ContextSummary:
     """How many correct pixels of each class would be wrong without the pyramid.
 
     Attributes:
-        class_names: in index order.
+        class_names: names in index order.
         levels: bin sizes of the levels that were replaced.
-        reference: by what, in words.
-        images: their number.
-        labeled: (num_classes,) int64, the labeled pixels of each class.
-        correct: (num_classes,) int64, those that the network finds.
-        dependent: (num_classes,) int64, the correct ones that have another class without the
-            pyramid.
-        by_level: (num_classes, levels) int64, the same by the level that decides most, see
+        reference: what replaced them, in words.
+        images: number of images.
+        labeled: (num_classes,) int64, number of labeled pixels of each class.
+        correct: (num_classes,) int64, how many of them are predicted correctly.
+        dependent: (num_classes,) int64, how many of the correct ones get another class without
+            these levels.
+        by_level: (num_classes, levels) int64, `dependent` by the level that decides most, see
             `Context.level`.
     """
 
@@ -76,9 +76,9 @@ class ContextSummary:
         console = console or rich.console.Console(highlight=False)
         console.print(table)
         console.print(
-            f"{self.images} images; the levels are replaced by {self.reference}. Dependent are the "
-            "correct pixels that then get another class; the last columns divide their share by "
-            "the level that decides most.",
+            f"{self.images} images; the levels are replaced by {self.reference}. Dependent pixels "
+            "are the correct ones that then get another class; the last columns break their share "
+            "down by the level that decides most.",
             soft_wrap=True,
         )
 
@@ -99,8 +99,8 @@ def context_summary(
     Args:
         data, model, split, limit: see `keras_psp.evaluate`.
         reference: what replaces the levels: "image" for their mean over each image, "data" for
-            that over these images, which are then read twice, or that over other images, see
-            `keras_psp.explanation.level_means`.
+            their mean over all these images, which are then read twice, or the result of
+            `keras_psp.explanation.level_means` for other images.
         levels: bin sizes of the levels to replace; None for all.
         progress: show a progress bar on stderr.
         protocol: `base_size`, see `explain`.

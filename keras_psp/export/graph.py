@@ -185,8 +185,8 @@ def inference_function(
 ) -> Callable[..., dict[str, Any]]:
     """The network as a TensorFlow function, optimized for inference.
 
-    It maps images (batch, height, width, 3), the output's name and, for class maps in blocks,
-    optionally another size (height, width) of the result to {name: tensor}. Casting and
+    It maps images (batch, height, width, input_channels), the output's name and, for class maps in
+    blocks, optionally another size (height, width) of the result to {name: tensor}. Casting and
     normalization are part of it, auxiliary head and dropout aren't, and every BatchNorm of
     keras_psp's layers is folded into its convolution. `in_blocks` computes class maps from a few
     rows of scores at a time, which saves memory but needs a loop. `winograd` computes large 3x3
@@ -215,10 +215,10 @@ def inference_function(
 
 
 def refuses_small_images(function: Callable[..., Any], least: int) -> Callable[..., Any]:
-    """The TensorFlow function of (batch, height, width, 3) images of at least `least` pixels.
+    """Restricts a TensorFlow function to images with at least `least` pixels per side.
 
-    Unlike `tf.debugging`, the check is of operations that every format has: two sides can't be
-    broadcast to three numbers.
+    Images are (batch, height, width, channels). Unlike `tf.debugging`, the check consists of
+    operations that every format has: two sides can't be broadcast to three numbers.
     """
     import tensorflow as tf
 

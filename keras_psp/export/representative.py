@@ -56,11 +56,11 @@ def representative_images(
     """At most 100 of the images, resized to one size.
 
     Args:
-        representative: arrays (height, width, 3), paths, or (image, mask) pairs, as a list, a
-            `Split` of a data source or any other iterable. Of more than 100, the first 100 are
-            used, or 100 evenly spaced ones if it is a sequence.
+        representative: arrays (height, width, channels), paths, or (image, mask) pairs, as a
+            list, a `Split` of a data source or any other iterable. Of more than 100, the first 100
+            are used, or 100 evenly spaced ones if it is a sequence.
         size: (height, width).
-        channels: bands of the images.
+        channels: number of bands of the images.
 
     Returns:
         Arrays (height, width, channels), uint8, or float32 unless they are RGB.

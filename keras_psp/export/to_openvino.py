@@ -120,7 +120,7 @@ def open_openvino(
     num_threads: int | None = None,
     precision: Literal["float32", "bfloat16", "int8"] | None = None,
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """A function from images (batch, height, width, 3) to the output, on the CPU.
+    """A function from images (batch, height, width, channels) to the output, on the CPU.
 
     Args:
         path: folder written by `openvino`.

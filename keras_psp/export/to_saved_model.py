@@ -109,7 +109,7 @@ def save_signatures(path: str | os.PathLike, **functions: Any) -> None:
 
 
 def open_saved_model(path: str | os.PathLike) -> Callable[[np.ndarray], np.ndarray]:
-    """A function from images (batch, height, width, 3) to the exported output, as numpy arrays."""
+    """A function from images (batch, height, width, channels) to the output, as NumPy arrays."""
     import tensorflow as tf
 
     path = local_path("path", path)

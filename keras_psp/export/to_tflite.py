@@ -189,7 +189,7 @@ def _packed(content, about, *, half_precision):
 def open_tflite(
     path: str | os.PathLike, *, num_threads: int | None = None
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """A function from images (batch, height, width, 3) to the output, one image at a time.
+    """A function from images (batch, height, width, channels) to the output, one at a time.
 
     Needs the LiteRT runtime, `pip install ai-edge-litert`, or TensorFlow, which includes one.
     """

@@ -126,7 +126,7 @@ class InferenceMixin(_Model):
         """Predicts the class of every pixel, without holding all scores at full size.
 
         Args:
-            images: anything that `predict` takes, RGB 0..255.
+            images: as for `predict`, e.g. (n, height, width, input_channels), RGB 0..255.
             batch_size, verbose, steps: as in `predict`.
 
         Returns:
@@ -142,7 +142,7 @@ class InferenceMixin(_Model):
         """Predicts the logits of one batch before they are upsampled and divided by `temperature`.
 
         Args:
-            images: (batch, height, width, 3), RGB 0..255.
+            images: (batch, height, width, input_channels), e.g. RGB 0..255.
             fixed_size: whether many batches of this size will follow, so that compiling for it
                 pays. On TensorFlow's CPU, large float32 convolutions are then computed with
                 Winograd's algorithm: a quarter less time, at the price of some rounding (about
@@ -168,11 +168,12 @@ class InferenceMixin(_Model):
         """Predicts what the pyramid's fusion convolution adds up, for one batch.
 
         Args:
-            images: (batch, height, width, 3), RGB 0..255.
+            images: (batch, height, width, input_channels), e.g. RGB 0..255.
 
         Returns:
-            The features' term, (batch, h, w, filters), and the levels before they are upsampled
-            and convolved, (batch, bins, bins, channels) each; float32 or float64.
+            The features' term, (batch, h, w, filters) at the output stride, and the levels before
+            they are upsampled and convolved, (batch, bins, bins, channels) each; float32 or
+            float64.
         """
         self._check_loaded_weights()
         check_images(self, images)

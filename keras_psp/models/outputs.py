@@ -2,8 +2,8 @@
 
 call of the model                     returns
 ------------------------------------  -----------------------------------------
-training=True                         {"logits", "auxiliary"} at stride 8
-inside `low_resolution_outputs()`     logits at stride 8
+training=True                         {"logits", "auxiliary"} at the output stride
+inside `low_resolution_outputs()`     logits at the output stride
 anything else, or a layer of another  logits at the images' size
 model
 """
@@ -28,7 +28,7 @@ _CALLED = contextvars.ContextVar[Any]("called", default=None)
 
 @contextlib.contextmanager
 def low_resolution_outputs() -> Iterator[None]:
-    """Makes calls without training return logits at stride 8, in this thread only."""
+    """Makes calls without training return logits at the output stride, in this thread only."""
     token = _LOW_RESOLUTION.set(True)
     try:
         yield
@@ -64,7 +64,7 @@ class ClassMap(keras.layers.Layer):
     Args:
         align_corners: see `keras_psp.layers.resampling.source_position`.
 
-    Input:  [logits, images]: (batch, h, w, classes) and (batch, height, width, 3).
+    Input:  [logits, images]: (batch, h, w, classes) and (batch, height, width, channels).
     Output: (batch, height, width) int32.
     """
 

@@ -23,22 +23,23 @@ from keras_psp.models.pspnet import PSPNet
 
 
 class LogitParts:
-    """Splits the logits of one image, at output stride 8, into parts that add up to them.
+    """Splits the logits of one image, at the output stride, into parts that add up to them.
 
-    Memory stays bounded: a map of the fusion's filters for the features, one for the levels'
-    term in progress, and the parts of the class that is asked for.
+    Memory stays bounded: a map of the fusion's filters for the features, one for the term of the
+    current level, and the parts of the requested class.
 
     Args:
         model: a `PSPNet`. If it computes in half precision, its features are taken as they are
             and what follows is computed in float32.
-        image: (height, width, 3), RGB 0..255, at the size the network is to see.
+        image: (height, width, input_channels), e.g. RGB 0..255, at the size the network sees.
 
     Attributes:
         levels: the levels before they are upsampled, (bins, bins, channels) each.
         logits: (h, w, num_classes).
 
     Raises:
-        ValueError: if the image isn't RGB or is too small for the largest bin.
+        ValueError: if the image has other channels than the model takes, or is too small for the
+            largest bin.
     """
 
     def __init__(self, model: PSPNet, image: np.ndarray):

@@ -1,4 +1,4 @@
-"""Images of any size to class maps: one image, folders, videos and benchmark servers."""
+"""Predicts class maps of images of any size, folders, rasters, videos and test splits."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""From logits to probabilities, for `Segmenter`: windows upsampled, averaged and resized."""
+"""Turns logits of windows into probabilities of an image, for `Segmenter`."""
 
 import functools
 from collections.abc import Callable, Iterator
@@ -43,7 +43,7 @@ def row_parts(
 def column_taps(
     columns: Axis, target: int, width: int
 ) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]:
-    """Which columns of a row of windows each of `width` target columns is made of.
+    """Finds the columns of a row of windows that make up each of `width` target columns.
 
     Returns indices and weights, each a tuple of (width,) arrays.
     """

@@ -23,13 +23,13 @@ _COLORS = "viridis"
 class Confidence:
     """How sure a prediction is at every pixel, in maps from 0 to 1.
 
-    They are those of the probabilities that the classes are chosen by: averaged over scales,
-    windows and mirror images, with the network's `temperature`, see
+    They are computed from the probabilities that the classes are chosen by: averaged over scales,
+    windows and mirror images, at the network's `temperature`, see
     `keras_psp.evaluation.calibrate`.
 
     Attributes:
         probability: (height, width) float32, probability of the predicted class.
-        margin: (height, width) float32, how much higher it is than that of the second class.
+        margin: (height, width) float32, difference between it and that of the second best class.
         entropy: (height, width) float32, -sum(p log p) / log(num_classes): 0 where one class is
             certain, 1 where all are equally probable.
         disagreement: (height, width) float32, share of the views (each scale, and each scale's
@@ -57,7 +57,7 @@ class Confidence:
             image: (height, width, channels), the predicted image, see `viewable`.
 
         Returns:
-            RGB; images are reduced to 800 pixels.
+            RGB; image and maps are reduced to at most 800 pixels on the longer side.
         """
         from matplotlib import colormaps
 
@@ -74,7 +74,7 @@ class Confidence:
         return image_table([row], ["image", *maps], entries)
 
     def images(self) -> dict[str, Image.Image]:
-        """The maps by name as 16-bit grayscale; 65535 is 1."""
+        """The maps by name as 16-bit grayscale images, in which 65535 is 1."""
         return {
             name: Image.fromarray(np.rint(values * _STEPS).astype(np.uint16))
             for name, values in self.maps().items()
@@ -90,8 +90,8 @@ def with_temperature(scores: Any, *, logits: bool, temperature: float) -> Any:
     """Probabilities (..., classes) of logits, or of averaged probabilities, at a temperature.
 
     Averaged probabilities are changed as a whole, not view by view: their logarithms are divided
-    by the temperature, so that their order and thus the class is the same. For the logits of a
-    single view, both are the same function.
+    by the temperature, so that their order, and thus the class, stays the same. For the logits of
+    a single view, both computations are equivalent.
     """
     if logits:
         return ops.softmax(scores / temperature, axis=-1)
@@ -119,7 +119,7 @@ def best_and_confidence(scores: Any, *, logits: bool, temperature: float) -> tup
 
 
 def log_probabilities(scores: np.ndarray, *, logits: bool) -> np.ndarray:
-    """Logarithms of the probabilities (n, classes) at temperature 1, float32."""
+    """Log probabilities at temperature 1, (n, classes) float32."""
     if not logits:
         return np.log(np.maximum(scores, np.float32(_TINY)))
     shifted = scores - scores.max(axis=-1, keepdims=True)
@@ -127,5 +127,5 @@ def log_probabilities(scores: np.ndarray, *, logits: bool) -> np.ndarray:
 
 
 def confidence_files(name: str, maps: Sequence[str]) -> list[str]:
-    """Names of the files of a confidence's picture and maps, in order."""
+    """File names of a confidence's picture and maps, in order."""
     return [f"{name}_confidence.png", *(f"{name}_{part}.png" for part in maps)]

@@ -1,4 +1,4 @@
-"""Labeled images of any data source, by number and name."""
+"""Reads labeled images of any data source, with their numbers and names."""
 
 import itertools
 import os
@@ -22,8 +22,8 @@ class Examples:
     """Names, images and masks in order, from anything that `evaluate` takes as data.
 
     Classes, colors and `ignore_class` are those of the source, or else the model's. If the number
-    of examples is unknown, `count` is None and `end` very large. `description` says what the data
-    is, as plain data for JSON. With `limit`, only the first examples are used.
+    of examples is unknown, `count` is None and `end` is very large. `description` describes the
+    data, as plain data for JSON. With `limit`, only the first `limit` examples are used.
     """
 
     def __init__(self, dataset: Any, split: str, model: PSPNet, limit: int | None):
@@ -63,10 +63,10 @@ class Examples:
         return hasattr(self._source, "to_classes") and hasattr(self._source, "paths")
 
     def identity(self, *, progress: bool) -> dict[str, Any] | None:
-        """Returns what results depend on in the data, see `data_identity`; None for pairs.
+        """Returns what the results depend on in the data, see `data_identity`; None for pairs.
 
-        All files are read now, so that a faulty one, which is a ValueError, doesn't stop long work
-        later. What is unusual is printed on stderr.
+        Reads all files now, so that a faulty one raises a ValueError before long work begins.
+        Prints what is unusual on stderr.
         """
         if self._source is None:
             return None
@@ -112,7 +112,7 @@ class Examples:
     def read(self, indices: Sequence[int]) -> Iterator[tuple[int, str, np.ndarray, np.ndarray]]:
         """Yields (number, name, image, mask); the next ones are decoded in threads.
 
-        The indices increase. Unless `in_any_order`, they are a range up to `end`.
+        The indices must increase. Unless `in_any_order`, they must be a range up to `end`.
         """
         if not indices:
             return
@@ -158,7 +158,7 @@ class Examples:
 def _names(paths):
     """Unique names of images: file names, or relative paths if some repeat.
 
-    They have no suffixes, unless only these tell some apart.
+    Suffixes are left out unless some names differ only by them.
     """
     paths = [Path(printable(path)) for path in paths]
     stems = [path.stem for path in paths]

@@ -1,4 +1,4 @@
-"""`predict_files`: many images and videos to a folder of results; can be resumed."""
+"""`predict_files`: writes results of many images and videos into a folder; can be resumed."""
 
 import collections
 import contextlib
@@ -31,8 +31,8 @@ SUFFIXES = (".png", ".jpg", ".webp")
 class Summary:
     """What `predict_files` did; `print` shows it on one line.
 
-    `done` and `skipped` are the numbers of images and videos whose results were written and
-    existed already; `failures` has (source, reason) of the others.
+    `done` is the number of images and videos whose results were written, `skipped` that of those
+    whose results existed already; `failures` has (source, reason) of the others.
     """
 
     folder: Path
@@ -68,33 +68,33 @@ def predict_files(
         NAME_overlay.png       tinted and outlined by class, above a legend with shares
         NAME_classes.png       class indices, see `Prediction.save`
         NAME_probabilities.npz with `probabilities`, float16
-        NAME_classes.tif       the same with the reference of a TIFF that has one, if rasterio is
-                               installed; of a TIFF of more than `max_pixels`, this file alone,
-                               see `predict_raster`
+        NAME_classes.tif       for a georeferenced TIFF, class indices with its georeference, if
+                               rasterio is installed; for a TIFF of more than `max_pixels`, the
+                               only file, see `predict_raster`
         NAME_confidence.png    with `confidence`, its maps side by side, and each as 16-bit gray;
                                see `Prediction.save`
-        NAME_overlay.mp4       of a video, see `predict_video`
+        NAME_overlay.mp4       for a video, see `predict_video`
         predictions.csv        one row per input: size, share of every class, why it failed,
                                and its state: "done", "failed", "begun", or "other settings" if
                                a later call with `force` had others; and checksums of the
-                               input, its results and the row. Of several rows with one name
-                               the last one counts
+                               input, its results and the row. If several rows have the same
+                               name, the last one counts
         predictions.json       the settings
 
     NAME is the file name of the input without suffix; if it is taken, the name of its folder is
-    put in front, or a number at the end. Calling the function again resumes: what is done is
-    skipped unless the content of the input is another, and what failed or was interrupted is
-    tried again. Of an address only the name is compared. Images in memory can't be recognized and
-    get new names.
+    prepended, or a number appended. Calling the function again resumes: inputs that are done are
+    skipped unless their content has changed, and those that failed or were interrupted are tried
+    again. Web addresses are compared by name only. Images in memory can't be recognized and get
+    new names.
 
     Args:
         images: see `predict`; also videos.
         output: the folder. It is created if needed, and not searched for inputs.
         model: see `predict`.
         max_pixels: larger images are refused; larger TIFFs are predicted from disk to disk, in
-            the windows of `crop`, if rasterio is installed.
-        probabilities: also write the probabilities, of images only.
-        confidence: also write how sure each pixel's class is, of images only.
+            windows of `crop` pixels, if rasterio is installed.
+        probabilities: also write the probabilities, for images only.
+        confidence: also write how sure each pixel's class is, for images only.
         suffix: format of the overlays: ".png", ".jpg" or ".webp".
         alpha: opacity of the class colors in the overlays, 0 to 1.
         force: replace results, even those with other settings and files that aren't results.
@@ -148,8 +148,8 @@ def predict_files(
         todo = [item for item, is_done in zip(inputs, done, strict=True) if not is_done]
     if record.changed:
         print(
-            f"{min(record.changed)}: was changed after it was written, as {len(record.changed)} "
-            "results were; it is left as it is, remove it to predict it again",
+            f"{min(record.changed)}: was changed after it was written ({len(record.changed)} "
+            "results were) and is kept; remove it to predict it again",
             file=sys.stderr,
         )
     record.check_files(todo, force=force)

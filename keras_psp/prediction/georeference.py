@@ -1,4 +1,4 @@
-"""Where on Earth an image is, and class maps as GeoTIFFs that say so."""
+"""Georeferences of images, and class maps written as GeoTIFFs with them."""
 
 import contextlib
 import dataclasses
@@ -15,19 +15,19 @@ from keras_psp.data.bands import TIFF_SUFFIXES, opened_raster, required_rasterio
 
 @dataclasses.dataclass(frozen=True)
 class Reference:
-    """The coordinate reference system and the transform of a raster, as rasterio's objects."""
+    """The coordinate reference system and the transform of a raster, as rasterio objects."""
 
     crs: Any
     transform: Any
 
     @classmethod
     def of(cls, raster: Any) -> "Reference":
-        """Returns that of an open rasterio dataset; both are None if it isn't georeferenced."""
+        """Returns that of an open rasterio dataset; its fields are None if there is none."""
         return cls(raster.crs, None if raster.transform.is_identity else raster.transform)
 
     @property
     def profile(self) -> dict[str, Any]:
-        """Options with which rasterio writes a compressed GeoTIFF of one band."""
+        """Options for rasterio to write a compressed GeoTIFF with one band."""
         return {
             "driver": "GTiff",
             "count": 1,
@@ -65,7 +65,7 @@ def write_classes(
 
 @contextlib.contextmanager
 def opened_output(path: Path, profile: dict[str, Any]) -> Iterator[Any]:
-    """Opens a GeoTIFF for writing, which need not be georeferenced."""
+    """Opens a GeoTIFF for writing; it need not be georeferenced."""
     rasterio = required_rasterio(str(path))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)

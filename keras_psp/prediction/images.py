@@ -1,4 +1,4 @@
-"""`keras_psp.predict`: classes of one or several images."""
+"""`keras_psp.predict`: the classes of one or several images."""
 
 import sys
 from collections.abc import Iterator
@@ -52,18 +52,19 @@ def predict(
     """Predicts the class of every pixel of one or several images.
 
     Args:
-        images: a file, an address (http, https), bytes, a PIL image, or an array, (height,
-            width, 3) with values 0 to 255; see `keras_psp.data.images.read_image`. For a
-            network of other channels, what `keras_psp.data.bands.read_bands` reads. For
-            several: a folder (searched with its subfolders), a pattern such as "*.jpg", an
-            array, (n, height, width, 3), or an iterable of any of these.
-        model: the name of a preset (see `keras_psp.list_presets()`;
-            "pspnet_r50-d8_512x512_160k_ade20k" is for photos), a `PSPNet`, a `.keras` file or
-            another file that `keras_psp.weights.convert` reads, or the folder of a training
+        images: one image: a file, an address (http, https), bytes, a PIL image, or an array,
+            (height, width, channels), e.g. RGB 0 to 255. It is read by
+            `keras_psp.data.images.read_image`, or by `keras_psp.data.bands.read_bands` if the
+            network doesn't take three channels. Several images: a folder (searched with its
+            subfolders), a pattern such as "*.jpg", an array, (n, height, width, channels), or an
+            iterable of any of these.
+        model: the name of a preset (see `keras_psp.list_presets()`, e.g.
+            "pspnet_r50-d8_512x512_160k_ade20k" for everyday scenes), a `PSPNet`, a `.keras` file
+            or another file that `keras_psp.weights.convert` reads, or the folder of a training
             run. A model opened by name is cached for the next call. None for
             "pspnet_r18-d8_128x128_scenes", which is bundled with this package and knows only
             the few classes of its generated scenes.
-        probabilities: keep the probabilities too; they take 4 bytes per class and pixel.
+        probabilities: also keep the probabilities, which take 4 bytes per class and pixel.
         confidence: also compute how sure each pixel's class is, see
             `keras_psp.prediction.Confidence`.
         max_pixels: larger images are refused.
@@ -75,8 +76,8 @@ def predict(
         only a few images ahead.
 
     Raises:
-        ValueError, OSError: if the model can't be opened, or a single image can't be read. Of
-            several images, those that can't be read are skipped; see `Predictions`.
+        ValueError, OSError: if the model can't be opened, or a single image can't be read. If
+            there are several images, those that can't be read are skipped; see `Predictions`.
 
     Example:
         ade20k = "pspnet_r50-d8_512x512_160k_ade20k"

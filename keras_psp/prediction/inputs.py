@@ -1,4 +1,4 @@
-"""What a user passes as images: files, folders, patterns, addresses, arrays."""
+"""Finds the images that a user passes: files, folders, patterns, addresses, arrays."""
 
 import dataclasses
 import glob
@@ -18,17 +18,17 @@ from keras_psp.files import local_path
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".3gp")
 _MAX_STEM = 100  # characters, so that a name with a suffix appended fits every file system
 TABLE = "predictions.csv"
-"""The table in a folder of results."""
+"""Name of the table in a folder of results."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Input:
-    """One image or video that is not read yet.
+    """One image or video that hasn't been read yet.
 
     `source` is what `read_image` takes, and `origin` its name in messages and tables: the
     path or address, or "image 3" for the third if it is in memory. The names of the results start
-    with `stem`. One that `is_raster` is predicted from disk to disk; the classes of one that
-    `has_reference` are written as a GeoTIFF as well.
+    with `stem`. If `is_raster`, it is predicted from disk to disk; if `has_reference`, its classes
+    are also written as a GeoTIFF.
     """
 
     source: Any
@@ -45,7 +45,7 @@ class Input:
 
     @property
     def is_video(self) -> bool:
-        """Whether the name ends like a video's."""
+        """Whether the name has the suffix of a video."""
         in_url = urllib.parse.urlparse(self.source).path if is_url(self.source) else ""
         return Path(self.path or in_url).suffix.lower() in VIDEO_SUFFIXES
 
@@ -66,7 +66,7 @@ def find_inputs(images: Any, *, without: Path | None = None) -> Iterator[Input]:
     """Yields every image and video in order; those of a folder sorted by path.
 
     See `keras_psp.predict` for `images`; an iterable is consumed lazily. The folder `without` is
-    skipped. A folder or pattern that matches no image is a ValueError.
+    skipped. Raises ValueError for a folder or pattern that matches no image.
     """
     for number, source in enumerate(_flatten(images, without), 1):
         name, origin = source, f"image {number}"
@@ -127,7 +127,7 @@ def _files(name, without):
     if path.is_dir():
         suffixes = (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES)
         entries = list(path.rglob("*"))
-        # Overlays of earlier predictions aren't photos.
+        # Overlays of earlier predictions aren't inputs.
         results |= {file.parent.resolve() for file in entries if file.name == TABLE}
         matches = (
             file

@@ -1,4 +1,4 @@
-"""From a model's name, file or folder to a `Segmenter`."""
+"""Opens a model's name, file or folder as a `Segmenter`."""
 
 import dataclasses
 import os
@@ -21,7 +21,7 @@ def open_segmenter(model: Any, protocol: Protocol) -> Segmenter:
 
     Args:
         model: see `keras_psp.predict`.
-        protocol: the settings; `base_size` and `antialias` of "auto" are replaced by the model's.
+        protocol: the settings; if `base_size` or `antialias` is "auto", the model's is used.
 
     Raises:
         ValueError, FileNotFoundError, TypeError: if there is no such model.
@@ -47,10 +47,10 @@ def run_folder(model: Any) -> Path | None:
 
 
 def choose_base_size(model: Any, base_size: int | Literal["auto"] | None) -> int | None:
-    """The base size; for "auto" that of the preset or the training run named by `model`, if any.
+    """The base size; for "auto", that of the preset or training run that `model` names, if any.
 
-    A run whose recipe has `image_size` saw no larger images, so its network is tested at that
-    size.
+    A run whose recipe has an `image_size` has seen no larger images, so its network is tested at
+    that size.
     """
     return _base_size(model, _image_size(model)) if base_size == "auto" else base_size
 

@@ -1,4 +1,4 @@
-"""Predictions of a stream of inputs, with the error in place of each that fails."""
+"""Predicts a stream of inputs, with an error in place of each prediction that fails."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeAlias
@@ -46,7 +46,7 @@ def predict_inputs(
 
     channels = segmenter.model.input_channels
     names, palette = class_names_of(segmenter.model), palette_of(segmenter.model)
-    # Probabilities are computed image by image, and are too large to wait for each other.
+    # Probabilities are computed one image at a time, and are too large to be collected.
     batch_size = 1 if probabilities else segmenter.protocol.batch_size
     for group in grouped(ahead(read, inputs, threads=_DECODERS), batch_size):
         images = [image for _, image in group if not isinstance(image, Exception)]
@@ -95,7 +95,7 @@ def _segment(segmenter, images, probabilities, confidence):
 
 
 def refusal(item: Input, error: Exception, base_size: Any) -> ValueError:
-    """The error, with the name of the input that the network can't process."""
+    """An error that names the input that the network can't process, with the reason."""
     reason = str(error).split("\n")[0]
     if base_size and "at least" in reason:  # pixels
         reason = f"{reason.rstrip('.')}; base_size is {base_size}, a larger one may help."

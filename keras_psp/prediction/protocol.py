@@ -33,14 +33,14 @@ class Protocol:
         flip: average each window with its mirror image.
         crop: side of a sliding window, e.g. 473, or 713 for Cityscapes: the size the network
             was trained with. None to see the whole image at once.
-        overlap: share of a window that the next one covers again, from 0 to below 1.
+        overlap: share of a window that the next one covers as well, from 0 to below 1.
         base_size: length of the image's longer side at scale 1 (semseg: 512 for ADE20K and
-            VOC, 2048 for Cityscapes); None for the image's own. "auto" takes the size that the
-            training run or the preset was trained with, otherwise the image's own.
+            VOC, 2048 for Cityscapes); None for the image's own. "auto" is the size that the
+            training run or the preset was trained with, if known, otherwise the image's own.
         batch_size: windows per batch. Changes speed and memory, not results.
-        antialias: average the pixels of images that are shrunk, as training does with
-            `image_size`, instead of skipping some as semseg's test code. "auto" averages for
-            training runs with an `image_size`, and presets made of them.
+        antialias: average pixels when an image is shrunk, as training does with `image_size`,
+            instead of skipping some as semseg's test code does. "auto" averages for training runs
+            with an `image_size`, and for presets made from them.
 
     Raises:
         ValueError: if a value is out of range.
@@ -80,7 +80,7 @@ class Protocol:
             object.__setattr__(self, name, value)  # the class is frozen
 
     def check_single_view(self) -> None:
-        """Raises ValueError if the network sees an image several times, or in another scale."""
+        """Raises ValueError if the network would see several views, or another scale."""
         if self.scales != (1.0,) or self.flip or self.crop:
             raise ValueError(
                 f"scales={self.scales}, flip={self.flip} and crop={self.crop} average the "

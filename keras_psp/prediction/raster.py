@@ -43,8 +43,8 @@ class RasterSummary:
 
     Attributes:
         path: the GeoTIFF.
-        height, width: in pixels.
-        class_shares: each class' share of the pixels that have data, (num_classes,) float64.
+        height, width: its size in pixels.
+        class_shares: (num_classes,) float64, each class' share of the pixels that have data.
     """
 
     path: Path
@@ -63,12 +63,12 @@ def is_large_raster(path: Path | None, max_pixels: int) -> bool:
 
 
 def at_own_size(segmenter: Segmenter, given: Any, name: str) -> Segmenter:
-    """Replaces a base size that is the model's own, for `given` "auto", and says so on stderr."""
+    """Drops the model's own base size if `given` is "auto", and reports this on stderr."""
     base_size = segmenter.protocol.base_size
     if given != "auto" or base_size is None:
         return segmenter
     print(
-        f"{name}: is predicted at its own size; the model's base_size={base_size} is for photos",
+        f"{name}: is predicted at its own size instead of the model's base_size={base_size}",
         file=sys.stderr,
     )
     return Segmenter(segmenter.model, dataclasses.replace(segmenter.protocol, base_size=None))
@@ -90,28 +90,28 @@ def predict_raster(
     output is tiled and compressed, and has the input's coordinate reference system and transform,
     the class colors, and the class names as the tag "class_names".
 
-    Pixels without data, by the file's nodata value, mask or alpha band, get the greatest value of
-    the output's type, 255 or 65535, which is declared as its nodata value. What the network sees
-    there is the mean, if values are float32 or int16, and otherwise the nodata value, e.g. black.
+    Pixels without data, by the file's nodata value, mask or alpha band, get the largest value of
+    the output's type, 255 or 65535, which is declared as its nodata value. There, the network sees
+    the mean if values are float32 or int16, and otherwise the nodata value, e.g. black.
 
-    Finished rows are kept in a hidden folder next to the output. The same call resumes after a
-    stop, and removes them at the end; until then the output doesn't exist.
+    Finished rows are kept in a hidden folder next to the output, and the same call resumes after
+    an interruption. The output doesn't exist until all rows are finished.
 
     Args:
-        source: the TIFF, with the network's bands. An alpha band more is used as mask. For a
-            network of RGB, values must be uint8.
+        source: the TIFF, with the network's bands. An additional alpha band is used as a mask. For
+            an RGB network, values must be uint8.
         output: the GeoTIFF to write.
-        model: see `keras_psp.predict`; or a `Segmenter`, which has its protocol already.
-        force: replace an existing output, and rows of other settings.
+        model: see `keras_psp.predict`; or a `Segmenter`, which has its own protocol.
+        force: replace an existing output, and finished rows with other settings.
         progress: show a progress bar on stderr.
-        protocol: fields of `Protocol`: crop, which is needed, overlap, flip and batch_size. The
+        protocol: fields of `Protocol`: crop, which is required, overlap, flip and batch_size. The
             base size "auto" is the raster's own size.
 
     Raises:
         ImportError: if rasterio isn't installed.
         FileExistsError: if the output exists and `force` is False.
-        ValueError: if the source or the protocol isn't suitable, or finished rows are of other
-            settings.
+        ValueError: if the source or the protocol isn't suitable, or finished rows were predicted
+            with other settings.
 
     Example:
         predict_raster("ortho.tif", "classes.tif", "runs/fields", crop=473)
@@ -173,8 +173,8 @@ class _Reader:
         check_bands(len(self._bands), raster.dtypes[0], channels, name)
         if channels == 3 and raster.dtypes[0] != "uint8":
             raise ValueError(
-                f"{name}: has values of type {raster.dtypes[0]}, but large rasters are predicted "
-                "from RGB of uint8; convert it, e.g. with gdal_translate -ot Byte -scale."
+                f"{name}: has values of type {raster.dtypes[0]}, but large RGB rasters must be "
+                "uint8; convert it, e.g. with gdal_translate -ot Byte -scale."
             )
         self.dtype = "uint8" if segmenter.model.num_classes <= 255 else "uint16"
         if segmenter.model.num_classes == 256:
@@ -214,7 +214,7 @@ class _Reader:
         return pixels if absent is None else np.where(absent, self._mean, pixels)
 
     def missing(self, first: int, last: int) -> np.ndarray | None:
-        """Which pixels have no data, (last - first, width); None if all have."""
+        """Which pixels have no data, (last - first, width) bool; None if all have data."""
         if not self.has_mask:
             return None
         return self._raster.dataset_mask(window=self._window(first, last)) == 0
@@ -244,7 +244,7 @@ class _Parts:
         if self._lock.__enter__() is False:
             self._lock.__exit__(None, None, None)
             raise ValueError(
-                f"{self._folder}: another process is predicting into this output; let it end, or "
+                f"{self._folder}: another process is predicting into this output; wait for it, or "
                 "choose another output."
             )
         try:
@@ -276,7 +276,7 @@ class _Parts:
         self._find()
 
     def _find(self):
-        """Finds the rows that are finished, from the first one on without a gap."""
+        """Finds the finished rows, from the first one up to a gap."""
         while (path := self._folder / _PART.format(self.end)).exists():
             try:
                 classes = self._read(path)
@@ -301,7 +301,7 @@ class _Parts:
         self.end = first + len(classes)
 
     def tiles(self) -> Iterator[tuple[int, np.ndarray]]:
-        """Yields (first row, classes) in whole rows of tiles of the output."""
+        """Yields (first row, classes) for one row of the output's tiles at a time."""
         waiting = np.empty((0, self._width), np.uint8)
         top = 0
         for _, path in self.files:

@@ -41,10 +41,10 @@ _COLUMNS = (
     *("name", "source", "state", "width", "height", "frames", "failure"),
     *("sha256", "results", "check"),  # checksums of the input, the files made of it, and the row
 )
-# What a user's file names are part of.
+# Columns that contain file names of the user.
 _TEXTS = ("name", "source", "failure")
 
-# States of a row. If the process was killed, an input that was begun may have some results.
+# States of a row. After a kill, an input that was begun may have some results.
 _BEGUN, _DONE, _FAILED, _OTHER = "begun", "done", "failed", "other settings"
 
 
@@ -54,9 +54,9 @@ _REMEDY = "choose another output, or give force=True to replace it"
 class Record:
     """Keeps the table and the settings of a folder of results, which need not exist.
 
-    The settings are everything that changes results, as plain data for JSON. Without `force`, a
-    folder with results of other settings or a damaged file is a ValueError, a table without
-    settings a FileExistsError.
+    The settings are everything that changes results, as plain data for JSON. Without `force`,
+    results with other settings or a damaged file raise a ValueError, and a table without settings
+    raises a FileExistsError.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Record:
         self._class_columns = _class_columns(class_names)
         self._columns = (*_COLUMNS, *self._class_columns)
         self._force = force
-        # Of inputs of this call, before they were read.
+        # Digests of this call's inputs, from just before they were read.
         self._contents: dict[str, str] = {}
         self.changed: list[Path] = []  # results that `is_done` found changed
         stored = None
@@ -106,7 +106,7 @@ class Record:
         for row in rows:
             if row["state"] == _DONE and not same_settings:
                 row["state"] = _OTHER
-        # Of several rows with one name the last one counts.
+        # If several rows have the same name, the last one counts.
         return self._without_unused({row["name"]: row for row in rows})
 
     def _rows_of(self, path):
@@ -153,7 +153,7 @@ class Record:
         return named
 
     def is_done(self, item: Input) -> bool:
-        """Whether all results of an input exist and were made of its present content."""
+        """Whether all results of an input exist and were made from its current content."""
         row = self._rows.get(item.stem)
         if row is None or row["state"] != _DONE or not _is_recognizable(item):
             return False
@@ -211,9 +211,9 @@ class Record:
         return [self._folder / name for name in names]
 
     def begin(self, inputs: Iterable[Input]) -> None:
-        """Creates the folder with both files, so that lacking permissions are noticed now.
+        """Creates the folder with both files, so that missing permissions are noticed now.
 
-        One row per input tells the next call which files belong to it if this call is stopped.
+        If this call is stopped, one row per input shows the next call which files belong to it.
         """
         drafts = {file.name[:DRAFT_NAME] for item in inputs for file in self._files(item)}
         drafts |= {TABLE, SETTINGS}
@@ -230,7 +230,7 @@ class Record:
         write_record(self._folder / SETTINGS, self._settings)
 
     def add(self, item: Input, row: dict[str, Any], shares: np.ndarray | None = None) -> None:
-        """Appends a row to the table: size and class shares, or the reason of the failure."""
+        """Appends a row to the table: size and class shares, or the reason for the failure."""
         state = _FAILED if "failure" in row else _DONE
         row = {"state": state, "sha256": self._contents.get(item.stem, ""), **row}
         if state == _DONE:

@@ -22,15 +22,15 @@ class Prediction:
     """An image and the class of each of its pixels.
 
     Attributes:
-        image: (height, width, 3) uint8, RGB, upright; or of the network's other bands, with the
+        image: (height, width, channels), upright: uint8 RGB, or the network's bands with the
             values in the file.
         classes: (height, width), uint8, or uint16 for more than 256 classes.
-        class_names: in index order.
+        class_names: names in index order.
         palette: (num_classes, 3) uint8, RGB.
         name: what the names of saved files start with.
         source: path or address of the image, or "image 3" for the third if it is in memory.
-        probabilities: (height, width, num_classes) float32, or None unless asked for.
-        confidence: maps of how sure the prediction is, or None unless asked for.
+        probabilities: (height, width, num_classes) float32, or None if not requested.
+        confidence: maps of how sure the prediction is, or None if not requested.
 
     Example:
         prediction = keras_psp.predict("street.jpg")
@@ -62,7 +62,7 @@ class Prediction:
     def overlay(self, *, alpha: float = 0.5) -> Image.Image:
         """Draws the image tinted and outlined by class, above a legend with shares.
 
-        Of other bands than RGB it shows what `keras_psp.visual.bands.viewable` does.
+        Bands other than RGB are shown as `keras_psp.visual.bands.viewable` does.
 
         Args:
             alpha: opacity of the class colors, 0 to 1.
@@ -84,7 +84,7 @@ class Prediction:
         alpha: float = 0.5,
         force: bool = False,
     ) -> list[Path]:
-        """Writes NAME_overlay.png, NAME_classes.png and what else the prediction has.
+        """Writes NAME_overlay.png, NAME_classes.png, and files for what else the prediction has.
 
         NAME_classes.png has class indices as 8-bit palette values, or as 16-bit gray for more
         than 256 classes. NAME_probabilities.npz has `probabilities`, (height, width,
@@ -100,7 +100,7 @@ class Prediction:
             force: replace existing files.
 
         Returns:
-            The paths.
+            The paths of the files.
 
         Raises:
             FileExistsError: if a file exists and `force` is False; nothing is written.

@@ -42,15 +42,15 @@ class Segmenter:
     resized to the image and averaged over the scales (semseg/tool/test.py). With `crop=None`
     there is a single window, the whole image.
 
-    All steps between the network's logits at output stride 8 and the classes run on a few rows
-    at a time, so probabilities at full size are never in memory and those of the padding are
-    never computed. The result is exact but for the order of float32 sums.
+    All steps between the network's low-resolution logits and the classes run on a few rows at a
+    time, so probabilities at full size are never in memory and those of the padding are never
+    computed. The result is exact except for the order of float32 sums.
 
     Args:
         model: a `keras_psp.PSPNet`.
         protocol: a `Protocol`. Windows of several images share a batch; with `crop=None`, only
             images of the same size do.
-        fields: those of a `Protocol`, as keyword arguments instead of one.
+        fields: fields of `Protocol`, as keyword arguments instead of `protocol`.
 
     Example:
         segmenter = Segmenter(keras_psp.PSPNet.from_preset(name), flip=True, base_size=512)
@@ -85,7 +85,7 @@ class Segmenter:
                 255, of any size.
 
         Returns:
-            Per image, (height, width) uint8, or uint16 for more than 256 classes.
+            For each image, (height, width) uint8, or uint16 for more than 256 classes.
         """
         return list(self.stream(images))
 
@@ -113,19 +113,19 @@ class Segmenter:
     def outputs(
         self, images: Iterable[np.ndarray], *, probabilities: bool = False, confidence: bool = False
     ) -> "Iterator[tuple[np.ndarray, np.ndarray | None, Confidence | None]]":
-        """Yields the classes of one image at a time, and what they were chosen by.
+        """Yields the classes of one image at a time, with probabilities and confidence.
 
-        The network runs once, whatever is asked for. Only `probabilities` take memory for all
+        The network runs once, whatever is requested. Only `probabilities` take memory for all
         classes at full size.
 
         Args:
             images: as for `classes`.
-            probabilities: also those of every class, see `probabilities`.
-            confidence: also the maps of `Confidence`.
+            probabilities: also yield those of every class, see `probabilities`.
+            confidence: also yield the maps of `Confidence`.
 
         Yields:
             Classes as in `classes`; probabilities, (height, width, num_classes) float32, or None;
-            the confidence or None.
+            and the confidence or None.
         """
         for image, logits in self._scored(images):
             yield self._output(image, logits, probabilities, confidence)
@@ -146,15 +146,15 @@ class Segmenter:
     def log_probabilities_at(
         self, images: Iterable[np.ndarray], pixels: Iterable[np.ndarray]
     ) -> Iterator[np.ndarray]:
-        """Yields logarithms of the probabilities, at temperature 1, of some pixels per image.
+        """Yields log probabilities, at temperature 1, of some pixels of each image.
 
         Args:
             images: as for `classes`.
-            pixels: per image, increasing integers, row * width + column.
+            pixels: for each image, increasing integers, row * width + column.
 
         Yields:
-            (pixels, num_classes) float32; sums over scales and windows are averages of
-            probabilities before the logarithm is taken.
+            (pixels, num_classes) float32; probabilities are averaged over scales and windows
+            before the logarithm is taken.
         """
         for (image, logits), indices in zip(self._scored(images), pixels, strict=True):
             rows, columns = np.divmod(np.asarray(indices), image.width)
@@ -225,7 +225,7 @@ class Segmenter:
         batch = np.stack([pixels for _, pixels in pending])
         count = len(batch)
         if keras.backend.backend() == "jax" and self.protocol.crop:
-            # A smaller batch would be compiled for.
+            # A smaller batch would be compiled separately.
             batch = np.pad(batch, [(0, self.protocol.batch_size - count), *[(0, 0)] * 3])
         fixed_size = self.protocol.crop is not None
         logits = self.model.predict_low_resolution(batch, fixed_size=fixed_size)[:count]
@@ -237,7 +237,7 @@ class Segmenter:
     # From logits to probabilities.
 
     def block_rows(self, image: Any) -> int:
-        """Rows of probabilities that are computed at a time."""
+        """Number of rows whose probabilities are computed at a time."""
         parts = [scale.grid for scale in image.scales]
         most = max(len(columns.starts) * columns.crop * rows.length for rows, columns in parts)
         most = most * (1 + self.protocol.flip) * self.model.num_classes / image.height
@@ -283,9 +283,9 @@ class Segmenter:
         """Yields (first row, probabilities), the latter (rows, width, classes).
 
         Rows and columns may extend beyond the image. Without `normalize`, the values may be
-        other scores in the same order, see `_one_view`. With `apart`, there is a list of scores,
-        one per scale and mirror image, whose sum they are. Only rows from `first`, a multiple of
-        `block_rows`, to `last` are computed, and only the logits for these must be there.
+        other scores with the same order, see `_one_view`. With `apart`, it yields a list instead,
+        one array per scale and mirror image, which add up to the probabilities. Only rows from
+        `first`, a multiple of `block_rows`, to `last` are computed, and need their logits.
         """
         parts = [scale.grid for scale in image.scales]
         normalize = normalize or not self._one_view(image)
@@ -335,12 +335,12 @@ class Segmenter:
 
 
 class SingleView:
-    """The only input that the network gets for an image, and the way back to its pixels.
+    """The network's only input for an image, and the way back to the image's pixels.
 
     Made by `Segmenter.single_view`.
 
     Attributes:
-        pixels: (height, width, 3) float32, the image at the size the network is to see.
+        pixels: (height, width, channels) float32, the image at the size the network sees.
         size: (height, width) of the image itself.
     """
 
@@ -350,21 +350,21 @@ class SingleView:
         self.size = image.height, image.width
 
     def classes(self, logits: np.ndarray) -> np.ndarray:
-        """The class of every pixel, (height, width), as `Segmenter.classes` finds it.
+        """The class of every pixel, (height, width), as `Segmenter.classes` returns it.
 
         Args:
-            logits: (h, w, num_classes), at output stride 8.
+            logits: (h, w, num_classes), at the network's output stride.
         """
         maps = [[np.asarray(logits, np.float32)[None, None]]]
         return self._segmenter._output(self._image, maps)[0]
 
     def matrices(self, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-        """Matrices that resize rows and columns of a map at output stride 8 to the image.
+        """Matrices that resize the rows and columns of a low-resolution map to the image.
 
         The map is upsampled like the network's logits and then resized like its probabilities.
 
         Args:
-            size: (h, w) of the map.
+            size: (h, w) of the map, at the network's output stride.
 
         Returns:
             (height, h) and (width, w) float32.

@@ -36,14 +36,14 @@ def submit(
 ) -> Submission:
     """Predicts a split and writes it in the format of a benchmark server.
 
-    Images that are done already are skipped, so the same call resumes after a stop.
+    Images that are done already are skipped, so the same call resumes after an interruption.
 
     Args:
         data: a source with image files, such as `keras_psp.data.load("cityscapes", root=...)`.
         model: see `keras_psp.predict`.
         server: "ade20k", "cityscapes" or "voc2012".
         output: folder of the files; new, empty or that of an earlier call.
-        split: of the data; it needs no labels.
+        split: split of the data; it needs no labels.
         archive: also pack the files for the upload, as .zip or .tgz.
         progress: show progress bars on stderr.
         options: fields of `Protocol`: scales, flip, crop, overlap, base_size, antialias,
@@ -95,7 +95,7 @@ def submit(
 
 
 def _identity(data, split, progress):
-    """Reads all images, so that a faulty one doesn't stop long work, and returns their contents."""
+    """Reads all images now, so that a faulty one doesn't stop long work; returns their identity."""
     pairs = [(image, None) for image, _ in data.paths(split)]
     examined = {split: list(examine_pairs(data, pairs, progress=progress))}
     report = DataReport(data, examined)

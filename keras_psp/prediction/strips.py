@@ -1,4 +1,4 @@
-"""Prediction of an image that is too large for the memory, a row of windows at a time."""
+"""Predicts images too large for memory, one row of windows at a time."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -34,13 +34,13 @@ def check_protocol(segmenter: Segmenter, name: str = "the image") -> int:
 class Strips:
     """Predicts the classes of an image whose rows are read when they are needed.
 
-    The windows and the average over them are those of `Segmenter`, so that the classes are equal
-    to those of the whole image, also where windows meet. In memory are one row of windows of the
-    image and the logits of the rows of windows that overlap.
+    The windows, and the averages over them, are those of `Segmenter`, so that the classes equal
+    those of the whole image, even where windows meet. Only one row of windows of the image, and
+    the logits of the rows of windows that overlap, are in memory.
 
     Args:
-        segmenter: with a `crop`, the scale 1 alone and no `base_size`.
-        height, width: of the image.
+        segmenter: must have a `crop`, only scale 1 and no `base_size`.
+        height, width: size of the image in pixels.
         read: returns rows of the image, (last - first, width, channels), given first and last.
 
     Raises:
@@ -65,10 +65,10 @@ class Strips:
     def classes(self, first: int = 0) -> Iterator[tuple[int, np.ndarray, int]]:
         """Yields (first row, classes, number of finished windows), from top to bottom.
 
+        Classes are (rows, width) uint8, or uint16 for more than 256 classes.
+
         Args:
             first: the row to begin with, 0 or where an earlier part ended.
-
-        Classes are (rows, width) uint8, or uint16 for more than 256 classes.
         """
         rows, segmenter = self._rows, self._segmenter
         step = segmenter.block_rows(self)
@@ -79,7 +79,7 @@ class Strips:
             maps[number] = self._logits(start - rows.before)
             last = self.height
             if number + 1 < len(rows.starts):
-                # Blocks of the same rows as of a whole image, so that floats add up alike.
+                # The same blocks of rows as for a whole image, so that floats add up alike.
                 last = rows.starts[number + 1] - rows.before
                 last -= last % step
             if last <= first:
@@ -126,7 +126,7 @@ class _Grid:
 
 
 class _Row:
-    """A row of windows in progress, in the place of an image of `Segmenter`."""
+    """A row of windows in progress; takes the place of an image in `Segmenter`."""
 
     def __init__(self, pixels, above, columns, segmenter):
         self._pixels, self._above, self._columns = pixels, above, columns

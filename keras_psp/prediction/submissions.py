@@ -48,7 +48,7 @@ class Submission:
     Attributes:
         folder, images: as passed.
         title: name of the benchmark.
-        num_classes: number of classes of predictions.
+        num_classes: number of classes in predictions.
         mode: Pillow's mode of the files, "L" or "P".
 
     Raises:

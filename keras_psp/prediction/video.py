@@ -1,4 +1,4 @@
-"""`predict_video`: the classes of a video's frames, as a video."""
+"""`predict_video`: writes the classes of a video's frames as a video."""
 
 import contextlib
 import dataclasses
@@ -27,8 +27,8 @@ _LEAST = 0.9  # of the frames that the file announces; edit lists may hide some
 class VideoSummary:
     """What `predict_video` wrote.
 
-    `width` and `height` are those of the original frames, upright; `class_shares`, (num_classes,)
-    float64, has each class' share of the pixels of all frames.
+    `width` and `height` are those of the original frames, turned upright, in pixels;
+    `class_shares`, (num_classes,) float64, has each class' share of the pixels of all frames.
     """
 
     path: Path
@@ -50,14 +50,14 @@ def predict_video(
 ) -> VideoSummary:
     """Writes a video tinted and outlined by class, above a legend of each frame's classes.
 
-    The format is H.264 in MP4 (MPEG-4 if PyAV has no H.264 encoder). Frames keep their times;
-    sound is dropped. Only a few frames are in memory at a time. Needs the extra `video`.
+    The format is H.264 in MP4 (MPEG-4 if PyAV has no H.264 encoder). Frames keep their timestamps;
+    audio is dropped. Only a few frames are in memory at a time. Needs the extra `video`.
 
     Args:
         path: the video, in any format that FFmpeg reads.
         output: path of the new video. An existing file is replaced once the video is complete.
         segmenter: predicts the classes.
-        class_names: in index order; None for the model's.
+        class_names: names in index order; None for the model's.
         palette: (num_classes, 3) uint8, RGB; None for the model's.
         alpha: opacity of the class colors, 0 to 1.
         progress: show a progress bar on stderr.
@@ -98,7 +98,7 @@ def predict_video(
             source = stack.enter_context(av.open(os.fspath(path)))
         if not source.streams.video:
             raise ValueError(
-                f"{path}: has no frames: it is sound, or damaged; choose another file."
+                f"{path}: has no frames: it is audio only, or damaged; choose another file."
             )
         stream = source.streams.video[0]
         stream.thread_type = "AUTO"

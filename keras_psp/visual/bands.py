@@ -1,4 +1,4 @@
-"""Images of any bands as RGB, to look at them."""
+"""Shows images with any bands as RGB."""
 
 import numpy as np
 
@@ -8,9 +8,9 @@ _PERCENTILES = 2, 98
 def viewable(image: np.ndarray) -> np.ndarray:
     """Returns an image that a screen can show, whatever its bands are.
 
-    Three bands are RGB 0 to 255, rounded and clipped. Of more bands, the first three are shown as
-    red, green and blue; of one or two, the first as gray. These are shown as they are if they are
-    uint8, otherwise each is stretched from the 2nd to the 98th percentile of the image.
+    Three bands are RGB 0 to 255, rounded and clipped. With more bands, the first three are shown
+    as red, green and blue; with one or two, the first is shown as gray. These are unchanged if
+    they are uint8, otherwise each is stretched from the 2nd to the 98th percentile of the image.
 
     Args:
         image: (height, width, bands).
@@ -24,7 +24,7 @@ def viewable(image: np.ndarray) -> np.ndarray:
     image = np.asarray(image)
     if image.ndim != 3 or 0 in image.shape:
         raise ValueError(
-            f"image has shape {image.shape}; it must be (height, width, 3), RGB, or of other bands."
+            f"image has shape {image.shape}; it must be (height, width, bands), e.g. 3 for RGB."
         )
     bands = image.shape[2]
     shown = image[..., :3] if bands >= 3 else np.repeat(image[..., :1], 3, axis=-1)

@@ -1,4 +1,4 @@
-"""The curves of a training run as an image."""
+"""Plots the curves of a training run."""
 
 import math
 from collections.abc import Sequence
@@ -11,8 +11,10 @@ from keras_psp.files import written_aside
 def training_curve(steps: Any, epochs: Any, *, path: str | Path) -> None:
     """Plots loss and mean IoU of training and validation, and the learning rate, by step.
 
-    The tables' method `column(name)` returns step, loss and learning_rate of each step, and step,
-    mean_iou, val_loss and val_mean_iou of each epoch. An existing file is replaced atomically.
+    Args:
+        steps: table whose method `column(name)` returns step, loss and learning_rate of each step.
+        epochs: the same for step, mean_iou, val_loss and val_mean_iou of each epoch.
+        path: file to write. An existing file is replaced atomically.
     """
     from matplotlib.figure import Figure
 
@@ -49,13 +51,13 @@ def _points(axes, table, name, color, label):
 
 
 def highest_loss(losses: Sequence[float]) -> float:
-    """Returns the end of the axis; a first loss many times the rest would flatten the curve."""
+    """Returns the upper end of the loss axis; very high first losses would flatten the rest."""
     finite = sorted(value for value in losses if math.isfinite(value))
     return max(1.1 * finite[int(0.995 * (len(finite) - 1))], 1e-6) if finite else math.inf
 
 
 def smoothed(values: Sequence[float]) -> list[float]:
-    """Returns the exponential moving average over about a fiftieth of the curve."""
+    """Returns an exponential moving average over about a fiftieth of the curve."""
     keep = 1 - 1 / max(1.0, len(values) / 50)
     smooth, mean = [], math.nan
     for value in values:

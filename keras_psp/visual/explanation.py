@@ -1,4 +1,4 @@
-"""The figure of an explanation: classes with and without the pyramid, and parts of a logit."""
+"""Draws an explanation: classes with and without the pyramid, and the parts of a logit."""
 
 import textwrap
 from collections.abc import Sequence
@@ -45,10 +45,11 @@ def draw_explanation(
         maps: (parts, height, width), the parts: features, levels, constant.
         part_names: their names.
         class_names, palette: one name and one color, (num_classes, 3) uint8, per class.
-        bin_sizes: of the levels.
-        pixel: (x, y) of the values.
+        bin_sizes: bin sizes of the levels.
+        pixel: (x, y), the pixel of `values`.
         values: the parts at that pixel.
-        target, other: the classes whose logits, or their difference, are split.
+        target, other: the classes whose difference of logits is split; if `other` is None, the
+            logit of `target`.
         reference: what replaced the levels, in words.
 
     Returns:
@@ -95,14 +96,14 @@ def draw_explanation(
 
 
 def part_title(name: str) -> str:
-    """What a reader calls a part, by its name in `keras_psp.explanation.Explanation`."""
+    """A readable title for a part, given its name in `keras_psp.explanation.Explanation`."""
     if "x" not in name:
         return {"features": "local features"}.get(name, name)
     return "pyramid: whole image" if name == "1x1" else f"pyramid: {name} regions"
 
 
 def _tinted(image, level, bin_sizes):
-    """The image in light gray, and pixels in the colors of the levels that decide them."""
+    """The image in light gray, with the pixels that levels decide in the levels' colors."""
     gray = np.asarray(Image.fromarray(image).convert("L"))
     panel = np.repeat((gray // 2 + 110)[..., None], 3, axis=2)
     for bins, color in zip(bin_sizes, _level_colors(len(bin_sizes)), strict=True):

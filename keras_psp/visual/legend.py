@@ -20,7 +20,7 @@ def legend_entries(
     palette: Sequence | np.ndarray,
     ignore_class: int,
 ) -> list[Entry]:
-    """Returns names and colors of the classes that occur, by index, the ignored class last."""
+    """Returns names and colors of the classes that occur, in index order, ignored class last."""
     classes = sorted(set(occurring) - {ignore_class})
     entries = [(class_names[i], tuple(np.asarray(palette[i]).tolist())) for i in classes]
     if ignore_class in occurring:
@@ -47,9 +47,9 @@ def share_entries(
 class Legend:
     """Draws names next to their colors, in lines.
 
-    `step` is the number of pixels from one entry to the next, the least width for one and its
-    gap; `line` is that from one line to the next. `gap` pixels are on the left and right, and
-    twice as many between two entries.
+    `step` is the distance in pixels from one entry to the next in a line, which fits the longest
+    name; `line` is that from one line to the next. There are `gap` pixels on the left and right,
+    and twice as many between two entries.
     """
 
     def __init__(self, entries: Sequence[Entry], font: Any, gap: int):
@@ -61,7 +61,7 @@ class Legend:
         self.step = int(self._swatch * 1.5 + self._space + longest + 2 * gap)
 
     def per_line(self, width: int) -> int:
-        """Returns how many entries fit next to each other."""
+        """Returns how many entries fit on a line."""
         return max(1, (width - self._gap) // self.step)
 
     def draw(self, draw: ImageDraw.ImageDraw, top: int, per_line: int) -> None:

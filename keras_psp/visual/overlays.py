@@ -52,7 +52,7 @@ def overlay(
     """Tints an image with the colors of its mask; ignored pixels are unchanged.
 
     Args:
-        image: (height, width, 3), 0 to 255, or of other bands, see `viewable`.
+        image: (height, width, channels), e.g. RGB 0 to 255; see `keras_psp.visual.bands.viewable`.
         mask, palette, ignore_class: see `colorize`.
         alpha: opacity of the colors, 0 to 1.
         outline: pixels on each side of a border between classes that are fully opaque, with a
@@ -87,7 +87,7 @@ def overlay(
 
 
 def _dilated(mask, pixels):
-    """A binary mask grown by so many pixels along rows and columns."""
+    """A bool mask grown by a number of pixels along rows and columns."""
     for axis in (0, 1):
         grown = mask.copy()
         target, source = np.moveaxis(grown, axis, 0), np.moveaxis(mask, axis, 0)
@@ -115,14 +115,15 @@ def comparison(
     enlarged, masks without inventing colors.
 
     Args:
-        images: per example, (height, width, 3), 0 to 255.
-        truths: per example, (height, width) integers. They may differ in size from the image if
-            they have its proportions.
-        predictions: per example, (height, width) integers; or, for several models, a list of
+        images: for each example, (height, width, channels), e.g. RGB 0 to 255; see
+            `keras_psp.visual.bands.viewable`.
+        truths: for each example, (height, width) integers. They may differ in size from the image
+            if they have its proportions.
+        predictions: for each example, (height, width) integers; or, for several models, a list of
             such sequences, one per title after the second.
         class_names: names in index order.
         palette, ignore_class: see `colorize`.
-        path: also save the result here; the suffix is the format. An existing file is replaced
+        path: also save the result here, in the format of the suffix. An existing file is replaced
             atomically.
         titles: one per column.
 
@@ -203,7 +204,7 @@ def overlay_with_legend(
 
 
 def outline_width(height: int, width: int) -> int:
-    """Returns the width of outlines, in pixels, that are visible when the whole image is shown."""
+    """Returns the width, in pixels, of outlines that are visible when the whole image is shown."""
     return max(1, round(min(height, width) / 300))
 
 
@@ -216,12 +217,12 @@ def _check_names(palette, class_names):
     if len(palette) != len(class_names):
         raise ValueError(
             f"palette has {len(palette)} colors but there are {len(class_names)} "
-            "class names; each class needs one of both."
+            "class names; give one of each per class."
         )
 
 
 def _above_legend(image, entries):
-    """The image on a page as wide as the legend below it needs."""
+    """The image on a page that is wide enough for the legend below it."""
     size = max(_FONT_SIZE, image.width // 45)
     gap = max(_GAP, size // 2)
     legend = Legend(entries, ImageFont.load_default(size), gap)

@@ -234,7 +234,7 @@ def test_a_folder_of_other_files_and_damaged_settings_are_refused(
     for name in ("classes", "failed.jsonl"):
         (tmp_path / "out").mkdir(exist_ok=True)
         (tmp_path / "out" / name).write_text("mine")
-        with pytest.raises(ValueError, match=f"out has '{name}' but no job.json, so it isn't of a"):
+        with pytest.raises(ValueError, match=f"out has '{name}' but no job.json, so it isn't a"):
             predict()
         (tmp_path / "out" / name).unlink()
     predict()

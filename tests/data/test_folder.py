@@ -246,7 +246,7 @@ def test_labels_of_other_names_are_named_with_their_pattern(tmp_path, image, lab
     stem = image.rpartition(".")[0]
     assert datasets.fault(tmp_path) == (
         f"{tmp_path / 'images' / image}: image has no label; there is no {stem}.png in "
-        f"{tmp_path / 'labels'} but other names; if they are the labels, give {pattern}."
+        f"{tmp_path / 'labels'} but other files; if they are the labels, give {pattern}."
     )
     given = dict(part.split("=") for part in pattern.replace("'", "").split(" and "))
     assert ImageFolder(tmp_path, **given).count("all") == 1

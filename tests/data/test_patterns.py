@@ -94,7 +94,7 @@ def test_without_splits_it_divides_as_images_and_labels_do(tmp_path):
         ("**/a/**/*.jpg", "l/{stem}.png", r"images=.*: \*\*/ may occur only once"),
         ("i/*", "l/*.png", r"labels='l/\*.png': \* doesn't say which label an image has; use"),
         ("i/*", "**/{stem}.png", r"labels=.*: \*\*/ must occur in images as well"),
-        ("i/*", "l/{city}.png", r"labels=.*: {city} is unknown; there are {stem}, {name}"),
+        ("i/*", "l/{city}.png", r"labels=.*: {city} is unknown; known are {stem}, {name}"),
         ("i/*", "l/mask.png", "labels='l/mask.png': is the same for all images; use {stem}"),
         ("i/*.png", "l/{stem}.png", r"no image matches images='i/\*.png'; images end in"),
         ("i/*", "i/{name}", r"match the same file; each needs a folder or an ending"),

@@ -60,10 +60,10 @@ def test_interpolated_masks_are_refused_unless_the_values_are_named(tmp_path):
     ramp = ramp.resize((64, 48), Image.Resampling.BICUBIC)
     write(tmp_path, "train", [np.asarray(ramp)])
     (problem,) = report(tmp_path).problems("train")
-    assert "values in the labels nowhere fill 2x2 pixels" in problem
+    assert "values in the labels never fill a 2x2 square" in problem
     found = report(tmp_path, [f"class {i}" for i in range(99)])
     assert not found.problems("train")
-    assert any("nowhere fill 2x2 pixels" in note for note in found.notes())
+    assert any("never fill a 2x2 square" in note for note in found.notes())
 
 
 def test_classes_that_never_occur_in_training_are_named(tmp_path):

@@ -61,7 +61,7 @@ def test_calibration_lowers_the_error():
 
 @pytest.mark.parametrize("labels", [[0, 0], [1, 1]])
 def test_labels_without_a_best_temperature_are_refused(labels):
-    with pytest.raises(ValueError, match=r"no temperature from 0.05 to 20 is the best one for t"):
+    with pytest.raises(ValueError, match=r"no temperature from 0.05 to 20 is optimal for these"):
         fitted_temperature(np.log([[0.9, 0.1], [0.7, 0.3]]), np.array(labels))
 
 
@@ -97,7 +97,7 @@ def test_a_calibrated_model_and_the_training_split_are_reported(model, camvid, t
         model.temperature = 1.0
     error = capsys.readouterr().err
     assert "was calibrated before: its temperature is 1.5" in error
-    assert "warning: split 'train' is that of the training" in error
+    assert "warning: split 'train' is the training split" in error
     assert calibration.before.temperature == 1.5
     # The new one replaces the old one.
     again = calibrate(camvid, model, split="train", progress=False)
@@ -107,7 +107,7 @@ def test_a_calibrated_model_and_the_training_split_are_reported(model, camvid, t
     (tmp_path / "run/recipe.json").write_text(json.dumps({"train_split": "2*train+val"}))
     model.save(tmp_path / "run/best.keras")
     calibrate(camvid, tmp_path / "run", progress=False)
-    assert "warning: split 'val' is that of the training" in capsys.readouterr().err
+    assert "warning: split 'val' is the training split" in capsys.readouterr().err
 
 
 def test_results_are_printed_and_saved(model, camvid, tmp_path, capsys):

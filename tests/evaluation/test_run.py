@@ -249,16 +249,15 @@ def test_damaged_files_of_an_evaluation_are_named(folder, capsys):
     (tmp_path / "out" / "predictions" / "2.png").unlink()
     capsys.readouterr()
     evaluate(save_predictions=True)
-    assert "1.png: is missing or was changed, as 2 of 4 predictions are; remove state.npz" in (
-        capsys.readouterr().err
-    )
+    message = "1.png: is missing or was changed (2 of 4 predictions are); remove state.npz"
+    assert message in capsys.readouterr().err
 
 
 def test_predictions_that_a_finished_evaluation_did_not_save_are_reported(folder, capsys):
     tmp_path, _, evaluate = folder
     evaluate(limit=2)
     evaluate(limit=2, save_predictions=True)
-    message = "0.png: is missing or was changed, as 2 of 2 predictions are; remove state.npz"
+    message = "0.png: is missing or was changed (2 of 2 predictions are); remove state.npz"
     assert message in capsys.readouterr().err
     (tmp_path / "out" / "state.npz").unlink()
     evaluate(limit=2, save_predictions=True)

@@ -32,7 +32,7 @@ def test_the_mean_of_the_image_alone_is_that_of_the_default(model, image):
     [
         ([], {}, "images is empty; give at least one"),
         ("none.png", {}, "none.png"),
-        (["a.mp4"], {}, "a.mp4: is a video; save frames of it as images"),
+        (["a.mp4"], {}, "a.mp4: is a video; save its frames as images"),
         (np.zeros((1, 20, 20, 3)), {"flip": True}, "flip=True and crop=None average the"),
     ],
 )

@@ -68,7 +68,7 @@ def test_a_file_is_read_as_by_predict(model, image, tmp_path):
         ("image", {"reference": "data"}, "reference is 'data'; it must be \"image\", or what"),
         ("image", {"base_size": 8}, "can't process it: .*; base_size is 8, a larger one may help"),
         ("images", {}, "several images; give a single one"),
-        ("video", {}, "street.mp4: is a video; save frames of it as images"),
+        ("video", {}, "street.mp4: is a video; save its frames as images"),
     ],
 )
 def test_what_cannot_be_explained_is_refused(model, image, given, arguments, message):

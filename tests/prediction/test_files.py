@@ -441,8 +441,8 @@ def test_results_that_were_changed_are_left_and_named(photos, model, quick, caps
     (photos / "out" / "b_classes.png").write_bytes(b"edited")
     assert predict_files("in", "out", model, progress=False).skipped == 3
     assert capsys.readouterr().err == (
-        "out/a_overlay.png: was changed after it was written, as 2 results were; it is left as it "
-        "is, remove it to predict it again\n"
+        "out/a_overlay.png: was changed after it was written (2 results were) and is kept; remove "
+        "it to predict it again\n"
     )
     (photos / "out" / "a_overlay.png").unlink()
     assert predict_files("in", "out", model, progress=False).done == 1

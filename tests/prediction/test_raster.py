@@ -171,7 +171,7 @@ def test_a_stopped_prediction_resumes(network, small_blocks, tmp_path, monkeypat
     ("values", "message"),
     [
         (np.zeros((70, 70, 5), "uint8"), "has 5 bands but 3 are expected"),
-        (np.zeros((70, 70, 3), "uint16"), "large rasters are predicted from RGB of uint8"),
+        (np.zeros((70, 70, 3), "uint16"), "large RGB rasters must be uint8"),
     ],
 )
 def test_other_rasters_are_refused(network, values, message, tmp_path):

@@ -85,7 +85,7 @@ def test_damaged_videos_are_reported_and_nothing_is_written(tmp_path):
         predict_video(tmp_path / "text.mp4", tmp_path / "new.mp4", ByBrightness(), progress=False)
     whole = film(tmp_path / "film.mp4").read_bytes()
     (tmp_path / "half.mp4").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ValueError, match=r"half.mp4: has no frames: it is sound, or damaged"):
+    with pytest.raises(ValueError, match=r"half.mp4: has no frames: it is audio only, or damaged"):
         predict_video(tmp_path / "half.mp4", tmp_path / "new.mp4", ByBrightness(), progress=False)
     with pytest.raises(FileNotFoundError, match=r"none.mp4: there is no such file"):
         predict_video(tmp_path / "none.mp4", tmp_path / "new.mp4", ByBrightness(), progress=False)
@@ -110,7 +110,7 @@ def test_a_file_with_sound_only_is_reported(tmp_path):
         frame.sample_rate = 44100
         container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
-    with pytest.raises(ValueError, match=r"song.mp4: has no frames: it is sound"):
+    with pytest.raises(ValueError, match=r"song.mp4: has no frames: it is audio"):
         predict_video(tmp_path / "song.mp4", tmp_path / "new.mp4", ByBrightness(), progress=False)
 
 

@@ -1,4 +1,4 @@
-"""Images labeled by shapes, which all tools share once their files are read."""
+"""Images labeled by shapes: what the readers of all tools share."""
 
 import dataclasses
 import os
@@ -30,8 +30,8 @@ class Shape:
 
     Attributes:
         label: name of its class.
-        pixels: returns them as (height, width) bool, given the size of the annotated image; a
-            ValueError is the end of a sentence that begins with the shape.
+        pixels: returns its pixels as (height, width) bool, given the size of the annotated image;
+            the message of a ValueError completes a sentence that begins with the shape.
         name: what messages call it.
     """
 
@@ -49,8 +49,8 @@ class Annotation:
         origin: what errors call the annotation: the file, and "#NAME" if it is for many images.
         size: (height, width) for which it was drawn; None if that isn't recorded.
         shapes: returns the shapes, from the lowest to the topmost.
-        file: the file that has it, if that isn't `origin`.
-        left_out: number of things without area, by kind.
+        file: the file that contains it, if that isn't `origin`.
+        left_out: number of objects without area, by type.
     """
 
     image: Path
@@ -62,11 +62,12 @@ class Annotation:
 
 
 class AnnotatedImages(MayBeFlat, ImagePairs):
-    """Images whose labels are shapes, drawn when they are read.
+    """Images whose labels are shapes, which are drawn when a label is read.
 
-    The sources of `keras_psp.data.load` for labelme, COCO instances, CVAT and Supervisely. Later
-    or higher shapes cover earlier ones, as in the tool. Shapes are drawn for the size that the
-    tool recorded, and then turned like the image if that is the size before its EXIF orientation.
+    Base class of the sources for labelme, COCO instances, CVAT and Supervisely. Later or higher
+    shapes cover earlier or lower ones, as in the tool. Shapes are drawn at the size that the tool
+    recorded; if that is the image's size before its EXIF orientation, the mask is then turned
+    like the image.
 
     Class names come from `class_names`, else from `root/classes.txt` (one name per line), else
     from the tool's file. Pixels without a shape are the class "background", which is class 0
@@ -74,7 +75,7 @@ class AnnotatedImages(MayBeFlat, ImagePairs):
 
     Args:
         root: the folder of the export, or its annotation file.
-        unlabeled: "background", or "ignore": pixels without a shape don't count.
+        unlabeled: what pixels without a shape are: "background", or "ignore" if they don't count.
         ignore_class: value of pixels that don't count, 0 to 255.
         class_names: names in index order.
         palette: (num_classes, 3), RGB 0 to 255.
@@ -128,7 +129,7 @@ class AnnotatedImages(MayBeFlat, ImagePairs):
         raise NotImplementedError
 
     def label_file(self, label: Path) -> Path:
-        """Returns the file that has the label of an example, given its path in `paths`."""
+        """Returns the file that contains an example's label, given the label's path in `paths`."""
         return self._of[label].file or label
 
     def _check_unique(self, parts):
@@ -168,7 +169,7 @@ class AnnotatedImages(MayBeFlat, ImagePairs):
             print(f"{self.title}: {note}.", file=sys.stderr)
 
     def _notes(self, unlabeled):
-        """Yields sentences about what a person should know about the labels."""
+        """Yields what the user should know about the labels, as sentences."""
         if unlabeled == "background":
             yield (
                 f"pixels without a label are class {self._rest}, {self._names[self._rest]}; "
@@ -228,12 +229,12 @@ def _times(size):
 
 
 def is_whole(value: Any) -> bool:
-    """Whether a value in JSON is a whole number."""
+    """Whether a value read from JSON is an integer."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
 def recorded_size(height: Any, width: Any, origin: Path | str) -> Size | None:
-    """Returns (height, width) as an annotation has them; None if they are missing."""
+    """Returns (height, width) as recorded in an annotation; None if both are missing."""
     if height is None and width is None:
         return None
     if not (is_whole(height) and is_whole(width) and height > 0 and width > 0):

@@ -23,17 +23,17 @@ _CROWD = ("class", "ignore")
 class CocoInstances(AnnotatedImages):
     """Instance annotations in COCO's format, drawn by pycocotools.
 
-    Polygons and run lengths, compressed or not. In the order of the file, later objects cover
-    earlier ones; the format has no other order. All images in the file count, also those without
-    an object. The name of the file or a folder decides on the split, e.g. instances_val2017.json
+    Objects may be polygons or run lengths, compressed or not. Later objects in the file cover
+    earlier ones; the format has no other order. All images in the file count, even those without
+    an object. The name of the file or its folder determines the split, e.g. instances_val2017.json
     or valid/_annotations.coco.json.
 
     Class names are those of the categories, in the order of the file.
 
     Args:
         root: the folder of the export, or its .json.
-        crowd: "class": regions with `iscrowd`, which hold several objects, are of their class;
-            "ignore": they don't count.
+        crowd: what regions with `iscrowd`, which cover several objects, become: "class" for the
+            class of these objects, or "ignore" if they don't count.
         options: see `AnnotatedImages`.
     """
 
@@ -63,7 +63,7 @@ class CocoInstances(AnnotatedImages):
         return parts
 
     def _above(self, path):
-        """The folder in which the images of a single file are, often next to the file's own."""
+        """The folder with the images of a single file; it is often next to that of the file."""
         return path.parent.parent if path.parent.name == "annotations" else path.parent
 
     def _tool_names(self):
@@ -81,7 +81,7 @@ class CocoInstances(AnnotatedImages):
                 )
             objects[_hashable(item.get("image_id"))].append(item)
         if any(isinstance(item.get("segmentation"), list) for item in content["annotations"]):
-            coco_masks()  # report now that it isn't installed
+            coco_masks()  # raises now if pycocotools isn't installed
         used = {item["category_id"] for items in objects.values() for item in items}
         self._categories += _named(content["categories"], names, used)
         annotations = []
@@ -114,8 +114,8 @@ class CocoInstances(AnnotatedImages):
 def instance_files(path: Path) -> Iterator[tuple[Path, dict]]:
     """Yields COCO's instance files and their contents, in a folder or as a single file.
 
-    If there are files called instances_*, as in COCO itself, the others are left out: captions
-    and keypoints are about the same images.
+    If there are files called instances_*, as in COCO itself, others are left out: captions and
+    keypoints annotate the same images.
     """
     files = [path] if path.is_file() else list(files_below(path, (".json",)))
     named = [file for file in files if file.name.startswith("instances")]
@@ -147,7 +147,7 @@ def _categories(file, content):
 
 
 def _named(categories, names, used):
-    """The names in order, without placeholders: unused ones that are only named above others."""
+    """The names in order, without those of unused categories that are only supercategories."""
     above = {item.get("supercategory") for item in categories}
     return [name for key, name in names.items() if key in used or name not in above]
 

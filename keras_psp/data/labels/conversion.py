@@ -1,4 +1,4 @@
-"""Converts the labels of any tool once, to the folders that `ImageFolder` reads."""
+"""Converts labels of any tool once, to a folder that `ImageFolder` reads."""
 
 import collections
 import dataclasses
@@ -35,9 +35,9 @@ class Converted:
 
     Attributes:
         folder: the folder.
-        class_names: in index order.
-        pixels: number of pixels of each class, and of the ignored ones at the end.
-        images: number of images that have them, likewise.
+        class_names: names in index order.
+        pixels: (num_classes + 1,), number of pixels of each class; ignored pixels come last.
+        images: (num_classes + 1,), number of images that contain them.
         count: number of images.
     """
 
@@ -65,11 +65,11 @@ def convert_labels(
     """Writes the examples of a source as a folder for `ImageFolder`.
 
     The folder has images/, labels/, classes.txt and palette.txt, and train/, val/ and test/ if the
-    source has these splits. It is complete or absent, even after a kill.
+    source has these splits. It is complete or absent, even if the process is killed.
 
     Args:
         source: a source with files, such as `keras_psp.data.load("labelme", root=...)`.
-        output: the folder, absent or empty.
+        output: the folder to write, which must be absent or empty.
         link: make hard links to the images instead of copies.
         progress: show a progress bar on stderr.
 
@@ -121,7 +121,7 @@ def _jobs(source: Any) -> Iterator[_Job]:
         if split not in ("all", *SPLITS):
             raise ValueError(
                 f"split {split!r} of {source.title} can't be converted; its folder must be called "
-                f"{', '.join(SPLITS)} or similarly."
+                f"{', '.join(SPLITS)} or similar."
             )
         if not source.labeled(split):
             print(
@@ -142,7 +142,7 @@ def _jobs(source: Any) -> Iterator[_Job]:
 
 
 def _long_name(image, root):
-    """The name of an image that shares its own with others: that of its folders as well."""
+    """The name for an image that shares its own with others: with the names of its folders."""
     known = root is not None and image.is_relative_to(root)
     inside = image.relative_to(root) if known else image
     folders = [part for part in inside.parts[:-1] if part != image.anchor]

@@ -30,10 +30,11 @@ _WITHOUT_AREA = ("polyline", "points", "cuboid", "skeleton")
 class Cvat(AnnotatedImages):
     """Images labeled in CVAT and exported as "CVAT for images 1.1".
 
-    Polygons, boxes (also turned ones), masks and ellipses. Those with a higher `z_order` cover the
-    others, at equal height later ones earlier ones, as in CVAT's export of segmentation masks.
-    Polygons and boxes are drawn by pycocotools as there. All images in the file count, also those
-    without a shape. A project's subsets Train, Validation and Test are the splits.
+    Shapes may be polygons, boxes (rotated ones, too), masks and ellipses. As in CVAT's export of
+    segmentation masks, shapes with a higher `z_order` cover the others, later ones cover earlier
+    ones of the same `z_order`, and polygons and boxes are drawn by pycocotools. All images in the
+    file count, even those without a shape. A project's subsets Train, Validation and Test are the
+    splits.
 
     Class names and colors are those of the task or project, in its order.
     """
@@ -48,7 +49,7 @@ class Cvat(AnnotatedImages):
             raise ValueError(
                 f"{path}: has no .xml of CVAT; export the task as 'CVAT for images 1.1'."
             )
-        coco_masks()  # report now that it isn't installed
+        coco_masks()  # raises now if pycocotools isn't installed
         self._finder = ImageFinder(self.root)
         self._listed: list[str] = []
         parts = defaultdict(list)
@@ -131,7 +132,7 @@ def _shapes(items: list[tuple[str, Mapping[str, str]]], origin: Path) -> list[Sh
         name = f"shape {number}, a {tag},"
         if tag not in _DRAW:
             raise ValueError(
-                f"{origin}: {name} ({label}) is of an unknown type; there are "
+                f"{origin}: {name} ({label}) has an unknown type; known ones are "
                 f"{', '.join(_DRAW)}. Draw it as one of these."
             )
         try:

@@ -1,7 +1,6 @@
-"""Shapes to pixels, as the labeling tools draw them.
+"""Draws shapes as the labeling tools do.
 
-Each function returns the pixels of a shape as (height, width) bool. What is outside of the image
-is cut off.
+Each function returns the pixels of a shape as (height, width) bool, cut off at the image's edges.
 """
 
 import base64
@@ -38,7 +37,7 @@ def checked_points(values: Any, least: int) -> np.ndarray:
 
 
 def pillow_shape(kind: str, points: np.ndarray, size: Size, *, width: int = 0) -> np.ndarray:
-    """Draws "polygon", "rectangle", "ellipse" or "line" by Pillow, outlines included.
+    """Draws a "polygon", "rectangle", "ellipse" or "line" with Pillow, outline included.
 
     Rectangles and ellipses are given by two corners; `width` is that of a line.
     """
@@ -71,9 +70,9 @@ def coco_polygons(polygons: Sequence[Any], size: Size) -> np.ndarray:
 
 
 def coco_runs(counts: Any, size: Size) -> np.ndarray:
-    """Decodes COCO's run lengths, column by column from 0 on, as a list or compressed text.
+    """Decodes COCO's run lengths, a list or compressed text: column by column, zeros first.
 
-    pycocotools accepts lengths that end too early.
+    Unlike pycocotools, it refuses lengths that end too early.
     """
     if isinstance(counts, str):
         counts = _decompressed(counts)
@@ -84,7 +83,7 @@ def _decompressed(text):
     """Decodes the text form of run lengths, see rleToString in cocoapi's maskApi.c.
 
     A character holds five bits, lowest first, and a flag for more of them; the highest bit of a
-    number is its sign. From the fourth on, numbers are differences to the last but one.
+    number is its sign. From the fourth on, each is the difference from the one two before.
     """
     counts: list[int] = []
     value = shift = 0
@@ -102,7 +101,7 @@ def _decompressed(text):
 
 
 def runs(counts: Any, size: Size) -> np.ndarray:
-    """Decodes run lengths, row by row: of 0, of 1, of 0 and so on."""
+    """Decodes run lengths, row by row, of zeros, ones, zeros and so on."""
     try:
         lengths = np.array(counts, np.int64)
     except (TypeError, ValueError, OverflowError):
@@ -116,9 +115,9 @@ def runs(counts: Any, size: Size) -> np.ndarray:
 
 
 def ellipse(center: Sequence[float], radii: Sequence[float], angle: float, size: Size) -> Any:
-    """Draws a turned ellipse: the pixels at most half a pixel outside of it.
+    """Draws a rotated ellipse, with the pixels that are at most half a pixel outside it.
 
-    `center` and `radii` are (x, y), the angle is clockwise in degrees.
+    `center` and `radii` are (x, y); `angle` is clockwise, in degrees.
     """
     rows, columns = np.ogrid[: size[0], : size[1]]
     x, y = columns - center[0], rows - center[1]
@@ -128,7 +127,7 @@ def ellipse(center: Sequence[float], radii: Sequence[float], angle: float, size:
 
 
 def filled_polygon(points: np.ndarray, size: Size) -> np.ndarray:
-    """Draws a polygon with integer corners as OpenCV's fillPoly: even-odd, outline included."""
+    """Draws a polygon with integer corners as OpenCV's fillPoly does: even-odd, with outline."""
     height, width = size
     crossings = np.zeros((height, width + 1), np.int32)
     outline = np.zeros(size, bool)
@@ -155,13 +154,13 @@ def _line(x0, y0, x1, y1):
     if not step[-1]:
         return np.array([x0]), np.array([y0])
     down = 1 if y1 > y0 else -1
-    # Moves of the other axis, half of one rounded down.
+    # Steps along the other axis; halves are rounded down.
     moves = -((max(wide, high) - 2 * min(wide, high) * step) // (2 * max(wide, high)))
     return (x0 + step, y0 + down * moves) if wide >= high else (x0 + moves, y0 + down * step)
 
 
 def placed(part: np.ndarray, left: int, top: int, size: Size) -> np.ndarray:
-    """Returns a mask of a part of the image as one of the whole."""
+    """Places the mask of a part of the image in one of the whole image."""
     mask = np.zeros(size, bool)
     cut = part[max(0, -top) : max(0, size[0] - top), max(0, -left) : max(0, size[1] - left)]
     mask[max(0, top) :, max(0, left) :][: cut.shape[0], : cut.shape[1]] = cut
@@ -169,7 +168,7 @@ def placed(part: np.ndarray, left: int, top: int, size: Size) -> np.ndarray:
 
 
 def mask_from_base64(text: Any) -> np.ndarray:
-    """Decodes a small mask: base64 of a PNG, which may be compressed by zlib.
+    """Decodes a small mask: a PNG in base64, which may be compressed by zlib.
 
     The mask is the alpha channel if there is one, else every value except 0.
     """

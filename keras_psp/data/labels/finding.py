@@ -1,4 +1,4 @@
-"""The files of a labeling tool's export: annotation files, and the images that they name."""
+"""Finds the files of a labeling tool's export: annotation files, and the images they name."""
 
 import functools
 import json
@@ -13,7 +13,7 @@ from keras_psp.data.images import IMAGE_SUFFIXES
 
 
 def files_below(root: Path, suffixes: tuple[str, ...]) -> Iterator[Path]:
-    """Yields the files in a folder and below that have one of the suffixes, sorted."""
+    """Yields the files in a folder and its subfolders with one of the suffixes, sorted."""
     for folder, folders, names in os.walk(root):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
@@ -22,17 +22,17 @@ def files_below(root: Path, suffixes: tuple[str, ...]) -> Iterator[Path]:
 
 
 def split_of(path: Path, root: Path) -> str | None:
-    """Returns the split that a folder between `root` and a file is named like, or None."""
+    """Returns the split that a folder between `root` and a file is named after, or None."""
     parts = path.parent.relative_to(root).parts if path.is_relative_to(root) else ()
     return next((split for part in parts if (split := split_named(part))), None)
 
 
 def read_json(path: Path) -> Any:
-    """Reads a JSON file; raises ValueError that names it."""
+    """Reads a JSON file; raises a ValueError that names it."""
     try:
         with open(path, "rb") as file:
             return json.load(file)
-    except (ValueError, RecursionError) as error:  # also of the encoding
+    except (ValueError, RecursionError) as error:  # including errors of the encoding
         raise ValueError(
             f"{path}: isn't JSON ({str(error).split(chr(10))[0]}); export or copy it again."
         ) from None
@@ -65,14 +65,14 @@ class ImageFinder:
             ValueError: if it isn't there, or there are several.
         """
         if not isinstance(name, str) or not name.strip() or "\0" in name:
-            raise ValueError(f"{origin}: has no image name but {name!r}; export it again.")
+            raise ValueError(f"{origin}: has {name!r} as its image's name; export it again.")
         relative = PurePosixPath(PureWindowsPath(name).as_posix())
         for folder in near:
             path = Path(os.path.normpath(folder / relative))
             if path.is_file():
                 return path
         tails = self._by_name.get(relative.name, [])
-        # The path with the most folders in common.
+        # Prefers the path with the most folders in common.
         for count in range(len(relative.parts), 0, -1):
             end = relative.parts[-count:]
             matching = [path for path in tails if path.parts[-count:] == end]

@@ -1,4 +1,4 @@
-"""labelme: a .json next to each image."""
+"""labelme: a .json file next to each image."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -32,9 +32,9 @@ _LINE_WIDTH, _POINT_RADIUS = 10, 5
 class Labelme(AnnotatedImages):
     """Images labeled in labelme, as `labelme_export_json` and its examples draw them.
 
-    The shapes are drawn by Pillow in the order of the file, later ones over earlier ones: polygons,
-    rectangles (also turned ones), circles and masks; lines 10 pixels wide and points with a radius
-    of 5, as labelme does. Images without a .json are left out.
+    Shapes may be polygons, rectangles (rotated ones, too), circles, masks, lines and points. They
+    are drawn with Pillow; later ones in the file cover earlier ones. As in labelme, lines are 10
+    pixels wide and points have a radius of 5. Images without a .json are left out.
 
     Class names in labels.txt, labelme's own list, come before those in the shapes, which are
     sorted. The label `__ignore__` becomes `ignore_class`, `_background_` is the background.
@@ -114,7 +114,7 @@ def _shapes(content: dict, path: Path) -> list[Shape]:
             raise ValueError(f"{path}: {name}, has no label; label it, or remove it.")
         if kind not in _DRAW:
             raise ValueError(
-                f"{path}: {name} ({label}), is of an unknown type; there are "
+                f"{path}: {name} ({label}), has an unknown type; known ones are "
                 f"{', '.join(_DRAW)}. Draw it as one of these."
             )
         result.append(Shape(label, _pixels(kind, shape), f"{name},"))

@@ -1,4 +1,4 @@
-"""Which labeling tool a folder comes from, by what is in it."""
+"""Recognizes which labeling tool a folder comes from, by its contents."""
 
 import dataclasses
 import os
@@ -24,7 +24,7 @@ class Recognized:
 
     Attributes:
         name: the name for `keras_psp.data.load`.
-        options: arguments for it, by name.
+        options: arguments for `load`, by name.
         what: what was recognized, e.g. "labelme annotations (12 .json files)".
     """
 
@@ -33,7 +33,7 @@ class Recognized:
     what: str
 
     def how_to_open(self) -> str:
-        """Returns a sentence about how to read it."""
+        """Returns a sentence that says how to open it."""
         options = " and ".join(f"{key}={value!r}" for key, value in self.options.items())
         return f"This looks like {self.what}; open it as {self.name!r}" + (
             f", with {options}." if options else "."
@@ -41,7 +41,7 @@ class Recognized:
 
 
 def recognized(path: Path) -> Recognized | None:
-    """Returns what a folder, or an annotation file, holds; None if it can't be told."""
+    """Recognizes what a folder or an annotation file contains; None if it is unknown."""
     if not path.exists():
         return None
     if path.is_file():
@@ -81,7 +81,7 @@ def _by_json(path):
 
 
 def _kind_of_json(path: Path) -> str | None:
-    """Returns "coco_instances" or "labelme", from the keys in a file that may be large."""
+    """Returns "coco_instances", "labelme" or None, by the keys in a file, which may be large."""
     try:
         with open(path, "rb") as file:
             text = file.read(_PART)
@@ -130,7 +130,7 @@ def _names(folder):
 
 
 def _candidates(inside: Mapping[str, list[str]]) -> Iterator[tuple[str, str]]:
-    """Yields names of a folder of images and one of labels, likely ones first."""
+    """Yields pairs of names, a folder of images and one of labels, likely ones first."""
     likely = ("mask", "label", "annot", "segmentationclass", "gt", "truth")
 
     def is_likely(name):
@@ -146,7 +146,7 @@ def _candidates(inside: Mapping[str, list[str]]) -> Iterator[tuple[str, str]]:
 
 
 def _patterns(images, labels, together):
-    """Returns the patterns of two lists of names if each image has a label by them, or None."""
+    """Returns patterns of two lists of names by which each image has a label, or None."""
     masks = [name for name in labels if os.path.splitext(name)[1].lower() in _MASKS]
     if together:
         marked = [name for name in masks if any(word in name.lower() for word in ("mask", "label"))]

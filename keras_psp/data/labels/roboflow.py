@@ -20,8 +20,8 @@ _MARK = "_mask"
 class RoboflowMasks(MayBeFlat, ImagePairs):
     """Images and masks that Roboflow exports as "Semantic Segmentation Masks".
 
-    The folder has train, valid and test, or some of them, or it is one of these. The names and
-    values of the classes are in _classes.csv of each; 0 is usually the background.
+    The folder contains train, valid and test, or some of them, or it is one of these itself. The
+    names and values of the classes are in the _classes.csv of each; 0 is usually the background.
 
     Args:
         root: the folder of the export.

@@ -26,9 +26,9 @@ _WITHOUT_AREA = ("point", "line", "graph", "cuboid", "cuboid_2d", "polyline_3d",
 class Supervisely(AnnotatedImages):
     """A project of Supervisely: meta.json, and folders with img/ and ann/.
 
-    Bitmaps, polygons (with holes, also of several parts) and rectangles, in the order of the
-    file, later ones over earlier ones. Coordinates are rounded down and polygons filled with their
-    outline, as in Supervisely's own library. Data sets called train, val and test are the splits
+    Objects may be bitmaps, polygons (which may have holes or several parts) and rectangles; later
+    ones in the file cover earlier ones. As in Supervisely's own library, coordinates are rounded
+    down and polygons include their outline. Data sets called train, val and test are the splits
     if there are no others.
 
     Class names and colors are those in meta.json, in its order.
@@ -80,7 +80,7 @@ class Supervisely(AnnotatedImages):
                 "the project again."
             )
         size = recorded_size(size.get("height"), size.get("width"), path)
-        # PICTURE.jpg.json; the suffix of the image was left out in the past.
+        # IMAGE.jpg.json; older exports leave out the suffix of the image.
         folder, stem = path.parent.parent / "img", path.name.removesuffix(".json")
         any_suffix = f"{glob.escape(stem)}.*"
         names = [stem] if (folder / stem).is_file() else sorted(folder.glob(any_suffix))
@@ -101,7 +101,7 @@ class Supervisely(AnnotatedImages):
             name = f"object {number}, a {kind},"
             if kind not in _DRAW:
                 raise ValueError(
-                    f"{path}: {name} ({label}) is of a type that can't be read; there are "
+                    f"{path}: {name} ({label}) has a type that can't be read; supported are "
                     f"{', '.join(_DRAW)}. Convert it to a bitmap in Supervisely."
                 )
             pixels = functools.partial(_pixels, _DRAW[kind], item)

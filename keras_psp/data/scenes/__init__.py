@@ -1,4 +1,4 @@
-"""Generated scenes of boats on water and cars on roads, which only the context tells apart."""
+"""Generated scenes with boats and cars that only the context, water or road, tells apart."""
 
 from keras_psp.data.scenes.classes import CLASS_NAMES, CONTEXT_CLASSES, IGNORE_CLASS, PALETTE
 from keras_psp.data.scenes.generated import GeneratedScenes, scene

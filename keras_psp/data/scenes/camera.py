@@ -1,4 +1,4 @@
-"""Makes a camera image and an annotator's mask of a painted scene."""
+"""Makes a camera image and an annotator's mask from a painted scene."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ from keras_psp.data.scenes.painting import Canvas
 def with_void(rng: np.random.Generator, canvas: Canvas) -> np.ndarray:
     """Returns the mask with borders, and in every fourth image small patches, as void.
 
-    What it draws from rng doesn't depend on the kinds of surface and skyline.
+    Its draws from `rng` don't depend on the kinds of surface and skyline.
     """
     mask, layer = canvas.mask.copy(), canvas.layer
     height, width = mask.shape

@@ -52,10 +52,10 @@ def scene(
     Args:
         seed: at least 0.
         image_size: (height, width) in pixels, each from 48 to 512.
-        surface: what is on the ground: with "water", hulls are boats, with "road" cars. None for
-            one of the two by the seed.
-        skyline: what is on the horizon: with "village", towers are buildings, with "city"
-            skyscrapers. None for one of the two by the seed.
+        surface: what is on the ground: with "water", hulls are boats; with "road", cars. None
+            chooses one by the seed.
+        skyline: what is on the horizon: with "village", towers are buildings; with "city",
+            skyscrapers. None chooses one by the seed.
 
     Returns:
         The image, (height, width, 3) uint8 RGB, and the mask, (height, width) uint8 with indices

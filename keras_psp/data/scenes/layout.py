@@ -7,7 +7,7 @@ import numpy as np
 from keras_psp.data.scenes.noise import CLOUDS, noise_at, random_stream
 
 LEAST_SURFACE_SHARE = 0.08
-"""Least share of the pixels that is water or road in a scene with a hull."""
+"""Smallest share of the pixels that are water or road in a scene with a hull."""
 
 ATTEMPTS = 12
 """Attempts to draw a layout, before one that can't fail."""
@@ -79,7 +79,7 @@ class GroundPlane:
 
 
 def draw_layout(seed: int, *, height: int, width: int, attempt: int) -> Layout | None:
-    """Draws a layout, or returns None if what it must show doesn't fit; not at `ATTEMPTS`."""
+    """Draws a layout; None if what it must show doesn't fit, except at attempt `ATTEMPTS`."""
     rng = random_stream(seed, "plan", attempt)
     unit = min(height, width)
     horizon = int(height * rng.uniform(0.3, 0.48))
@@ -167,7 +167,7 @@ def _apron(rng, plane, box, horizon):
 
 
 def _place_surface(rng, plane, width, *, dry):
-    """Draws a band, a receding strip, one side of a line, or all of the ground that isn't `dry`."""
+    """Draws a band, a receding strip, one side of a line, or all ground, except where `dry`."""
     shape = rng.choice(("band", "strip", "side", "all"), p=(0.3, 0.35, 0.25, 0.1))
     nearness, columns = plane.nearness, plane.columns
     bend = noise_at(CLOUDS, rng, np.float32(0), 40 * columns / width)

@@ -28,8 +28,8 @@ class Canvas:
     def __init__(self, height: int, width: int, light: Light):
         self.image = np.zeros((height, width, 3), np.float32)  # 1 is white
         self.mask = np.zeros((height, width), np.uint8)  # class indices
-        # Numbers of the pixels' coats of paint. Of two things the farther one has the border,
-        # so that a thin pole keeps its label.
+        # Number of each pixel's coat of paint. The border between two things is on the farther
+        # one, so that a thin pole keeps its label.
         self.layer = np.zeros((height, width), np.uint8)
         self.light = light
         self.unit = min(height, width)
@@ -69,7 +69,7 @@ class Canvas:
         return noise_at(exponent, rng, rows * step, columns * step)
 
     def hazed(self, color: np.ndarray, share: np.ndarray | float) -> np.ndarray:
-        """Mixes a color with a share of the horizon's."""
+        """Mixes a color with a share of the horizon's color."""
         return color + (self.light.low_sky - color) * np.float32(share)
 
 

@@ -16,7 +16,7 @@ CITYSCAPES_LOOKUP = {
 }
 """The class of each label id."""
 
-# A black image, which many delete because a notice on the download page advised it.
+# A black image, which many have deleted because a notice on the download page advised it.
 _BLACK = "troisdorf/troisdorf_000000_000073"
 
 

@@ -59,7 +59,7 @@ def open_coco(entry: DataSet, root: Path, *, complete: bool, classes: str = "coc
 
 
 class _Panoptic:
-    """Reads category ids from COCO's panoptic PNGs, whose colors number segments."""
+    """Reads category ids from COCO's panoptic PNGs, whose colors are segment ids."""
 
     def __init__(self, folder: Path):
         self._folder = folder
@@ -88,7 +88,7 @@ class _Panoptic:
         return categories[position].astype(np.uint8)
 
     def _table(self, path):
-        """Maps file names to (2, segments) int32: sorted ids and their categories, from 0 and 0."""
+        """Maps file names to (2, segments) int32: sorted ids, from 0, and their categories."""
         with self._lock:
             if path not in self._tables:
                 try:

@@ -23,7 +23,7 @@ class DataSet:
         key: its name in `keras_psp.data.load`.
         title: its name in text.
         summary: its classes and subject, in a few words.
-        opener: makes the source of this entry, a folder, `complete` and `options`.
+        opener: returns the source, given this entry, a folder, `complete` and `options`.
         counts: the published number of examples of each split.
         where: addresses and archives.
         layout: what the folder must hold, as a tree.
@@ -53,7 +53,7 @@ class DataSet:
         return f"{self.title} comes from {self.where}. Its folder holds\n{tree}"
 
     def missing(self, fault: str) -> ValueError:
-        """Returns an error that ends with a sentence about what isn't there, after the help."""
+        """Returns an error with the help, and then a sentence about what is missing."""
         return ValueError(f"{self.help()}\n{fault}")
 
     def find_home(self, root: Path, marker: str, *below: str) -> Path:
@@ -65,7 +65,7 @@ class DataSet:
 
 
 class PublishedSet(ImagePairs):
-    """`ImagePairs` whose numbers of examples are compared to the published ones.
+    """`ImagePairs` whose numbers of examples are compared with the published ones.
 
     Args:
         entry: what is known about the data set.
@@ -73,7 +73,7 @@ class PublishedSet(ImagePairs):
         pairs: as for `ImagePairs`; splits without files are dropped.
         complete: whether the numbers must be the published ones.
         lookup, read_label: as for `ImagePairs`; `entry.lookup` by default.
-        lacking: for each split, how many examples a complete copy may lack and this one does.
+        lacking: for each split, how many examples that a complete copy may lack are missing.
         labels_key: where `labels.json` has class names and colors, if not under `entry.key`.
 
     Attributes:
@@ -175,7 +175,7 @@ def listed_pairs(
     image_folder: Path,
     label_at: tuple[Path, str],
 ) -> list[Pair]:
-    """Pairs images and labels as `matched`, but those of a list, `origin`, in its order."""
+    """Pairs the images and labels that a list, `origin`, names, in its order; see `matched`."""
     pairs: list[Pair] = []
     for name in names:
         if name in images and name in labels:

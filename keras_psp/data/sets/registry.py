@@ -1,7 +1,7 @@
-"""The data sets of the PSPNet paper and of its peers, each in the layout of its archives.
+"""Data sets of the PSPNet paper and related work, each in the layout of its archives.
 
 Numbers of examples and label values come from the data sets' own scripts, or from the
-converters that peers use; a comment at each opener names its source.
+converters in common use; a comment at each opener names its source.
 """
 
 import json

@@ -33,7 +33,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class LineChart:
-    """Curves over training steps; values larger than `most` are drawn at its height."""
+    """A chart of curves, e.g. over training steps; values above `most` are drawn at `most`."""
 
     title: str
     curves: Sequence[Curve]

@@ -1,4 +1,4 @@
-"""Explains pixels of the report's examples by parts of their logits; the network runs for it."""
+"""Runs the network again to explain pixels of the report's examples by parts of logits."""
 
 import dataclasses
 import operator
@@ -15,7 +15,7 @@ from keras_psp.progress import with_bar
 
 _WORST, _BEST = 3, 3  # examples that are explained
 _FINEST = 48  # pixels along the longer side, unless the logits have more positions
-_MOST_BYTES = 72_000  # of an example's numbers, 96 KB in base64
+_MOST_BYTES = 72_000  # for the numbers of one example; 96 KB in base64
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -23,18 +23,19 @@ class ExplainedExample:
     """An evenly spaced grid of an example's pixels, with the parts of their logits.
 
     Attributes:
-        example: the one that is explained.
+        example: the example that is explained.
         classes, classes_without: (height, width), the class of every pixel with and without the
             pyramid.
-        x, y: (columns,) and (rows,), the places of the grid's pixels.
-        predicted, runner_up: (rows, columns), their class, and the other one with the largest
-            logit.
-        truth: (rows, columns), their label, or -1 if they have none.
-        without: (rows, columns), their class without the pyramid.
-        level: (rows, columns), the number, from 1, of the level that decides most, where `without`
-            is another class than `predicted`, else 0.
-        parts: (rows, columns, parts), of the logit of the predicted class minus the runner-up's.
-        truth_parts: (n, parts), minus the label's, for those pixels of `apart`, row by row.
+        x, y: (columns,) and (rows,), the pixel coordinates of the grid.
+        predicted, runner_up: (rows, columns), the predicted class and the one with the next
+            largest logit.
+        truth: (rows, columns), the label, or -1 if there is none.
+        without: (rows, columns), the class without the pyramid.
+        level: (rows, columns), the number, from 1, of the level that decides most where `without`
+            differs from `predicted`, else 0.
+        parts: (rows, columns, parts), parts of the predicted class' logit minus the runner-up's.
+        truth_parts: (n, parts), the same minus the label's, for the n pixels of `apart`, row by
+            row.
     """
 
     example: Example
@@ -52,12 +53,12 @@ class ExplainedExample:
 
     @property
     def decided(self) -> np.ndarray:
-        """(height, width) bool, the pixels that get another class without the pyramid."""
+        """(height, width) bool, whether a pixel gets another class without the pyramid."""
         return self.classes != self.classes_without
 
     @property
     def apart(self) -> np.ndarray:
-        """(rows, columns) bool, whether the label is neither the predicted nor the next class."""
+        """(rows, columns) bool, whether the label is neither `predicted` nor `runner_up`."""
         return _apart(self.predicted, self.runner_up, self.truth)
 
 
@@ -66,12 +67,12 @@ class Explanations:
     """What `explain_examples` returns, for `report_page`.
 
     Attributes:
-        examples: those that are explained, lowest mean IoU first.
-        part_names: of the parts, see `keras_psp.explanation.Explanation`.
+        examples: the explained examples, lowest mean IoU first.
+        part_names: names of the parts, see `keras_psp.explanation.Explanation`.
         reference: what replaces the levels of the pyramid, in words.
-        correct: (num_classes,), the correct pixels of these examples.
-        dependent: (num_classes,), those of them that get another class without the pyramid.
-        absent: a sentence that says why there are none.
+        correct: (num_classes,), number of correct pixels in these examples.
+        dependent: (num_classes,), how many of them get another class without the pyramid.
+        absent: a sentence that says why nothing is explained, or "".
     """
 
     examples: tuple[ExplainedExample, ...] = ()
@@ -91,18 +92,18 @@ def explain_examples(
 ) -> Explanations:
     """Explains the three examples of lowest and the three of highest mean IoU, see `explain`.
 
-    The network runs once more for each, twice if they are large. What replaces the levels of the
-    pyramid is their mean over these examples.
+    The network runs once more for each, or twice if they are large. The levels of the pyramid are
+    replaced by their mean over these examples.
 
     Args:
         segmenter: the one that predicted the examples.
-        examples: with their mean IoU; others are left out.
+        examples: only those with a `mean_iou` are used.
         ignore_class: label of the pixels that don't count, or None.
         progress: show a progress bar on stderr.
 
     Returns:
-        The explanations; without any, and with the reason, if the protocol has several views, the
-        network no pyramid or the memory no room.
+        The explanations; only the reason, in `absent`, if the protocol has several views, the
+        network has no pyramid, or there isn't enough memory.
     """
     if absent := _absent(segmenter):
         return Explanations(absent=absent)

@@ -1,4 +1,4 @@
-"""The section that explains pixels: what its template and its script, explanation.*, get."""
+"""Data for the report's section that explains pixels: explanation.html and explanation.js."""
 
 import base64
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ _OUTLINED = 480  # pixels of an outline's longer side
 def explanation_section(
     explanations: Explanations, names: Sequence[str], palette: np.ndarray, panels: Panels
 ) -> dict[str, Any]:
-    """The explained examples with the reading of one pixel each, the script's data, the table."""
+    """Examples, each with the reading of one pixel, the data of the script, and the table."""
     titles = [part_title(name) for name in explanations.part_names]
     data = [packed(one, len(names)) for one in explanations.examples]
     shown = [
@@ -55,11 +55,11 @@ def _maps(one):
 
 
 def packed(one: ExplainedExample, num_classes: int) -> dict[str, Any]:
-    """An example's numbers for the page: whole numbers in base64, little-endian.
+    """An example's numbers for the page, as little-endian integers in base64.
 
-    `classes` are planes of one byte per pixel, two for 256 and more classes: predicted, next,
-    label (`num_classes` for none), without the pyramid, and the number of the level from 1, or 0.
-    `parts` and `truth` are 16-bit multiples of `step`.
+    `classes` has planes of one byte per pixel, or two for 256 and more classes: predicted,
+    runner-up, label (`num_classes` for none), without the pyramid, and the number of the level,
+    from 1, or 0. `parts` and `truth` are 16-bit multiples of `step`.
     """
     truth = np.where(one.truth < 0, num_classes, one.truth)
     planes = np.stack([one.predicted, one.runner_up, truth, one.without, one.level])
@@ -79,10 +79,10 @@ def packed(one: ExplainedExample, num_classes: int) -> dict[str, Any]:
 
 
 def telling_cell(one: ExplainedExample) -> int:
-    """The number, row by row, of the pixel that shows best what the pyramid does.
+    """The index, row by row, of the grid's pixel that best shows what the pyramid does.
 
-    Of the labeled pixels that are decided by context, or else of all that are, or else of all, the
-    one to whose class, compared with the runner-up, the levels add most.
+    Among the labeled pixels that are decided by context (else all that are, else all pixels), it
+    is the one where the levels add most to the predicted class compared with the runner-up.
     """
     added = one.parts[..., 1:-1].sum(axis=-1)
     decided = one.predicted != one.without
@@ -110,7 +110,7 @@ def outline_png(mask: np.ndarray) -> str:
 
 
 def _reading(one, cell):
-    """What the page says of one pixel of the grid, with indices of classes."""
+    """What the page says about one pixel of the grid; classes are indices."""
     row, column = divmod(cell, len(one.x))
     predicted, runner_up, truth, without, level = (
         int(grid[row, column])

@@ -33,11 +33,11 @@ class Example:
     """An image that a report may show.
 
     Attributes:
-        name: of the image.
-        image: (height, width, 3), RGB 0 to 255.
+        name: name of the image.
+        image: (height, width, channels), e.g. RGB 0 to 255; see `keras_psp.visual.bands.viewable`.
         truth: (height, width) integers, class indices or the ignored class.
         prediction: (height, width) integers, class indices.
-        mean_iou: of this image alone; None to have it computed.
+        mean_iou: mean IoU of this image alone; `report_page` computes it if it is None.
     """
 
     name: str
@@ -60,7 +60,10 @@ def data_uri(image: Image.Image, form: str, **options: Any) -> str:
 
 
 def mask_png(mask: np.ndarray, palette: np.ndarray, transparent: int | None = None) -> str:
-    """A mask as a data URI in exactly the colors of its (n, 3) uint8 palette or `transparent`."""
+    """A mask as a PNG data URI with exactly the colors of its palette, (n, 3) uint8.
+
+    Pixels of the index `transparent` are transparent.
+    """
     values, index = np.unique(mask, return_inverse=True)
     if len(values) > 256:  # the most that an indexed PNG can have
         return data_uri(Image.fromarray(palette[mask]), "png", optimize=True)
@@ -96,7 +99,7 @@ class Panels:
     def worst_and_best(
         self, examples: Sequence[Example], worst: int, best: int
     ) -> list[dict[str, Any]]:
-        """Headings and panels of the lowest and highest mean IoU; unlabeled images are skipped."""
+        """Headings and panels of the labeled images with the lowest and the highest mean IoU."""
         labeled = [e for e in examples if e.mean_iou is not None and np.isfinite(e.mean_iou)]
         order = sorted(labeled, key=operator.attrgetter("mean_iou"))
         chosen = (("Worst", order[:worst]), ("Best", order[worst:][::-1][:best]))
@@ -118,7 +121,7 @@ class Panels:
         return self._panels(example, masks)
 
     def tinted(self, example: Example, masks: Mapping[str, np.ndarray]) -> dict[str, Any]:
-        """One panel of an example, with one of some class maps over it, by name."""
+        """One panel of an example, which shows one of several named class maps over the image."""
         pictures = {name: _reduced(self._classes(mask)) for name, mask in masks.items()}
         return self._panels(
             example, {name: mask_png(mask, self._colors) for name, mask in pictures.items()}

@@ -46,25 +46,25 @@ def report_page(
     """Writes an evaluation as one HTML file that needs neither a network nor other files.
 
     It shows the measures, each class, the confusion matrix, the worst and best images, the kinds of
-    mistakes, and why pixels have their classes; for a training's folder also its curves. An
-    existing file is replaced in one step.
+    mistakes, and why pixels have their classes; for a training run, also its curves. An existing
+    file is replaced atomically.
 
     Args:
-        path: of the file, e.g. "report.html".
+        path: file to write, e.g. "report.html".
         title: heading of the page.
-        measures: of the whole data set.
-        images: candidates to show; only those shown are embedded, reduced to 480 pixels. If
-            `groups` is given, the example of each group is chosen from them.
+        measures: measures of the whole data set.
+        images: candidates to show. Only those shown are embedded, reduced to at most 480 pixels on
+            the longer side. If `groups` is given, the example of each group is one of them.
         groups: error groups of the same data.
-        reliability: accuracy by probability, of the same data.
+        reliability: accuracy by probability, on the same data.
         explanations: what `explain_examples` returns for some of `images`.
         run: folder of `keras_psp.train`, for curves, recipe and versions. The page shows the
             content of recipe.json, including the paths of data and weights.
-        settings: name to value, or to a mapping that gets a heading of its own; for example
-            the protocol and the model.
+        settings: maps names to values, or to mappings that get their own headings, e.g. the
+            protocol and the model.
         palette: (num_classes, 3), RGB 0 to 255; None for `default_palette`.
         ignore_class: label of the pixels that don't count, or None.
-        worst, best: number of images of lowest and highest mean IoU.
+        worst, best: how many images of lowest and highest mean IoU to show.
 
     Returns:
         The path.
@@ -166,7 +166,7 @@ def _of_checked(explanations, images, examples, num_classes):
     unknown = [e.example.name for e in explanations.examples if id(e.example) not in checked]
     if unknown:
         raise ValueError(
-            f"explanations have {unknown[0]}, which isn't one of images; give the same."
+            f"explanations have {unknown[0]}, which isn't one of images; give both the same."
         )
     return dataclasses.replace(
         explanations,

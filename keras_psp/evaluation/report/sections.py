@@ -61,7 +61,7 @@ def confusion_matrices(measures: Measures) -> dict[str, Any]:
 def mistakes(
     groups: ErrorGroups, names: Sequence[str], examples: Sequence[Example], panels: Panels
 ) -> dict[str, Any]:
-    """Each error group with its figures and the image that has most of it; recall by size."""
+    """Each error group with its figures and the image that has most of it, and recall by size."""
     errors = groups.result()
     chosen = _group_examples(groups, examples)
     return {
@@ -127,7 +127,7 @@ def _sizes(errors):
 
 
 def calibration(reliability: Reliability) -> dict[str, Any]:
-    """The error, the diagram, and confidence, accuracy and share of each bin with pixels."""
+    """The error, the diagram, and the confidence, accuracy and share of each nonempty bin."""
     known = reliability.counts > 0
     dots = reliability.confidence[known].tolist(), reliability.accuracy[known].tolist()
     return {

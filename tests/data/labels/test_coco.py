@@ -166,7 +166,7 @@ def test_wrong_segmentations_are_named(tmp_path, segmentation, message):
         ({"categories": [{"id": 1}]}, "a category has no id or no name"),
         ({"images": [{"file_name": "a.png"}]}, "an image has no id"),
         ({"images": [{"id": 1, "file_name": "b.png"}]}, "its image b.png isn't in .*; export the"),
-        ({"images": [{"id": 1}]}, "has no image name but None; export it again"),
+        ({"images": [{"id": 1}]}, "has None as its image's name; export it again"),
         ({"images": None}, "has no .json with COCO's images, annotations and categories"),
     ],
 )

@@ -125,7 +125,7 @@ def test_subsets_of_a_project_are_splits(tmp_path, examples):
         ),
         (
             '<star label="cat"/>',
-            r"shape 1, a star, \(cat\) is of an unknown type; there are polygon",
+            r"shape 1, a star, \(cat\) has an unknown type; known ones are polygon",
         ),
         ('<mask label="cat" rle="3, 4" left="0" top="0" width="9" height="9"/>', "that don't fill"),
         ('<mask label="cat" rle="3, x" left="0" top="0" width="9" height="9"/>', "that don't fill"),

@@ -146,7 +146,7 @@ SQUARE = [[1, 1], [9, 1], [9, 9]]
     ("shapes", "message"),
     [
         ([("", "polygon", SQUARE)], "shape 1, a polygon, has no label; label it, or remove it"),
-        ([("cat", "star", SQUARE)], r"shape 1, a star \(cat\), is of an unknown type; there are"),
+        ([("cat", "star", SQUARE)], r"shape 1, a star \(cat\), has an unknown type; known ones"),
         ([("cat", "polygon", SQUARE[:2])], r"a polygon, \(cat\) has 2 point\(s\), but needs at"),
         (
             [("cat", "circle", SQUARE)],

@@ -106,7 +106,7 @@ def test_data_sets_named_as_splits_are_splits(tmp_path, examples):
 @pytest.mark.parametrize(
     ("item", "message"),
     [
-        (supervisely_object("cat", "alpha_mask"), r"object 1, a alpha_mask, \(cat\) is of a type"),
+        (supervisely_object("cat", "alpha_mask"), r"object 1, a alpha_mask, \(cat\) has a type"),
         (supervisely_object("cat", "bitmap"), "object 1, a bitmap, .cat. lacks its points or its"),
         (
             supervisely_object("cat", "bitmap", bitmap={"data": "x!", "origin": [0, 0]}),
