@@ -17,11 +17,10 @@ from PIL import Image
 
 import keras_psp
 from keras_psp import visual
-from keras_psp.prediction.opening import choose_base_size
+from keras_psp.prediction.opening import open_segmenter
 from keras_psp.prediction.outcomes import is_out_of_memory
 from keras_psp.prediction.protocol import SIX_SCALES
 from keras_psp.weights.locating import DEFAULT_MODEL, chosen_model
-from keras_psp.weights.opening import open_model
 
 MAX_PIXELS = int(float(os.environ.get("KERAS_PSP_MAX_MEGAPIXELS", 25)) * 1e6)
 SCALES = {
@@ -61,7 +60,7 @@ def overlay(prediction, opacity):
     return image
 
 
-def demo(model, *, name="", photos=(), side=512):
+def demo(model, *, name="", photos=(), side=512, antialias=False):
     """Returns the app for a network; call `launch` on it.
 
     Args:
@@ -69,6 +68,7 @@ def demo(model, *, name="", photos=(), side=512):
         name: name of the network on the page.
         photos: paths of example images.
         side: default of the longer side for the network, in pixels.
+        antialias: whether to average pixels when an image is shrunk, as in the network's training.
     """
     try:
         import gradio as gr
@@ -85,6 +85,7 @@ def demo(model, *, name="", photos=(), side=512):
                 scales=SCALES[scales],
                 flip=flip,
                 base_size=int(side),
+                antialias=antialias,
                 max_pixels=MAX_PIXELS,
             )
         except (ValueError, OSError, TypeError) as error:
@@ -157,7 +158,7 @@ def main():
     options = parser.parse_args()
     try:
         name = chosen_model(options.model)
-        model = open_model(name)
+        segmenter = open_segmenter(name, keras_psp.prediction.Protocol())
     except (ValueError, OSError) as error:
         raise SystemExit(str(error)) from None
     examples = sorted(
@@ -165,8 +166,10 @@ def main():
         for path in (options.photos.iterdir() if options.photos.is_dir() else ())
         if path.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp")
     )
-    side = choose_base_size(name, "auto") or 512
-    demo(model, name=name, photos=examples, side=side).launch(
+    protocol = segmenter.protocol
+    side = protocol.base_size or 512
+    antialias = protocol.antialias
+    demo(segmenter.model, name=name, photos=examples, side=side, antialias=antialias).launch(
         server_port=options.port, max_file_size="50mb", footer_links=["api"]
     )
 

@@ -128,4 +128,4 @@ def _expand_paths(options):
         if isinstance(value, Path):
             setattr(options, name, local_path(f"--{name}", value))
         elif isinstance(value, list) and any(isinstance(item, Path) for item in value):
-            setattr(options, name, [item.expanduser() for item in value])
+            setattr(options, name, [local_path(f"--{name}", item) for item in value])

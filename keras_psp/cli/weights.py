@@ -92,7 +92,7 @@ def run_fetch(options: argparse.Namespace) -> int:
 
 def run_convert(options: argparse.Namespace) -> int:
     """Converts a checkpoint and prints the path of the `.keras` file."""
-    from keras_psp.files import local_path, sweep, written_aside
+    from keras_psp.files import sweep, written_aside
 
     if given := [file for file in options.files if file.suffix == ".keras"]:
         raise ValueError(
@@ -109,7 +109,7 @@ def run_convert(options: argparse.Namespace) -> int:
     if output.exists() and not options.force:
         raise ValueError(f"{output} exists; choose another --output, or use --force to replace it.")
     for file in options.files:
-        if not local_path("FILE", file).exists():
+        if not file.exists():
             raise FileNotFoundError(f"{file} doesn't exist; pass the path of a weights file.")
     from keras_psp.weights import convert
 

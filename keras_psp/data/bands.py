@@ -71,7 +71,7 @@ def read_bands(
     elif isinstance(source, Image.Image):
         values = _pillow_values(source, name, max_pixels)
     else:
-        content = _content(source, name)
+        content = readers.content_of(source, name)
         if content.startswith(_TIFF):
             values = _raster_values(content, name, channels, max_pixels)
         else:
@@ -104,18 +104,6 @@ def check_bands(count: int, dtype: Any, channels: int, name: str) -> None:
         )
 
 
-def _content(source, name):
-    if isinstance(source, bytes | bytearray | memoryview):
-        return bytes(source)
-    if readers.is_url(source):
-        return readers.download(source)
-    if isinstance(source, str | os.PathLike):
-        return readers.read_bytes(source)
-    raise TypeError(
-        f"{name} isn't an image; give a path, an address, bytes, a PIL image or an array."
-    )
-
-
 def _pillow_values(image, name, max_pixels):
     readers._check_size(name, image.width, image.height, max_pixels)
     mode = "I;16" if image.mode == "I" and image.format == "PNG" else image.mode
@@ -127,11 +115,8 @@ def _pillow_values(image, name, max_pixels):
             "RGB, RGBA or 16-bit gray."
         )
     try:
-        image.load()
-        upright = readers._UPRIGHT.get(readers._orientation(image))
-        if upright is not None:
-            image = image.transpose(upright)
-        values = np.asarray(image)
+        _, turn = readers.loaded(image)
+        values = np.asarray(image if turn is None else image.transpose(turn))
     except Exception as error:  # Pillow raises a dozen types on broken files
         reason = readers.error_reason(name, error)
         raise ValueError(f"{name}: is broken ({reason}); copy or download it again.") from error

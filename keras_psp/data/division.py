@@ -2,9 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
 
 SPLITS = ("train", "val", "test")
 SPLIT_FOLDERS = {
@@ -14,7 +12,8 @@ SPLIT_FOLDERS = {
 }
 """Names that the folder of a split may have; case doesn't matter."""
 
-_Item = TypeVar("_Item")
+Pair = tuple[Path, Path | None]
+"""An image and its label file, or None if the labels aren't published."""
 
 
 def split_parts(split: str) -> list[str]:
@@ -64,18 +63,19 @@ def split_folders(root: Path) -> dict[str, Path]:
     return {split: folders[split] for split in SPLITS if split in folders}
 
 
-def divided(items: Sequence[_Item], name: Callable[[_Item], str]) -> dict[str, list[_Item]]:
-    """Divides items into 80, 10 and 10 %, by the hash of their names.
+def divided(pairs: list[Pair]) -> dict[str, list[Pair]]:
+    """Returns "all" pairs, and 80, 10 and 10 % of them as splits, by the hash of the image's name.
 
-    With 3 items or more, none of the parts is empty. The order within each is that of `items`.
+    With 3 pairs or more, no split is empty. The order within each is that of `pairs`.
     """
-    digests = [hashlib.sha256(f"keras_psp/{name(item)}".encode()).digest() for item in items]
-    order = sorted(range(len(items)), key=digests.__getitem__)
-    tenth = max(1, round(len(items) / 10)) if len(items) >= 3 else 0
-    cut = len(items) - 2 * tenth
+    names = [f"keras_psp/{image.stem}" for image, _ in pairs]
+    digests = [hashlib.sha256(name.encode()).digest() for name in names]
+    order = sorted(range(len(pairs)), key=digests.__getitem__)
+    tenth = max(1, round(len(pairs) / 10)) if len(pairs) >= 3 else 0
+    cut = len(pairs) - 2 * tenth
     parts = (order[:cut], order[cut : cut + tenth], order[cut + tenth :])
-    return {
-        split: [items[index] for index in sorted(part)]
+    return {"all": pairs} | {
+        split: [pairs[index] for index in sorted(part)]
         for split, part in zip(SPLITS, parts, strict=True)
     }
 

@@ -96,7 +96,7 @@ class ImageFolder(MayBeFlat, NamedByFiles):
             )
             self._flat = tuple(pairs) == ("",)
             if self._flat:
-                pairs = {"all": pairs[""], **divided(pairs[""], _stem)}
+                pairs = divided(pairs[""])
             self._pairs = pairs
             self._set_splits(tuple(pairs))
             return
@@ -111,14 +111,10 @@ class ImageFolder(MayBeFlat, NamedByFiles):
             folder = self.root if self._flat else self.root / split
             pairs = _pairs_in(folder, self.root)
             if self._flat:
-                self._pairs |= {"all": pairs, **divided(pairs, _stem)}
+                self._pairs |= divided(pairs)
             else:
                 self._pairs[split] = pairs
         return self._pairs[split]
-
-
-def _stem(pair):
-    return pair[0].stem
 
 
 def _why_no_images(root):

@@ -49,9 +49,10 @@ _FORMATS = (
     *("AVIF", "BMP", "DIB", "GIF", "HEIF", "ICO", "JPEG", "JPEG2000", "MPO", "PNG", "PPM"),
     *("TIFF", "WEBP"),
 )
-# EXIF 2.3, tag 0x0112: what turns the stored image upright.
+# Tags of EXIF 2.3 and TIFF 6.0.
 _ORIENTATION = 0x0112
-_UPRIGHT = {
+_TIFF_WIDTH, _TIFF_HEIGHT = 256, 257
+UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -60,7 +61,8 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_TURNED = (5, 6, 7, 8)  # by a quarter
+"""What turns the stored image upright, by EXIF orientation."""
+
 _MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*")
 # Black point compensation, so that ink's black is not gray. Pillow names it from 10.3 on
 # (ImageCms.Flags).
@@ -109,26 +111,28 @@ def read_image(
     if isinstance(source, Image.Image):
         return _decoded(source, name or "the PIL image", max_pixels, found)
     name = name or source_name(source)
-    if isinstance(source, bytes | bytearray | memoryview):
-        file = io.BytesIO(source)
-    elif is_url(source):
-        file = io.BytesIO(download(source))
-    elif isinstance(source, str | os.PathLike):
-        file = io.BytesIO(read_bytes(source))
-    else:
-        raise TypeError(
-            f"{name} isn't an image; give a path, an address, bytes, a PIL image or an array."
-        )
-    with _opened(file, name) as image:
+    with _opened(io.BytesIO(content_of(source, name)), name) as image:
         return _decoded(image, name, max_pixels, found)
+
+
+def content_of(source: Any, name: str) -> bytes:
+    """Returns the content of a file from its path, its address or its bytes."""
+    if isinstance(source, bytes | bytearray | memoryview):
+        return bytes(source)
+    if is_url(source):
+        return download(source)
+    if isinstance(source, str | os.PathLike):
+        return read_bytes(source)
+    raise TypeError(
+        f"{name} isn't an image; give a path, an address, bytes, a PIL image or an array."
+    )
 
 
 def image_size(path: str | os.PathLike) -> tuple[int, int]:
     """Returns (height, width) of an image as `read_image` reads it, without reading its pixels."""
     name = os.fspath(path)
     with _open(path, name) as file, _opened(file, name) as image:
-        turned = _orientation(image) in _TURNED
-        return (image.width, image.height) if turned else (image.height, image.width)
+        return sizes(image)[1]
 
 
 def read_bytes(path: str | os.PathLike) -> bytes:
@@ -217,6 +221,12 @@ def error_reason(path: Any, error: Exception) -> str:
     return str(error).replace(repr(str(path)), "file") or type(error).__name__
 
 
+def formats() -> list[str]:
+    """Returns Pillow's names of the formats to read; other readers may run programs."""
+    Image.init()
+    return [known for known in _FORMATS if known in Image.OPEN]
+
+
 def _opened(file, name):
     """Opens an image; its pixels are not read yet."""
     beginning = file.read(32)
@@ -224,8 +234,7 @@ def _opened(file, name):
         raise ValueError(f"{name}: is empty; copy or download it again.")
     file.seek(0)
     try:
-        Image.init()
-        return Image.open(file, formats=[known for known in _FORMATS if known in Image.OPEN])
+        return Image.open(file, formats=formats())
     except Image.DecompressionBombError:
         allowed = 2 * (Image.MAX_IMAGE_PIXELS or 0)
         raise ValueError(
@@ -264,13 +273,11 @@ def _decoded(image, name, max_pixels, deviations):
         if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":  # a phone's JPEG
             deviations.append("frames")
         stored = raw_mode(image)
-        image.load()
-        upright = _UPRIGHT.get(_orientation(image))
+        number, turn = loaded(image)
         image = _rgb(image, stored, deviations)
-        if upright is not None:
+        if number != 1:
             deviations.append("orientation")
-            image = image.transpose(upright)
-        return np.array(image)
+        return np.array(image if turn is None else image.transpose(turn))
     except TooDark as error:
         raise ValueError(f"{name}: {error}") from None
     except Exception as error:  # Pillow raises a dozen types on broken files
@@ -299,11 +306,36 @@ def _check_size(name, width, height, max_pixels):
         raise ValueError(f"{name}: has no pixels ({width}x{height}); copy or download it again.")
 
 
-def _orientation(image):
+def orientation(image: Image.Image) -> int:
+    """Returns the EXIF orientation of an opened image, 1 to 8."""
     try:
-        return image.getexif().get(_ORIENTATION)
+        number = image.getexif().get(_ORIENTATION)
     except Exception:  # the image is readable although its EXIF data isn't
-        return None
+        return 1
+    return number if number in UPRIGHT else 1
+
+
+def loaded(image: Image.Image) -> tuple[int, Image.Transpose | None]:
+    """Loads an image's pixels.
+
+    Returns:
+        The EXIF orientation, and what turns the pixels upright; None if they are. Pillow turns
+        TIFFs itself while it loads them, and then forgets their orientation.
+    """
+    number = orientation(image) if image.format == "TIFF" else None
+    image.load()
+    if number is not None:
+        return number, None
+    number = orientation(image)
+    return number, UPRIGHT.get(number)
+
+
+def sizes(image: Image.Image) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Returns (height, width) as stored and upright, of an image that isn't loaded yet."""
+    stored = image.height, image.width
+    if image.format == "TIFF":  # whose size Pillow may already have turned
+        stored = image.tag_v2[_TIFF_HEIGHT], image.tag_v2[_TIFF_WIDTH]  # type: ignore[attr-defined]
+    return stored, stored[::-1] if orientation(image) >= 5 else stored
 
 
 def _rgb(image, stored, deviations):

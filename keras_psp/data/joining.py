@@ -54,7 +54,7 @@ class JoinedPairs(ImagePairs):
                             "repeat a split by its name, e.g. 2*train."
                         )
         super().__init__(
-            pairs,
+            {split: part for split, part in pairs.items() if part},
             class_names=first.class_names,
             palette=first.palette,
             ignore_class=first.ignore_class,

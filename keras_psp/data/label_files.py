@@ -10,10 +10,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from keras_psp.data.images import error_reason, raw_mode
+from keras_psp.data.images import error_reason, formats, loaded, raw_mode
 
 _LOSSY = ("AVIF", "HEIF", "JPEG", "JPEG2000", "MPO", "WEBP")
-_ORIENTATION = 0x0112  # EXIF 2.3
 
 
 def read_mask(source: str | os.PathLike | bytes, *, name: str | None = None) -> np.ndarray:
@@ -32,14 +31,14 @@ def read_mask(source: str | os.PathLike | bytes, *, name: str | None = None) -> 
         mode, kind, stored = image.mode, image.format, raw_mode(image)
         # Pillow stretches 2- and 4-bit gray to 0..255: times 85 and times 17.
         stretch = {"L;2": 85, "L;4": 17}.get(stored, 1) if kind == "PNG" else 1
+        orientation, _ = loaded(image)
         values = np.asarray(image)
-        turned = image.getexif().get(_ORIENTATION, 1) != 1
     if kind in _LOSSY:
         raise ValueError(
             f"{name}: label is a {kind} file, whose compression changes class numbers; export "
             "the labels as PNG from the program that drew them."
         )
-    if turned:
+    if orientation != 1:
         raise ValueError(
             f"{name}: label has an EXIF orientation; save it as displayed, without the tag."
         )
@@ -107,7 +106,7 @@ def read_text(path: Path) -> str:
 def opened(source: str | os.PathLike | io.BytesIO, name: str = "") -> Iterator[Image.Image]:
     """Opens an image; any error in the block becomes a ValueError that names the file."""
     try:
-        with Image.open(source) as image:
+        with Image.open(source, formats=formats()) as image:
             yield image
     except Exception as error:  # Pillow raises a dozen types for broken files
         raise _unreadable(name or source, error) from error

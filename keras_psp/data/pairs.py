@@ -12,7 +12,7 @@ import numpy as np
 
 from keras_psp.arguments import checked_integer
 from keras_psp.data.bands import bands_size, read_bands
-from keras_psp.data.division import split_parts
+from keras_psp.data.division import Pair, split_parts
 from keras_psp.data.images import MAX_PIXELS, image_size, read_image
 from keras_psp.data.label_files import check_size, ranges, read_mask
 from keras_psp.data.python_calls import map_python
@@ -23,9 +23,6 @@ from keras_psp.progress import in_threads
 
 if TYPE_CHECKING:
     import tensorflow as tf
-
-Pair = tuple[Path, Path | None]
-"""An image and its label file, or None if the labels aren't published."""
 
 
 class ImagePairs:

@@ -340,7 +340,8 @@ class DataReport:
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(title=f"{self.title}: share of pixels and images", title_justify="left")
+        title = Text(f"{self.title}: share of pixels and images")  # not markup
+        table = Table(title=title, title_justify="left")
         table.add_column("class")
         for split, items in self.examined.items():
             table.add_column(f"{split}, {len(items)} images", justify="right")

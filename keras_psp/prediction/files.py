@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any, Unpack
 
-from keras_psp.data.images import MAX_PIXELS
+from keras_psp.data.images import MAX_PIXELS, is_url
 from keras_psp.files import local_path, writing, written_aside
 from keras_psp.models.classes import class_names_of
 from keras_psp.prediction.georeference import reference_of, write_classes
@@ -114,9 +114,10 @@ def predict_files(
     """
     output = local_path("output", output)
     _check(images, output, suffix, alpha)
-    unique: dict[Any, Input] = {}  # files that are named twice are read once
+    unique: dict[Any, Input] = {}  # what is named twice is read once
     for item in find_inputs(images, without=output):
-        unique.setdefault(item.path.resolve() if item.path else id(item), item)
+        source = item.source if is_url(item.source) else id(item)
+        unique.setdefault(item.path.resolve() if item.path else source, item)
     if not unique:
         raise ValueError("images is empty; pass at least one.")
     model = chosen_model(model)

@@ -4,7 +4,7 @@ import dataclasses
 import os
 import sys
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from keras_psp.files import local_path
 from keras_psp.prediction.protocol import Protocol
@@ -30,8 +30,12 @@ def open_segmenter(model: Any, protocol: Protocol) -> Segmenter:
     network = open_model(model)
     base_size, antialias = protocol.base_size, protocol.antialias
     image_size = None if base_size is None else _image_size(model)
-    if base_size == "auto":
-        base_size = _base_size(model, image_size)
+    if base_size == "auto" and isinstance(model, str) and model in all_presets():
+        base_size = find_preset(model).base_size
+    elif base_size == "auto":  # larger images than its training's were never seen
+        base_size = image_size and max(image_size)
+        if base_size:
+            print(f"base_size={base_size}, as in training", file=sys.stderr)
     if antialias == "auto":
         antialias = image_size is not None
     protocol = dataclasses.replace(protocol, base_size=base_size, antialias=antialias)
@@ -44,24 +48,6 @@ def run_folder(model: Any) -> Path | None:
         return None
     folder = local_path("model", model)
     return folder if folder.is_dir() else None
-
-
-def choose_base_size(model: Any, base_size: int | Literal["auto"] | None) -> int | None:
-    """The base size; for "auto", that of the preset or training run that `model` names, if any.
-
-    A run whose recipe has an `image_size` has seen no larger images, so its network is tested at
-    that size.
-    """
-    return _base_size(model, _image_size(model)) if base_size == "auto" else base_size
-
-
-def _base_size(model, image_size):
-    if isinstance(model, str) and model in all_presets():
-        return find_preset(model).base_size
-    if image_size is None:
-        return None
-    print(f"base_size={max(image_size)}, as in training", file=sys.stderr)
-    return max(image_size)
 
 
 def _image_size(model):

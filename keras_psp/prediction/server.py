@@ -88,9 +88,10 @@ def submit(
     shown = with_bar(masks, "predicting", len(missing)) if progress else masks
     for index, classes in zip(missing, shown, strict=True):
         submission.write(names[index], classes)
-    submission.check(progress=progress)
-    if archive is not None:
-        submission.pack(archive, progress=progress)
+    if archive is None:
+        submission.check(progress=progress)
+    else:
+        submission.pack(archive, progress=progress)  # checks, too
     return submission
 
 

@@ -3,6 +3,7 @@
 import os
 import tarfile
 import zipfile
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,17 @@ _MODES = {"L": "gray values that are labels", "P": "a palette whose indices are 
 
 
 def image_sizes(source: Any, split: str) -> dict[str, tuple[int, int]]:
-    """Returns the (height, width) of each image of a split, by file name without suffix."""
+    """Returns the (height, width) of each image of a split, by file name without suffix.
+
+    Raises:
+        ValueError: if several images have the same name.
+    """
     names = [image.stem for image, _ in source.paths(split)]
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise ValueError(
+            f"split {split!r} has several images named {twice[0]!r}, for each of which the server "
+            "expects one file; rename all but one of them."
+        )
     return dict(zip(names, source.sizes(split), strict=True))
 
 

@@ -1,4 +1,5 @@
 import itertools
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -7,15 +8,17 @@ from hypothesis import strategies as st
 from keras_psp.data.division import divided, split_folders, split_named
 
 
-@given(st.lists(st.text(min_size=1), unique=True, max_size=60))
+@given(st.lists(st.text("abcdé01 ", min_size=1), unique=True, max_size=60))
 def test_parts_are_disjoint_keep_the_order_and_depend_on_the_names(names):
-    parts = divided(names, str)
-    assert sorted(itertools.chain(*parts.values())) == sorted(names)
-    assert all(part == [name for name in names if name in part] for part in parts.values())
-    again = divided(names[::-1], str)
-    assert {split: set(part) for split, part in parts.items()} == {
-        split: set(part) for split, part in again.items()
-    }
+    pairs = [(Path("images", f"{name}.jpg"), None) for name in names]
+    parts = divided(pairs)
+    assert parts.pop("all") == pairs
+    assert sorted(itertools.chain(*parts.values())) == sorted(pairs)
+    assert all(part == [pair for pair in pairs if pair in part] for part in parts.values())
+    moved = [(Path("other", image.with_suffix(".png").name), None) for image, _ in pairs[::-1]]
+    again = divided(moved)
+    for split, part in parts.items():
+        assert {image.stem for image, _ in part} == {image.stem for image, _ in again[split]}
     if len(names) >= 3:
         assert len(parts["val"]) == len(parts["test"]) == max(1, round(len(names) / 10))
 

@@ -223,6 +223,7 @@ NEAR_INFRARED = Image.new("RGBA", (2, 2), (9, 9, 9, 80))
         (Image.new("P", (2, 2)), "png", {"transparency": 0}, ["transparency"]),
         (Image.new("CMYK", (2, 2)), "jpg", {}, ["colors"]),
         (Image.new("RGB", (2, 2)), "jpg", {"exif": orientation(6)}, ["orientation"]),
+        (Image.new("RGB", (2, 2)), "tif", {"exif": orientation(6)}, ["orientation"]),
         (Image.new("RGB", (2, 2)), "jpg", {"exif": orientation(1)}, []),
         (Image.new("L", (2, 2)), "gif", {"save_all": True, "append_images": [NIGHT]}, ["frames"]),
         (Image.fromarray(np.float32([[-1, 300]])), "tif", {}, ["range"]),
@@ -250,9 +251,10 @@ def test_a_color_profile_other_than_srgb_is_reported(tmp_path):
     assert deviations == ["profile"]
 
 
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif"])
 @pytest.mark.parametrize("number", [2, 3, 6, 8])
-def test_the_size_is_that_of_the_upright_image(tmp_path, number):
-    path = tmp_path / "a.jpg"
+def test_the_size_is_that_of_the_upright_image(tmp_path, number, suffix):
+    path = tmp_path / f"a.{suffix}"
     odd_images.oriented(number)(path)
     assert image_size(path) == read_image(path).shape[:2]
 

@@ -71,6 +71,17 @@ def test_folders_are_joined_and_trained_on(tmp_path):
     datasets.train(source)
 
 
+def test_too_few_images_to_divide_are_joined_without_empty_splits(tmp_path):
+    parts = []
+    for value, name in enumerate(("one", "other")):
+        datasets.write_example(tmp_path / name, name, value=value, size=(64, 48))
+        parts.append(ImageFolder(tmp_path / name, class_names=("road", "roof", "tree")))
+    source = JoinedPairs(parts)
+    assert source.splits == ("all", "train")
+    source.check(progress=False)
+    assert source.count("train") == 2
+
+
 def test_another_reading_of_a_part_is_noticed(tmp_path):
     one = folder(tmp_path / "one", [0, 1])
     folder(tmp_path / "other", [2, 200])

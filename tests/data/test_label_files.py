@@ -64,12 +64,19 @@ def test_lossy_labels_are_refused_under_any_name(divided, format):
     assert "export the labels as PNG" in message
 
 
-def test_labels_with_an_orientation_are_refused(divided):
+@pytest.mark.parametrize("format", ["PNG", "TIFF"])
+def test_labels_with_an_orientation_are_refused(divided, format):
     path = divided / "train" / "labels" / "train0.png"
     exif = Image.Exif()
     exif[0x0112] = 3
-    Image.fromarray(np.zeros((48, 64), np.uint8)).save(path, exif=exif)
+    Image.fromarray(np.zeros((48, 64), np.uint8)).save(path, format, exif=exif)
     assert datasets.fault(divided).startswith(f"{path}: label has an EXIF orientation; save it")
+
+
+def test_programs_are_not_run_to_read_a_label(divided):
+    path = divided / "train" / "labels" / "train0.png"
+    Image.fromarray(np.zeros((48, 64), np.uint8)).save(path, "EPS")
+    assert "cannot identify image file" in datasets.fault(divided)
 
 
 def test_matlab_matrices_are_read_through_structs(tmp_path):

@@ -143,9 +143,11 @@ def test_all_faults_are_listed_and_the_first_is_raised(tmp_path):
 
 
 def test_the_table_has_shares_and_sizes(tmp_path, capsys):
-    write(tmp_path, "train", [halves(0, 1), 0, np.zeros((12, 8))])
-    report(tmp_path, ["sky", "boat"]).print()
+    root = tmp_path / "photos[raw]"  # not markup
+    write(root, "train", [halves(0, 1), 0, np.zeros((12, 8))])
+    report(root, ["sky", "boat"]).print()
     rows = capsys.readouterr().out.split("\n")
+    assert "photos[raw]: share" in "".join(row.strip() for row in rows)
     assert any("0 sky" in row and "87.50 %  100.00 %" in row for row in rows)
     assert any("1 boat" in row and "12.50 %  33.33 %" in row for row in rows)
     assert any("sizes" in row and "8x6 to 8x12" in row for row in rows)

@@ -242,6 +242,13 @@ def test_repeated_images_and_images_in_memory(photos, model, quick):
     assert [row["name"] for row in table()][-2:] == ["photo_0001-2", "photo_0002-2"]
 
 
+def test_an_address_that_is_named_twice_is_read_once(photos, model, quick, monkeypatch):
+    content = (photos / "in" / "a.png").read_bytes()
+    monkeypatch.setattr("keras_psp.data.images.download", lambda url, **_: content)
+    address = "https://example.org/a.png"
+    assert predict_files([address, address], "out", model, progress=False).done == 1
+
+
 def test_names_never_collide(photos, model, quick):
     os.makedirs("in/x/deep")
     for name in ("in/x/deep/a.png", "in/A.webp"):

@@ -4,7 +4,7 @@ import pytest
 from support.networks import tiny_predictor
 
 from keras_psp.prediction import Protocol
-from keras_psp.prediction.opening import choose_base_size, open_segmenter, run_folder
+from keras_psp.prediction.opening import open_segmenter, run_folder
 
 
 def test_the_base_size_of_a_run_is_found_by_any_name_of_its_folder(tmp_path, monkeypatch):
@@ -12,11 +12,11 @@ def test_the_base_size_of_a_run_is_found_by_any_name_of_its_folder(tmp_path, mon
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
     run = tmp_path / "run"
     run.mkdir()
+    tiny_predictor().save(run / "best.keras")
     (run / "recipe.json").write_text(json.dumps({"image_size": [36, 48]}))
     for name in (run, str(run), "~/run"):
         assert run_folder(name) == run
-        assert choose_base_size(name, "auto") == 48
-        assert choose_base_size(name, 99) == 99 and choose_base_size(name, None) is None
+        assert open_segmenter(name, Protocol()).protocol.base_size == 48
 
 
 def test_images_are_averaged_if_the_training_resized_its_images(tmp_path):
@@ -36,20 +36,26 @@ def test_images_are_averaged_if_the_training_resized_its_images(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["~/nothing", "pspnet_r50-d8_512x512_160k_ade20k", None, object()])
-def test_other_models_have_no_base_size(name):
+def test_other_models_are_not_folders_of_runs(name):
     assert run_folder(name) is None
-    assert choose_base_size(name, "auto") is None
 
 
-def test_a_preset_has_its_own_base_size():
-    assert choose_base_size("pspnet_r18-d8_128x128_scenes", "auto") == 192
+def test_only_runs_and_presets_have_a_base_size(tmp_path):
+    tiny_predictor().save(tmp_path / "a.keras")
+    for model, expected in (
+        (tmp_path / "a.keras", None),
+        (tiny_predictor(), None),
+        ("pspnet_r18-d8_128x128_scenes", 192),
+    ):
+        assert open_segmenter(model, Protocol()).protocol.base_size == expected
 
 
 def test_a_damaged_recipe_is_named(tmp_path):
+    tiny_predictor().save(tmp_path / "best.keras")
     (tmp_path / "recipe.json").write_text("{")
     with pytest.raises(ValueError, match=r"recipe.json is damaged .*; restore it, or give base_"):
-        choose_base_size(tmp_path, "auto")
-    assert choose_base_size(tmp_path, None) is None
+        open_segmenter(tmp_path, Protocol())
+    assert open_segmenter(tmp_path, Protocol(base_size=None)).protocol.base_size is None
 
 
 def test_a_model_is_a_local_path(tmp_path, monkeypatch):

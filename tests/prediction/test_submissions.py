@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 from support import datasets as miniatures
 
-from keras_psp.data import load
+from keras_psp.data import ImagePairs, load
 from keras_psp.labels import labels
 from keras_psp.prediction.submissions import (
     ADE20KSubmission,
@@ -89,6 +89,16 @@ def test_image_sizes_come_from_a_source(tmp_path, name, split, kind):
     # The labels of the benchmark's source have the values that the files must have.
     values = submission.to_values(np.arange(source.num_classes))
     assert tuple(values) == source.label_values
+
+
+def test_images_of_the_same_name_are_refused(tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        Image.new("RGB", (64, 48)).save(tmp_path / folder / "1.jpg")
+    pairs = [(tmp_path / folder / "1.jpg", None) for folder in ("a", "b")]
+    source = ImagePairs({"test": pairs}, class_names=["road"])
+    with pytest.raises(ValueError, match="'test' has several images named '1', for each of which"):
+        image_sizes(source, "test")
 
 
 def test_archives_contain_the_files_of_the_submission(tmp_path):

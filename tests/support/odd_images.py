@@ -96,7 +96,7 @@ def png(values, color_type, *, bits=8, size=None, chunks=()):
 
 
 def oriented(orientation):
-    """Writes a rotated or mirrored JPEG that shows FOUR according to its EXIF orientation."""
+    """Writes a rotated or mirrored image that shows FOUR according to its EXIF orientation."""
     stored = {
         2: Image.Transpose.FLIP_LEFT_RIGHT,
         3: Image.Transpose.ROTATE_180,
@@ -208,7 +208,8 @@ CASES = [
         within=6,
     ),
     *(
-        Case(f"exif_{n}.jpg", f"EXIF orientation {n}", oriented(n), FOUR, within=3)
+        Case(f"exif_{n}.{suffix}", f"EXIF orientation {n}", oriented(n), FOUR, within=3)
+        for suffix in ("jpg", "tif")
         for n in range(2, 9)
     ),
     Case(

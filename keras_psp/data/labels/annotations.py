@@ -3,15 +3,16 @@
 import dataclasses
 import os
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from keras_psp.data.division import SPLITS, MayBeFlat, divided
+from keras_psp.data.images import UPRIGHT, orientation, sizes
 from keras_psp.data.label_files import check_names, listed_names, opened
 from keras_psp.data.labels.drawing import Size
 from keras_psp.data.pairs import ImagePairs
@@ -21,7 +22,6 @@ from keras_psp.palette import default_palette
 BACKGROUND = ("background", "_background_", "__background__")
 IGNORED = "__ignore__"  # labelme's own name for pixels that don't count
 UNLABELED = ("background", "ignore")
-_ORIENTATION = 0x0112  # EXIF 2.3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,23 +105,22 @@ class AnnotatedImages(MayBeFlat, ImagePairs):
         )
         self.root = path if path.is_dir() else path.parent
         self._colors: dict[str, tuple[int, int, int]] = {}
-        parts = self._annotations_in(path)
-        self._of: dict[Path, Annotation] = {
-            item.origin: item for part in parts.values() for item in part
-        }
-        self._check_unique(parts)
+        found = self._annotations_in(path)
+        self._of = {annotation.origin: annotation for _, annotation in found}
+        self._check_unique([annotation for _, annotation in found])
         self.read_label = self._read_label
         self._set_names(class_names, unlabeled)
-        pairs = {split: [(a.image, a.origin) for a in part] for split, part in parts.items()}
-        self._flat = tuple(pairs) == ("",)
-        if self._flat:
-            pairs = {"all": pairs[""], **divided(pairs[""], lambda pair: pair[0].stem)}
-        self._pairs = {s: pairs[s] for s in ("all", *SPLITS, *sorted(pairs)) if s in pairs}
+        parts = defaultdict(list)
+        for split, annotation in found:
+            parts[split].append((annotation.image, annotation.origin))
+        self._flat = None in parts
+        pairs = divided([pair for part in parts.values() for pair in part]) if self._flat else parts
+        self._pairs = {split: pairs[split] for split in ("all", *SPLITS) if split in pairs}
         self.splits = tuple(self._pairs)
         self._print_notes(unlabeled)
 
-    def _annotations_in(self, path: Path) -> Mapping[str, list[Annotation]]:
-        """Returns the annotations of each split, or those of "" if there are no splits."""
+    def _annotations_in(self, path: Path) -> Sequence[tuple[str | None, Annotation]]:
+        """Returns the annotations, each with its split; if one has none, there are no splits."""
         raise NotImplementedError
 
     def _tool_names(self) -> Sequence[str]:
@@ -132,16 +131,15 @@ class AnnotatedImages(MayBeFlat, ImagePairs):
         """Returns the file that contains an example's label, given the label's path in `paths`."""
         return self._of[label].file or label
 
-    def _check_unique(self, parts):
+    def _check_unique(self, annotations):
         of: dict[Path, Path] = {}
-        for part in parts.values():
-            for item in part:
-                if of.setdefault(item.image, item.origin) != item.origin:
-                    raise ValueError(
-                        f"{item.origin}: {item.image} is annotated in {of[item.image]} as well; "
-                        "remove one of the two."
-                    )
-        if sum(map(len, parts.values())) != len(self._of):
+        for item in annotations:
+            if of.setdefault(item.image, item.origin) != item.origin:
+                raise ValueError(
+                    f"{item.origin}: {item.image} is annotated in {of[item.image]} as well; "
+                    "remove one of the two."
+                )
+        if len(annotations) != len(self._of):
             raise ValueError(f"{self.title}: an image is listed twice; export it again.")
 
     def _set_names(self, class_names, unlabeled):
@@ -185,7 +183,8 @@ class AnnotatedImages(MayBeFlat, ImagePairs):
     def _read_label(self, path):
         """Draws the label of an example as (height, width) uint8."""
         annotation = self._of[path]
-        stored, upright, orientation = _sizes(annotation.image)
+        with opened(annotation.image) as image:
+            (stored, upright), number = sizes(image), orientation(image)
         size = annotation.size or upright
         if size not in (stored, upright):
             raise ValueError(
@@ -208,36 +207,18 @@ class AnnotatedImages(MayBeFlat, ImagePairs):
                 ) from None
         if size == upright:
             return mask
-        turned = Image.fromarray(mask)
-        turned.getexif()[_ORIENTATION] = orientation
-        return np.array(ImageOps.exif_transpose(turned))
-
-
-def _sizes(path):
-    """Returns (height, width) as stored and upright, and the EXIF orientation."""
-    with opened(path) as image:
-        stored = image.height, image.width
-        try:
-            orientation = image.getexif().get(_ORIENTATION, 1)
-        except Exception:  # the image is readable although its EXIF data isn't
-            orientation = 1
-    return stored, stored[::-1] if orientation in (5, 6, 7, 8) else stored, orientation
+        return np.array(Image.fromarray(mask).transpose(UPRIGHT[number]))
 
 
 def _times(size):
     return f"{size[1]}x{size[0]}"
 
 
-def is_whole(value: Any) -> bool:
-    """Whether a value read from JSON is an integer."""
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
 def recorded_size(height: Any, width: Any, origin: Path | str) -> Size | None:
     """Returns (height, width) as recorded in an annotation; None if both are missing."""
     if height is None and width is None:
         return None
-    if not (is_whole(height) and is_whole(width) and height > 0 and width > 0):
+    if not (type(height) is type(width) is int and min(height, width) > 0):
         raise ValueError(
             f"{origin}: records a size of {width!r} x {height!r}; export it again, or remove both."
         )

@@ -55,12 +55,11 @@ class CocoInstances(AnnotatedImages):
             )
         self._finder = ImageFinder(self.root if path.is_dir() else self._above(path))
         self._categories: list[str] = []
-        parts = defaultdict(list)
-        for file, content in files.items():
-            parts[split_of_file(file, self.root)] += self._annotations_of(file, content)
-        if None in parts:
-            return {"": [annotation for part in parts.values() for annotation in part]}
-        return parts
+        return [
+            (split_of_file(file, self.root), annotation)
+            for file, content in files.items()
+            for annotation in self._annotations_of(file, content)
+        ]
 
     def _above(self, path):
         """The folder with the images of a single file; it is often next to that of the file."""
@@ -162,11 +161,8 @@ def _id(item, number):
 
 def _pixels(segmentation: Any, size: Size) -> Any:
     if isinstance(segmentation, dict):
-        if list(segmentation.get("size") or size) != list(size):
-            height, width = segmentation["size"]
-            raise ValueError(
-                f"has run lengths for {width}x{height} pixels, not {size[1]}x{size[0]}"
-            )
+        if (found := segmentation.get("size") or list(size)) != list(size):
+            raise ValueError(f"has run lengths for the size {found}, not {list(size)}")
         return coco_runs(segmentation.get("counts"), size)
     if not isinstance(segmentation, list) or not segmentation:
         raise ValueError("has no segmentation, only a box; export instance segmentation")

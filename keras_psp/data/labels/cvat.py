@@ -3,7 +3,7 @@
 import functools
 import math
 import xml.etree.ElementTree as ElementTree
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -52,15 +52,10 @@ class Cvat(AnnotatedImages):
         coco_masks()  # raises now if pycocotools isn't installed
         self._finder = ImageFinder(self.root)
         self._listed: list[str] = []
-        parts = defaultdict(list)
-        for file in files:
-            for split, annotation in self._annotations_of(file):
-                parts[split].append(annotation)
-        if not parts:
+        found = [item for file in files for item in self._annotations_of(file)]
+        if not found:
             raise ValueError(f"{files[0]}: has no images; export the task again with its images.")
-        if None in parts:
-            return {"": [annotation for part in parts.values() for annotation in part]}
-        return parts
+        return found
 
     def _tool_names(self):
         return self._listed

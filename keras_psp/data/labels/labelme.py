@@ -51,14 +51,7 @@ class Labelme(AnnotatedImages):
                 f"{path}: has no .json of labelme; choose the folder with the files that it saved."
             )
         self._used = sorted({label for _, labels in found for label in labels} - {IGNORED})
-        annotations = [annotation for annotation, _ in found]
-        splits = {split_of(annotation.origin, self.root) for annotation in annotations}
-        if None in splits:
-            return {"": annotations}
-        parts: dict[str, list[Annotation]] = {split: [] for split in splits}
-        for annotation in annotations:
-            parts[split_of(annotation.origin, self.root)].append(annotation)
-        return parts
+        return [(split_of(item.origin, self.root), item) for item, _ in found]
 
     def _tool_names(self):
         listed = self.root / "labels.txt"
@@ -99,7 +92,7 @@ def is_labelme(content: Any) -> bool:
 
 
 def _images_in(folder):
-    return [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES]
+    return [path for path in files_below(folder, IMAGE_SUFFIXES) if path.parent == folder]
 
 
 def _shapes(content: dict, path: Path) -> list[Shape]:

@@ -64,7 +64,7 @@ class RoboflowMasks(MayBeFlat, ImagePairs):
             )
         pairs = {split: _pairs_in(folder) for split, folder in folders.items()}
         if self._flat:
-            pairs |= divided(pairs["all"], lambda pair: pair[0].stem)
+            pairs = divided(pairs["all"])
         super().__init__(
             pairs,
             class_names=names if class_names is None else class_names,

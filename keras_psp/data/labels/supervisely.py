@@ -17,7 +17,7 @@ from keras_psp.data.labels.drawing import (
     mask_from_base64,
     placed,
 )
-from keras_psp.data.labels.finding import ImageFinder, read_json
+from keras_psp.data.labels.finding import ImageFinder, files_below, read_json
 from keras_psp.progress import in_threads
 
 _WITHOUT_AREA = ("point", "line", "graph", "cuboid", "cuboid_2d", "polyline_3d", "point_3d")
@@ -50,23 +50,14 @@ class Supervisely(AnnotatedImages):
             if len(color) == 6 and set(color.lower()) <= set("0123456789abcdef"):
                 self._colors[item.get("title")] = tuple(bytes.fromhex(color))
         self._finder = ImageFinder(self.root)
-        files = [
-            file
-            for folder in sorted(self.root.rglob("ann"))
-            for file in sorted(folder.glob("*.json"))
-        ]
+        files = [file for file in files_below(self.root, (".json",)) if file.parent.name == "ann"]
         if not files:
             raise ValueError(
                 f"{self.root}: has no annotations DATASET/ann/*.json; export the project again."
             )
-        annotations = list(in_threads(self._read_file, files, "Reading labels"))
+        annotations = in_threads(self._read_file, files, "Reading labels")
         splits = [split_named(file.parent.parent.name) for file in files]
-        if None in splits:
-            return {"": annotations}
-        parts: dict[str, list[Annotation]] = {split: [] for split in splits if split}
-        for split, annotation in zip(splits, annotations, strict=True):
-            parts[split].append(annotation)
-        return parts
+        return list(zip(splits, annotations, strict=True))
 
     def _tool_names(self):
         return [str(item.get("title", "")).strip() for item in self._classes]

@@ -11,13 +11,13 @@ from keras_psp.data import ImageFolder, load
 ORIENTATION = 0x0112
 
 
-def write(root, name, *, size, shapes, stored=None, orientation=1):
-    """Writes a JPEG as it is stored, and its .json for an image of (height, width)."""
+def write(root, name, *, size, shapes, stored=None, orientation=1, suffix="jpg"):
+    """Writes an image as it is stored, and its .json for an image of (height, width)."""
     image = Image.fromarray(np.zeros((*(stored or size), 3), np.uint8))
     image.getexif()[ORIENTATION] = orientation
     root.mkdir(exist_ok=True)
-    image.save(root / f"{name}.jpg", exif=image.getexif())
-    save_json(root / f"{name}.json", labelme_file(f"{name}.jpg", size, shapes))
+    image.save(root / f"{name}.{suffix}", exif=image.getexif())
+    save_json(root / f"{name}.json", labelme_file(f"{name}.{suffix}", size, shapes))
 
 
 TOP_LEFT = [("cat", "rectangle", [[0, 0], [9, 4]])]
@@ -30,9 +30,10 @@ def test_shapes_for_the_upright_image_are_drawn_as_they_are(tmp_path):
     assert mask[:5, :10].all() and mask.sum() == 50
 
 
+@pytest.mark.parametrize("suffix", ["jpg", "tif"])
 @pytest.mark.parametrize("orientation", [5, 6, 7, 8])
-def test_shapes_for_the_stored_image_are_turned_with_it(tmp_path, orientation):
-    write(tmp_path, "a", size=(40, 60), orientation=orientation, shapes=TOP_LEFT)
+def test_shapes_for_the_stored_image_are_turned_with_it(tmp_path, orientation, suffix):
+    write(tmp_path, "a", size=(40, 60), orientation=orientation, shapes=TOP_LEFT, suffix=suffix)
     stored = np.zeros((40, 60), np.uint8)
     stored[:5, :10] = 1
     # EXIF 2.3: where the first row and column of the stored image are on the screen.

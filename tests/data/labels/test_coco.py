@@ -148,7 +148,11 @@ def test_a_placeholder_above_the_categories_is_no_class(tmp_path):
         ({"counts": ["x"], "size": [12, 16]}, "has run lengths that aren't numbers"),
         ({"counts": "53", "size": [12, 16]}, "run lengths that don't fill its 12x16 pixels"),
         ({"counts": "5z3", "size": [12, 16]}, "has run lengths that are damaged"),
-        ({"counts": [192], "size": [16, 12]}, "has run lengths for 12x16 pixels, not 16x12"),
+        (
+            {"counts": [192], "size": [16, 12]},
+            r"has run lengths for the size \[16, 12\]",
+        ),
+        ({"counts": [192], "size": 5}, r"run lengths for the size 5, not \[12, 16\]"),
     ],
 )
 def test_wrong_segmentations_are_named(tmp_path, segmentation, message):

@@ -100,6 +100,8 @@ def test_data_sets_named_as_splits_are_splits(tmp_path, examples):
         label_tools.supervisely(tmp_path, part, dataset=dataset)
     assert load("supervisely", root=tmp_path).splits == ("train", "val")
     label_tools.supervisely(tmp_path, examples[4:5], dataset="more")
+    # macOS writes such a file next to every file on foreign disks.
+    (tmp_path / "more" / "ann" / "._a.png.json").write_bytes(b"\0\5\26\7")
     assert load("supervisely", root=tmp_path).count("all") == 5
 
 
