@@ -1,6 +1,7 @@
 """Mean and standard deviation of each band, by which a network normalizes its images."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,19 +20,10 @@ class BandStatistics:
         pixels: number of pixels.
     """
 
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    mean: Sequence[float]
+    std: Sequence[float]
     dtype: str
     pixels: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns all fields as plain data for JSON."""
-        return {**dataclasses.asdict(self), "mean": list(self.mean), "std": list(self.std)}
-
-    @classmethod
-    def from_dict(cls, fields: dict[str, Any]) -> "BandStatistics":
-        """Restores statistics from what `to_dict` returned."""
-        return cls(**{**fields, "mean": tuple(fields["mean"]), "std": tuple(fields["std"])})
 
 
 def band_statistics(source: Any, split: str = "train", *, progress: bool = True) -> BandStatistics:
@@ -74,7 +66,7 @@ def band_statistics(source: Any, split: str = "train", *, progress: bool = True)
             f"band {band + 1} is {mean[band]:g} in all images of split {split!r}, so that it can't "
             "be normalized; leave it out of the files."
         )
-    return BandStatistics(tuple(mean.tolist()), tuple(std.tolist()), image_dtype_of(source), count)
+    return BandStatistics(mean.tolist(), std.tolist(), image_dtype_of(source), count)
 
 
 def _moments(image):

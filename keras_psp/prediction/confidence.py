@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -124,8 +123,3 @@ def log_probabilities(scores: np.ndarray, *, logits: bool) -> np.ndarray:
         return np.log(np.maximum(scores, np.float32(_TINY)))
     shifted = scores - scores.max(axis=-1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
-
-
-def confidence_files(name: str, maps: Sequence[str]) -> list[str]:
-    """File names of a confidence's picture and maps, in order."""
-    return [f"{name}_confidence.png", *(f"{name}_{part}.png" for part in maps)]

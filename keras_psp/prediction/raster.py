@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import json
 import os
 import shutil
 import sys
@@ -28,7 +27,7 @@ from keras_psp.prediction.protocol import Protocol, ProtocolFields
 from keras_psp.prediction.segmenter import Segmenter
 from keras_psp.prediction.strips import Strips
 from keras_psp.progress import Bar
-from keras_psp.resume import check_settings, read_record, write_record
+from keras_psp.resume import changed_settings, check_settings, read_record, write_record
 from keras_psp.weights.opening import digest
 
 _SETTINGS, _PART = "settings.json", "rows_{:09}.npz"
@@ -139,7 +138,7 @@ def predict_raster(
             "weights": digest(segmenter.model),
             **segmenter.protocol.settings,
         }
-        with _Parts(output, settings, raster.width, force=force) as parts:
+        with _opened_parts(output, settings, raster.width, force=force) as parts:
             if parts.end and progress:
                 print(f"{output}: resuming after row {parts.end}", file=sys.stderr)
             _predict(strips, reader, parts, f"Predicting {source.name}", progress)
@@ -183,7 +182,9 @@ class _Reader:
                 "predict smaller images with keras_psp.predict."
             )
         self.nodata = int(np.iinfo(self.dtype).max)
-        self.has_mask = any("all_valid" not in _names(flags) for flags in raster.mask_flag_enums)
+        self.has_mask = any(
+            all(flag.name != "all_valid" for flag in flags) for flags in raster.mask_flag_enums
+        )
         self._name, self._mean = name, segmenter._mean
         height, width = (min(side, _SAMPLE) for side in raster.shape)
         shape = len(self._bands), height, width
@@ -223,56 +224,40 @@ class _Reader:
         return (first, last), (0, self._raster.width)
 
 
-def _names(flags):
-    return {flag.name for flag in flags}
+@contextlib.contextmanager
+def _opened_parts(output, settings, width, *, force):
+    """Locks the folder of an output's finished rows, and yields those with these settings."""
+    folder = output.with_name(f".{output.name}.parts")
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder / "lock") as has_lock:
+        if has_lock is False:
+            raise ValueError(
+                f"{folder}: another process is predicting into this output; wait for it, or "
+                "choose another output."
+            )
+        path = folder / _SETTINGS
+        remedy = f"remove the folder {folder} to begin again, or give force=True"
+        if path.exists() and not force:
+            stored = read_record(path, remedy)
+            check_settings(stored, settings, contents=f"{folder} has rows", remedy=remedy)
+        elif path.exists():
+            changed = True
+            with contextlib.suppress(ValueError):
+                changed = bool(changed_settings(read_record(path, remedy), settings))
+            for file in folder.glob("rows_*.npz") if changed else ():
+                file.unlink()
+        write_record(path, settings)
+        yield _Parts(folder, width)
 
 
 class _Parts:
     """Finished rows of classes, in files that are complete or absent at any moment."""
 
-    def __init__(self, output, settings, width, *, force):
-        self._folder = output.with_name(f".{output.name}.parts")
-        self._settings, self._width, self._force = settings, width, force
-        self._lock: Any = None
+    def __init__(self, folder, width):
+        self._folder, self._width = folder, width
         self.files: list[tuple[int, Path]] = []
         self.end = 0  # the row after the last one that is finished
-
-    def __enter__(self) -> "_Parts":
-        with writing(self._folder):
-            self._folder.mkdir(parents=True, exist_ok=True)
-        self._lock = locked(self._folder / "lock")
-        if self._lock.__enter__() is False:
-            self._lock.__exit__(None, None, None)
-            raise ValueError(
-                f"{self._folder}: another process is predicting into this output; wait for it, or "
-                "choose another output."
-            )
-        try:
-            self._open()
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._lock.__exit__(None, None, None)
-
-    def _open(self):
-        path = self._folder / _SETTINGS
-        remedy = f"remove the folder {self._folder} to begin again, or give force=True"
-        if path.exists() and not self._force:
-            stored = read_record(path, remedy)
-            check_settings(
-                stored, self._settings, contents=f"{self._folder} has rows", remedy=remedy
-            )
-        elif path.exists():
-            with contextlib.suppress(ValueError):
-                if read_record(path, remedy) == json.loads(json.dumps(self._settings)):
-                    self._find()
-                    return
-            for file in self._folder.glob("rows_*.npz"):
-                file.unlink()
-        write_record(path, self._settings)
         self._find()
 
     def _find(self):

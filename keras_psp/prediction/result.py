@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from keras_psp.files import local_path, written_aside
-from keras_psp.prediction.confidence import Confidence, confidence_files
+from keras_psp.prediction.confidence import Confidence
 from keras_psp.visual.overlays import overlay_with_legend, save_image
 
 _NOTEBOOK_SIDE = 1000  # pixels of the longer side in a notebook
@@ -151,7 +151,8 @@ def result_files(
     """
     files = [f"{name}_overlay{suffix}", f"{name}_classes.png"]
     files += [f"{name}_probabilities.npz"] if probabilities else []
-    return [*files, *(confidence_files(name, confidence) if confidence else [])]
+    files += [f"{name}_confidence.png"] if confidence else []
+    return [*files, *(f"{name}_{part}.png" for part in confidence)]
 
 
 def _index_image(classes, palette):

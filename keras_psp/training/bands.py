@@ -1,5 +1,6 @@
 """Training on other bands than RGB: what a recipe must be, and how images are normalized."""
 
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from keras_psp.data import BandStatistics, band_statistics
@@ -50,8 +51,8 @@ def band_statistics_of(
         return None
     path = folder / "bands.json"
     if resumed:
-        return BandStatistics.from_dict(read_record(path, "restore it, or choose another --output"))
+        return BandStatistics(**read_record(path, "restore it, or choose another --output"))
     measured = band_statistics(source, recipe.train_split, progress=progress)
     if folder.writes:
-        write_record(path, measured.to_dict())
+        write_record(path, dataclasses.asdict(measured))
     return measured

@@ -1,5 +1,6 @@
 """Recognizes which labeling tool a folder comes from, by its contents."""
 
+import contextlib
 import dataclasses
 import os
 from collections.abc import Iterator, Mapping
@@ -46,9 +47,9 @@ def recognized(path: Path) -> Recognized | None:
         return None
     if path.is_file():
         return _of_file(path)
-    meta = path / "meta.json"
-    if meta.is_file() and is_supervisely(_json_or_none(meta)):
-        return Recognized("supervisely", {}, "a project of Supervisely (meta.json)")
+    with contextlib.suppress(ValueError):
+        if (path / "meta.json").is_file() and is_supervisely(read_json(path / "meta.json")):
+            return Recognized("supervisely", {}, "a project of Supervisely (meta.json)")
     folders = [path, *split_folders(path).values()]
     if any((folder / CLASSES).is_file() for folder in folders):
         return Recognized("roboflow", {}, f"Roboflow's masks ({CLASSES})")
@@ -94,13 +95,6 @@ def _kind_of_json(path: Path) -> str | None:
         return "labelme"
     found = [key in text for key in (b'"images"', b'"annotations"', b'"categories"')]
     return "coco_instances" if sum(found) >= 2 and b'"segments_info"' not in text else None
-
-
-def _json_or_none(path):
-    try:
-        return read_json(path)
-    except ValueError:
-        return None
 
 
 def _by_masks(path, folders):

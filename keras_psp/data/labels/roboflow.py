@@ -10,7 +10,7 @@ import numpy as np
 from keras_psp.data.division import MayBeFlat, divided, split_folders
 from keras_psp.data.images import IMAGE_SUFFIXES
 from keras_psp.data.label_files import by_stem, read_text
-from keras_psp.data.pairs import ImagePairs, Pair
+from keras_psp.data.pairs import ImagePairs, Pair, matched
 from keras_psp.files import local_path
 
 CLASSES = "_classes.csv"
@@ -101,14 +101,6 @@ def _pairs_in(folder: Path) -> list[Pair]:
     files = by_stem(folder, IMAGE_SUFFIXES)
     masks = {stem.removesuffix(_MARK): path for stem, path in files.items() if stem.endswith(_MARK)}
     images = {stem: path for stem, path in files.items() if not stem.endswith(_MARK)}
-    for stem in sorted(images.keys() ^ masks.keys()):
-        path = images.get(stem) or masks[stem]
-        missing = f"label; {stem}{_MARK}.png" if stem in images else f"image; {stem}.jpg"
-        what = "image" if stem in images else "label"
-        raise ValueError(
-            f"{path}: {what} has no {missing} isn't there; export the data set again, or remove "
-            "the file."
-        )
-    if not images:
+    if not files:
         raise ValueError(f"{folder}: no images in this folder; export the data set again.")
-    return [(images[stem], masks[stem]) for stem in sorted(images)]
+    return matched(images, masks, image_folder=folder, label_at=(folder, f"{_MARK}.png"))

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from keras_psp.arguments import checked_integer, checked_pair
+from keras_psp.arguments import checked_choice, checked_integer, checked_pair
 from keras_psp.data.scenes.camera import camera_image, with_void
 from keras_psp.data.scenes.classes import CLASS_NAMES, IGNORE_CLASS, PALETTE
 from keras_psp.data.scenes.layout import ATTEMPTS, LEAST_SURFACE_SHARE, draw_layout
@@ -71,33 +71,23 @@ def scene(
     seed = checked_integer("seed", seed, least=0)
     coin = random_stream(seed, "kinds")
     by_seed = ("water", "road")[coin.integers(2)], ("village", "city")[coin.integers(2)]
-    return compose(
-        seed,
-        image_size=_checked_size(image_size),
-        surface=by_seed[0] if surface is None else _checked_kind("surface", surface, SURFACES),
-        skyline=by_seed[1] if skyline is None else _checked_kind("skyline", skyline, SKYLINES),
-    )
-
-
-def compose(
-    seed: int, *, image_size: tuple[int, int], surface: str, skyline: str
-) -> tuple[np.ndarray, np.ndarray]:
-    """Generates a scene with a given surface, "water" or "road", and skyline, "village" or "city".
-
-    Only the context can decide, by construction: the layout, the light, all objects and the
-    camera depend on the seed alone. Only the pixels of the surface, the same ones for both kinds,
-    or those of the skyline depend on their kind.
-    """
-    height, width = image_size
+    kinds: dict[str, str] = {
+        "surface": checked_choice("surface", surface, (*SURFACES, None)) or by_seed[0],
+        "skyline": checked_choice("skyline", skyline, (*SKYLINES, None)) or by_seed[1],
+    }
+    height, width = _checked_size(image_size)
+    # Only the context can decide, by construction: the layout, the light, all objects and the
+    # camera depend on the seed alone. Only the pixels of the surface, the same ones for both kinds,
+    # or those of the skyline depend on their kind.
     for attempt in range(ATTEMPTS + 1):
         layout = draw_layout(seed, height=height, width=width, attempt=attempt)
         if layout is None:
             continue
-        canvas = paint_scene(seed, layout, surface=surface, skyline=skyline)
+        canvas = paint_scene(seed, layout, **kinds)
         rng = random_stream(seed, "camera")
         mask = with_void(rng, canvas)
         # Trees, for example, may cover what the layout left free.
-        shown = np.mean(mask == SURFACES[surface][0])
+        shown = np.mean(mask == SURFACES[kinds["surface"]][0])
         if not layout.hulls or shown >= LEAST_SURFACE_SHARE:
             break
     return camera_image(rng, canvas), mask
@@ -190,22 +180,13 @@ class GeneratedScenes:
         return tf.data.Dataset.from_tensor_slices(self.arrays(split))
 
 
-def _checked_kind(argument, kind, kinds):
-    """Returns a kind of surface or skyline, or raises a ValueError."""
-    if kind not in kinds:
-        raise ValueError(f"{argument} is {kind!r}; it must be one of {', '.join(kinds)}, or None.")
-    return kind
-
-
 def _checked_size(image_size):
     """Returns (height, width) as Python integers, or raises a ValueError."""
-    needed = "two integers, (height, width)"
-    height, width = checked_pair(
-        "image_size", image_size, image_size, operator.index, lambda *sides: True, needed
+    return checked_pair(
+        "image_size",
+        image_size,
+        image_size,
+        operator.index,
+        lambda *sides: SMALLEST_SIDE <= min(sides) <= max(sides) <= LARGEST_SIDE,
+        f"two integers from {SMALLEST_SIDE} to {LARGEST_SIDE}, (height, width)",
     )
-    if not all(SMALLEST_SIDE <= side <= LARGEST_SIDE for side in (height, width)):
-        raise ValueError(
-            f"image_size is {height}x{width} (height x width); both must be from "
-            f"{SMALLEST_SIDE} to {LARGEST_SIDE} pixels."
-        )
-    return height, width

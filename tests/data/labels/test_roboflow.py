@@ -59,14 +59,12 @@ def test_wrong_lists_are_named(root, text, message):
 def test_missing_files_are_named(root, tmp_path_factory):
     (root / "train" / "photo01_mask.png").unlink()
     with pytest.raises(
-        ValueError, match=r"photo01.jpg: image has no label; photo01_mask.png isn't"
+        ValueError, match=r"photo01.jpg: image has no label; add .*photo01_mask.png"
     ):
         load("roboflow", root=root)
     (root / "train" / "photo01.jpg").unlink()
     (root / "train" / "photo02.jpg").unlink()
-    with pytest.raises(
-        ValueError, match=r"photo02_mask.png: label has no image; photo02.jpg isn't"
-    ):
+    with pytest.raises(ValueError, match=r"photo02_mask.png: label has no image; add photo02"):
         load("roboflow", root=root)
     with pytest.raises(
         ValueError, match=r"class_names has 1 names, but _classes.csv has 4 classes"

@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 
 from keras_psp.data import scenes
-from keras_psp.data.scenes import generated
 
 
 def class_id(name):
@@ -10,7 +9,7 @@ def class_id(name):
 
 
 def forced(seed, surface, skyline, image_size=(128, 128)):
-    image, mask = generated.compose(seed, image_size=image_size, surface=surface, skyline=skyline)
+    image, mask = scenes.scene(seed, image_size=image_size, surface=surface, skyline=skyline)
     return image.astype(int), mask
 
 
