@@ -84,7 +84,7 @@ _ROOMS = {
 
 
 def __getattr__(name: str) -> object:
-    """Imports a room, or what it defines, when it is first used."""
+    """Imports a subpackage, or a name from one, when it is first used."""
     if name in _CORE or name in _EDGES:
         return import_module(f"{__name__}.{name}")
     if name in _ROOMS:
@@ -96,7 +96,7 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *_CORE, *_EDGES, *_ROOMS})
 
 
-# The core is imported at once, so that Keras knows its classes when it opens a saved network.
+# The core is imported immediately, so that Keras knows its classes when it opens a saved network.
 # The keras-psp command answers most questions without it.
 if PurePath(*sys.argv[:1]).stem != "keras-psp":
     quiet_tensorflow()

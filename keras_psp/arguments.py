@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 LARGEST_SIDE = 2**14
-"""Of an image, a crop or a view, in pixels, so that a slip doesn't fill the memory."""
+"""Longest side in pixels of an image, crop or view, so that a typo doesn't fill the memory."""
 
 _BOOLS = bool | np.bool_
 
@@ -117,7 +117,7 @@ def checked_class_weights(weights: Any) -> list[float] | None:
     """Returns one non-negative factor per class as a list, or None.
 
     Raises:
-        TypeError, ValueError: if they aren't that, or all of them are 0.
+        ValueError: if they are invalid, or all of them are 0.
     """
     if weights is None:
         return None
@@ -131,7 +131,7 @@ def checked_mining(pixels: Any, threshold: Any) -> tuple[int | None, float | Non
     """Returns `hard_pixels` and `hard_threshold`, the options of hard example mining.
 
     Raises:
-        TypeError, ValueError: if one is out of range, or the first is missing.
+        ValueError: if one is out of range, or the first is missing.
     """
     if pixels is not None:
         pixels = checked_integer("hard_pixels", pixels, least=1)
@@ -166,15 +166,15 @@ def parsed_loss(
     """Returns the factors and names of a sum of losses, e.g. "0.5*dice+crossentropy".
 
     Raises:
-        ValueError: if a name is unknown or repeated, a factor is not positive, or an option is
-            given that only the cross-entropies have, and there is none of them.
+        ValueError: if a name is unknown or repeated, a factor is not positive, or an option of
+            the cross-entropies is given without one of them.
     """
     terms = []
     for term in checked_string(name, text).split("+"):
         factor, star, loss = term.rpartition("*")
         if loss.strip() not in LOSSES:
             raise ValueError(
-                f"{name} is {text!r}: the loss {loss.strip()!r} is unknown; choose of "
+                f"{name} is {text!r}: the loss {loss.strip()!r} is unknown; choose from "
                 f"{', '.join(LOSSES)}, or add some of them: 0.5*dice+crossentropy."
             )
         try:

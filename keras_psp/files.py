@@ -71,8 +71,8 @@ def checked_name(name: str, remedy: str) -> str:
 def claim(folder: Path, mark: str | Iterable[str], *, contents: str) -> None:
     """Checks that a folder may be written to, creates it, and removes abandoned drafts in it.
 
-    What is in it must be ours: it is absent, empty, or has one of the files called `mark`, by
-    which earlier results are recognized. Hidden files don't count.
+    It must be absent, empty, or contain one of the files called `mark`, by which earlier results
+    are recognized. Hidden files don't count.
 
     Args:
         folder: a local folder.
@@ -105,7 +105,7 @@ def claim(folder: Path, mark: str | Iterable[str], *, contents: str) -> None:
 
 
 def is_hidden(name: str) -> bool:
-    """Whether an entry of a folder is no one's result: hidden, or of the file system."""
+    """Whether an entry of a folder isn't a result: it is hidden, or of the file system."""
     return name.startswith(".") or name in OF_THE_SYSTEM
 
 
@@ -115,13 +115,13 @@ def printable(path: str | os.PathLike) -> str:
 
 
 def csv_text(text: str) -> str:
-    """Returns a text for a CSV file that no spreadsheet takes for a formula, e.g. `'=1+1`."""
+    """Returns a text for a CSV file that spreadsheets don't take for a formula, e.g. `'=1+1`."""
     is_formula = text.startswith(("=", "+", "-", "@", "\t", "\r"))
     return f"'{text}" if is_formula and not _is_number(text) else text
 
 
 def plain_text(text: str) -> str:
-    """Returns the text of which `csv_text` made another."""
+    """Returns the original of a text returned by `csv_text`."""
     return text[1:] if text.startswith("'") and csv_text(text[1:]) == text else text
 
 
@@ -134,7 +134,7 @@ def _is_number(text):
 
 
 class OutputError(OSError):
-    """A file can't be written; the message is a sentence with a remedy."""
+    """Raised if a file can't be written; the message is a sentence with a remedy."""
 
 
 # Errors of TensorFlow's file system.
@@ -142,7 +142,7 @@ _FILE_ERRORS = (
     *("FailedPreconditionError", "NotFoundError", "PermissionDeniedError"),
     *("ResourceExhaustedError", "UnavailableError", "UnknownError"),
 )
-# What can only be wrong with an output.
+# Errors that only outputs have.
 _OF_OUTPUTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 
 
@@ -185,14 +185,14 @@ def _output_error(path, error):
 def written_aside(path: str | os.PathLike) -> Iterator[Path]:
     """Yields a temporary path that replaces `path` once the block has succeeded.
 
-    Readers see the complete old or new file or folder, even after a kill or on a full disk. The
-    temporary path has the same suffix and is in the same folder. Only an existing folder that
-    can't be replaced, because it is a mounted volume or the current folder, is written inside,
-    and its entries of the same names are replaced one by one.
+    Readers see the complete old or new file or folder, even if the process is killed or the disk
+    is full. The temporary path has the same suffix and is in the same folder. The exception is an
+    existing folder that can't be replaced, because it is a mounted volume or the current folder:
+    the temporary path is then inside it, and entries of the same names are replaced one by one.
 
     Raises:
         ValueError: if the path is an address.
-        OutputError: if it can't be written, at once if its folder can't be.
+        OutputError: if it can't be written; immediately if its folder can't be written to.
     """
     path = local_path("path", path)
     if path.name in ("", ".."):  # "." or "/"
@@ -217,7 +217,7 @@ def written_aside(path: str | os.PathLike) -> Iterator[Path]:
 
 
 def _is_about(error, folder):
-    """Whether an error is about writing into a folder, not about another file that is read."""
+    """Whether an error is about writing into a folder, not about reading another file."""
     if isinstance(error, OutputError) or not _is_of_files(error):
         return False
     names = [getattr(error, name, None) for name in ("filename", "filename2")]
@@ -317,7 +317,7 @@ def put_in_place(draft: Path, path: Path) -> None:
 
 
 def to_disk(path: str | os.PathLike) -> None:
-    """Flushes a file, or a folder and its files, to disk, so that it survives a power cut."""
+    """Flushes a file, or a folder and its files, to disk, so that it survives a power failure."""
     if os.path.isdir(path):
         if os.name == "nt":  # Windows can't open folders
             return
@@ -471,7 +471,7 @@ def read_npz(path: str | os.PathLike) -> dict[str, np.ndarray]:
 
 
 def damage_in_zip(path: str | os.PathLike) -> str:
-    """Returns what is wrong with a zip archive such as a .keras file, or ""."""
+    """Returns what is wrong with a zip archive such as a .keras file, or "" if nothing is."""
     try:
         with zipfile.ZipFile(path) as archive:
             name = archive.testzip()

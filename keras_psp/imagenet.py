@@ -27,8 +27,8 @@ def per_channel(values: Sequence[float], channels: int) -> tuple[float, ...]:
 RESNET_DEPTHS = (18, 34, 50, 101, 152, 269)
 """Depths of `DilatedResNet`."""
 
-# Model of keras.applications by our name, which is Keras' in lower case with underscores. Inception
-# and NASNet aren't among them: their unpadded convolutions can't be dilated.
+# Models of keras.applications by our name, which is Keras' in lower case with underscores.
+# Inception and NASNet aren't included, since their unpadded convolutions can't be dilated.
 APPLICATIONS = {
     "convnext_tiny": "ConvNeXtTiny",
     "convnext_small": "ConvNeXtSmall",
@@ -52,16 +52,16 @@ APPLICATIONS = {
 EFFICIENTNET_LITE = tuple(f"efficientnet_lite{version}" for version in range(5))
 
 KERAS_MODELS = (*EFFICIENTNET_LITE, *APPLICATIONS)
-"""Backbones by name that are a Keras model in a `DilatedBackbone`."""
+"""Names of backbones that are a Keras model in a `DilatedBackbone`."""
 
 HUB = "keras_hub:"
-"""What begins the names of keras-hub's presets: "keras_hub:resnet_50_imagenet"."""
+"""Prefix of keras-hub's presets, as in "keras_hub:resnet_50_imagenet"."""
 
 BACKBONES = (*(f"resnet{depth}" for depth in RESNET_DEPTHS), *KERAS_MODELS)
-"""What `PSPNet(backbone=...)` knows by name, besides `HUB` and a preset."""
+"""Names that `PSPNet(backbone=...)` accepts, besides `HUB` and a preset."""
 
 BACKBONE_NAMES = f"{', '.join(BACKBONES)}, or {HUB}PRESET with the name of a keras-hub preset"
-"""The same for messages."""
+"""The same names, for messages."""
 
 
 def has_keras_model(name: object) -> bool:

@@ -1,4 +1,4 @@
-"""Silences TensorFlow's log, which its variables alone can't do.
+"""Silences TensorFlow's log, which its environment variables alone can't do.
 
 TensorFlow logs a dozen lines when it is imported, before it reads TF_CPP_MIN_LOG_LEVEL, and
 more while it runs. None of them is about what a user typed; its errors are exceptions.
@@ -16,9 +16,9 @@ from collections.abc import Iterator
 from typing import Any
 
 LEVEL = "TF_CPP_MIN_LOG_LEVEL"
-"""TensorFlow's own variable: 0 for all lines, 1 without information, 2 without warnings, 3."""
+"""TensorFlow's own variable: 0 logs all, 1 no information, 2 no warnings, 3 no errors."""
 
-# Of absl, LiteRT and the converter of TFLite.
+# Lines of absl, LiteRT and TFLite's converter.
 _LINE = re.compile(
     rb"WARNING: All log messages before absl|fully_quantize: |([IWEF])(?:\d{4}|NFO:|ARNING:|RROR:) "
 )
@@ -28,7 +28,7 @@ _SEVERITIES = b"IWEF"
 
 
 def quiet_tensorflow() -> None:
-    """Hides what TensorFlow logs, from its import on, unless TF_CPP_MIN_LOG_LEVEL is set to 0.
+    """Hides what TensorFlow logs, including at its import, unless TF_CPP_MIN_LOG_LEVEL is 0.
 
     Sets this variable to 3 if it isn't set. Does nothing if TensorFlow is imported already.
     """
@@ -39,7 +39,7 @@ def quiet_tensorflow() -> None:
 
 
 class _Finder(importlib.abc.MetaPathFinder):
-    """Filters stderr while TensorFlow is imported, by whichever package."""
+    """Filters stderr while TensorFlow is imported, by any package."""
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
         if name != "tensorflow":
@@ -61,7 +61,7 @@ class _Finder(importlib.abc.MetaPathFinder):
 
 @contextlib.contextmanager
 def filtered_stderr() -> Iterator[None]:
-    """Holds back what is written to stderr, also by native code, and drops the logs' lines."""
+    """Holds back what is written to stderr, also by native code, and drops the log's lines."""
     if os.environ.get(LEVEL, "0") == "0":
         yield
         return

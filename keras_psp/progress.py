@@ -11,7 +11,7 @@ from typing import Any
 
 
 class Bar:
-    """Progress bar on stderr; logs, and notebooks without ipywidgets, get a line per 30 seconds.
+    """Progress bar on stderr; logs, and notebooks without ipywidgets, get a line every 30 seconds.
 
     Example:
         with Bar("Reading", total=len(paths)) as bar:
@@ -106,7 +106,7 @@ def ahead(
 ) -> Iterator:
     """Applies a function to every item in threads, and yields the results in order.
 
-    At most two items per thread are taken in advance, by the thread that takes the results.
+    At most two items per thread are read ahead, in the thread that consumes the results.
     """
     threads = threads or min(8, 2 * (os.cpu_count() or 1))
     pool = ThreadPoolExecutor(threads)

@@ -1,4 +1,4 @@
-"""Folders that a second call may resume only with the settings of the first."""
+"""Checks of folders that a call may resume only with the settings of the first call."""
 
 import hashlib
 import json
@@ -19,8 +19,8 @@ def check_settings(
 ) -> None:
     """Raises ValueError if the settings of a call differ from those stored in its folder.
 
-    Its message is "{contents} with epochs=3, not 4; {remedy}." Of settings in settings, it names
-    the inner one, and of digests it says what is different.
+    The message is "{contents} with epochs=3, not 4; {remedy}." For nested settings, it names the
+    inner one; for digests, it describes what differs.
     """
     for name in changed_settings(stored, settings):
         before, now = stored.get(name), settings[name]
@@ -33,7 +33,7 @@ def check_settings(
 
 
 def changed_settings(stored: Mapping[str, Any], settings: Mapping[str, Any]) -> list[str]:
-    """Returns the names of all settings whose stored value is a different one."""
+    """Returns the names of all settings whose stored value differs."""
     return [name for name in settings if stored.get(name) != _as_json(settings[name])]
 
 
@@ -77,7 +77,7 @@ def read_record(path: str | os.PathLike, remedy: str) -> dict[str, Any]:
 
 
 def damaged(path: str | os.PathLike, reason: object, remedy: str) -> ValueError:
-    """Returns the error of a file of ours that can't be read."""
+    """Returns the error for one of our files that can't be read."""
     text = str(reason).split("\n")[0] or type(reason).__name__
     return ValueError(f"{path} is damaged ({text}); {remedy}.")
 
@@ -94,5 +94,5 @@ def _checksum(value):
 
 
 def _as_json(value):
-    """Returns the value as it is read back: tuples are lists."""
+    """Returns the value as it would be read back, e.g. tuples as lists."""
     return json.loads(json.dumps(value, default=str))

@@ -63,14 +63,14 @@ def export_model(
 
     Args:
         model: the network.
-        path: the file or folder to write. ONNX files end in .onnx, LiteRT's in .tflite.
+        path: the file or folder to write. Names of ONNX files end in .onnx, LiteRT's in .tflite.
         format: "tf_saved_model", "onnx", "openvino" or "litert" (or "tflite").
         verbose: report progress on stderr; None is True.
         **options: those of `keras_psp.export.saved_model`, `onnx`, `openvino` or `tflite`, e.g.
             image_size=(473, 473), output="logits" or precision="int8".
 
     Raises:
-        ValueError: for an unknown format, or an option that it doesn't have.
+        ValueError: if the format is unknown, or doesn't have an option.
 
     Example:
         >>> model = PSPNet.from_preset("pspnet_r18-d8_128x128_scenes")

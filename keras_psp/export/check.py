@@ -1,4 +1,4 @@
-"""The accuracy, agreement, size and speed of exports, compared with their network."""
+"""Compares exports with their network: accuracy, agreement, size and speed."""
 
 import dataclasses
 import os
@@ -69,7 +69,7 @@ class ExportResults(list[ExportResult]):
 
 
 def _short_name(path):
-    """The last part of a path; for a version of TF Serving's with the folder of its model."""
+    """The last part of a path, or the last two for a version for TF Serving."""
     return "/".join(path.parts[-2:]) if path.name.isdigit() else path.name
 
 
@@ -80,7 +80,7 @@ def open_export(
 
     Args:
         path: a .tflite or .onnx file, or the folder of a SavedModel or an OpenVINO model.
-        num_threads: default all cores; SavedModels use the threads of TensorFlow's process.
+        num_threads: number of threads, by default one per core; SavedModels use TensorFlow's own.
 
     Example:
         >>> predict = open_export("pspnet.onnx")
@@ -135,9 +135,9 @@ def check_exports(
         model: the network.
         exports: paths, of any kind that `open_export` opens.
         dataset: a data source, a split of one or pairs of image and mask, as in `evaluate`.
-        split: of the source.
-        image_size: (height, width) that images are resized to, bilinearly, and masks, by
-            nearest neighbor; None for exports of any size.
+        split: split of the source.
+        image_size: (height, width) to which images are resized bilinearly, and masks by nearest
+            neighbor; None for exports of any size.
         limit: use only this many images, from the first.
         progress: show a bar on stderr.
 
@@ -189,7 +189,7 @@ def check_exports(
 
 
 def _at_size(image, mask, size):
-    """uint8 image and mask, resized."""
+    """Resizes an image and its mask; the image is then uint8 if it is RGB."""
     if size is not None and image.shape[:2] != tuple(size):
         rows, columns = (
             ((np.arange(target) + 0.5) * length / target).astype(int)

@@ -29,14 +29,14 @@ FOR_BYTES = (
 """What to export instead of a network whose images are 0..1."""
 
 MAX_PIXELS = 2**24
-"""Of an image sent as bytes: 4096x4096. A ResNet-50 takes 0.4 GB per megapixel on the CPU."""
+"""Largest image sent as bytes, 4096x4096. A ResNet-50 takes 0.4 GB per megapixel on the CPU."""
 
 MAX_SIDE = 2**14
-"""In pixels. The matrix that upsamples a side grows with its square: 134 MB at 16,384."""
+"""Longest side. The matrix that upsamples it grows with its square: 134 MB at 16,384 pixels."""
 
 
 MAX_BATCH_PIXELS = 2**28
-"""In a call: their 3 GB as float32 are about what 32-bit sizes can count."""
+"""Most pixels per call. As float32 RGB they take 3 GB, about what 32-bit sizes can count."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,10 +53,10 @@ class Signature:
         output: "classes": (batch, height, width), the class of each pixel, uint8 (uint16 for more
             than 256 classes); "logits" or "probabilities": (batch, height, width, classes),
             float32, with the network's `temperature`.
-        channels: bands of the images.
+        channels: number of bands of the images.
 
     Raises:
-        ValueError: if an attribute is none of these.
+        ValueError: if an attribute is invalid.
 
     Example:
         >>> Signature(image_size=(473, 473), batch_size=1).shape
@@ -101,7 +101,7 @@ class Signature:
         return (self.batch_size, *(self.image_size or (None, None)), self.channels)
 
     def output_dtype(self, num_classes: int) -> str:
-        """NumPy's name of the output's type."""
+        """NumPy name of the output's dtype."""
         return class_dtype(num_classes) if self.output == "classes" else "float32"
 
 
@@ -111,7 +111,7 @@ def class_dtype(num_classes: int) -> str:
 
 
 def check_network(model: PSPNet, signature: Signature) -> None:
-    """Refuses all but a `PSPNet` that can take the size and has finite weights."""
+    """Refuses a network that isn't a `PSPNet`, can't take the input or has non-finite weights."""
     if not isinstance(model, PSPNet):
         raise TypeError(f"model is a {type(model).__name__}; give a keras_psp.PSPNet.")
     if signature.image_size is not None:
@@ -132,7 +132,7 @@ def takes_photos(model: PSPNet) -> bool:
 
 
 def _check_input_dtype(model, signature):
-    """Refuses uint8 for images whose values aren't 0..255, by their mean."""
+    """Refuses uint8 if mean and standard deviation show that images aren't 0..255."""
     if signature.input_dtype != "uint8" or takes_photos(model):
         return
     if model.input_channels == 3:
@@ -150,7 +150,7 @@ def _check_input_dtype(model, signature):
 
 
 def channels_of_network(model: Any) -> int:
-    """The channels of a network's images; 3 for what `check_network` refuses."""
+    """Number of channels of a network's images; 3 for objects that `check_network` refuses."""
     return getattr(model, "input_channels", 3)
 
 
@@ -183,11 +183,11 @@ def folded_variables(model: PSPNet) -> dict[int, tuple]:
 def inference_function(
     model: PSPNet, *, in_blocks: bool = True, winograd: bool = False
 ) -> Callable[..., dict[str, Any]]:
-    """The network as a TensorFlow function, optimized for inference.
+    """Returns the network as a TensorFlow function, optimized for inference.
 
     It maps images (batch, height, width, input_channels), the output's name and, for class maps in
     blocks, optionally another size (height, width) of the result to {name: tensor}. Casting and
-    normalization are part of it, auxiliary head and dropout aren't, and every BatchNorm of
+    normalization are included, the auxiliary head and dropout aren't, and every BatchNorm of
     keras_psp's layers is folded into its convolution. `in_blocks` computes class maps from a few
     rows of scores at a time, which saves memory but needs a loop. `winograd` computes large 3x3
     convolutions of maps of known size with fewer multiplications.

@@ -14,7 +14,7 @@ from keras_psp.models.checks import smallest_side
 from keras_psp.models.pspnet import PSPNet
 
 MAX_SCANS = 100
-"""Of a JPEG. Progressive ones have about ten; each scan passes over the whole image."""
+"""Most scans of a JPEG. Progressive ones have about ten; each passes over the whole image."""
 
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 _END_OF_HEADER = 33  # signature, length, "IHDR", 13 bytes, checksum
@@ -26,7 +26,7 @@ def bytes_function(
     signature: Signature,
     max_pixels: int = MAX_PIXELS,
 ) -> Callable[[Any], dict[str, Any]]:
-    """The network, the result of `inference_function`, as `saved_model`'s "serve_bytes"."""
+    """Returns `saved_model`'s "serve_bytes", given the network's `inference_function`."""
     smallest = 1 if signature.image_size else smallest_side(model)
 
     def classes_png(content):
@@ -52,7 +52,7 @@ def bytes_function(
 
 
 def checked_images(images: Any, smallest: int) -> Any:
-    """Adds checks of (batch, height, width, 3) images to a traced function."""
+    """Adds checks of (batch, height, width, channels) images to a traced function."""
     batch, height, width, _ = tf.unstack(tf.shape(images))
     empty = tf.strings.format("image is {} without any image", tf.shape(images))
     images = _required(images, (batch > 0, empty))
@@ -60,7 +60,7 @@ def checked_images(images: Any, smallest: int) -> Any:
 
 
 def _required(value, *checks):
-    """The tensor, which is an error with the message of any (condition, message) that is false."""
+    """Returns the tensor, or raises the message of any (condition, message) that is false."""
     with tf.control_dependencies([tf.debugging.Assert(check, [text]) for check, text in checks]):
         return tf.identity(value)
 
@@ -80,7 +80,7 @@ def _size_checked(value, height, width, smallest, max_pixels):
 
 
 def _checked(content, smallest, max_pixels):
-    """The bytes, once their header promises a JPEG or PNG of a supported size."""
+    """Returns the bytes if their header is that of a JPEG or PNG of a supported size."""
     jpeg, png = _begins(content, _JPEG), _begins(content, _PNG)
     message = "image_bytes is neither JPEG nor PNG by its first bytes; send one of these."
     content = _required(content, (jpeg | png, message))

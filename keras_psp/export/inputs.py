@@ -1,4 +1,4 @@
-"""Images brought to the type and batch size of an exported graph."""
+"""Converts images to the type and batch size of an exported graph."""
 
 import contextlib
 import os
@@ -20,12 +20,12 @@ def graph_function(
     *,
     one_at_a_time: bool = False,
 ) -> Callable[[Any], np.ndarray]:
-    """A function that checks its images, casts them and runs an exported graph on each batch.
+    """Returns a function that checks images, casts them and runs an exported graph on each batch.
 
-    A graph would answer images of another size with wrong classes, or end the process. `dtype` and
-    `shape`, (batch, height, width, channels), are those of its input, with None for any number;
-    sides have at least `smallest` pixels. `one_at_a_time`: `run` has memory for one call, so that
-    threads take turns.
+    Given images of another size, a graph would return wrong classes or crash the process. `dtype`
+    and `shape`, (batch, height, width, channels), are those of its input, with None for any number;
+    sides have at least `smallest` pixels. `one_at_a_time` makes threads take turns, because `run`
+    has memory for one call only.
     """
     turn = threading.Lock() if one_at_a_time else contextlib.nullcontext()
     batch_size, *size, channels = shape
@@ -55,7 +55,7 @@ def graph_function(
 
 
 def thread_count(num_threads: int | None) -> int:
-    """The number of threads to compute on; None is one per core."""
+    """Returns the number of threads to compute on; None is one per core."""
     if num_threads is None:
         return os.cpu_count() or 1
     return checked_integer("num_threads", num_threads, least=1)

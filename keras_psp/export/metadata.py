@@ -1,4 +1,4 @@
-"""What travels with an exported file: classes, colors, origin and how to use it."""
+"""Metadata of an exported file: its classes, colors and origin, and how to use it."""
 
 import json
 from typing import Any
@@ -18,13 +18,13 @@ NAME = "keras_psp.json"
 def metadata(
     model: PSPNet, signature: Signature, *, preset: str | None = None, license: str | None = None
 ) -> dict[str, Any]:
-    """All that a program without keras_psp needs to run an export and to show its results.
+    """Returns all that a program without keras_psp needs to run an export and show its results.
 
     Args:
         model: the network.
         signature: its inputs and outputs.
         preset: name of the preset or of the training run.
-        license: of the weights, e.g. "CC BY-NC 4.0".
+        license: the weights' license, e.g. "CC BY-NC 4.0".
 
     Returns:
         Plain data for JSON: "library", "network", "preset", "license", "num_classes",

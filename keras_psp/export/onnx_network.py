@@ -14,7 +14,7 @@ from keras_psp.models.pspnet import PSPNet
 
 OPSET = 17
 IR_VERSION = 8
-"""Of the same year as the opset, 2022, so that older runtimes read the files, too."""
+"""From the same year as the opset, 2022, so that older runtimes can read the files, too."""
 
 TYPES = {"float32": 1, "uint8": 2, "uint16": 4, "int64": 7}  # onnx.TensorProto
 
@@ -67,7 +67,7 @@ def network(
     channels_first: bool = False,
     split_fusion: bool = False,
 ) -> Graph:
-    """The network, with a `DilatedResNet`, from "image" to the signature's output.
+    """Builds the graph of a network with a `DilatedResNet`, from "image" to its output.
 
     Convolutions have their channels first, as the runtimes prefer, except for Winograd's.
 
@@ -106,7 +106,7 @@ class _Writer:
         self._output(x, layout, size, full, signature)
 
     def _checked_size(self, image):
-        """Height and width, or an error of the runtime for an image that is too small."""
+        """Height and width; the runtime raises an error if the image is too small."""
         add, integer, integers = self.graph.add, self.graph.integer, self.graph.integers
         least = smallest_side(self.model)
         sides = add("Slice", add("Shape", image), integers(1), integers(3))
@@ -307,7 +307,7 @@ class _Writer:
         return add("Add", *sums)
 
     def _classifier(self, x, layout, layer, temperature):
-        """Logits over the temperature, and whether their channels are "first" or "last"."""
+        """Logits divided by the temperature, and whether their channels are "first" or "last"."""
         kernel, bias = (part / temperature for part in fold(layer.kernel, layer.bias, None))
         if layout == "last" and kernel.shape[0] == 1:
             x = self.graph.add("MatMul", x, self.graph.constant(kernel[0, 0]))
@@ -349,7 +349,7 @@ class _Writer:
             add("Softmax", x, axis=-1, name="probabilities")
 
     def _blocks(self, rows):
-        """The matrix of the rows in blocks, if the size is known."""
+        """Splits the matrix of the rows into blocks, if the size is known."""
         if not isinstance(rows, np.ndarray):
             return [rows]
         return np.array_split(rows, -(-len(rows) // self.ROWS))

@@ -53,7 +53,7 @@ def check_precision(
 def representative_images(
     representative: Any, size: tuple[int, int] | None, channels: int = 3
 ) -> list[np.ndarray]:
-    """At most 100 of the images, resized to one size.
+    """Returns at most 100 of the images, resized to one size.
 
     Args:
         representative: arrays (height, width, channels), paths, or (image, mask) pairs, as a
@@ -94,7 +94,7 @@ def representative_images(
 
 
 def calibration_batches(representative: Any, signature: Signature) -> list[np.ndarray]:
-    """Each of `representative_images` repeated to a batch of the exported graph."""
+    """Returns `representative_images`, each repeated to a batch of the exported graph."""
     return [
         np.stack([image] * (signature.batch_size or 1)).astype(signature.input_dtype)
         for image in representative_images(representative, signature.image_size, signature.channels)

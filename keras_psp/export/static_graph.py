@@ -23,10 +23,10 @@ from keras_psp.models.pspnet import PSPNet
 def static_function(
     model: PSPNet, signature: Signature, *, float_input: bool = False, winograd: bool = False
 ) -> Callable[[Any], dict[str, Any]]:
-    """The network as a TensorFlow function of one image of the signature's `image_size`.
+    """Returns the network as a TensorFlow function of one image of the signature's `image_size`.
 
     It returns {output's name: tensor}. `float_input` is for a converter that quantizes the input
-    itself: images are float32 whatever the signature says. `winograd` computes large 3x3
+    itself: images are float32, whatever the signature's dtype. `winograd` computes large 3x3
     convolutions with fewer multiplications, too coarse for quantization.
     """
     model = float32_model(model)
@@ -57,7 +57,7 @@ def static_function(
 
 
 def _normalized(layer, images):
-    """Normalization, and BGR order, as one 1x1 convolution: 8 bits are rounded only once."""
+    """Applies normalization and BGR order as one 1x1 convolution: 8 bits are rounded only once."""
     scale = 1 / np.array(layer.std)
     kernel = np.diag(scale)
     if layer.channel_order == "bgr":

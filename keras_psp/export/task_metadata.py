@@ -1,7 +1,7 @@
 """TFLite's own metadata, which MediaPipe Tasks and the Task Library read.
 
-Written field by field: the schema is public (tasks/metadata/metadata_schema.fbs of MediaPipe) but
-no small package contains its classes. Numbers of fields are their positions in it.
+It is written field by field, since no small package contains the classes of the public schema
+(MediaPipe's tasks/metadata/metadata_schema.fbs). Field numbers are the positions in it.
 """
 
 from typing import Any
@@ -16,7 +16,7 @@ _NONE, _SOFTMAX = 0, 2  # of Activation
 
 
 def task_metadata(about: dict[str, Any]) -> bytes:
-    """The buffer "TFLITE_METADATA" of a file with this `keras_psp.export.metadata`."""
+    """Returns the buffer "TFLITE_METADATA" for a file with this `keras_psp.export.metadata`."""
     import flatbuffers
 
     writer = flatbuffers.Builder()
@@ -65,7 +65,7 @@ def _tensor(writer, described, color_space, fields):
 
 
 def _table(writer, offsets, numbers=()):
-    """A table of {field: offset of its value} and {field: byte}."""
+    """Writes a table of {field: offset of its value} and {field: byte}."""
     numbers = dict(numbers)
     writer.StartObject(1 + max([*offsets, *numbers]))
     for field, offset in offsets.items():

@@ -62,10 +62,11 @@ def onnx(
             `representative`.
         representative: for "int8", images like those to come, see `representative_images`.
         image_size, batch_size, input_dtype, output: see `Signature`.
-        winograd: whether large 3x3 convolutions use Winograd's algorithm, with a fifth of the
-            multiplications, if the size is fixed and the precision float32: fastest on CPUs.
+        winograd: whether large 3x3 convolutions use Winograd's algorithm, which has a fifth of
+            the multiplications and is fastest on CPUs. Only applies if the size is fixed and the
+            precision is float32.
         reduce_range: whether "int8" weights have 7 bits, for CPUs without VNNI (Intel's before
-            2019, AMD's before Zen 4): their sums of products overflow with 8 bits.
+            2019, AMD's before Zen 4), whose sums of products overflow with 8 bits.
         preset, license: see `metadata`; they are in metadata_props, key "keras_psp".
         progress: report progress on stderr.
 
@@ -118,7 +119,7 @@ def onnx_model(model: PSPNet, signature: Signature, **options: bool) -> tuple[An
 
 
 def _input_and_output(signature, num_classes):
-    """Descriptions of both; sizes that vary are called "batch", "height" and "width"."""
+    """Describes input and output; sizes that vary are called "batch", "height" and "width"."""
     from onnx import helper
 
     known = zip(signature.shape, ("batch", "height", "width"), strict=False)
@@ -132,7 +133,7 @@ def _input_and_output(signature, num_classes):
 
 
 def _traced(model, signature):
-    """As `onnx_model`, for a network whose backbone only TensorFlow can trace."""
+    """Like `onnx_model`, for a network whose backbone only TensorFlow can trace."""
     name = type(model.backbone).__name__
     require_tensorflow_backend(f"An ONNX file with a {name}")
     tf2onnx = required("tf2onnx", f"ONNX files with a {name} are converted by", "onnx")
@@ -203,7 +204,7 @@ def _quantize(proto, nodes, path, images, reduce_range, progress):
 def open_onnx(
     path: str | os.PathLike, *, num_threads: int | None = None
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """As `open_export`, for a file of `onnx` or of another program, on ONNX Runtime's CPU."""
+    """Like `open_export`, for an ONNX file of any program; ONNX Runtime runs it on the CPU."""
     num_threads = thread_count(num_threads)
     path = local_path("path", path)
     if not path.is_file():

@@ -120,12 +120,12 @@ def open_openvino(
     num_threads: int | None = None,
     precision: Literal["float32", "bfloat16", "int8"] | None = None,
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """A function from images (batch, height, width, channels) to the output, on the CPU.
+    """Returns a function from images (batch, height, width, channels) to the output, on the CPU.
 
     Args:
         path: folder written by `openvino`.
-        num_threads: default all cores.
-        precision: to compute in; default that of the export.
+        num_threads: number of threads, by default one per core.
+        precision: precision to compute in, by default that of the export.
     """
     num_threads = thread_count(num_threads)
     if precision is not None:

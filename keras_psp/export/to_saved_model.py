@@ -54,10 +54,11 @@ def saved_model(
 
     Signature "serving_default": see `Signature`.
 
-    Signature "serve_bytes": "image_bytes" (batch,), JPEG or PNG of any sizes, to
-    "classes_png_bytes" (batch,): class indices as grayscale PNG at each image's own size,
-    whatever `output` says, with 8 bits, or 16 for more than 256 classes. With an `image_size`,
-    images of any proportions are resized to it (antialiased), and their scores back.
+    Signature "serve_bytes", only for networks of RGB 0..255: "image_bytes" (batch,), JPEG or PNG
+    of any sizes, to "classes_png_bytes" (batch,): class indices as grayscale PNG at each image's
+    own size, whatever the `output`, with 8 bits, or 16 for more than 256 classes. With an
+    `image_size`, images of any proportions are resized to it (antialiased), and their scores are
+    resized back.
     """
     require_tensorflow_backend("A SavedModel")
     import tensorflow as tf
@@ -109,7 +110,7 @@ def save_signatures(path: str | os.PathLike, **functions: Any) -> None:
 
 
 def open_saved_model(path: str | os.PathLike) -> Callable[[np.ndarray], np.ndarray]:
-    """A function from images (batch, height, width, channels) to the output, as NumPy arrays."""
+    """Returns a function from images (batch, height, width, channels) to the output."""
     import tensorflow as tf
 
     path = local_path("path", path)

@@ -85,7 +85,7 @@ def tf_serving(
 
 
 def replay(path: str | os.PathLike, requests: Sequence[Request]) -> None:
-    """Sends all of the requests to a SavedModel, raising its errors."""
+    """Sends all requests to a SavedModel, and raises its errors."""
     import tensorflow as tf
 
     module = tf.saved_model.load(str(path))

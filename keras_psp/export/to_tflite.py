@@ -143,7 +143,7 @@ def _calibration(images, uint8, progress, hidden):
     for index, image in enumerate(images):
         image = image.astype("float32")
         if index == 0 and uint8:
-            # The full range, so that the input's 8 bits are the image's own.
+            # The full range makes the input's 8 bits the image's own.
             image[0, 0], image[0, 1] = 0, 255
         yield {"image": image[None]}
     hidden.enter_context(filtered_stderr())
@@ -189,9 +189,10 @@ def _packed(content, about, *, half_precision):
 def open_tflite(
     path: str | os.PathLike, *, num_threads: int | None = None
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """A function from images (batch, height, width, channels) to the output, one at a time.
+    """Returns a function from images (batch, height, width, channels) to the output.
 
-    Needs the LiteRT runtime, `pip install ai-edge-litert`, or TensorFlow, which includes one.
+    It runs one image at a time, and needs the LiteRT runtime (`pip install ai-edge-litert`) or
+    TensorFlow, which includes one.
     """
     num_threads = thread_count(num_threads)
     path = local_path("path", path)
@@ -238,7 +239,7 @@ def open_tflite(
 
 
 def tflite_metadata(path: str | os.PathLike) -> dict[str, Any]:
-    """Reads the `metadata` of a TFLite file; raises ValueError if it has none of keras_psp."""
+    """Reads the `metadata` in a TFLite file; raises ValueError if keras_psp didn't write any."""
     path = local_path("path", path)
     try:
         with zipfile.ZipFile(path) as archive:

@@ -59,7 +59,7 @@ def publish(folder: str | os.PathLike, write: Callable[[Path], None]) -> Path:
         with writing(folder):
             try:
                 write(version)
-            except OutputError as error:  # of the draft; the folder's name says more
+            except OutputError as error:  # it names the draft; the folder's name is clearer
                 raise (error.__cause__ or error) from None
             to_disk(version)
         return _moved(version, folder)

@@ -12,14 +12,14 @@ import numpy as np
 from PIL import Image
 
 FILE = "tf_serving_warmup_requests"
-"""In assets.extra, a TFRecord file of PredictionLog messages."""
+"""Name in assets.extra of the TFRecord file of PredictionLog messages."""
 
 MAX_REQUESTS = 1000
-"""The server accepts no more."""
+"""Most requests that the server accepts."""
 
 
 class Request(NamedTuple):
-    """One call of a signature with the value of its only input; numbers in it are all equal."""
+    """One call of a signature with the value of its only input, whose numbers are all equal."""
 
     signature: str
     input: str

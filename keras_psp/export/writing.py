@@ -1,4 +1,4 @@
-"""What all exporters share: their requirements, a safe target and a test run."""
+"""Shared by all exporters: requirements, a safe target and a test run."""
 
 import contextlib
 import importlib
@@ -17,11 +17,11 @@ from keras_psp.models.checks import smallest_side
 from keras_psp.models.pspnet import PSPNet
 
 _FILE_SUFFIXES = (".bin", ".h5", ".keras", ".onnx", ".pb", ".tflite", ".xml", ".zip")
-"""Of names that are meant for a file."""
+"""Suffixes of names that are meant for a file."""
 
 
 def required(module: str, purpose: str, extra: str) -> Any:
-    """Imports an optional module; the error says what it is for and which extra installs it."""
+    """Imports an optional module; the error names its purpose and the extra that installs it."""
     try:
         return importlib.import_module(module)
     except ImportError as error:
@@ -93,7 +93,7 @@ def checked_export(
 
 
 def _check_output(draft, kind, opener, model, signature):
-    """Refuses an export that doesn't run, or whose output isn't what the signature says."""
+    """Refuses an export that doesn't run, or whose output doesn't match the signature."""
     side = smallest_side(model)
     size = signature.image_size or (side + 8, side + 16)
     try:

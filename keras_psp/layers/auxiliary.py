@@ -29,7 +29,7 @@ class AuxiliaryHead(keras.layers.Layer):
         dropout: fraction of the channels to drop in training.
         epsilon, momentum, synchronized: BatchNorm options, see `ConvNorm`.
 
-    Input:  (batch, height, width, channels), features at the output stride.
+    Input:  (batch, height, width, channels), the features of an inner stage.
     Output: (batch, height, width, num_classes), float32 logits.
 
     Example:

@@ -40,7 +40,7 @@ WINDOWS = (
     keras.layers.MaxPooling2D,
     keras.layers.AveragePooling2D,
 )
-"""Layers whose outputs see a window of positions."""
+"""Layers whose outputs depend on a window of positions."""
 _PER_CHANNEL = (
     keras.layers.BatchNormalization,
     keras.layers.Activation,
@@ -51,37 +51,38 @@ _UNDILATED = (keras.layers.Conv2DTranspose, keras.layers.UpSampling2D)
 
 @keras.saving.register_keras_serializable("keras_psp")
 class DilatedBackbone(keras.layers.Layer):
-    """Feature maps of a Keras model with its last strides replaced by dilation.
+    """Computes feature maps with a Keras model whose last strides are replaced by dilation.
 
     Works for most convolutional models of keras.applications and keras-hub and for any functional
-    model built from convolutions, also from layers that apply several in turn. A strided
+    model built from convolutions, even in layers that apply several in turn. A strided
     convolution or pooling past the output stride gets stride 1, and every convolution after it
     has its dilation doubled, so that the weights see the same neighborhoods as before (like
     torchvision's `replace_stride_with_dilation`).
-    Pooling can't be dilated: where a second pooling loses its stride (DenseNet at 8), it
-    averages pixels that are closer together than in the original model.
+    Pooling can't be dilated: if a second pooling loses its stride (DenseNet at output stride 8),
+    it averages pixels that are closer together than in the original model.
 
     Args:
         model: a functional `keras.Model` from images to a feature map. The layer copies it
             with its weights and leaves the original unchanged.
-        feature_layers: names of two layers, one for the auxiliary head and the last one.
+        feature_layers: names of two layers, the one for the auxiliary head and the last one.
             Default: the input of the last strided block, and the model's output without a
-            final 1x1 convolution that widens it for the classifier: 320 channels instead of
-            1280 for MobileNetV2, as in mmsegmentation, and EfficientNetB0.
+            final 1x1 convolution that widens it for the classifier, e.g. 320 channels instead
+            of 1280 for MobileNetV2 (as in mmsegmentation) and EfficientNetB0.
         output_stride: ratio of input size to feature map size: 8, 16 or 32.
         normalization: `mean`, `std` and `channel_order` of the `ImageNormalization` before the
             model, if it isn't known by the model's name.
         epsilon, momentum: BatchNorm options for the heads of a PSPNet on this backbone, see
             `ConvNorm`; those of the backbone itself don't change.
-        synchronized: see `ConvNorm`; of the heads and of the backbone.
+        synchronized: see `ConvNorm`; for the heads and the backbone.
 
     Attributes:
         normalization: arguments of the `ImageNormalization` that `keras_psp.PSPNet` applies
             before the backbone, or None if they are unknown.
 
     Input:  (batch, height, width, channels), as `model` expects it.
-    Output: (auxiliary, features), each (batch, h, w, channels);
-        h = ceil(height / output_stride), plus or minus one for models that pad unevenly.
+    Output: (auxiliary, features), each (batch, h, w, channels); for the features,
+        h = ceil(height / output_stride), plus or minus one for models that pad unevenly. The
+        auxiliary map may be larger: by default, it has stride 16 at output stride 32.
 
     Raises:
         ValueError: if the model isn't functional, has no layer of a given name, or has strides
@@ -156,7 +157,7 @@ class DilatedBackbone(keras.layers.Layer):
 
 
 def _checked_model(model):
-    """The model as a functional model of images."""
+    """Returns the model as a functional model of images."""
     if isinstance(model, keras.Sequential) and model.built:
         model = keras.Model(model.inputs, model.outputs, name=model.name)
     if not isinstance(model, keras.Model) or not hasattr(model, "_nodes_by_depth"):
@@ -232,7 +233,7 @@ class _Plan:
         return after
 
     def _visit_block(self, block, stride, dilation, before):
-        """Records the changes inside a layer that is made of others, one after another."""
+        """Records the changes inside a layer that applies others one after another."""
         inner, changes = inner_layers(block), {}
         start, previous = stride * dilation, None
         for index, layer in enumerate(inner):
@@ -345,7 +346,7 @@ class _Plan:
 
 
 def _dilated_block(layer, changes, policy, synchronized):
-    """A copy of a layer that is made of others, with changes to these."""
+    """Copies a layer that is made of others, with changes to these."""
     block, earlier = layer, {}
     if isinstance(layer, DilatedBlock):
         block, earlier = layer.block, layer.changes
@@ -359,7 +360,7 @@ def _dilated_block(layer, changes, policy, synchronized):
 
 
 def _downsampling(block):
-    """By how much a layer reduces the sides of its input; None if it returns no feature map."""
+    """Factor by which a layer reduces its input's sides; None if it returns no feature map."""
     channels = block._inbound_nodes[0].arguments.keras_tensors[0].shape[-1]
     output = block.compute_output_spec(keras.KerasTensor((1, 128, 128, channels)))
     shape = getattr(output, "shape", ())
@@ -400,7 +401,7 @@ def backbone_normalization(model: keras.Model) -> dict[str, Any] | None:
 def normalization_of(rgb: Mapping[str, Any], channels: int) -> dict[str, Any]:
     """Arguments of `ImageNormalization` for any number of channels, from those for RGB.
 
-    Other images than RGB are never in BGR order; see `keras_psp.imagenet.per_channel` and
+    Images other than RGB are never in BGR order; see `keras_psp.imagenet.per_channel` and
     `keras_psp.models.bands.adapted_kernel`.
     """
     if channels == 3:

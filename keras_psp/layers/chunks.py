@@ -1,8 +1,8 @@
 """Upsampled logits in blocks of rows.
 
-150 classes at 473x473 take 134 MB per image in float32, the largest tensors of a training
-step. What needs each pixel only once (a loss, an argmax) upsamples the logits at output
-stride 8 block by block, each small enough for the CPU's cache.
+The scores of 150 classes at 473x473 pixels take 134 MB per image in float32, and are the largest
+tensors of a training step. Code that needs each pixel only once (a loss, an argmax) upsamples the
+logits block by block instead, each small enough for the CPU's cache.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,7 +23,7 @@ from keras_psp.layers.resampling import (
 
 
 def block_elements() -> int:
-    """Class scores to have in memory at a time.
+    """Number of class scores to hold in memory at a time.
 
     On a CPU they should fit in its cache: 4 MB of float32, and a few temporaries of that size. On
     a GPU, where each block costs a few dozen kernel launches, 64 MB.

@@ -17,7 +17,7 @@ from keras_psp.layers.normalization import BatchNormalization
 
 @functools.cache
 def _has_dilated_gradient(dtype):
-    """Whether TensorFlow has this gradient on the CPU, as it does with oneDNN in float32."""
+    """Whether TensorFlow has dilated gradients on the CPU, as it does with oneDNN in float32."""
     import tensorflow as tf
 
     with tf.init_scope(), tf.device("CPU"):
@@ -134,7 +134,7 @@ class SymmetricConv2D(keras.layers.Conv2D):
         **kwargs: Any,
     ):
         # Keras refuses strides together with dilation. With both, every tap is on a pixel that
-        # the stride keeps: equal to a convolution with less dilation of every `strides`-th pixel.
+        # the stride keeps: it equals a convolution of every `strides`-th pixel with less dilation.
         self.subsampling = 1
         if np.max(strides) > 1 and np.max(dilation_rate) > 1:
             if np.size(strides) > 1 or np.size(dilation_rate) > 1 or dilation_rate % strides:
@@ -368,7 +368,7 @@ class ConvNorm(keras.layers.Layer):
         return convolve
 
     def finish(self, x: Any) -> Any:
-        """BatchNorm and ReLU in training, of what `convolve` returns."""
+        """Applies BatchNorm and ReLU to the result of `convolve`, in training."""
         if self.norm is not None:
             x = self.norm(x, training=True)
         return ops.relu(x) if self.activation else x
@@ -385,7 +385,7 @@ class ConvNorm(keras.layers.Layer):
         return not on_accelerator()
 
     def _folded(self, x):
-        """Convolution and BatchNorm in one, which is possible once the statistics are fixed.
+        """Applies convolution and BatchNorm in one, possible because the statistics are fixed.
 
         A network runs a tenth faster this way on the CPU, where bias and ReLU become part of
         the convolution.
@@ -415,10 +415,10 @@ def in_sequence(
     chained: bool,
     then: Callable[[Any], Any] | None = None,
 ) -> Any:
-    """The layers one after another, and `then`, which needs a ReLU before it.
+    """Applies the layers one after another, and `then`, which must follow a ReLU.
 
-    If `chained`, training stores only what the convolutions return: what BatchNorm and ReLU make of
-    it is computed again in the backward pass, unless a BatchNorm is frozen or missing.
+    If `chained`, training stores only the outputs of the convolutions; those of BatchNorm and ReLU
+    are recomputed in the backward pass, unless a BatchNorm is frozen or missing.
     """
     if training and chained and all(layer.norm and layer.norm.is_fused for layer in layers):
         x = layers[0].convolve(x, *layers[0].tensors())

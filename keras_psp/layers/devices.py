@@ -1,10 +1,10 @@
-"""Where the backend computes."""
+"""The device that the backend computes on."""
 
 import keras
 
 
 def on_accelerator() -> bool:
-    """Whether the backend computes on a GPU or TPU unless told otherwise."""
+    """Whether the backend computes on a GPU or TPU by default."""
     backend = keras.backend.backend()
     if backend == "tensorflow":
         import tensorflow as tf

@@ -1,4 +1,4 @@
-"""Layers made of other layers, with strides and dilations other than their own."""
+"""Layers made of other layers, whose strides and dilations are changed."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,7 +7,7 @@ import keras
 
 
 def inner_layers(layer: keras.Operation) -> list[keras.layers.Layer]:
-    """The layers inside a layer at every depth, in the order in which it made them."""
+    """The layers inside a layer at every depth, in the order in which they were created."""
     if not isinstance(layer, keras.layers.Layer):  # an operation of keras.ops
         return []
     layer = layer.block if isinstance(layer, DilatedBlock) else layer
@@ -16,16 +16,16 @@ def inner_layers(layer: keras.Operation) -> list[keras.layers.Layer]:
 
 @keras.saving.register_keras_serializable("keras_psp")
 class DilatedBlock(keras.layers.Layer):
-    """A block of another package, some of whose convolutions have another stride and dilation.
+    """A block of another package, in which some layers get another stride, dilation or padding.
 
-    The arguments of such a block (of keras-hub's MobileNet, for instance) have no dilation, and its
-    stride also decides whether it has a shortcut. So the layers inside it are changed.
+    Such a block (e.g. of keras-hub's MobileNet) has no argument for dilation, and its stride also
+    determines whether it has a shortcut. The layers inside it are therefore changed directly.
 
     Args:
-        block: the layer, unbuilt.
-        changes: by the number of an inner layer, as text, the attributes to change.
+        block: the layer, not built yet.
+        changes: attributes to set, by the index of the inner layer as a string.
 
-    Input, output: those of the block; the output is larger where strides become dilation.
+    Input, output: those of the block; the output is larger if strides become dilation.
     """
 
     def __init__(

@@ -1,11 +1,11 @@
 """Batch normalization in training as one operation of each backend, with an exact gradient.
 
-Keras composes it of a dozen operations on float32 copies. One operation takes a fraction of that
-time on TensorFlow, and stores its input alone, in its own precision.
+Keras composes it from a dozen operations on float32 copies. A single operation takes a fraction of
+that time on TensorFlow, and stores only its input, in the input's own precision.
 
-With an operation that follows (`then`), the ReLU between them is part of it, and what ReLU returns
-isn't stored either: the backward pass computes it again, as in in-place activated BatchNorm (Rota
-Bulo et al., CVPR 2018).
+If another operation follows (`then`), the ReLU between them is included, and its output isn't
+stored either: the backward pass recomputes it, as in in-place activated BatchNorm (Rota Bulo et
+al., CVPR 2018).
 """
 
 import functools
@@ -19,7 +19,7 @@ from keras import ops
 from keras_psp.layers.recomputation import later
 
 Renormalization = Callable[[Any, Any], tuple[Any, Any]]
-"""From mean and variance to (factor, shift) of the normalized values, without gradient."""
+"""Maps mean and variance to (factor, shift) of the normalized values, without gradient."""
 
 
 def batch_norm(
@@ -56,7 +56,7 @@ def batch_norm(
 
 
 def _renormalized(gamma, beta, renormalization, mean, variance):
-    """Scale and offset of the normalized values, and the factor and shift behind them."""
+    """Scale and offset of the normalized values, and the factor and shift that they contain."""
     factor, shift = renormalization(mean, variance)
     return gamma * factor, beta + gamma * shift, factor, shift
 
@@ -113,7 +113,7 @@ def _tensorflow(x, gamma, beta, epsilon, renormalization, synchronized, then, we
     count = tf.cast(count, gamma.dtype)
 
     def train(x, scale, offset):
-        """Normalized values, mean, variance and what the gradient takes."""
+        """Normalized values, mean, variance and the inputs of the gradient."""
         options = {"mean": [], "variance": [], "epsilon": epsilon, "is_training": True}
         y, mean, variance, *kept = tf.raw_ops.FusedBatchNormV3(
             x=x, scale=scale, offset=offset, **options
@@ -177,7 +177,7 @@ def _tensorflow(x, gamma, beta, epsilon, renormalization, synchronized, then, we
 
 
 def _tensorflow_float64(x, gamma, beta, epsilon, renormalization, then, weights):
-    """The same of elementwise operations: the fused ones have no float64."""
+    """The same with elementwise operations, since the fused ones have no float64."""
     import tensorflow as tf
 
     mean, variance = tf.nn.moments(x, (0, 1, 2))

@@ -1,4 +1,4 @@
-"""Masks as the loss and the metric read them."""
+"""Converts masks to the labels that losses and metrics read."""
 
 from typing import Any
 
@@ -6,12 +6,12 @@ import keras
 import numpy as np
 from keras import ops
 
-# Stands for a value that is no whole number: neither a class nor an ignored label.
+# Replaces a value that isn't a whole number; it is neither a class nor an ignored label.
 NOT_A_LABEL = 2**30
 
 
 def integer_labels(masks: Any) -> Any:
-    """Labels as int32, without a last axis of length 1.
+    """Returns labels as int32, without a last axis of length 1.
 
     A value of a float mask that is not a whole number raises ValueError, or becomes
     `NOT_A_LABEL` while a graph is traced.

@@ -22,12 +22,13 @@ def full_precision(policy: keras.DTypePolicy) -> str:
 class ImageNormalization(keras.layers.Layer):
     """Computes (image - mean) / std, in BGR order if the weights need it.
 
-    Always computed in float32: bfloat16 has no fractional digits left at a pixel value of 200.
+    Computed in float32 even in half-precision networks, since bfloat16 has no fractional digits
+    left at a pixel value of 200. (A float64 layer stays float64.)
 
     Args:
         mean, std: one number per channel, on the scale of the images, in `channel_order`.
         channel_order: "rgb", or "bgr" for weights from Caffe: channels are reversed before
-            mean and std are applied. Of three channels only.
+            mean and std are applied. Only for three channels.
 
     Input:  (batch, height, width, channels), float or integer, e.g. RGB 0..255.
     Output: the same shape, float32.
@@ -83,7 +84,7 @@ class ImageNormalization(keras.layers.Layer):
         }
 
 
-# One image's statistics vary more than a batch's, so that more of them must be averaged.
+# One image's statistics vary more than a batch's, so more of them must be averaged.
 SINGLE_IMAGE_MOMENTUM = 0.97
 
 
@@ -91,12 +92,12 @@ SINGLE_IMAGE_MOMENTUM = 0.97
 class BatchNormalization(keras.layers.BatchNormalization):
     """Keras' BatchNormalization that also trains with a single image per pass.
 
-    One image's mean and variance are not those that evaluation normalizes with, and where there
-    is one value per channel, as in the pyramid's level of one bin, the variance is 0. Therefore a
-    single image is normalized with the moving statistics, to which it is added first: forward as
-    in evaluation, with the gradient of its own statistics (batch renormalization, Ioffe, 2017).
-    Two images or more, on all devices together if synchronized, are normalized as Keras does it,
-    but in one operation.
+    One image's mean and variance differ from those that evaluation uses, and if there is only one
+    value per channel, as in the pyramid's level with one bin, the variance is 0. A single image is
+    therefore normalized with the moving statistics, after it has updated them: forward as in
+    evaluation, with the gradient of its own statistics (batch renormalization, Ioffe, 2017).
+    Two or more images, counted over all devices if synchronized, are normalized as in Keras, but
+    in one operation.
 
     Input:  (batch, ..., channels).
     Output: the same shape.
@@ -157,7 +158,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
         return outputs
 
     def _normalize_pixels(self, inputs):
-        """Normalizes a map of one pixel, of one image or of an unknown number."""
+        """Normalizes maps of one pixel, from one image or an unknown number of images."""
         x = ops.cast(inputs, full_precision(self.dtype_policy))
         mean, variance = ops.moments(x, axes=(0, 1, 2), synchronized=self.synchronized)
         single = ops.shape(x)[0] == 1
@@ -181,8 +182,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
     def _statistics(self, dtype):
         """The moving mean and variance.
 
-        Read once per call: of two reads before an assignment, TensorFlow's graph optimization
-        lets one happen after it.
+        Read once per call: if there are two reads before an assignment, TensorFlow's graph
+        optimization may move one of them after it.
         """
         return ops.cast(self.moving_mean, dtype), ops.cast(self.moving_variance, dtype)
 
@@ -194,7 +195,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
             slower = max(momentum, SINGLE_IMAGE_MOMENTUM)
             both = (ops.convert_to_tensor(value, mean.dtype) for value in (slower, momentum))
             momentum = ops.where(single, *both)
-            # With the distance from the moving mean, a single image's variance is that over all.
+            # Plus the distance from the moving mean, one image's variance is that over all images.
             distance = ops.square(mean - old_mean)
             variance = ops.where(single, variance + distance, variance)
         new_mean = old_mean * momentum + mean * (1 - momentum)

@@ -43,8 +43,8 @@ class FactorizedFusion(keras.layers.Layer):
     features and one of each upsampled level. A level has at most a few dozen cells, and
     upsampling, shifting by a tap and zero padding together are one fixed linear map. The cells
     are therefore multiplied by the kernel first, and the products are interpolated. The result
-    is the same with half of the arithmetic (the levels are half of the input channels), and
-    without ever storing a map of 4096 channels.
+    is the same with half of the arithmetic (the levels are half of the input channels), and the
+    concatenation, a map of 4096 channels for ResNet-50, is never stored.
 
     The weight is the ordinary kernel (kernel_size, kernel_size, feature channels + pyramid
     channels, filters), features first, then the levels in order.
@@ -109,7 +109,7 @@ class FactorizedFusion(keras.layers.Layer):
         """One level's part of the sum.
 
         Args:
-            number: of the level, from 0.
+            number: index of the level, from 0.
             level: (batch, b, b, c); b may differ from the bins of the layer's input.
             size: (height, width) of the features.
 
@@ -178,7 +178,7 @@ class PyramidPoolingModule(keras.layers.Layer):
             ("without dimension reduction", table 1).
         filters: output channels; "auto" is a quarter of the feature channels (512 of 2048), at
             least 128.
-        kernel_size: 3, or 1 as in segmentation_models.pytorch, of the fusion convolution.
+        kernel_size: that of the fusion convolution, 3, or 1 as in segmentation_models.pytorch.
         normalize_global: whether the level with one bin has a BatchNorm like the others;
             segmentation_models.pytorch gives its convolution a bias instead.
         align_corners: True as in semseg and Caffe, False as in mmsegmentation.
@@ -289,7 +289,7 @@ class PyramidPoolingModule(keras.layers.Layer):
         return self.dropout(ops.relu(x), training=training)
 
     def folded_weights(self) -> tuple[np.ndarray, np.ndarray]:
-        """Kernel and bias of the fusion with the BatchNorm folded in."""
+        """Kernel and bias of the fusion convolution with the BatchNorm folded in."""
         return fold(self.fusion.kernel, None, self.norm)
 
     def _pool(self, features):

@@ -1,4 +1,4 @@
-"""Layers whose intermediate maps are computed again in the backward pass, not stored."""
+"""Recomputes intermediate maps of layers in the backward pass instead of storing them."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -8,9 +8,9 @@ from keras import ops
 
 
 def recomputed(function: Callable[[Any], Any], layers: Sequence[keras.layers.Layer], x: Any) -> Any:
-    """function(x), of which only x is stored.
+    """Returns function(x), storing only x for the backward pass.
 
-    The function may read and update variables of these layers alone. They are updated once.
+    The function may read and update only the variables of these layers. They are updated once.
     (`keras.remat` updates them twice, and takes no keyword arguments on TensorFlow: Keras issues
     20743, 21207 and 23107.)
     """
@@ -35,9 +35,9 @@ def recomputed(function: Callable[[Any], Any], layers: Sequence[keras.layers.Lay
 def later(upstream: Any, dtype: Any) -> Any:
     """A zero that isn't known before the gradient `upstream` is.
 
-    Added to what is computed again in the backward pass, it keeps a compiler from taking that from
-    the forward pass after all, and an executor from beginning long before it is needed. XLA doesn't
-    simplify 0 * x of floats, and where TensorFlow's graph optimization does, it keeps the order.
+    Added to what is recomputed in the backward pass, it keeps a compiler from reusing the result of
+    the forward pass, and an executor from starting long before it is needed. XLA doesn't simplify
+    0 * x for floats; TensorFlow's graph optimization may, but then keeps the order.
     """
     return 0 * ops.cast(ops.reshape(upstream, (-1,))[0], dtype)
 

@@ -145,7 +145,7 @@ def resize_bilinear(x: Any, size: Sequence[Any], *, align_corners: bool) -> Any:
         align_corners: see `source_position`.
 
     Returns:
-        (batch, target height, target width, channels) of x's dtype.
+        (batch, target height, target width, channels) in x's dtype.
     """
     height, width = spatial_size(x)
     # Columns first: the intermediate result then has the few input rows.

@@ -89,14 +89,14 @@ def _bottleneck(filters, strides, dilations, stride_in_1x1, options):
 
 @keras.saving.register_keras_serializable("keras_psp")
 class DilatedResNet(keras.layers.Layer):
-    """ResNet that keeps its resolution by dilation instead of stride.
+    """ResNet whose last stages keep their resolution by dilation instead of stride.
 
     Args:
         depth: 18, 34, 50, 101, 152 or 269.
         output_stride: ratio of input size to feature map size: 8 (the last two stages have
             dilations 2 and 4), 16 (the last stage has dilation 2) or 32.
-        dilations: of the four stages, if not those of the output stride, e.g. (1, 1, 2, 4)
-            with all strides as in mmsegmentation's `d32` models.
+        dilations: dilations of the four stages, if they aren't those of the output stride, e.g.
+            (1, 1, 2, 4) at output stride 32, as in mmsegmentation's `d32` models.
         stem_filters: channels of three 3x3 convolutions, (64, 64, 128) as in semseg or
             (32, 32, 64) as in mmsegmentation; a single number, (64,), is the 7x7 convolution
             of the original ResNet.
@@ -110,14 +110,15 @@ class DilatedResNet(keras.layers.Layer):
             (ResNet v1, Caffe) instead of in the 3x3 convolution (v1.5, torch).
         use_bias: whether the convolutions have a bias.
         epsilon, momentum, synchronized: BatchNorm options, see `ConvNorm`.
-        remat: what training computes again in the backward pass instead of storing it, with the
-            same result. "none"; "activations": what BatchNorm and ReLU between two convolutions
-            return; "blocks": all within the stem and each residual block.
+        remat: what training recomputes in the backward pass instead of storing, with the same
+            result: "none"; "activations", the outputs of BatchNorm and ReLU between two
+            convolutions; or "blocks", everything inside the stem and each residual block.
 
     Input:  (batch, height, width, channels), normalized.
     Output: (auxiliary, features), the maps of the last two stages (torch's `layer3` and
         `layer4`): (batch, h, w, 1024) and (batch, h, w, 2048), or 256 and 512 channels at
-        depths 18 and 34. h = ceil(height / output_stride).
+        depths 18 and 34. For the features, h = ceil(height / output_stride); the auxiliary map
+        is twice as high and wide if the last stage has a stride, as at output stride 32.
 
     Raises:
         ValueError: if an argument has an unsupported value.

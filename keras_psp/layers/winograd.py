@@ -14,9 +14,10 @@ import numpy as np
 from keras import ops
 
 OUTPUTS = (4, 5)
-"""Outputs per tile along one axis. More would lose more digits than they save time.
+"""Outputs per tile along one axis. More would save little time and lose too many digits.
 
-A float32 convolution errs by 1e-7 of the range of its results, tiles of 4 by 1e-6, of 5 by 4e-6.
+The error of a float32 convolution is 1e-7 of the range of its results; tiles of 4 have 1e-6, of 5
+4e-6.
 """
 
 # Where polynomials are evaluated, besides infinity: of small fractions, those with the least error.
@@ -86,7 +87,7 @@ def kernel_matrix(rows: Axis, columns: Axis) -> np.ndarray:
 
 
 def pays(kernel_shape: Sequence[int], size: Sequence[int], stride: int, dilation: int) -> bool:
-    """Whether this is faster than the convolution itself, by measurement on CPUs.
+    """Whether this is faster than the convolution itself, as measured on CPUs.
 
     Args:
         kernel_shape: (rows, columns, channels, filters).
@@ -99,11 +100,11 @@ def pays(kernel_shape: Sequence[int], size: Sequence[int], stride: int, dilation
 
 
 def winograd_convolution(x: Any, kernel: Any, stride: int, dilation: int) -> Any | None:
-    """A 3x3 convolution of large maps for `folded_into`, or None where it wouldn't pay.
+    """A 3x3 convolution of large maps for `folded_into`, or None if it wouldn't be faster.
 
-    Of operations that every runtime of TensorFlow's graphs has. The kernel is transformed in the
-    graph: a file then stores its nine taps instead of their 49 combinations. This is a tenth of
-    the convolution's time for one image.
+    It uses only operations that every runtime of TensorFlow graphs has. The kernel is transformed
+    in the graph, so that a file stores its nine taps instead of their 49 combinations; this takes a
+    tenth of the convolution's time for one image.
 
     Args:
         x: (batch, height, width, channels), height and width known.

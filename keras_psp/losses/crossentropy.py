@@ -1,4 +1,4 @@
-"""Softmax cross-entropy at the mask's size, computed from logits at stride 8."""
+"""Softmax cross-entropy at the mask's size, computed from low-resolution logits."""
 
 import math
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ class UpsampledCrossentropy(UpsampledPixelLoss):
     Equal to bilinear upsampling of the logits to the mask's size followed by the mean softmax
     cross-entropy over all pixels that are not ignored (torch's
     `CrossEntropyLoss(ignore_index=255)`, as in semseg). The upsampled logits are computed a few
-    rows at a time, with the gradient in the same pass, so that they take only a few megabytes.
+    rows at a time, with the gradient in the same pass, so they take only a few megabytes.
 
     These options help classes and pixels that count too little in a plain mean:
 
@@ -42,11 +42,11 @@ class UpsampledCrossentropy(UpsampledPixelLoss):
       mines its part of the batch.
     - Boundary weights: pixels near one of another class count `1 + boundary_weight` times, in
       the divisor too. U-Net's weight map decreases with the distance instead. Ignored pixels
-      have no class, so that those between two objects don't hide the boundary.
+      have no class, so those between two objects don't hide the boundary.
 
     Label smoothing, as in torch and `keras.losses.CategoricalCrossentropy`, replaces a share of
     the target by the same probability for every class. A pixel's class weight is that of its
-    label for the whole loss, where torch weighs the terms of the other classes by theirs.
+    label for the whole loss, whereas torch weights the other classes' terms by their own.
 
     Args:
         ignore_class: label to ignore, or None.
@@ -60,15 +60,16 @@ class UpsampledCrossentropy(UpsampledPixelLoss):
             threshold are kept, and at least `hard_pixels`. If None, the hardest pixels are
             those with the largest loss, class weight included, and only `hard_pixels` of them
             are kept (more in case of a tie).
-        label_smoothing: share of the target that all classes have in common, 0 to less than 1.
+        label_smoothing: share of the target spread evenly over all classes, 0 to less than 1.
             It can't be combined with `hard_pixels`, because a smoothed loss is large for the
-            pixels that the network is most certain of, which mining would take for hard ones.
-        boundary_weight: what pixels near a boundary count more than others; 0 for none.
-        boundary_radius: their largest distance, in rows or columns, to a pixel of another class.
+            pixels that the network is most certain of, which mining would mistake for hard ones.
+        boundary_weight: additional weight of pixels near a boundary; 0 for none.
+        boundary_radius: largest distance of these pixels, in rows or columns, to one of another
+            class.
         align_corners: how to upsample the logits. None uses the setting of the `PSPNet` that
             the loss is compiled into, and True elsewhere.
-        chunk_elements: class scores in memory at a time; None for as many as suit the device
-            (see `keras_psp.layers.chunks.block_elements`).
+        chunk_elements: number of class scores to hold in memory at a time; None for one that
+            suits the device (see `keras_psp.layers.chunks.block_elements`).
 
     Call arguments:
         y_true: (batch, height, width) or (batch, height, width, 1) integer labels.
@@ -83,8 +84,8 @@ class UpsampledCrossentropy(UpsampledPixelLoss):
         over the pixels of all replicas.
 
     Raises:
-        ValueError: if the masks are not (batch, height, width) labels, a float mask holds a value
-            that is no whole number, or an argument is invalid.
+        ValueError: if the masks are not (batch, height, width) labels, a float mask contains a
+            value that isn't a whole number, or an argument is invalid.
 
     Example:
         loss = UpsampledCrossentropy(ignore_class=255)
@@ -217,8 +218,8 @@ def near_boundary(labels: Any, valid: Any, radius: int) -> Any:
 
     Args:
         labels: (batch, height, width), int32.
-        valid: (batch, height, width), bool. The other pixels are near nothing, and have no class.
-        radius: largest distance in pixels, of rows or columns, whichever is larger.
+        valid: (batch, height, width), bool. Other pixels have no class, and are near no other.
+        radius: largest distance in pixels, the larger of rows and columns.
 
     Returns:
         (batch, height, width), bool.
@@ -238,7 +239,7 @@ def _window_max(values, radius):
 
 
 def _search(losses, rank, low, high):
-    """Close bounds of the loss that is exceeded by `rank` others, or of `high` if it is lower.
+    """Close bounds on the loss that is exceeded by `rank` others, or on `high` if it is lower.
 
     More than `rank` losses are above the first bound, and at most `rank` above the second.
     Halving takes a tenth of the time of sorting millions of pixels.

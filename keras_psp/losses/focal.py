@@ -1,4 +1,4 @@
-"""Focal loss at the mask's size, computed from logits at stride 8."""
+"""Focal loss at the mask's size, computed from low-resolution logits."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,24 +12,24 @@ from keras_psp.losses.upsampled import UpsampledPixelLoss, chosen_classes, cross
 
 @keras.saving.register_keras_serializable("keras_psp")
 class UpsampledFocalCrossentropy(UpsampledPixelLoss):
-    """Cross-entropy in which pixels that are already right count little (Lin et al., ICCV 2017).
+    """Cross-entropy in which pixels that are already correct count little (Lin et al., ICCV 2017).
 
     The cross-entropy of a pixel is multiplied by `(1 - p) ** gamma`, where p is the probability
-    of its label. Memory is that of `UpsampledCrossentropy`.
+    of its label. It takes as much memory as `UpsampledCrossentropy`.
 
     With `activation="softmax"` the loss is that of `keras.losses.CategoricalFocalCrossentropy(
     alpha=1)`, averaged like `UpsampledCrossentropy`: over the pixels that are not ignored, with
     the class weight of their labels.
 
     With `activation="sigmoid"` it is that of mmsegmentation and segmentation_models.pytorch:
-    every class is told from all others by its own sigmoid, the loss of a pixel is the mean over
-    the classes, and class weights weigh those classes.
+    each class has a sigmoid that separates it from all others, the loss of a pixel is the mean
+    over the classes, and class weights apply to the terms of this mean.
 
     Args:
         gamma: exponent of the factor, at least 0; 0 is the cross-entropy.
         activation: "softmax" or "sigmoid".
-        alpha: factor of the class that is the label, where the others have 1 - alpha; None for
-            no factors. For "sigmoid" only: with a softmax it would scale the whole loss.
+        alpha: factor of the label's class; the other classes get 1 - alpha. None for no factors.
+            Only for "sigmoid": with a softmax, it would scale the whole loss.
         ignore_class: label to ignore, or None.
         class_weights: one non-negative factor per class, or None.
         align_corners: see `UpsampledCrossentropy`.

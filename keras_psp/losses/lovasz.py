@@ -1,4 +1,4 @@
-"""Lovász-softmax loss at the mask's size, computed from logits at stride 8, one class at a time."""
+"""Lovász-softmax loss at the mask's size, computed one class at a time."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -27,11 +27,11 @@ class UpsampledLovasz(UpsampledLoss):
     and to segmentation_models.pytorch's `LovaszLoss("multiclass")`.
 
     The sorting needs all pixels of a class at once, so it can't be done a few rows at a time.
-    Instead, one class at a time is upsampled and sorted: about 60 bytes per pixel of the batch,
-    or of an image with `per_image`, whatever the number of classes. The softmax's normalizer
-    before that and the last part of the gradient after it are computed a few rows at a time.
-    The time is mostly that of sorting, and grows with the number of classes in the labels:
-    a plain implementation, which stores everything, sorts as much.
+    Instead, one class at a time is upsampled and sorted, which takes about 60 bytes per pixel of
+    the batch, or of an image with `per_image`, for any number of classes. The softmax's
+    normalizer, before that, and the last part of the gradient, after it, are computed a few rows
+    at a time. Sorting takes most of the time, which grows with the number of classes in the
+    labels; a plain implementation, which stores everything, sorts as much.
 
     Args:
         per_image: whether pixels are sorted per image, and the loss is the mean over images,
@@ -170,7 +170,7 @@ class UpsampledLovasz(UpsampledLoss):
         return map_images(image_normalizers, logits, dtypes=dtype)[:, : chunks.target_height]
 
     def _with_inner(self, logits, normalizers, inner, gradient):
-        """The gradient less that of `inner`."""
+        """The gradient, with the part of `inner` subtracted."""
         chunks, normalizers, inner = self._chunks(logits, normalizers, inner)
 
         def image_gradient(inputs):

@@ -1,4 +1,4 @@
-"""Dice and Tversky losses at the mask's size, computed from logits at stride 8."""
+"""Dice and Tversky losses at the mask's size, computed from low-resolution logits."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -29,7 +29,7 @@ class UpsampledTversky(UpsampledLoss):
     our beta alpha, and our alpha beta.
 
     The sums need one pass over the upsampled logits and their gradient another one, a few rows at
-    a time each, so that both take as little memory as `UpsampledCrossentropy`.
+    a time each, so both take as little memory as `UpsampledCrossentropy`.
 
     Args:
         alpha: weight of false positives; 0.3 in the paper.
@@ -169,12 +169,13 @@ class UpsampledTversky(UpsampledLoss):
 
 @keras.saving.register_keras_serializable("keras_psp")
 class UpsampledDice(UpsampledTversky):
-    """Dice loss (Milletari et al., 3DV 2016, without the squares): `UpsampledTversky` of 0.5, 0.5.
+    """Dice loss (Milletari et al., 3DV 2016, without the squares).
 
-    The score of a class is 2 TP / (2 TP + FP + FN), with sums over the pixels of the batch, as in
-    segmentation_models.pytorch's `DiceLoss(mode="multiclass")`. It is also
-    `keras.losses.Dice(axis=(0, 1, 2))` of one-hot labels and probabilities, except that there a
-    class without labeled pixels has the loss 1, here 0.
+    This is `UpsampledTversky` with alpha = beta = 0.5. The score of a class is
+    2 TP / (2 TP + FP + FN), with sums over the pixels of the batch, as in
+    segmentation_models.pytorch's `DiceLoss(mode="multiclass")`. The loss also equals
+    `keras.losses.Dice(axis=(0, 1, 2))` of one-hot labels and probabilities, except that a class
+    without labeled pixels has a loss of 1 there and 0 here.
 
     Args:
         smooth: number added to both sides of the fraction TP / (TP + (FP + FN) / 2).

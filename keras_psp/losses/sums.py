@@ -16,10 +16,9 @@ from keras_psp.losses.upsampled import UpsampledLoss
 
 @keras.saving.register_keras_serializable("keras_psp")
 class UpsampledSum(UpsampledLoss):
-    """Sum of losses of this package, each times a weight.
+    """Weighted sum of losses of this package.
 
-    They are computed one after the other, so that the sum needs no more memory than the one of
-    them that needs most.
+    They are computed one after another, so the sum takes no more memory than the largest of them.
 
     Args:
         losses: losses with the same `ignore_class`, e.g. `[UpsampledDice(),
@@ -33,8 +32,8 @@ class UpsampledSum(UpsampledLoss):
         A scalar.
 
     Raises:
-        ValueError: if `losses` has others than those of this package, or they ignore different
-            labels, or an argument is invalid.
+        ValueError: if `losses` contains one of another package, they ignore different labels, or
+            an argument is invalid.
 
     Example:
         loss = UpsampledSum([UpsampledDice(), UpsampledCrossentropy()], [0.5, 1.0])
@@ -70,7 +69,7 @@ class UpsampledSum(UpsampledLoss):
         )
 
     def parts(self) -> list[UpsampledLoss]:
-        """The losses that are added, also those of sums within this one."""
+        """The losses that are added, including those of nested sums."""
         return [part for loss in self.losses for part in loss.parts()]
 
     def value(
@@ -142,7 +141,7 @@ def get(
         label_smoothing: as in `UpsampledCrossentropy`, for "crossentropy" and "boundary".
 
     Raises:
-        ValueError: if a name is unknown, or an option is for none of the losses.
+        ValueError: if a name is unknown, or an option applies to none of the losses.
     """
     checked_mining(hard_pixels, hard_threshold)
     terms = parsed_loss("loss", text, hard_pixels=hard_pixels, label_smoothing=label_smoothing)

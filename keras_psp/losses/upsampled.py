@@ -1,4 +1,4 @@
-"""What the losses share: logits at output stride 8, upsampled and consumed a few rows at a time."""
+"""Base classes of the losses, which upsample and consume logits a few rows at a time."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Self
@@ -19,7 +19,7 @@ from keras_psp.layers.labels import integer_labels
 class UpsampledLoss(keras.losses.Loss):
     """A loss of bilinearly upsampled logits that never stores them at full size.
 
-    Subclasses compute `_loss`. They have these arguments and call arguments, and more.
+    Subclasses implement `_loss`. They have these arguments and call arguments, and may add more.
 
     Args:
         ignore_class: label to ignore, or None.
@@ -27,8 +27,8 @@ class UpsampledLoss(keras.losses.Loss):
             `keras_psp.losses.median_frequency_weights`.
         align_corners: how to upsample the logits. None uses the setting of the `PSPNet` that
             the loss is compiled into, and True elsewhere.
-        chunk_elements: class scores in memory at a time; None for as many as suit the device
-            (see `keras_psp.layers.chunks.block_elements`).
+        chunk_elements: number of class scores to hold in memory at a time; None for one that
+            suits the device (see `keras_psp.layers.chunks.block_elements`).
         name: name of the loss.
 
     Call arguments:
@@ -37,12 +37,12 @@ class UpsampledLoss(keras.losses.Loss):
         sample_weight: None, (batch,) or (batch, height, width).
 
     Returns:
-        A scalar, float64 for float64 logits and else float32: 0 if every pixel is ignored; NaN
+        A scalar, float64 for float64 logits, otherwise float32: 0 if every pixel is ignored; NaN
         on every backend if a label is neither a class nor ignored.
 
     Raises:
-        ValueError: if the masks are not (batch, height, width) labels, a float mask holds a value
-            that is no whole number, or an argument is invalid.
+        ValueError: if the masks are not (batch, height, width) labels, a float mask contains a
+            value that isn't a whole number, or an argument is invalid.
     """
 
     def __init__(
@@ -64,9 +64,9 @@ class UpsampledLoss(keras.losses.Loss):
             chunk_elements = checked_integer("chunk_elements", chunk_elements, least=1)
         self.chunk_elements = chunk_elements
 
-    # No property: Keras searches the attributes for state to save, in circles.
+    # Not a property: Keras searches attributes for state to save, and would never finish.
     def parts(self) -> "list[UpsampledLoss]":
-        """The losses that a sum adds; for others the loss itself."""
+        """The losses that a sum adds; for other losses, the loss itself."""
         return [self]
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any | None = None) -> Any:
@@ -133,7 +133,7 @@ class UpsampledLoss(keras.losses.Loss):
         return chunks, *(ops.pad(values, padding) for values in maps)
 
     def _class_factors(self, logits):
-        """The class weights as a tensor, ones without any."""
+        """The class weights as a tensor, or ones if there are none."""
         if self.class_weights is None:
             return ops.ones((logits.shape[-1],), logits.dtype)
         return ops.convert_to_tensor(self.class_weights, dtype=logits.dtype)
@@ -149,9 +149,9 @@ class UpsampledLoss(keras.losses.Loss):
 
 
 class UpsampledPixelLoss(UpsampledLoss):
-    """A weighted mean over pixels, of a loss that depends on the scores of one pixel.
+    """A weighted mean over pixels of a loss that depends on the scores of each pixel alone.
 
-    Subclasses compute `_block`, and may change `_weights`.
+    Subclasses implement `_block`, and may override `_weights`.
     """
 
     def _loss(self, logits, labels, valid, sample_weight, training):
@@ -219,7 +219,7 @@ class UpsampledPixelLoss(UpsampledLoss):
 
 
 def with_known_gradient(value_and_gradient: Callable) -> Callable:
-    """The scalar function of the logits whose value and gradient are computed in one pass.
+    """Returns a scalar function of the logits, computing value and gradient in one pass.
 
     The gradient is the upstream scalar times a map that depends only on the logits. The forward
     pass computes this map and keeps nothing else.
@@ -239,7 +239,7 @@ def with_known_gradient(value_and_gradient: Callable) -> Callable:
 
 
 def checked_labels(y_true: Any, y_pred: Any) -> Any:
-    """Integer labels (batch, height, width), checked."""
+    """Returns the masks as integer labels (batch, height, width), checked."""
     if isinstance(y_pred, dict):
         raise ValueError(
             f"y_pred is a dict of {', '.join(y_pred)}, which a PSPNet returns with training=True; "
@@ -277,7 +277,7 @@ def crossentropies(scores: Any, label: Any, classes: int) -> tuple[Any, Any, Any
 
 def chosen_classes(label: Any, classes: int, dtype: Any) -> Any:
     """Whether a class is that of the label, (rows, width, classes) bool."""
-    # As floats: TensorFlow compares int32 on the CPU, also where everything else is on a GPU.
+    # As floats: TensorFlow compares int32 on the CPU, even if everything else is on a GPU.
     numbers = ops.arange(classes, dtype=dtype)
     return ops.cast(label, dtype)[..., None] == numbers
 
@@ -289,7 +289,7 @@ def pixel_counts(logits: Any, valid: Any, sample_weight: Any) -> Any:
 
 
 def sum_over_replicas(values: Any) -> Any:
-    """The sum over replicas, so that a replica with mostly ignored pixels counts for little."""
+    """The sum over replicas, so that a replica with mostly ignored pixels counts less."""
     replica = _replica()
     if replica is None:
         return values

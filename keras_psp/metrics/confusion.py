@@ -17,7 +17,7 @@ def confusion_matrix(
     *,
     ignore_class: int | None = None,
 ) -> np.ndarray:
-    """Counts the pixels of each pair of label and prediction, integers of one shape.
+    """Counts the pixels of each pair of label and prediction, which are integers of one shape.
 
     Returns int64 (num_classes, num_classes + 1). Labels outside 0..num_classes - 1 and
     `ignore_class` are not counted.

@@ -13,7 +13,7 @@ from keras_psp.metrics import confusion
 # Counts are stored as high * LIMB + low, because JAX has no int64 by default and float32 is
 # exact only up to 2^24. Low limbs below 2^24 can be summed over 127 replicas in int32.
 LIMB = 2**24
-# Labels that are neither a class nor ignored are counted one by one up to this one.
+# Labels that are neither a class nor ignored have a count each, up to this one.
 LARGEST_LABEL = 255
 
 
@@ -111,7 +111,7 @@ class MeanIoU(keras.metrics.Metric):
         carry = low // LIMB
         self.low.assign(low - carry * LIMB)
         self.high.assign(self.high + carry)
-        # Whether there are any is enough, so that the sum over many batches can't overflow.
+        # Only whether there are any is stored, so the sum over many batches can't overflow.
         found = ops.cast(counts[cells + 1 :] > 0, self.invalid.dtype)
         self.invalid.assign(ops.maximum(self.invalid, found))
 
@@ -133,7 +133,7 @@ class MeanIoU(keras.metrics.Metric):
         first, n = int(np.flatnonzero(known)[0]) - 1, self.num_classes
         label = "a negative label" if first < 0 else f"the label {first}"
         if first > LARGEST_LABEL:
-            label = f"a label above {LARGEST_LABEL}, or one that is no whole number,"
+            label = f"a label above {LARGEST_LABEL}, or one that isn't a whole number,"
         raise ValueError(
             f"a mask holds {label}, which is neither one of the {n} classes (0..{n - 1}) nor the "
             f"ignored label ({self.ignore_class}); relabel the masks, raise num_classes, or give "

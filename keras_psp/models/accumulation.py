@@ -1,4 +1,4 @@
-"""One training step on a batch that is computed in parts, for less memory."""
+"""A training step that computes its batch in parts, to save memory."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ def accumulated_step(model: Any, arguments: tuple, parts: int) -> Any:
     equal share of every part. BatchNorm sees one part at a time, and its moving statistics are
     updated with each.
 
-    Takes and returns what the backend's own `train_step` does: (data,), on JAX (state, data).
+    Takes and returns the same as the backend's `train_step`: (data,), or on JAX (state, data).
     """
     backend = keras.backend.backend()
     step: Any = {"tensorflow": _tensorflow_step, "jax": _jax_step, "torch": _torch_step}[backend]

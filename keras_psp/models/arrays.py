@@ -1,8 +1,8 @@
-"""Checks of the values that `fit`, `evaluate` and `predict` are given, before long work.
+"""Checks the values passed to `fit`, `evaluate` and `predict`, before any lengthy work.
 
-Arrays are checked as a whole, other sources by their first batch where this is free: a tf.data
-pipeline and a generator yield it to the check on its way, and on JAX and PyTorch, Keras itself
-looks at one before it begins.
+Arrays are checked as a whole, other sources by their first batch if this costs nothing: the check
+sees the batch of a tf.data pipeline or generator as it is read, and on JAX and PyTorch, Keras
+itself takes one before it starts.
 """
 
 import contextlib
@@ -20,9 +20,9 @@ from keras import ops
 from keras_psp.models.bands import image_statistics
 from keras_psp.models.checks import check_images, check_same_size
 
-# Values that an image scaled to 0..1 has at least, and a black one with noise has not.
+# An image scaled to 0..1 has more distinct values than this; a black one with noise doesn't.
 _DISTINCT = 8
-_FAR = 3  # standard deviations, of all bands' means from those of the training
+_FAR = 3  # in standard deviations: all bands' means from those of the training images
 
 
 def check_arrays(
@@ -30,8 +30,8 @@ def check_arrays(
 ) -> None:
     """Raises ValueError for arrays of images and masks that don't fit each other or the model.
 
-    Images of a wrong scale, images that aren't finite, labels that are neither a class nor
-    ignored, and for training also sizes and masks of which nothing can be learned.
+    It checks that images are finite and of the right scale, and that labels are a class or
+    ignored; for training, also that sizes match and that the masks have something to learn.
     """
     for name, values in (("images", images), ("masks", masks)):
         if isinstance(values, list | tuple):
@@ -68,18 +68,18 @@ def check_arrays(
 
 
 def check_kind(images: Any) -> None:
-    """Raises ValueError for what is neither an array nor batches: nothing, or a file's name."""
+    """Raises ValueError if images are None or the name of a file."""
     if images is None or isinstance(images, str | bytes | os.PathLike):
         raise ValueError(
-            f"images are {images!r}; give an array, (batch, height, width, 3), or batches. "
-            "keras_psp.train, evaluate and predict read files."
+            f"images are {images!r}; give an array, (batch, height, width, channels), or "
+            "batches. keras_psp.train, evaluate and predict read files."
         )
 
 
 def check_values(model: Any, images: Any, report: Callable[[str], None] | None = None) -> None:
-    """Raises ValueError for images that aren't finite, or not of the scale the model takes.
+    """Raises ValueError if images aren't finite, or don't have the scale that the model takes.
 
-    The second error is only passed to `report`, if given: a dark image may look the same.
+    If `report` is given, it gets the second message instead, since a dark image may look the same.
     """
     scale = image_scale(model)
     dtype = _number_type("images", images)
@@ -116,7 +116,7 @@ def check_values(model: Any, images: Any, report: Callable[[str], None] | None =
 
 
 def _check_bands(model, images, report):
-    """Reports images of other units than those that the network normalizes by."""
+    """Reports images whose units aren't those that the network normalizes by."""
     mean, std = image_statistics(model)
     values = ops.convert_to_numpy(images[:16]).reshape(-1, model.input_channels)
     means, deviations = values.mean(0, dtype=np.float64), values.std(0, dtype=np.float64)
@@ -135,7 +135,7 @@ def _check_bands(model, images, report):
 
 
 def warn_of_values(message: str) -> None:
-    """Reports a wrong scale of images where it is no error."""
+    """Warns about a wrong scale of images where it isn't an error."""
     warnings.warn(message, stacklevel=4)
 
 
@@ -153,7 +153,7 @@ def image_scale(model: Any) -> int | None:
 
 
 def _number_type(name, values):
-    """The dtype as a string; raises ValueError if it is none of numbers."""
+    """Returns the dtype as a string; raises ValueError if it isn't numeric."""
     if isinstance(values, np.ndarray) and values.dtype.kind not in "biufV":
         raise ValueError(f"{name} have dtype {values.dtype}; they must be numbers.")
     return keras.backend.standardize_dtype(values.dtype)
@@ -194,7 +194,7 @@ def check_labels(model: Any, masks: Any, name: str = "mask") -> None:
 
 
 def _are_labels(model, masks):
-    """Whether the masks are labels for a loss that is known to take no others."""
+    """Whether the loss is known to take labels, and the masks have the shape of labels."""
     known = hasattr(model._loss_function, "ignore_class")
     return known and (len(masks.shape) == 3 or masks.shape[-1] == 1)
 
@@ -224,7 +224,7 @@ def _check_classes(model, masks):
         other = int(label == 0)
         raise ValueError(
             f"the masks have the labels {label} and {ignored} only, and {ignored} is ignored, so "
-            f"that nothing can be learned. If {ignored} means a class, give it a number: "
+            f"nothing can be learned. If {ignored} means a class, give it a number: "
             f"np.where(masks == {ignored}, {other}, masks)."
         )
     warnings.warn(
@@ -235,7 +235,7 @@ def _check_classes(model, masks):
 
 
 def _check_not_one_hot(model, masks):
-    """Raises ValueError for one score per class where the loss takes labels."""
+    """Raises ValueError if the masks have one score per class but the loss takes labels."""
     channels = masks.shape[-1] if len(masks.shape) == 4 else 1
     if model.compiled and hasattr(model._loss_function, "ignore_class") and channels != 1:
         raise ValueError(
@@ -250,7 +250,7 @@ def check_batch(
     report: Callable[[str], None] | None = None,
     name: str = "the first batch's mask",
 ) -> None:
-    """Checks the values of one batch of any source as those of arrays."""
+    """Checks the values of one batch of any source, as for arrays."""
     images, masks, _ = map(_local, keras.utils.unpack_x_y_sample_weight(batch))
     if len(getattr(images, "shape", ())) == 4 and images.shape[0]:
         check_values(model, images, report)
@@ -260,14 +260,14 @@ def check_batch(
 
 
 def _local(array):
-    """Returns what this process has of an array that JAX spreads over several machines."""
+    """Returns this process' part of an array that JAX spreads over several machines."""
     if getattr(array, "is_fully_addressable", True):
         return array
     return array.addressable_shards[0].data
 
 
 def find_invalid_label(model: Any, data: Any) -> None:
-    """Raises ValueError for the first invalid label of a source that can be read once more."""
+    """Raises ValueError for the first invalid label, if the source can be read again."""
     batches = data
     if isinstance(data, keras.utils.PyDataset):
         batches = (data[index] for index in range(data.num_batches or 0))
@@ -282,10 +282,11 @@ def find_invalid_label(model: Any, data: Any) -> None:
 def first_batch_checked(
     model: Any, data: Any, report: Callable[[str], None] | None = None
 ) -> Iterator[Any]:
-    """Yields a source whose first batch is checked when it is read, if it is one of these.
+    """Yields a source whose first batch is checked, if this costs nothing.
 
-    A tf.data pipeline of float images on TensorFlow, or a generator. Raises the check's error,
-    and not the one of TensorFlow that quotes it.
+    The batch of a generator or, on TensorFlow, of a tf.data pipeline of float images is checked
+    as it is read; that of a PyDataset, on TensorFlow, immediately. Raises the check's own error
+    instead of TensorFlow's, which only quotes it.
     """
     errors: list[Exception] = []
 

@@ -1,4 +1,4 @@
-"""From PSPNet's `backbone` argument to a layer, and how its images are normalized."""
+"""Turns PSPNet's `backbone` argument into a layer, and determines its normalization."""
 
 from typing import Any, get_args
 
@@ -29,11 +29,11 @@ def backbone_layer(
     output_stride: int | None = None,
     input_channels: int = 3,
 ) -> DilatedResNet | DilatedBackbone:
-    """The `backbone` of `PSPNet` as a layer named "backbone", the name optimizers know it by.
+    """Returns the `backbone` of `PSPNet` as a layer named "backbone", as optimizers expect.
 
-    Raises ValueError if it is unknown, has weights under another name or precision, has another
-    output stride than asked for, is for other channels, or isn't a `DilatedResNet` and `remat`
-    isn't None or "none".
+    Raises ValueError if it is unknown, has weights but another name or precision, has another
+    output stride or number of channels than requested, or isn't a `DilatedResNet` although
+    `remat` requires one.
     """
     checked_choice("remat", remat, (None, *get_args(Remat)))
     checked_choice("output_stride", output_stride, (None, 8, 16, 32))
@@ -54,7 +54,7 @@ def backbone_layer(
 def for_channels(
     model: keras.Model, normalization: dict[str, Any] | None, channels: int
 ) -> tuple[keras.Model, dict[str, Any] | None]:
-    """Adapts a model of RGB images, and what is known of their normalization, to other channels."""
+    """Adapts a model for RGB images, and its normalization if known, to other channels."""
     if channels == 3 or getattr(model, "input_shape", (None,))[-1] != 3:
         return model, normalization
     known = normalization or backbone_normalization(model) or {}
@@ -110,7 +110,7 @@ def normalization_arguments(
     channel_order: Any,
     channels: int = 3,
 ) -> dict[str, Any]:
-    """Arguments of `ImageNormalization`; those given as "auto" are the backbone's own."""
+    """Returns arguments of `ImageNormalization`, with the backbone's own in place of "auto"."""
     defaults: dict[str, Any] = {"channel_order": "rgb"}
     if isinstance(backbone, DilatedBackbone):
         defaults = backbone.normalization or defaults

@@ -1,10 +1,10 @@
-"""Networks for other images than RGB: gray, RGB with near infrared, multispectral.
+"""Networks for images other than RGB: gray, RGB with near infrared, multispectral.
 
-The stem is the only part of a network that sees the channels. Weights for RGB are adapted by one
-rule, which keeps the sum of the kernels over the channels: all channels equal to one gray image
-give what this image, repeated, gives in RGB. The first three channels keep the kernels of red,
-green and blue, further ones get the mean of the three; with one or two channels, each gets the
-mean. Then all of them are multiplied by 3 / channels. timm (`adapt_input_conv`) and
+Only the stem of a network depends on the channels. Weights for RGB are adapted by one rule, which
+keeps the sum of the kernels over the channels: if all channels are the same gray image, the result
+is that of this image repeated as RGB. The first three channels keep the kernels of red, green and
+blue, further ones get the mean of the three; with one or two channels, each gets the mean. Then
+all of them are multiplied by 3 / channels. timm (`adapt_input_conv`) and
 segmentation_models.pytorch (`patch_first_conv`) also sum the kernels for gray images and scale by
 3 / channels, but repeat red, green and blue for the further channels.
 """
@@ -19,12 +19,12 @@ from keras_psp.imagenet import IMAGENET_MEAN, IMAGENET_STD, per_channel
 
 
 def adapted_kernel(kernel: np.ndarray, channels: int, *, bgr: bool = False) -> np.ndarray:
-    """Adapts the kernel of a first convolution of RGB images to other channels.
+    """Adapts the kernel of a first convolution for RGB images to other channels.
 
     Args:
         kernel: (height, width, 3, filters).
-        channels: of the images.
-        bgr: whether the kernel is for images in BGR order; the result is for RGB first.
+        channels: number of channels of the images.
+        bgr: whether the kernel is for images in BGR order; the result begins with RGB.
 
     Returns:
         (height, width, channels, filters).
@@ -36,7 +36,7 @@ def adapted_kernel(kernel: np.ndarray, channels: int, *, bgr: bool = False) -> n
 
 
 def with_input_channels(model: keras.Model, channels: int, *, bgr: bool = False) -> keras.Model:
-    """Copies a functional model of RGB images, with its first convolution for other channels.
+    """Copies a functional model for RGB images, adapting its first convolution to other channels.
 
     Args:
         model: from images (batch, height, width, 3) to features.
@@ -44,7 +44,7 @@ def with_input_channels(model: keras.Model, channels: int, *, bgr: bool = False)
 
     Raises:
         ValueError: if more than the first convolution depends on the number of channels, as in
-            models that normalize their images themselves by color.
+            models that normalize each color themselves.
     """
     model = keras.Model(model.inputs, model.outputs, name=model.name)
     scaled = [layer for layer in model.layers if isinstance(layer, keras.layers.Rescaling)]
@@ -78,7 +78,7 @@ def _not_adaptable(model, channels):
 
 
 def image_statistics(model: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Returns mean and standard deviation of the images that a `PSPNet` is made for.
+    """Returns mean and standard deviation of the images that a `PSPNet` is meant for.
 
     Each is (channels,), in the order of the images' channels, e.g. RGB. They are those of the layer
     `normalization`, unless the backbone scales images itself, as MobileNetV3 does.
@@ -95,11 +95,11 @@ def image_statistics(model: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def normalize_bands(model: Any, mean: Sequence[float], std: Sequence[float]) -> None:
-    """Lets a new `PSPNet` normalize each band by its measured mean and standard deviation.
+    """Makes a new `PSPNet` normalize each band by its measured mean and standard deviation.
 
     Args:
-        model: the network, with the normalization that its weights expect of photos.
-        mean, std: of each band, in its own units, see `keras_psp.data.band_statistics`.
+        model: the network, with the normalization that its weights expect for photos.
+        mean, std: one number per band, in its own units, see `keras_psp.data.band_statistics`.
 
     Raises:
         ValueError: if the network has another number of channels.
@@ -117,16 +117,16 @@ def normalize_bands(model: Any, mean: Sequence[float], std: Sequence[float]) -> 
 def measured_normalization(
     expected: Mapping[str, Any], mean: Sequence[float], std: Sequence[float]
 ) -> dict[str, Any]:
-    """Arguments of `ImageNormalization` that give each band the statistics of ImageNet's images.
+    """Returns a normalization that gives each band the statistics of ImageNet's images.
 
     Args:
-        expected: the normalization that the backbone expects of RGB images 0..255, as arguments
+        expected: the normalization that the backbone expects for RGB images 0..255, as arguments
             of `ImageNormalization`, in RGB order and extended to the bands.
-        mean, std: of each band, in its own units.
+        mean, std: one number per band, in its own units.
 
     Returns:
-        "mean", "std" and "channel_order". They are `mean` and `std` themselves where images are
-        normalized by ImageNet's mean and standard deviation.
+        "mean", "std" and "channel_order" for `ImageNormalization`. The first two are `mean` and
+        `std` themselves if the backbone expects ImageNet's mean and standard deviation.
     """
     bands = len(mean)
     wanted = per_channel(IMAGENET_MEAN, bands), per_channel(IMAGENET_STD, bands)

@@ -12,7 +12,7 @@ from keras_psp.palette import checked_palette
 
 
 def checked_policy(dtype: Any) -> keras.DTypePolicy:
-    """Returns the precision as a policy; raises ValueError unless it is one of floats."""
+    """Returns the precision as a policy; raises ValueError unless it is floating-point."""
     try:
         policy = keras.dtype_policies.get(dtype)
     except (TypeError, ValueError, AttributeError):
@@ -70,7 +70,7 @@ def checked_colors(palette: Any, num_classes: int) -> list[list[int]] | None:
         colors = checked_palette(palette)
     except (TypeError, ValueError) as error:
         message = str(error)
-        if not message.startswith("palette"):  # NumPy's, of ragged lists
+        if not message.startswith("palette"):  # NumPy's, for ragged lists
             message = f"palette is {palette!r}; it must be one (red, green, blue) per class."
         raise ValueError(message) from None
     _check_count("palette", colors, num_classes)
@@ -98,7 +98,7 @@ def smallest_side(model: Any) -> int:
 
 
 def check_images(model: Any, images: Any) -> None:
-    """Raises ValueError for images of other channels, or too small for the largest bin."""
+    """Raises ValueError if images have other channels, or are too small for the largest bin."""
     channels = model.input_channels
     if not hasattr(images, "shape") and not isinstance(images, list):
         raise ValueError(
@@ -132,7 +132,7 @@ def check_weights(model: keras.Model, name: str = "the file") -> None:
 
 
 def check_same_size(images: Any, masks: Any) -> None:
-    """Raises for training masks whose size differs from their images', also while tracing."""
+    """Raises an error if training masks differ in size from their images, also while tracing."""
     size, mask_size = tuple(images.shape[1:3]), tuple(masks.shape[1:3])
     known = all(n is not None for n in (*size, *mask_size))
     if known and size != mask_size:

@@ -1,4 +1,4 @@
-"""Class names and colors of a model, also where it has none."""
+"""Class names and colors of a model, with defaults if it has none."""
 
 import numpy as np
 

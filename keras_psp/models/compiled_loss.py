@@ -12,7 +12,7 @@ from keras_psp.losses.upsampled import UpsampledLoss
 
 
 def checked_loss(loss: Any, model: Any) -> Any:
-    """The loss to compile a PSPNet with.
+    """Returns the loss to compile a PSPNet with.
 
     Args:
         loss: as in `PSPNet.compile`.
@@ -53,7 +53,7 @@ def checked_loss(loss: Any, model: Any) -> Any:
 
 
 def _loss_by_name(name):
-    """One of our losses, or else one of Keras'."""
+    """Returns a loss of this package by name, else one of Keras'."""
     try:
         parsed_loss("loss", name)
     except ValueError:

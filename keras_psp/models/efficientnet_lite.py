@@ -9,7 +9,7 @@ import math
 import keras
 from keras import layers
 
-# Factors of channels and of repetitions.
+# Factors of channels and repetitions, by version.
 _SCALES = ((1.0, 1.0), (1.0, 1.1), (1.1, 1.2), (1.2, 1.4), (1.4, 1.8))
 # Repetitions, kernel size, stride, expansion and channels of each stage.
 _STAGES = (
@@ -28,12 +28,12 @@ def efficientnet_lite(version: int, *, head: bool = False) -> keras.Model:
 
     Args:
         version: 0 to 4.
-        head: whether to add the last 1x1 convolution, to 1280 channels. They are meant for the
-            mean over the image; a fusion of them would cost more than the whole backbone.
+        head: whether to add the last 1x1 convolution, to 1280 channels. They are meant to be
+            averaged over the image; fusing them would cost more than the whole backbone.
 
     Returns:
         A functional model from images (batch, height, width, 3), normalized to (x - 127) / 128, to
-        features (batch, ceil(height / 32), ceil(width / 32), channels), 320 or a little more.
+        features (batch, ceil(height / 32), ceil(width / 32), channels) with 320 to 448 channels.
     """
     width, depth = _SCALES[version]
     images = keras.Input((None, None, 3), name="image")
@@ -54,7 +54,7 @@ def efficientnet_lite(version: int, *, head: bool = False) -> keras.Model:
 
 
 def _scaled(filters, width):
-    """Channels as a multiple of eight, at most a tenth less than asked for."""
+    """Scaled channels, rounded to a multiple of eight that is at most a tenth less."""
     filters *= width
     rounded = max(8, int(filters + 4) // 8 * 8)
     return rounded if rounded >= 0.9 * filters else rounded + 8

@@ -27,7 +27,7 @@ def hub_backbone(name: str, *, load_weights: bool) -> tuple[keras.Model, dict[st
     Args:
         name: `HUB` and a preset as `keras_hub.models.Backbone.from_preset` takes it: a name such as
             "resnet_50_imagenet", a folder, or a handle that begins with "kaggle://" or "hf://".
-        load_weights: whether with the preset's weights, or with random ones.
+        load_weights: whether to load the preset's weights; otherwise they are random.
 
     Returns:
         The model, and the arguments of the `ImageNormalization` before it; None if the preset has
@@ -68,7 +68,7 @@ def hub_model_name(name: str) -> str:
 
 
 def check_preset(name: str) -> None:
-    """Raises ImportError or ValueError if it is known that a preset can't be opened."""
+    """Raises ImportError or ValueError if a preset is already known not to open."""
     preset = name.removeprefix(HUB)
     models = _keras_hub().models
     if "://" in preset or os.path.isdir(preset):

@@ -1,27 +1,27 @@
-"""What calls, `predict` and `export` of a PSPNet do that Keras' own don't.
+"""Calls, predictions and exports of a PSPNet, where they differ from Keras' own.
 
 Overrides of `keras.Model`, for Keras 3.15:
 
 `__call__`, `input_spec`
-    Check the images before Keras does, whose errors inside `call` come with a page of arguments.
-    Could go if Keras raised errors of `call` unchanged.
+    Check the images before Keras does, which adds a page of arguments to errors inside `call`.
+    Can be removed once Keras raises errors of `call` unchanged.
 `predict`
-    Takes a lock: on JAX, `predict` empties the model's variables while it runs, so that two threads
+    Takes a lock: on JAX, `predict` empties the model's variables while it runs, so two threads
     fail with "'NoneType' object is not callable" (the state is meant for one thread; see
-    `JAXTrainer._get_jax_state`). Could go if Keras' predict were safe for threads.
+    `JAXTrainer._get_jax_state`). Can be removed once Keras' predict is thread-safe.
 `quantize`, `save`
-    Refuse what would change nothing, and a file that can't be opened.
+    Refuse a call that would change nothing, and a file that couldn't be opened again.
 `temperature`
-    A property, so that `predict` is traced again with a new one.
+    Is a property, so that `predict` is traced again when it changes.
 `load_own_variables`
-    Lets the next call look for weights that aren't finite.
+    Makes the next call check that the weights are finite.
 `export`
     Keras 3.15 writes an ONNX file that ONNX Runtime refuses to run (dilation with SAME padding),
-    an OpenVINO file that fails on its first input, and a SavedModel of float32 images only. Could
-    go if these were fixed and the files held the class names.
+    an OpenVINO file that fails on its first input, and a SavedModel for float32 images only. Can
+    be removed once these are fixed and the files contain the class names.
 
-Class maps and logits at output stride 8 come from two functional models over the same layers, the
-"views". They have no weights of their own, and Keras neither tracks nor saves them.
+Class maps, and logits at the output stride, come from two functional models over the same layers,
+the "views". They have no weights of their own, and Keras neither tracks nor saves them.
 """
 
 import contextlib
@@ -71,7 +71,7 @@ class InferenceMixin(_Model):
         self._predicting = types.SimpleNamespace(lock=threading.RLock(), unchecked=False)
 
     def _reset_views(self) -> None:
-        """Lets the views compile again, with the model's own settings."""
+        """Makes the views compile again, with the model's own settings."""
         self.views.fixed_size.clear()
         self.views.terms = None
         for view in (self.views.low_resolution, self.views.classes):
@@ -82,7 +82,7 @@ class InferenceMixin(_Model):
 
     @property
     def temperature(self) -> float:
-        """The number that logits are divided by in inference; it can be set, above 0."""
+        """Positive number by which logits are divided in inference; it can be set."""
         return self._temperature
 
     @temperature.setter
@@ -105,13 +105,13 @@ class InferenceMixin(_Model):
             return super(InferenceMixin, self).__call__(images, *args, **kwargs)  # noqa: UP008
 
     def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
-        """As `keras.Model.predict`; arrays are checked first, and threads take turns."""
+        """Like `keras.Model.predict`, but arrays are checked first, and threads take turns."""
         self._check_images(x)
         with self._one_thread(), first_batch_checked(self, x, warn_of_values) as x:
             return super().predict(x, *args, **kwargs)
 
     def predict_on_batch(self, x: Any) -> Any:
-        """As `keras.Model.predict_on_batch`; the batch is checked as by `predict`."""
+        """Like `keras.Model.predict_on_batch`, but the batch is checked first, as in `predict`."""
         self._check_images(x)
         return super().predict_on_batch(x)
 
@@ -123,7 +123,7 @@ class InferenceMixin(_Model):
         verbose: str | int = "auto",
         steps: int | None = None,
     ) -> np.ndarray:
-        """Predicts the class of every pixel, without holding all scores at full size.
+        """Predicts the class of every pixel, without storing all scores at full size.
 
         Args:
             images: as for `predict`, e.g. (n, height, width, input_channels), RGB 0..255.
@@ -143,10 +143,10 @@ class InferenceMixin(_Model):
 
         Args:
             images: (batch, height, width, input_channels), e.g. RGB 0..255.
-            fixed_size: whether many batches of this size will follow, so that compiling for it
-                pays. On TensorFlow's CPU, large float32 convolutions are then computed with
-                Winograd's algorithm: a quarter less time, at the price of some rounding (about
-                1e-5 of a probability).
+            fixed_size: whether many batches of this size will follow, which makes compiling for
+                it worthwhile. On TensorFlow's CPU, large float32 convolutions then use
+                Winograd's algorithm, which takes a quarter less time but rounds more (changing
+                probabilities by about 1e-5).
 
         Returns:
             (batch, ceil(height / stride), ceil(width / stride), num_classes) float32 or float64.
@@ -165,7 +165,7 @@ class InferenceMixin(_Model):
         return np.asarray(logits, full_precision(self._policy))
 
     def predict_terms(self, images: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
-        """Predicts what the pyramid's fusion convolution adds up, for one batch.
+        """Predicts the terms that the pyramid's fusion convolution adds up, for one batch.
 
         Args:
             images: (batch, height, width, input_channels), e.g. RGB 0..255.
@@ -221,22 +221,22 @@ class InferenceMixin(_Model):
             yield
 
     def quantize(self, mode: Any = None, *args: Any, **kwargs: Any) -> None:
-        """Refused: Keras can't quantize convolutions, of which a PSPNet consists.
+        """Always refused, since Keras can't quantize convolutions, which make up a PSPNet.
 
         Raises:
-            ValueError: always; the message names the export to 8 bits.
+            ValueError: always; the message suggests an 8-bit export.
         """
         raise ValueError(
-            f"mode={mode!r}: Keras doesn't quantize convolutions, so that nothing would change; "
+            f"mode={mode!r}: Keras doesn't quantize convolutions, so nothing would change; "
             "export to 8 bits instead, e.g. model.export(path, format='litert', "
             "precision='int8', image_size=(height, width), representative=images)."
         )
 
     def save(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
-        """As `keras.Model.save`, to a file that ends with `.keras`.
+        """Like `keras.Model.save`, but only to a file whose name ends in `.keras`.
 
         Raises:
-            ValueError: if it doesn't, since Keras couldn't open it again.
+            ValueError: if it doesn't; Keras can't open a PSPNet from HDF5.
         """
         if str(filepath).endswith((".h5", ".hdf5")):
             raise ValueError(
@@ -246,7 +246,7 @@ class InferenceMixin(_Model):
         super().save(filepath, *args, **kwargs)
 
     def load_own_variables(self, store: Any) -> None:
-        """As Keras' own, at the beginning of every loading; its end has no method of its own."""
+        """Like Keras' own; it is called when loading starts, and no method is when it ends."""
         super().load_own_variables(store)
         self._predicting.unchecked = True
 
@@ -277,7 +277,7 @@ class InferenceMixin(_Model):
         Raises:
             ValueError: if the format or an option is unknown.
         """
-        # The only import from `models` of a room above it, besides that of weights.
+        # Besides `weights`, the only package above `models` that it imports.
         from keras_psp.export.by_format import export_model
 
         if input_signature is not None:

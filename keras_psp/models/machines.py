@@ -1,4 +1,4 @@
-"""What Keras' trainer lacks where a `tf.distribute` strategy spans several machines."""
+"""Additions to Keras' trainer for `tf.distribute` strategies that span several machines."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,12 +17,12 @@ def on_several_machines(strategy: Any) -> bool:
 
 
 def local_values(strategy: Any, values: Any) -> Any:
-    """The first value on this machine for each value per replica in a nested structure."""
+    """Replaces per-replica values in a nested structure by the first one on this machine."""
     return tree.map_structure(lambda v: strategy.experimental_local_results(v)[0], values)
 
 
 def stepwise_function(model: Any, step: Callable) -> Callable:
-    """A function of an iterator that runs one step on all machines.
+    """Returns a function of an iterator that runs steps on all machines.
 
     It replaces the one that Keras 3.15 creates, whose reduction of the logs fails on several
     machines (keras issue 20585). The logs are the mean over the replicas, as in Keras on one

@@ -13,7 +13,7 @@ def named_model(name: str, weights: Any = None) -> keras.Model:
     """Builds a backbone of `APPLICATIONS` or `EFFICIENTNET_LITE` without its classifier.
 
     Args:
-        weights: for keras.applications: None, "imagenet" or the path of a file of theirs.
+        weights: for keras.applications only: None, "imagenet" or the path of one of its files.
     """
     if name in EFFICIENTNET_LITE:
         return efficientnet_lite(EFFICIENTNET_LITE.index(name))
@@ -32,7 +32,7 @@ def model_and_normalization(
 
     Returns:
         The model, and the arguments of the `ImageNormalization` before it; None if
-        `backbone_normalization` knows them by the model's name, or nobody does.
+        `backbone_normalization` finds them by the model's name, or if they are unknown.
     """
     if backbone.startswith(HUB):
         return hub_backbone(backbone, load_weights=weights is not None)

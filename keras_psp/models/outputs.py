@@ -2,7 +2,7 @@
 
 call of the model                     returns
 ------------------------------------  -----------------------------------------
-training=True                         {"logits", "auxiliary"} at the output stride
+training=True                         {"logits", "auxiliary"} before upsampling
 inside `low_resolution_outputs()`     logits at the output stride
 anything else, or a layer of another  logits at the images' size
 model
@@ -59,7 +59,7 @@ def is_outermost(model: keras.Model) -> bool:
 
 
 class ClassMap(keras.layers.Layer):
-    """Class of every pixel, without holding all scores at full size.
+    """Computes the class of every pixel, without storing all scores at full size.
 
     Args:
         align_corners: see `keras_psp.layers.resampling.source_position`.
@@ -81,7 +81,7 @@ class ClassMap(keras.layers.Layer):
 
 
 class FusionTerms(keras.layers.Layer):
-    """What the fusion convolution of a pyramid adds up, in inference.
+    """Computes the terms that the fusion convolution of a pyramid adds up, in inference.
 
     Args:
         pyramid: the layer whose weights are used.

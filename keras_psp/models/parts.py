@@ -1,12 +1,12 @@
-"""Logits as a sum of parts: of the features, of each level of the pyramid, and a constant.
+"""Splits logits into parts: of the features, of each level of the pyramid, and a constant.
 
 In inference, the map that the classifier sees is
 
     relu(scale * (term of the features + sum of the terms of the levels) + shift)
 
 where scale and shift are those of BatchNorm. The classifier is linear. With the gates of the ReLU
-held fixed, i.e. where it lets this image's values through, every logit is therefore a sum of one
-part per term, and of the part of the shift and the classifier's bias. Nothing is approximated.
+held fixed, i.e. where it passes this image's values, every logit is therefore the sum of one part
+per term and of a constant from the shift and the classifier's bias. Nothing is approximated.
 """
 
 import math
@@ -38,8 +38,8 @@ class LogitParts:
         logits: (h, w, num_classes).
 
     Raises:
-        ValueError: if the image has other channels than the model takes, or is too small for the
-            largest bin.
+        ValueError: if the image has another number of channels than the model takes, or is too
+            small for the largest bin.
     """
 
     def __init__(self, model: PSPNet, image: np.ndarray):
@@ -84,7 +84,7 @@ class LogitParts:
         return np.stack([part[..., 0] for part in split])
 
     def class_parts(self, classes: Sequence[int]) -> Iterator[np.ndarray]:
-        """Yields one part after the other, in the order of `parts`, of several classes' logits.
+        """Yields the parts of several classes' logits one at a time, in the order of `parts`.
 
         Args:
             classes: their indices.
@@ -96,7 +96,7 @@ class LogitParts:
         return self._split(self._kernel[..., chosen], self._bias[chosen])
 
     def _split(self, kernel, bias):
-        """The parts of what a classifier of this kernel and bias computes, (h, w, filters)."""
+        """Yields the parts of a classifier's output, (h, w, filters), given its kernel and bias."""
         gates = ops.cast(self._before_relu > 0, self._dtype)
         scaled = self._tensor(kernel * self._scale[:, None])
         yield _convolved(gates * self._term, scaled)
@@ -109,10 +109,10 @@ class LogitParts:
         return position_means(self.levels, self.size, align_corners=self._fusion.align_corners)
 
     def logits_without(self, means: Mapping[int, np.ndarray]) -> np.ndarray:
-        """The logits with a constant map in place of some levels, with the gates that follow.
+        """The logits with constant maps in place of some levels, which also change the gates.
 
         Args:
-            means: the values, (channels,), of each level to replace, by its number from 0.
+            means: the constant, (channels,), of each level to replace, by its number from 0.
 
         Returns:
             (h, w, num_classes).

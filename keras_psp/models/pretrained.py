@@ -21,7 +21,7 @@ def save_to_preset(model: Any, folder: str | os.PathLike, **options: Any) -> Non
 
 
 def with_weights(init: Callable[..., None]) -> Callable[..., None]:
-    """Lets the `weights` argument of an `__init__` fill in what isn't given, and loads them."""
+    """Makes an `__init__` take missing arguments from its `weights`, and load them."""
     signature = inspect.signature(init)
 
     @functools.wraps(init)

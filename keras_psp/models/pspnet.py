@@ -39,58 +39,59 @@ from keras_psp.models.training import TrainingMixin
 class PSPNet(TrainingMixin, InferenceMixin, keras.Model):
     """Pyramid Scene Parsing Network (Zhao et al., CVPR 2017).
 
-    Takes RGB images 0..255 of any size and returns logits of that size. Training takes one
-    integer mask per image.
+    Takes images of any size, by default RGB 0..255, and returns logits of the same size. Training
+    takes one integer mask per image.
 
     Args:
         num_classes: number of classes, at least 2.
-        backbone: a name: "resnet50" (also 18, 34, 101, 152, 269), "efficientnet_lite0" or, for
-            a model of keras.applications, e.g. "mobilenet_v3_small" (all of them in
-            `keras_psp.imagenet.BACKBONES`); or "keras_hub:" and a preset of keras-hub, e.g.
-            "keras_hub:resnet_50_imagenet", a folder or a handle. Or a `DilatedResNet` (other
-            stem, ...), any functional model, or a `DilatedBackbone` around one.
-        output_stride: ratio of image size to feature map size, 8, 16 or 32; None is that of the
-            backbone given, and 8 for a name.
+        backbone: a name in `keras_psp.imagenet.BACKBONES`, e.g. "resnet50" (or 18, 34, 101, 152,
+            269), "efficientnet_lite0" or, from keras.applications, "mobilenet_v3_small";
+            "keras_hub:" and the name, folder or handle of a keras-hub preset, e.g.
+            "keras_hub:resnet_50_imagenet"; a `DilatedResNet`, e.g. with another stem; any
+            functional model; or a `DilatedBackbone` around one.
+        output_stride: ratio of image size to feature map size: 8, 16 or 32. None uses that of a
+            given `DilatedResNet` or `DilatedBackbone`, and 8 for other backbones.
         bin_sizes, pooling, reduction, dropout: see `PyramidPoolingModule`;
             bin_sizes=() is the dilated FCN baseline.
         fusion_filters: channels after the fusion convolution; "auto" is a quarter of the
-            backbone's (512 for resnet50 and deeper), at least 128.
+            backbone's channels (512 for resnet50 and deeper), at least 128.
         fusion_kernel_size, normalize_global: see `PyramidPoolingModule`.
         classifier_kernel_size: 1, or 3 as in segmentation_models.pytorch.
-        aux_weight: weight of the auxiliary loss, 0.4 in the paper; 0 leaves the
-            auxiliary head out.
-        aux_filters: channels of the auxiliary head; "auto" is a quarter of its input's, at
-            least 64.
+        aux_weight: weight of the auxiliary loss, 0.4 in the paper; 0 omits the auxiliary head.
+        aux_filters: channels of the auxiliary head; "auto" is a quarter of its input channels,
+            at least 64.
         align_corners: how the pyramid and the logits are upsampled: True in semseg and
             Caffe, False in mmsegmentation.
-        mean, std, channel_order: see `ImageNormalization`; "auto" is the backbone's own, for
-            a ResNet that of ImageNet in RGB. Further channels, and one or two, get the average
-            of the colors'.
-        remat: what training computes again instead of storing it, see `DilatedResNet`; None is
-            the backbone's own, "activations" for a ResNet by name.
+        mean, std, channel_order: see `ImageNormalization`; "auto" uses the backbone's own, which
+            for a ResNet is ImageNet's in RGB. Channels after the third, or all if there are only
+            one or two, get the average of the three colors' values.
+        remat: what training recomputes instead of storing, see `DilatedResNet`; None uses the
+            backbone's own, "activations" for a ResNet given by name.
         activation: None for logits, "softmax" for probabilities as output.
-        temperature: number that the logits are divided by in inference, so that their softmax is
-            as confident as the network is right, see `keras_psp.evaluation.calibrate`; above 0.
-            Class maps, training, losses and metrics don't depend on it.
-        input_channels: bands of the images: 1 for gray, 4 for RGB and near infrared, ... The
-            first convolution of weights for RGB is adapted, see `keras_psp.models.bands`.
-        input_shape: (height, width, input_channels), with None for sides that vary; None is any
-            size.
+        temperature: positive number by which the logits are divided in inference, so that the
+            softmax is as confident as the network is accurate, see
+            `keras_psp.evaluation.calibrate`. Class maps, training, losses and metrics don't
+            depend on it.
+        input_channels: number of bands of the images: 1 for gray, 4 for RGB with near infrared,
+            ... Weights for RGB are adapted in the first convolution, see
+            `keras_psp.models.bands`.
+        input_shape: (height, width, input_channels), with None for sides that vary; None allows
+            any size.
         class_names, palette: one name and one (red, green, blue) per class; saved with the
             model, for tables and images.
-        weights: None for random ones; "imagenet" (a keras-hub preset's own) or another name or
-            file of ImageNet weights for the backbone; a preset as in `from_preset`, a file, the
-            folder of a training run or a `PSPNet` for everything that fits. Arguments that are
-            not given are then those of the weights. Layers that are newly initialized (the
-            classifier of other classes) are listed on stderr.
-        dtype: precision as in Keras layers, for instance "mixed_bfloat16"; logits, loss and
-            normalization stay float32. Default: the backbone's, if that is a layer, else
-            Keras' global one.
+        weights: None for random weights. For the backbone: "imagenet" (for keras-hub, the
+            preset's own) or another name or a file of ImageNet weights. For all layers that fit:
+            a preset as in `from_preset`, a file, the folder of a training run, or a `PSPNet`.
+            Arguments that aren't given are taken from the weights. Newly initialized layers,
+            e.g. the classifier for other classes, are listed on stderr.
+        dtype: precision as in Keras layers, e.g. "mixed_bfloat16"; logits, loss and normalization
+            are float32 or higher. Default: that of the backbone if it is a `DilatedResNet` or
+            `DilatedBackbone`, else Keras' global policy.
 
-    Input:  (batch, height, width, input_channels), RGB 0..255 or what mean and std are for.
-    Output: (batch, height, width, num_classes) float32. With training=True: a dict of the
-        stride-8 logits, "logits" and, with an auxiliary head, "auxiliary"; the loss upsamples
-        them. As a layer of another model: always logits of the images' size, and no
+    Input:  (batch, height, width, input_channels), RGB 0..255 or in the units of mean and std.
+    Output: (batch, height, width, num_classes) float32. With training=True: a dict of logits
+        before upsampling, "logits" and, with an auxiliary head, "auxiliary"; the loss upsamples
+        them. As a layer of another model: always logits of the images' size, without an
         auxiliary loss.
 
     Example:
@@ -98,12 +99,13 @@ class PSPNet(TrainingMixin, InferenceMixin, keras.Model):
         model.compile(metrics=[keras_psp.MeanIoU(150)])
         model.fit(images, masks)
 
-    `keras.models.clone_model` makes a plain Functional model of any subclass, with both heads as
-    outputs, and a compiled PSPNet refuses it; use `PSPNet.from_config(model.get_config())`.
+    `keras.models.clone_model` turns any subclass into a plain Functional model, here with both
+    heads as outputs, and raises an error for a compiled PSPNet; use
+    `PSPNet.from_config(model.get_config())` instead.
 
     Raises:
-        ValueError: if the arguments are invalid, and on calls if the images have other channels
-            or are too small for the largest bin.
+        ValueError: if the arguments are invalid; in calls, if the images have another number of
+            channels or are too small for the largest bin.
     """
 
     @with_weights
@@ -221,7 +223,7 @@ class PSPNet(TrainingMixin, InferenceMixin, keras.Model):
         check_images(self, images)
 
     def call(self, images: Any, training: bool | None = None, mask: Any = None) -> Any:
-        """The forward pass; see `keras_psp.models.outputs` for what it returns."""
+        """Runs the forward pass; `keras_psp.models.outputs` lists what it returns."""
         images = ops.convert_to_tensor(images)
         x = self.get_layer("normalization")(images)
         auxiliary, features = self.backbone(x, training=training)
@@ -245,7 +247,7 @@ class PSPNet(TrainingMixin, InferenceMixin, keras.Model):
     def compute_output_spec(
         self, images: Any, training: bool | None = None, mask: Any = None
     ) -> keras.KerasTensor:
-        """One map of logits, whatever a training step returns."""
+        """Spec of the logits at the images' size, although training returns a dict."""
         shape = (*images.shape[:-1], self.num_classes)
         return keras.KerasTensor(shape, dtype=full_precision(self._policy))
 
@@ -262,20 +264,21 @@ class PSPNet(TrainingMixin, InferenceMixin, keras.Model):
     def from_preset(cls, name: str | os.PathLike, **arguments: Any) -> "PSPNet":
         """Opens a trained PSPNet by its name, folder or address; every layer is trainable.
 
-        A published file is downloaded and converted once; one preset is bundled with this
-        package. See `keras_psp.list_presets()`. Presets of `save_to_preset` are opened from
-        their folder or a hub, verified, and never run code.
+        `keras_psp.list_presets()` lists the names. Published checkpoints are downloaded and
+        converted once; one preset is bundled with this package. Presets written by
+        `save_to_preset` are opened from their folder or a hub; they are verified, and no code in
+        them is run.
 
         Args:
-            name: name of the preset, for instance "pspnet_r50-d8_512x512_160k_ade20k"; or the
-                folder of one; or "hf://user/name", "hf://user/name@revision",
-                "kaggle://user/model/keras/variation" or this and "/version".
-            arguments: of `PSPNet`, in place of the preset's own; another num_classes means a
-                newly initialized classifier.
+            name: name of a preset, e.g. "pspnet_r50-d8_512x512_160k_ade20k"; its folder; or its
+                address: "hf://user/name", "hf://user/name@revision",
+                "kaggle://user/model/keras/variation" or "kaggle://.../variation/version".
+            arguments: arguments of `PSPNet` that replace the preset's own; with another
+                num_classes, the classifier is newly initialized.
 
         Raises:
-            ValueError: if there is no such preset, or its files are damaged, changed, of another
-                library or of a later version.
+            ValueError: if there is no such preset, or if its files are damaged, were changed, or
+                come from another library or a later version.
             ImportError: if a hub's library isn't installed; the message names the extra.
             FileNotFoundError, PermissionError, ConnectionError: if the hub has no such
                 repository, asks for a login, or can't be reached.
@@ -290,24 +293,25 @@ class PSPNet(TrainingMixin, InferenceMixin, keras.Model):
         facts: Mapping[str, Any] | None = None,
         weights_format: Literal["h5", "safetensors"] = "h5",
     ) -> None:
-        """Saves the model as a preset: a folder that `from_preset` opens and hubs take.
+        """Saves the model as a preset: a folder to open with `from_preset` or upload to a hub.
 
-        It has config.json, metadata.json with the SHA-256 of the files, the weights, and
-        README.md, a model card written from the model and the facts. An existing preset is
+        It contains config.json; metadata.json, with the SHA-256 of the files; the weights; and
+        README.md, a model card generated from the model and the facts. An existing preset is
         replaced once the new one is complete. The layout is that of keras-hub.
 
         Args:
-            folder: new, empty, or a preset.
-            license: name of the license of the weights, e.g. "apache-2.0".
-            facts: for the card, any of: dataset, split, mean_iou (0 to 1), training_images,
-                epochs, crop_size, image_size (height and width), weights (at the start),
-                recipe, command; `keras_psp.training.run_facts` reads them from a training run.
+            folder: the folder to write: new, empty, or an existing preset.
+            license: name of the weights' license, e.g. "apache-2.0".
+            facts: facts for the card, any of: dataset, split, mean_iou (0 to 1),
+                training_images, epochs, crop_size, image_size (height and width), weights (the
+                initial ones), recipe, command; `keras_psp.training.run_facts` reads them from a
+                training run.
             weights_format: "h5" for model.weights.h5, "safetensors" for model.safetensors.
 
         Raises:
             ValueError: if a fact is unknown or wrong, the folder contains something else, or
-                the backbone has layers that nobody could open without their code.
-            OSError: if it can't be written.
+                the backbone has layers that can't be opened without their code.
+            OSError: if the folder can't be written.
 
         Example:
             model.save_to_preset("mine", license="apache-2.0", facts={"dataset": "CamVid"})
@@ -316,7 +320,7 @@ class PSPNet(TrainingMixin, InferenceMixin, keras.Model):
         save_to_preset(self, folder, license=license, facts=facts, weights_format=weights_format)
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments, and the paths of frozen layers."""
+        """Returns the constructor's arguments, and the paths of frozen layers."""
         normalization = self.get_layer("normalization").get_config()
         return {
             "num_classes": self.num_classes,

@@ -1,28 +1,28 @@
-"""What `compile`, `fit` and `evaluate` of a PSPNet do that Keras' own don't.
+"""`compile`, `fit` and `evaluate` of a PSPNet, where they differ from Keras' own.
 
 Overrides of `keras.Model`, for Keras 3.15:
 
 `compile`, `get_compile_config`, `compile_from_config`
-    The paper's optimizer and loss as defaults, refusals of what can't work, and gradient
-    accumulation that counts one step per batch. A float16 model gets a loss scale, which Keras
-    adds for a global policy only. A loaded optimizer is built at once, so that the state in its
-    file is read. Could go if Keras' optimizers accumulated under a strategy (they call
-    `merge_call` inside a condition).
+    Add the paper's optimizer and loss as defaults, refuse arguments that can't work, and
+    accumulate gradients with one step per batch. A float16 model gets a loss scale, which Keras
+    adds only for a global policy. A loaded optimizer is built immediately, so that its saved
+    state is read. Accumulation can be removed once Keras' optimizers accumulate under a strategy
+    (they call `merge_call` inside a condition).
 `_run_through_graph`
     Refuses `clone_model` of a compiled model, which fails with a TypeError in Keras.
 `compute_loss`, and `update_state` of the compiled metrics
-    Two heads at output stride 8 against one mask per image, upsampled a few rows at a time.
+    Compare the logits of two heads with one mask per image, upsampling a few rows at a time.
 `fit`, `evaluate`, `train_on_batch`, `test_on_batch`, `_symbolic_build`
-    Check arrays and first batches before long work, see `arrays.py`; `fit` warns of a schedule
-    that doesn't fit, and a loss that isn't finite stops it.
+    Check arrays and first batches before any lengthy work, see `arrays.py`; `fit` also warns about
+    a schedule of the wrong length, and stops at a loss that isn't finite.
 `train_step`
     Computes a batch in parts, see `accumulation.py`.
 `test_step`
-    Asks for logits at output stride 8. Through a context variable, which every replica's thread
+    Requests logits at the output stride, through a context variable, which each replica's thread
     has for itself.
 `_maybe_symbolic_build`, `_make_function`
-    Keras' own fail where a strategy spans several machines, and the first also where replicas
-    have images of different sizes, see `machines.py`. Could go with Keras issue 20585.
+    Keras' own fail if a strategy spans several machines, and the first also if replicas have
+    images of different sizes, see `machines.py`. Can be removed once Keras issue 20585 is fixed.
 """
 
 import math
@@ -68,20 +68,20 @@ class TrainingMixin(_Model):
         gradient_accumulation_steps: int = 1,
         **kwargs: Any,
     ) -> None:
-        """As `keras.Model.compile`, with the paper's choices as defaults.
+        """Like `keras.Model.compile`, with the paper's choices as defaults.
 
         Args:
             optimizer: default `keras_psp.SGD()`.
             loss: default `UpsampledCrossentropy(ignore_class=255)`; a loss of
                 `keras_psp.losses`, or its name as in `keras_psp.losses.get`, e.g.
-                "dice+crossentropy". Stock losses get logits upsampled to the mask; they need
-                `from_logits=True`.
-            metrics: any. A `keras_psp.MeanIoU` gets class ids, computed without holding the
-                logits at full size; others get the logits at full size.
-            gradient_accumulation_steps: number of parts that a batch is computed in, one after
-                the other, with the memory of one. Their gradients are averaged (each part's
-                loss is the mean over its own pixels). A batch remains one step, for the
-                schedule and for the data, also under a strategy.
+                "dice+crossentropy". Keras' own losses get logits upsampled to the mask's size;
+                they need `from_logits=True`.
+            metrics: any. If all are `keras_psp.MeanIoU`, they get class ids, computed without
+                storing the logits at full size; otherwise all get the logits at full size.
+            gradient_accumulation_steps: number of parts in which a batch is computed, one after
+                another, with the memory of one. Their gradients are averaged (each part's loss
+                is the mean over its own pixels). A batch remains one step, for the schedule and
+                for the data, also under a strategy.
 
         Raises:
             ValueError: if an argument is invalid or doesn't fit this model.
@@ -115,7 +115,7 @@ class TrainingMixin(_Model):
                     f"MeanIoU({metric.num_classes}) cannot count a model of "
                     f"{self.num_classes} classes; use MeanIoU({self.num_classes})."
                 )
-        # The same object serves the auxiliary head.
+        # The auxiliary head uses the same object.
         self._loss_function = loss if isinstance(loss, keras.losses.Loss) else FunctionLoss(loss)
         self._metrics_take_classes = all(
             getattr(metric, "accepts_class_ids", False) for metric in every_metric
@@ -127,7 +127,7 @@ class TrainingMixin(_Model):
         self._reset_views()
 
     def _update_metrics_at_mask_size(self):
-        """Lets the compiled metrics take what a call returns, also in a user's `train_step`."""
+        """Makes the compiled metrics accept what a call returns, also in a user's `train_step`."""
         metrics = self._compile_metrics
         if metrics is None:
             return
@@ -145,7 +145,7 @@ class TrainingMixin(_Model):
         metrics.update_state = update_at_mask_size
 
     def _mean_ious(self):
-        """The compiled `MeanIoU` metrics by the names that they have in logs."""
+        """The compiled `MeanIoU` metrics by their names in logs."""
         if self._compile_metrics is None:
             return {}
         return {m.name: m for m in self._compile_metrics.metrics if isinstance(m, MeanIoU)}
@@ -161,12 +161,12 @@ class TrainingMixin(_Model):
         )
 
     def get_compile_config(self) -> dict[str, Any] | None:
-        """As `keras.Model.get_compile_config`, with gradient accumulation."""
+        """Like `keras.Model.get_compile_config`, with gradient accumulation."""
         config = super().get_compile_config()
         return {**config, "gradient_accumulation_steps": self._parts} if config else config
 
     def _run_through_graph(self, *args: Any, **kwargs: Any) -> Any:
-        """What `keras.models.clone_model` calls, and nothing else does."""
+        """Called by `keras.models.clone_model` only."""
         if self.compiled:
             raise ValueError(
                 "keras.models.clone_model makes a plain Functional model of a PSPNet, which can't "
@@ -175,7 +175,7 @@ class TrainingMixin(_Model):
         return super()._run_through_graph(*args, **kwargs)
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
-        """As `keras.Model.compile_from_config`; the optimizer is built for its saved state."""
+        """Like `keras.Model.compile_from_config`, and builds the optimizer for its saved state."""
         config = keras.saving.deserialize_keras_object(config)
         self.compile(**config)
         if getattr(self, "optimizer", None) is not None and self.built:
@@ -189,9 +189,10 @@ class TrainingMixin(_Model):
         sample_weight: Any = None,
         training: bool = True,
     ) -> Any:
-        """Loss of the logits plus `aux_weight` times that of the auxiliary head.
+        """Computes the loss of the logits, plus `aux_weight` times that of the auxiliary head.
 
-        `x` are images, `y` masks (of the images' size in training), `y_pred` what a call returns.
+        `x` is the images, `y` the masks (of the images' size in training), and `y_pred` the
+        output of a call.
         """
         logits, auxiliary = y_pred, None
         if isinstance(y_pred, dict):
@@ -229,10 +230,10 @@ class TrainingMixin(_Model):
         class_weight: Any = None,
         **kwargs: Any,
     ) -> keras.callbacks.History:
-        """As `keras.Model.fit`; arrays are checked first, and a non-finite loss stops it.
+        """Like `keras.Model.fit`, but arrays are checked first, and a non-finite loss stops it.
 
         Raises:
-            ValueError: before training, if masks differ in size from their images or hold a
+            ValueError: before training, if masks differ in size from their images or contain a
                 label that is neither a class nor ignored.
             FloatingPointError: within ten steps of a loss that is NaN or infinite.
         """
@@ -273,12 +274,13 @@ class TrainingMixin(_Model):
             )
 
     def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """As `keras.Model.evaluate`, at the masks' size, which may differ from the images'.
+        """Like `keras.Model.evaluate`, at the masks' size, which may differ from the images'.
 
-        The logits at full size are never held together, unless a metric asks for them.
+        Logits are never stored at full size, unless a metric or one of Keras' own losses needs
+        them.
 
         Raises:
-            ValueError: if images are not of the model's scale, or a mask holds a label that is
+            ValueError: if images don't have the model's scale, or a mask contains a label that is
                 neither a class nor ignored.
         """
         self._check_loaded_weights()
@@ -291,30 +293,30 @@ class TrainingMixin(_Model):
         return results
 
     def train_on_batch(self, x: Any, y: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """As `keras.Model.train_on_batch`; the batch is checked as arrays of `fit` are."""
+        """Like `keras.Model.train_on_batch`, but the batch is checked first, as in `fit`."""
         self._check_loaded_weights()
         check_batch(self, (x, y), name="mask")
         return super().train_on_batch(x, y, *args, **kwargs)
 
     def test_on_batch(self, x: Any, y: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """As `keras.Model.test_on_batch`; the batch is checked as arrays of `evaluate` are."""
+        """Like `keras.Model.test_on_batch`, but the batch is checked first, as in `evaluate`."""
         self._check_loaded_weights()
         check_batch(self, (x, y), name="mask")
         return super().test_on_batch(x, y, *args, **kwargs)
 
     def train_step(self, *args: Any) -> Any:
-        """As Keras' own, in parts if the model was compiled so; on JAX of (state, data)."""
+        """Like Keras' own, but in parts if compiled so; takes data, or on JAX (state, data)."""
         if self._parts > 1:
             return accumulated_step(self, args, self._parts)
         return super().train_step(*args)
 
     def test_step(self, *args: Any) -> Any:
-        """As Keras' own, on logits at output stride 8; on JAX of (state, data)."""
+        """Like Keras' own, on logits at the output stride; takes data, or on JAX (state, data)."""
         with low_resolution_outputs():
             return super().test_step(*args)
 
     def _symbolic_build(self, iterator=None, data_batch=None):
-        """As Keras' own; on JAX and PyTorch it takes a first batch, which is checked."""
+        """Like Keras' own, but checks the first batch, which it takes on JAX and PyTorch."""
 
         def checked(batches):
             for first, last, steps in batches:
@@ -343,7 +345,7 @@ class TrainingMixin(_Model):
 
 
 class CheckSchedule(keras.callbacks.Callback):
-    """Warns at the start of `fit` if a `PolyLearningRate` ends early, or far after the training.
+    """Warns at the start of `fit` if a `PolyLearningRate` ends before the training, or long after.
 
     Args:
         initial_epoch: that of `fit`.
@@ -380,7 +382,7 @@ class CheckSchedule(keras.callbacks.Callback):
 class StopOnNonFiniteLoss(keras.callbacks.Callback):
     """Raises an error if a PSPNet's loss or mean IoU is NaN or infinite, with the likely causes.
 
-    ValueError if a `MeanIoU` has counted an invalid label, else FloatingPointError.
+    It is a ValueError if a `MeanIoU` has counted an invalid label, else a FloatingPointError.
     """
 
     # Reading the loss waits for the step, so it is read at every tenth step only.
@@ -397,7 +399,7 @@ class StopOnNonFiniteLoss(keras.callbacks.Callback):
         self._next = 0
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Checks the loss if ten steps have passed, and after the first epoch its classes."""
+        """Checks the loss every ten steps, and after the first epoch the classes in its labels."""
         if batch >= self._next:  # steps_per_execution may skip any one number
             self._next = batch + self.EVERY
             self._check(logs, f"step {batch + 1}")
@@ -410,7 +412,7 @@ class StopOnNonFiniteLoss(keras.callbacks.Callback):
         self._check(logs, f"epoch {epoch + 1}")
 
     def _check_classes(self):
-        """Warns if the labels that the metric has counted are of fewer than two classes."""
+        """Warns if the labels that the metric has counted contain fewer than two classes."""
         for metric in self._network._mean_ious().values():
             if keras.backend.backend() == "jax":
                 self._network.jax_state_sync()
@@ -424,7 +426,7 @@ class StopOnNonFiniteLoss(keras.callbacks.Callback):
         message = (
             "the labels of the first epoch hold "
             + (f"only class {classes[0]}" if len(classes) else "no class")
-            + ", so that nothing is learned"
+            + ", so nothing is learned"
         )
         if ignored is not None:
             message += (
@@ -448,5 +450,5 @@ class StopOnNonFiniteLoss(keras.callbacks.Callback):
             f"the loss is {loss} by {where}: either a mask holds a label outside "
             f"0..{self._network.num_classes - 1} other than the ignored {ignored}, or training "
             "diverged (lower the learning rate or add warmup_steps); the weights are unusable, "
-            "go back to the last saved ones."
+            "so go back to the last saved ones."
         )

@@ -19,16 +19,18 @@ class AdamW(GroupedOptimizer, keras.optimizers.Adam):
 
     Args:
         learning_rate: a float or a schedule; that of the backbone.
-        weight_decay: share of a variable that decays per step, times its learning rate.
+        weight_decay: factor of the decay: each step subtracts this times the learning rate times
+            the variable.
         beta_1, beta_2, epsilon: as in `keras.optimizers.Adam`.
         head_multiplier: learning-rate factor of all variables outside the backbone.
-        layer_decay: None, or a factor from 0 to 1 of the learning rate from one part of the
-            backbone to the one before it, as in mmsegmentation's recipes of ConvNeXt and BEiT
-            (LearningRateDecayOptimizerConstructor): with 0.7, 0.7 in the last stage, 0.49 in the
-            one before, and so on to the stem. The parts of a `DilatedResNet` are its stem and
-            stages; those of a `DilatedBackbone` are five of about as many trainable layers each,
-            in the model's order.
-        backbone: name of the layer whose variables aren't multiplied.
+        layer_decay: None, or the factor, above 0 and at most 1, by which the learning rate
+            decreases from each part of the backbone to the one before it, as in mmsegmentation's
+            recipes for ConvNeXt and BEiT (LearningRateDecayOptimizerConstructor). With 0.7, the
+            learning rate is multiplied by 0.7 in the last stage, 0.49 in the one before, and so
+            on to the stem. The parts of a `DilatedResNet` are its stem and stages; a
+            `DilatedBackbone` has five with about the same number of trainable layers, in the
+            model's order.
+        backbone: name of the layer whose variables `head_multiplier` doesn't apply to.
         exclude_from_weight_decay: names of variables without decay; by default those of
             normalizations and the biases.
 

@@ -12,7 +12,7 @@ _GROUPS = 5  # of a backbone that isn't a ResNet, which has a stem and four stag
 
 
 class GroupedOptimizer(keras.optimizers.Optimizer):
-    """What `SGD` and `AdamW` share: the arguments of the groups, and their factors.
+    """Base class of `SGD` and `AdamW`, with the arguments and factors of the groups.
 
     Keras' own weight decay, which has the same learning rate for all variables, stays off.
     """

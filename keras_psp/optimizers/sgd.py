@@ -1,4 +1,4 @@
-"""Stochastic gradient descent as in the training of the published PSPNets."""
+"""Stochastic gradient descent, as used to train the published PSPNets."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -27,13 +27,14 @@ class SGD(GroupedOptimizer):
         weight_decay: 1e-4 in the paper, for every trainable variable.
         head_multiplier: learning-rate factor of all variables outside the backbone; 10 in
             semseg.
-        layer_decay: None, or a factor from 0 to 1 of the learning rate from one part of the
-            backbone to the one before it, as in mmsegmentation's recipes of ConvNeXt and BEiT
-            (LearningRateDecayOptimizerConstructor): with 0.7, 0.7 in the last stage, 0.49 in the
-            one before, and so on to the stem. The parts of a `DilatedResNet` are its stem and
-            stages; those of a `DilatedBackbone` are five of about as many trainable layers each,
-            in the model's order.
-        backbone: name of the layer whose variables aren't multiplied.
+        layer_decay: None, or the factor, above 0 and at most 1, by which the learning rate
+            decreases from each part of the backbone to the one before it, as in mmsegmentation's
+            recipes for ConvNeXt and BEiT (LearningRateDecayOptimizerConstructor). With 0.7, the
+            learning rate is multiplied by 0.7 in the last stage, 0.49 in the one before, and so
+            on to the stem. The parts of a `DilatedResNet` are its stem and stages; a
+            `DilatedBackbone` has five with about the same number of trainable layers, in the
+            model's order.
+        backbone: name of the layer whose variables `head_multiplier` doesn't apply to.
         exclude_from_weight_decay: names of variables without decay, e.g.
             ("gamma", "beta", "bias"); none in semseg.
 
@@ -96,10 +97,10 @@ class SGD(GroupedOptimizer):
 
 
 def _tensorflow_update(variable, momentum, gradient, learning_rate, factor, decay):
-    """The same formulas in place, without temporaries of all variables at a time."""
+    """Computes the same in place, without temporaries for all variables at once."""
     import tensorflow as tf
 
-    # TensorFlow computes what it can as early as it can: all products with the decay, which don't
+    # TensorFlow computes everything as early as possible: all products with the decay, which don't
     # need the gradients, would be in memory during the whole step.
     with tf.control_dependencies([gradient]):
         if decay:

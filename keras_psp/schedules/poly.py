@@ -10,7 +10,7 @@ from keras_psp.arguments import checked_integer, checked_number, checked_string
 
 @keras.saving.register_keras_serializable("keras_psp")
 class PolyLearningRate(keras.optimizers.schedules.LearningRateSchedule):
-    """Learning-rate schedule that falls from `base` to 0 along a power of the progress.
+    """Learning-rate schedule that decays from `base` to 0 with a power of the remaining steps.
 
     The rate is base * (1 - step / steps) ** power (paper, section 5.1; semseg/util/util.py).
 
@@ -18,8 +18,8 @@ class PolyLearningRate(keras.optimizers.schedules.LearningRateSchedule):
         base: learning rate at the start, 0.01 in the paper.
         steps: number of training steps, after which the rate is 0.
         power: 0.9 in the paper.
-        warmup_steps: number of steps in which a factor grows linearly to 1; the curve itself
-            is not shifted. 0 in the paper.
+        warmup_steps: number of steps over which a factor of the rate grows linearly to 1; the
+            curve itself is not shifted. 0 in the paper.
 
     Raises:
         ValueError: if an argument is invalid, for instance `steps` below 1 or `warmup_steps` not
@@ -70,7 +70,7 @@ def training_steps(examples: int, *, batch_size: int, epochs: int) -> int:
     """Number of steps that `fit` takes, for `PolyLearningRate(steps=...)`.
 
     Keras takes ceil(examples / batch_size) steps per epoch: a last batch that isn't full counts.
-    Where batches are counted already, it is epochs * len(batches).
+    For data that is already in batches, it is epochs * len(batches).
 
     Args:
         examples: number of examples, e.g. len(images).

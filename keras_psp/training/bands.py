@@ -1,4 +1,4 @@
-"""Training on other bands than RGB: what a recipe must be, and how images are normalized."""
+"""Training on bands other than RGB: checks of the recipe, and statistics to normalize by."""
 
 import dataclasses
 from typing import TYPE_CHECKING, Any
@@ -41,7 +41,7 @@ def band_statistics_of(
         folder: The folder of the run.
         source: The source of examples.
         recipe: The recipe, which names the training split.
-        resumed: Whether a checkpoint exists, so that its first start has measured them.
+        resumed: Whether a checkpoint exists, so the first start has already measured them.
         progress: Show a progress bar on stderr.
 
     Returns:

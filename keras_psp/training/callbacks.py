@@ -16,7 +16,7 @@ from keras_psp.training.progress import TrainingProgress
 
 
 class StopOnNonFiniteLoss(keras.callbacks.Callback):
-    """Raises FloatingPointError if a loss is NaN or infinite, with the step and its files.
+    """Raises FloatingPointError if a loss is NaN or infinite, naming the step and its files.
 
     `files` returns the names of a batch's examples, given its epoch and its step in the epoch;
     `last_checkpoint` returns a sentence about the last checkpoint.
@@ -47,7 +47,7 @@ class StopOnNonFiniteLoss(keras.callbacks.Callback):
 
 
 class Stopped(KeyboardInterrupt):
-    """Training was stopped by a signal, after a checkpoint was written."""
+    """Raised if training was stopped by a signal, once a checkpoint is written."""
 
 
 class Signals:
@@ -79,8 +79,9 @@ class Signals:
 class CheckpointCallback(keras.callbacks.Callback):
     """Writes checkpoints, and restores the metrics of an epoch that was interrupted.
 
-    A checkpoint is written every `every` steps, after an epoch if `is_due(epochs)`, and when a
-    signal to stop was received. With `keeps_arrays`, `arrays` are the values of the last one.
+    A checkpoint is written every `every` steps, after an epoch if `is_due(epochs)`, at the end,
+    and when a signal to stop was received. With `keeps_arrays`, there is one after every epoch,
+    and `arrays` are the values of the last one.
     """
 
     def __init__(

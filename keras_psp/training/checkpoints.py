@@ -1,4 +1,4 @@
-"""Checkpoints of the whole state of a training, to resume it after a kill."""
+"""Checkpoints of the whole state of a training, to resume it if the process is killed."""
 
 import json
 import os
@@ -19,11 +19,11 @@ _VERSION = 1
 
 
 class CheckpointError(ValueError):
-    """A checkpoint can't be read or belongs to another network."""
+    """Raised if a checkpoint can't be read or belongs to another network."""
 
 
 class NotFiniteError(FloatingPointError):
-    """Weights are NaN or infinite, and are not written."""
+    """Raised if weights are NaN or infinite; they are not written."""
 
 
 class Checkpoints:
@@ -34,8 +34,8 @@ class Checkpoints:
     the metrics' counts since the start of the epoch.
 
     A file is written to a temporary path, flushed to disk and renamed, and the previous
-    checkpoint is kept, so that a kill or a full disk at any moment leaves at least one readable
-    checkpoint.
+    checkpoint is kept. Even if the process is killed or the disk is full, at least one readable
+    checkpoint remains.
 
     The model must be compiled, and `metrics` must include that of the loss. On several machines
     only one process writes.
@@ -167,7 +167,7 @@ def _paths(named):
 
 
 def _unnumbered(path):
-    """Removes the numbers that Keras appends to the names of further unnamed layers."""
+    """Removes the numbers that Keras appends to the names of unnamed layers."""
     return re.sub(r"_\d+(?=/|$)", "", path)
 
 

@@ -86,11 +86,12 @@ class Devices:
         image_size: tuple[int, int] | None,
         batch_size: int = 8,
     ) -> tuple[Any, int]:
-        """Returns the validation split and its steps for `Model.evaluate`, each image once.
+        """Returns the validation split, with each image once, and its steps for `Model.evaluate`.
 
-        `batch_size` is the number of images on each device, if they have the same size. All
-        devices need data at every step, so batches are filled up with images whose pixels are
-        all ignored. Under a strategy, each device takes one element of the dataset per step.
+        `batch_size` is the number of images on each device if all have the same size; otherwise
+        it is 1. All devices need data at every step, so batches are filled up with images whose
+        pixels are all ignored. Under a strategy, each device takes one element of the dataset per
+        step.
         """
         options: dict[str, Any] = {"split": split, "image_size": image_size}
         whole = evaluation_batches(source, batch_size=batch_size, **options)
@@ -162,11 +163,11 @@ class Devices:
 def find_devices(strategy: Any = None) -> Devices:
     """Returns the devices that a training uses, by default all of them.
 
-    On TensorFlow these are several machines if TF_CONFIG names more than one worker
+    On TensorFlow, these are several machines if TF_CONFIG names more than one worker
     (MultiWorkerMirroredStrategy), all GPUs of this machine if it has several
-    (MirroredStrategy), or the one device. On JAX they are all devices (DataParallel), those of
-    all processes if KERAS_DISTRIBUTION_JOB_ADDRESSES, _NUM_PROCESSES and _PROCESS_ID are set.
-    On PyTorch it is one device.
+    (MirroredStrategy), or a single device. On JAX, they are all devices (DataParallel), including
+    those of other processes if KERAS_DISTRIBUTION_JOB_ADDRESSES, _NUM_PROCESSES and _PROCESS_ID
+    are set. On PyTorch, it is one device.
 
     With several machines it must be called before the first computation. On TensorFlow, a
     `tf.distribute.Strategy` may be given instead.
@@ -205,7 +206,7 @@ def _tensorflow(strategy):
 
 @functools.cache
 def _single(strategy_class):
-    """Returns the only one per process: a second one can't communicate (TensorFlow #62790)."""
+    """Returns the only strategy per process; a second couldn't communicate (TensorFlow #62790)."""
     return strategy_class()
 
 

@@ -1,4 +1,4 @@
-"""What the folder of a training run says about its network, for the card of a preset."""
+"""Facts about the network of a training run, for the model card of a preset."""
 
 import math
 import os
@@ -12,14 +12,14 @@ from keras_psp.weights.hubs.addresses import hub_address
 from keras_psp.weights.locating import IMAGENET, networks
 from keras_psp.weights.presets import all_presets
 
-# Names of the `keras-psp` program in a command; scripts and notebooks have others.
+# Names of the `keras-psp` program in a command; those of scripts and notebooks differ.
 _PROGRAMS = ("keras-psp", "__main__")
 
 
 def run_facts(folder: str | os.PathLike) -> dict[str, Any]:
     """Returns facts about a run's best network, or the last one if there is no best.
 
-    Paths of this machine become names: the facts are published with the network.
+    Paths on this machine become names, since the facts are published with the network.
 
     Args:
         folder: The folder of the run.

@@ -35,7 +35,7 @@ class RunFolder:
     """The folder of a run and its files.
 
         recipe.json       every field of the recipe, and where the data was
-        bands.json        mean and standard deviation of each band, of images that aren't RGB
+        bands.json        mean and standard deviation of each band, if images aren't RGB
         data.json         names and contents of the data, to compare when the run is resumed
         starts.json       each start: time, command, versions, devices, git state
         log.csv           one row per epoch

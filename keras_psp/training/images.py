@@ -39,7 +39,7 @@ def draw_predictions(
     """Draws predictions for a few validation images next to their labels; returns the path."""
     images, labels, predictions = [], [], []
     for image, mask in _validation_examples(source, recipe):
-        # Not `predict`, in which all machines would have to take part.
+        # Not `predict`, which would need all machines to take part.
         classes = keras.ops.convert_to_numpy(model.views.classes(image[None]))[0]
         images.append(image)
         labels.append(mask)

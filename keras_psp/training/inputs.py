@@ -1,4 +1,4 @@
-"""What a training reads, opened and checked before Keras is imported."""
+"""Opens and checks the inputs of a training, before Keras is imported."""
 
 import os
 from collections.abc import Sequence
@@ -60,12 +60,12 @@ def open_source(
 def with_extra(
     source: Any, recipe: Recipe, extra: Sequence[str], *, complete: bool = True
 ) -> tuple[Any, Recipe]:
-    """Adds further data sets to a source, and their "train" to the recipe's training split.
+    """Adds data sets to a source, and their "train" splits to the recipe's training split.
 
     Args:
         source: The source of the recipe's data set.
-        recipe: The recipe. If its `train_split` names splits of the further sets, such as
-            "3*train+coco:train", it stays as it is.
+        recipe: The recipe. If its `train_split` already names splits of the added sets, such as
+            "3*train+coco:train", theirs are left as they are.
         extra: Each NAME=FOLDER, with a name for `keras_psp.data.load`. COCO is read with the
             classes of PASCAL VOC if these are the source's.
         complete: See `keras_psp.data.load`.
@@ -125,7 +125,7 @@ def check_weights(recipe: Recipe, *, paths: bool = False) -> None:
 
     Raises:
         ValueError: If the name is unknown, or there are no ImageNet weights for the depth.
-        ImportError: If the backbone is of keras-hub, which isn't installed.
+        ImportError: If the backbone is from keras-hub, which isn't installed.
         FileNotFoundError: If there is no such file.
     """
     if recipe.backbone.startswith(HUB):

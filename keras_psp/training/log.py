@@ -26,8 +26,8 @@ _REMEDY = "restore it, or remove it to resume without its rows"
 class Table:
     """A CSV file that grows by rows and can be cut back to an earlier step.
 
-    Its last column, "check", has each row's checksum. One of the others is "step". With
-    `writes=False` the file is only read.
+    Its last column, "check", is the checksum of each row. One of the others must be "step". With
+    `writes=False`, the file is only read.
 
     Raises:
         ValueError: If the file is damaged.
@@ -140,7 +140,7 @@ class TensorBoard:
 
 
 class StepLog(keras.callbacks.Callback):
-    """Writes one row per step to the table of steps.csv, and the same numbers for TensorBoard."""
+    """Writes one row per step to steps.csv, and the same numbers for TensorBoard."""
 
     def __init__(self, progress: TrainingProgress, table: Table, board: TensorBoard | None):
         super().__init__()

@@ -46,12 +46,12 @@ def build(
 ) -> tuple[PSPNet, MeanIoU]:
     """Builds and compiles the model of a recipe, and returns it with its `MeanIoU` metric.
 
-    `bands` are the statistics that images of other bands than RGB are normalized by, unless the
-    recipe's weights are of a network that was trained on such bands; `loss` and `optimizer`, a
-    function of the schedule, replace the recipe's.
+    `bands` are the statistics by which images with bands other than RGB are normalized, unless
+    the recipe's weights are those of a network that was trained on such bands. `loss` and
+    `optimizer`, a function of the schedule, replace the recipe's.
     """
     model, initial = _network(recipe, source)
-    # A network that was trained on other bands has learned with its own normalization.
+    # A network that was trained on other bands keeps the normalization that it learned with.
     trained_on_bands = isinstance(initial, NetworkWeights) and initial.model.input_channels != 3
     if bands is not None and not trained_on_bands:
         normalize_bands(model, bands.mean, bands.std)
@@ -136,7 +136,7 @@ def _network(recipe, source):
 
 
 def _resnet(recipe, opened, options):
-    """Returns the ResNet of opened weights, which decide its kind, with the recipe's options."""
+    """Returns the ResNet of opened weights, which determine its kind, with the recipe's options."""
     if not isinstance(opened, DilatedResNet):
         raise ValueError(
             f"weights={recipe.weights!r} don't fit {recipe.backbone}; choose other weights."

@@ -86,8 +86,8 @@ class TrainingProgress(keras.callbacks.Callback):
 class ProgressBar(keras.callbacks.Callback):
     """Shows loss, mean IoU, learning rate, speed and time left on stderr.
 
-    It is a context manager, so that one bar serves several calls of `fit`. A log gets a line
-    every 30 seconds and after each epoch.
+    It is a context manager, so that several calls of `fit` can share a bar. A log gets a line
+    every 30 seconds and after each epoch instead.
     """
 
     def __init__(self, progress: TrainingProgress, *, shown: bool = True):

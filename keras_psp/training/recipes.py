@@ -265,7 +265,7 @@ class Recipe:
 
 
 def _plain(value):
-    """A value without NumPy's types, lists (from JSON) and path objects."""
+    """Replaces NumPy's types, lists (from JSON) and path objects by plain values."""
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     if isinstance(value, np.generic | np.ndarray):

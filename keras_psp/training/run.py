@@ -1,4 +1,4 @@
-"""A training from its recipe to its trained network, started or resumed."""
+"""Runs a training from its recipe to the trained network, or resumes it."""
 
 import dataclasses
 import functools
@@ -47,7 +47,7 @@ class Run:
     Attributes:
         folder: Folder of its files, see `keras_psp.training.folder.RunFolder`.
         model: The network after the last step, or its moving average.
-        best_mean_iou: Best mean IoU on the validation split, that of best.keras; NaN without one.
+        best_mean_iou: Best mean IoU on the validation split, that of best.keras; NaN if none.
     """
 
     folder: Path
@@ -101,8 +101,8 @@ def train(
             to a Keras optimizer in place of the recipe's, e.g.
             `lambda rate: keras.optimizers.Lion(rate)`. With a loss or optimizer of your own,
             fields that only the recipe's would read are refused.
-        callbacks: Keras callbacks, called after ours. To resume, give these three arguments
-            again; what callbacks remember isn't in the checkpoints.
+        callbacks: Keras callbacks, called after our own. To resume, give these three arguments
+            again; the state of callbacks isn't in the checkpoints.
         fields: Fields of the recipe to replace, e.g. `batch_size=8`.
 
     Returns:
@@ -153,7 +153,7 @@ def train(
             if devices.first and (note := padding_note(chosen, sizes)):
                 print(note, file=sys.stderr)
         folder.store_or_check_data(data_identity(source, splits, examined))
-        # With other examples their order would differ, and a resumed training as well.
+        # With other examples, their order and thus a resumed training would differ.
         folder.store_or_check("examples", source.count(chosen.train_split))
         bands = band_statistics_of(folder, source, chosen, resumed=resumed, progress=shown)
         folder.store_or_check("given", {name: _named(part) for name, part in given.items()})
@@ -171,7 +171,7 @@ _READ_BY = {
 
 
 def _check_given(recipe, given):
-    """Raises ValueError for fields that have no effect with a loss or optimizer of one's own."""
+    """Raises ValueError for fields that have no effect with the caller's own loss or optimizer."""
     usual = RECIPES.get(recipe.name, Recipe())
     for part in [name for name, replaced in given.items() if replaced is not None]:
         for name in (part, *_READ_BY[part]):
@@ -184,7 +184,7 @@ def _check_given(recipe, given):
 
 
 def _named(part):
-    """What recipe.json says of an object: the name of its class or function."""
+    """Returns an object's entry in recipe.json: the name of its class or function."""
     return None if part is None else getattr(part, "__name__", type(part).__name__)
 
 

@@ -76,8 +76,8 @@ def contact_sheet(
 ) -> Image.Image:
     """Draws images of a data set tinted with their labels, so that every class is seen.
 
-    Of each class, the rarest first, it shows the image with the largest share of it; the rest
-    are spread evenly over the data set.
+    For each class, the rarest first, it shows the image with the largest share of it; the other
+    images are spread evenly over the data set.
 
     Example:
         report = keras_psp.data.examine(keras_psp.data.ImageFolder("aerial"))

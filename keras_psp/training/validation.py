@@ -26,9 +26,9 @@ _REPLACED_BY = {
 class Validation(keras.callbacks.Callback):
     """Evaluates the validation split, and saves the best and the last network.
 
-    `data` is a dataset and its number of steps; None for no validation. Otherwise there is one
-    after every `every` epochs and after the last. `on_logged` is called with the number of
-    epochs and their row of log.csv once the row is written.
+    `data` is a dataset and its number of steps, or None for no validation. Validation runs after
+    every `every` epochs and after the last one. `on_logged` is called with the number of epochs
+    and their row of log.csv once the row is written.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Validation(keras.callbacks.Callback):
                 print(f"{what}; {_REPLACED_BY[name]}.", file=sys.stderr)
 
     def _damages(self):
-        """Returns why networks that earlier starts have saved can't be opened."""
+        """Returns why networks saved by earlier starts can't be opened, by file name."""
         expected = {
             "best.keras": math.isfinite(self.best_mean_iou),
             "last.keras": self._progress.epoch == self._progress.epochs,
@@ -96,7 +96,7 @@ class Validation(keras.callbacks.Callback):
         with averaged_weights(self.model) if evaluates or last else contextlib.nullcontext():
             if evaluates:
                 row |= self._evaluate()
-                # True for the first one as well, when the best is NaN.
+                # Also true for the first one, when the best is NaN.
                 if not row["val_mean_iou"] <= self.best_mean_iou or "best.keras" in self._damaged:
                     self._save("best.keras")
             if evaluates or last:

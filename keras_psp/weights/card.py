@@ -41,7 +41,7 @@ def card(model: PSPNet, *, license: str | None, facts: Mapping[str, Any]) -> str
 
 
 def _header(license, facts):
-    """YAML, of which JSON is a part."""
+    """Returns the header in YAML, of which JSON is a subset."""
     header: dict[str, Any] = {
         "library_name": "keras_psp",
         "pipeline_tag": "image-segmentation",

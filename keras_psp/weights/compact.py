@@ -1,4 +1,4 @@
-"""Trained networks in a quarter of their size, for those that come with the package."""
+"""Stores trained networks in a quarter of their size, for those bundled with the package."""
 
 import json
 import os
@@ -17,7 +17,7 @@ _FORMAT = 1
 def save_compact(model: PSPNet, path: str | os.PathLike) -> None:
     """Saves a network to an .npz with its kernels in 8 bits; the rest is unchanged.
 
-    Each filter is an integer from -127 to 127 times its scale. The network can be trained
+    Each filter is stored as integers from -127 to 127 and a scale. The network can be trained
     further, starting from the rounded kernels.
     """
     config = json.dumps({**model.get_config(), "frozen": []}).encode()
@@ -38,7 +38,7 @@ def save_compact(model: PSPNet, path: str | os.PathLike) -> None:
 
 
 def open_compact(path: str | os.PathLike) -> PSPNet:
-    """Opens a file of `save_compact`."""
+    """Opens a file written by `save_compact`."""
     path = local_path("path", path)
     try:
         arrays = read_npz(path)

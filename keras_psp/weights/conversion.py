@@ -26,9 +26,9 @@ def convert(
 ) -> PSPNet:
     """Converts a checkpoint of any supported project, which is recognized from the file.
 
-    Supported are mmsegmentation, semseg, CSAILVision, segmentation_models.pytorch, gluon-cv,
-    the Caffe original and keras_psp's own `.keras` files; docs/weights.md lists how they
-    differ. Nothing in a file is executed, and PyTorch, MXNet and Caffe aren't needed.
+    Supported projects are mmsegmentation, semseg, CSAILVision, segmentation_models.pytorch,
+    gluon-cv, the Caffe original and keras_psp itself (`.keras` files); docs/weights.md lists how
+    they differ. No code in a file is run, and PyTorch, MXNet and Caffe aren't needed.
 
     Args:
         path: the file. CSAILVision's networks consist of two files: pass the encoder's, with
@@ -41,8 +41,8 @@ def convert(
 
     Raises:
         FileNotFoundError: if there is no such file.
-        keras_psp.weights.WeightsFileError: for a file that is broken, unsafe or unknown, or
-            whose tensors don't fit; the message names them.
+        keras_psp.weights.WeightsFileError: if a file is damaged, unsafe or of an unknown format,
+            or its tensors don't fit; the message names them.
 
     Example:
         model = convert("iter_80000.pth")
@@ -96,7 +96,7 @@ def build(arguments: dict[str, Any], **options: Any) -> PSPNet:
 
 
 def summary(model: PSPNet) -> str:
-    """Returns a description of a converted network in one line."""
+    """Returns a one-line description of a converted network."""
     backbone = model.backbone
     stem = "7x7 stem" if len(backbone.stem_filters) == 1 else f"stem {backbone.stem_filters}"
     head = "with" if model.aux_weight > 0 else "without"
@@ -107,9 +107,9 @@ def summary(model: PSPNet) -> str:
 
 
 def read_network(*paths: Path) -> Checkpoint:
-    """Reads a checkpoint; CSAILVision's encoder and decoder become one.
+    """Reads a checkpoint; CSAILVision's encoder and decoder become one checkpoint.
 
-    Of those, one file or their folder is enough.
+    For these, one of the files or their folder is enough.
     """
     if len(paths) == 1:
         paths = _with_other_half(paths[0])

@@ -1,4 +1,4 @@
-"""What a preset says about its training and license, for its card."""
+"""Facts about a preset's training and license, for its model card."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -21,7 +21,7 @@ def _count(name, value):
     return checked_integer(name, value, least=1)
 
 
-# Each fact, and its check.
+# The check of each fact.
 _FACTS = {
     "dataset": checked_string,
     "split": checked_string,
@@ -46,7 +46,7 @@ def checked_facts(facts: Mapping[str, Any] | None) -> dict[str, Any]:
     for name, value in (facts or {}).items():
         if name not in _FACTS:
             raise ValueError(
-                f"facts has {name!r}, which is unknown; choose of {', '.join(_FACTS)}."
+                f"facts has {name!r}, which is unknown; choose from {', '.join(_FACTS)}."
             )
         if value is not None:
             checked[name] = _FACTS[name](f"facts[{name!r}]", value)

@@ -15,7 +15,7 @@ from keras_psp.weights.transfer import BackboneWeights
 
 
 def imagenet_weights(name: str, given: Mapping[str, Any]) -> BackboneWeights:
-    """Fetches the weights of a key of `IMAGENET` for the backbone in a PSPNet's arguments."""
+    """Fetches weights named by a key of `IMAGENET` for the backbone in a PSPNet's arguments."""
     backbone = given.get("backbone", "resnet50")
     if isinstance(backbone, DilatedResNet):
         depth = backbone.depth

@@ -1,4 +1,4 @@
-"""What a name, file or folder stands for as a network, found out without Keras."""
+"""Resolves names, files and folders to trained networks, without importing Keras."""
 
 import functools
 import json
@@ -21,7 +21,7 @@ IMAGENET: dict[str, dict[int, str]] = {
     name: {int(depth): source for depth, source in sources.items()}
     for name, sources in json.loads(Path(__file__).with_name("imagenet.json").read_bytes()).items()
 }
-"""Checkpoints of ImageNet, or models of keras.applications, by name and depth of the ResNet."""
+"""ImageNet checkpoints, or models of keras.applications, by name and depth of the ResNet."""
 
 
 def locate_model(model: Any) -> Path | str:
@@ -91,7 +91,7 @@ def is_preset(name: str) -> bool:
     """Returns whether a name, address or folder is that of a preset, which need not exist on a hub.
 
     Raises:
-        ValueError: if it begins like an address of a hub but isn't one.
+        ValueError: if it begins like a hub's address but isn't a valid one.
     """
     if name in all_presets() or hub_address(name):
         return True
@@ -99,7 +99,7 @@ def is_preset(name: str) -> bool:
 
 
 def imagenet_source(name: str, depth: int) -> str:
-    """Returns the URL or keras.applications model with the weights of one depth."""
+    """Returns the URL, or the keras.applications model, of the weights for one depth."""
     sources = IMAGENET[name]
     if depth not in sources:
         raise ValueError(
@@ -123,7 +123,7 @@ def networks(folder: Path) -> list[Path]:
 
 
 def is_path(path: Path) -> bool:
-    """Returns whether a name can only be a path: names of presets have no suffix or folder."""
+    """Returns whether a name can only be a path: preset names have no suffix or folder."""
     return bool(path.suffix) or path.parent != Path(".")
 
 

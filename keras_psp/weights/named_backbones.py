@@ -1,4 +1,4 @@
-"""Weights of backbones by name: of keras.applications, keras-hub and EfficientNet-Lite."""
+"""Weights of named backbones: keras.applications, keras-hub and EfficientNet-Lite."""
 
 import dataclasses
 import importlib.util
@@ -33,11 +33,11 @@ class NamedBackbone:
         return {**self.given, "backbone": self.backbone}
 
     def load(self, model: PSPNet) -> None:
-        """Nothing: the copy of the backbone has its weights."""
+        """Does nothing, since the backbone already has its weights."""
 
 
 def named_backbone(weights: str, given: Mapping[str, Any]) -> NamedBackbone:
-    """Opens a backbone's weights: "imagenet" or a file.
+    """Opens the weights of a named backbone: "imagenet" or a file.
 
     Args:
         weights: "imagenet" (for keras-hub the preset's own), a file of keras.applications or, for

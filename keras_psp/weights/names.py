@@ -3,9 +3,9 @@
 A family's table names the convolution and the BatchNorm of each part of a PSPNet:
 
     "stem":        a list, one (convolution, normalization) pair per stem convolution
-    "block":       of a residual block, with {conv} or as a list, one pair per convolution
-    "shortcut":    its projection
-    "level":       of the pyramid, smallest grid first
+    "block":       a residual block, with {conv} or as a list, one pair per convolution
+    "shortcut":    the block's projection
+    "level":       a level of the pyramid, smallest grid first
     "fusion", "classifier", "auxiliary", "auxiliary_classifier"
 
 In the names, {stage} counts the residual stages from 1, {stage2} from 2; {block} the
@@ -75,14 +75,14 @@ class Family:
         title: description of the network in messages.
         signs: tensor names by which the family is recognized; all must be present.
         parts: the table of names; see the module.
-        suffixes: of the framework.
-        ignored: regular expressions of tensors that a PSPNet doesn't use.
+        suffixes: those of the framework.
+        ignored: regular expressions for names of tensors that a PSPNet doesn't use.
         concatenation: order of the fusion kernel's input channels: "features" and the
             levels' indices in the pyramid. Default: features, then the levels.
         backbone: arguments of `DilatedResNet`.
         network: arguments of `PSPNet`, except those that the tensors' shapes determine.
-        describe: returns more arguments, from a checkpoint and the arguments so far; for
-            what no shape shows.
+        describe: function from a checkpoint and the arguments so far to further arguments,
+            which the shapes don't show.
 
     `keras_psp/weights/families/semseg.py` is a short example.
     """
@@ -186,7 +186,7 @@ class Family:
         return max(counts, default=0)
 
     def resemblance(self, tensors: Mapping[str, Any]) -> list[str]:
-        """Returns which of a few names that every file of the family has are present."""
+        """Returns those names that are present, out of a few that every file of the family has."""
         names = [*self.signs, self.kernel("stem", conv=1)]
         names += [self.kernel("block", stage=n, block=0, conv=1) for n in (1, 2)]
         if "classifier" in self.parts:
@@ -205,7 +205,7 @@ class Family:
         return tuple(int(shape[axis]) for axis in self.suffixes.axes)
 
     def up_to(self, tensors: Mapping[str, Any], stages: int) -> dict[str, Any]:
-        """Returns the tensors without those of later residual stages than `stages`."""
+        """Returns the tensors without those of residual stages after the first `stages`."""
         beyond = {
             name
             for stage in range(stages + 1, 5)

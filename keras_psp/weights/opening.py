@@ -31,9 +31,9 @@ from keras_psp.weights.transfer import BackboneWeights, NetworkWeights
 def open_weights(
     weights: Any, given: Mapping[str, Any]
 ) -> NetworkWeights | BackboneWeights | NamedBackbone:
-    """Opens the value of `PSPNet(weights=...)`; `given` are the other arguments that it got.
+    """Opens the `weights` passed to a `PSPNet`, whose other arguments are `given`.
 
-    That is a `PSPNet`, a preset (its name, folder or address on a hub), a key of `IMAGENET`, the
+    They are a `PSPNet`, a preset (its name, folder or address on a hub), a key of `IMAGENET`, the
     path of one or two files, or the folder of a training run.
     """
     if isinstance(weights, PSPNet):
@@ -63,7 +63,7 @@ def open_weights(
 
 
 def _is_backbones(name, given):
-    """Whether weights are of a backbone that isn't a ResNet, and not of a whole network."""
+    """Whether weights are those of a backbone that isn't a ResNet, not of a whole network."""
     if not has_keras_model(given.get("backbone")):
         return False
     if name in IMAGENET:
@@ -85,9 +85,9 @@ def _open_preset(name, given):
 
 
 def preset_location(name: str) -> Path | None:
-    """Returns the folder of a preset; the first time, it is fetched from the hub in its address.
+    """Returns a preset's folder, which is fetched on first use if the name is a hub's address.
 
-    None for a name without a folder.
+    Returns None if there is no such folder.
     """
     if address := hub_address(name):
         return download(address)
@@ -102,7 +102,7 @@ def preset_image_size(name: str) -> list[int] | None:
 
 
 def open_model(model: Any) -> PSPNet:
-    """Opens a trained network: a `PSPNet`, or what `locate_model` knows."""
+    """Opens a trained network: a `PSPNet`, or anything that `locate_model` accepts."""
     if isinstance(model, PSPNet):
         return model
     located = locate_model(model)

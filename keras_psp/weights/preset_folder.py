@@ -5,7 +5,7 @@ The layout is that of keras-hub's presets (keras_hub/src/utils/preset_utils.py):
     config.json         the network, as Keras serializes it
     metadata.json       versions, license, where it was trained, SHA-256 of the other files
     model.weights.h5    the weights, or model.safetensors
-    README.md           the model card, which its author may edit and nobody checks
+    README.md           the model card, which its author may edit and which isn't verified
 """
 
 import hashlib
@@ -21,10 +21,10 @@ from keras_psp.weights.files.errors import WeightsFileError, printable
 
 CONFIG, METADATA, CARD = "config.json", "metadata.json", "README.md"
 WEIGHTS = {"h5": "model.weights.h5", "safetensors": "model.safetensors"}
-"""File of the weights by format."""
+"""File of the weights, by format."""
 
 PLACE = "path/to/this/folder"
-"""Stands in a card for the preset's address, which isn't known before an upload."""
+"""Placeholder in a card for the preset's address, which isn't known before an upload."""
 
 FORMAT = 1
 _LARGEST_JSON = 1 << 26
@@ -37,7 +37,7 @@ def is_preset_folder(path: Path) -> bool:
 
 
 def file_entry(path: Path) -> dict[str, Any]:
-    """Returns what metadata.json says about a file."""
+    """Returns a file's entry in metadata.json."""
     with path.open("rb") as file:
         digits = hashlib.file_digest(file, "sha256").hexdigest()
     return {"sha256": digits, "bytes": path.stat().st_size}
@@ -51,8 +51,8 @@ def read_metadata(folder: Path, name: str | None = None) -> dict[str, Any]:
         name: what messages call the preset; by default the folder.
 
     Raises:
-        WeightsFileError: if the folder isn't a preset of this package, or of a later version, or
-            if the list of its files is wrong.
+        WeightsFileError: if the folder isn't a preset of this package, has another format
+            version, or if its list of files is wrong.
     """
     name = name or str(folder)
     if not (folder / METADATA).is_file():
@@ -135,7 +135,7 @@ def describe(metadata: Mapping[str, Any], config: Mapping[str, Any]) -> str:
 
 
 def describe_names(names: list[str]) -> str:
-    """Returns what files of these names are."""
+    """Returns what a folder with files of these names is."""
     names = sorted(name for name in names if not name.startswith("."))
     if "recipe.json" in names:
         return "the folder of a training run, which PSPNet(weights=...) and --model take"

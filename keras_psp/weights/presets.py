@@ -1,4 +1,4 @@
-"""Trained PSPNets by name: mmsegmentation's (its configs/pspnet/README.md), and our own.
+"""Trained PSPNets by name: those of mmsegmentation (configs/pspnet/README.md), and our own.
 
 Keras is imported when a network is built, so that the table can be read without it.
 """
@@ -38,7 +38,7 @@ class Preset:
         iterations: number of training steps.
         mean_iou, mean_iou_multi_scale: published, in percent; None if not published. For
             the bundled network, measured by benchmarks/bundled_model.py.
-        url: of the checkpoint; empty for a network that comes with this package.
+        url: URL of the checkpoint; empty for a network that comes with this package.
         base_size: longer side, in pixels, of the images that the network predicts best;
             None for any.
 
@@ -172,7 +172,7 @@ def _plain(name):
 
 
 def find_preset(name: str) -> Preset:
-    """Returns the preset of a name; if there is none, the error suggests similar ones."""
+    """Returns a preset by name; if there is none, the error suggests similar ones."""
     presets = all_presets()
     if name in presets:
         return presets[name]

@@ -42,7 +42,7 @@ def check_config(config: Any) -> None:
     """Raises WeightsFileError unless a configuration is a PSPNet's and names allowed objects only.
 
     Args:
-        config: what `keras.saving.serialize_keras_object` made of a network, read from JSON.
+        config: what `keras.saving.serialize_keras_object` returned for a network, read from JSON.
     """
     if not isinstance(config, dict) or config.get("registered_name") != "keras_psp>PSPNet":
         raise WeightsFileError("it doesn't describe a PSPNet of keras_psp.")

@@ -39,7 +39,7 @@ def save_to_preset(
         if not path.is_dir():
             raise ValueError(f"{path} is a file; a preset is a folder.")
         if any(path.iterdir()):
-            raise ValueError(f"{path} contains something else than a preset; choose another.")
+            raise ValueError(f"{path} contains something else, not a preset; choose another.")
     check_weights(model, "the network")
     config = json.dumps(_config(model), indent=1)
     try:

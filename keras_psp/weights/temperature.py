@@ -14,9 +14,9 @@ _CONFIG = "config.json"
 def store_temperature(
     path: str | os.PathLike, temperature: float, target: str | os.PathLike | None = None
 ) -> None:
-    """Copies a .keras file of a `PSPNet` with another temperature.
+    """Copies a .keras file of a `PSPNet`, with another temperature.
 
-    Weights, state of the optimizer and everything else are copied byte by byte.
+    The weights, the optimizer's state and everything else are copied byte by byte.
 
     Args:
         path: the file.

@@ -1,4 +1,4 @@
-"""Transfer of trained weights to a new PSPNet: the arguments they need, and what is copied."""
+"""Transfers trained weights to a new PSPNet: the arguments that they need, and the weights."""
 
 import dataclasses
 import functools
@@ -60,7 +60,7 @@ class BackboneWeights:
         return {**network, **self.given, "backbone": backbone}
 
     def load(self, model: PSPNet) -> None:
-        """Loads the weights into the backbone; reports on stderr which stages have none."""
+        """Loads the weights into the backbone; reports stages without weights on stderr."""
         stages = self.architecture.get("num_stages", 4)
         used = self.family.up_to(self.tensors, model.backbone.num_stages)
         rgb = model.backbone
@@ -178,7 +178,7 @@ class NetworkWeights:
 
 
 def _fitting(source, variable, bgr):
-    """A variable's source; that of the first convolution adapted to the new one's channels."""
+    """Returns a variable's source; for the first convolution, adapted to the new channels."""
     old, new = tuple(source.shape), tuple(variable.shape)
     if old == new or len(old) != 4 or old[2] != 3 or (*old[:2], old[3]) != (*new[:2], new[3]):
         return source

@@ -29,11 +29,11 @@ def save_variables(model: PSPNet, path: Path) -> None:
 
 
 def load_variables(model: PSPNet, path: Path, name: str) -> None:
-    """Loads a file of `save_variables`; `name` is what messages call it.
+    """Loads a file written by `save_variables`; `name` is what messages call it.
 
     Raises:
-        WeightsFileError: if it is damaged or refers to other files, or if its weights aren't all
-            of this network's.
+        WeightsFileError: if it is damaged or refers to other files, or if its weights aren't
+            exactly those of this network.
     """
     with naming(name):
         if path.suffix == ".safetensors":

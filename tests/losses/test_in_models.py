@@ -165,7 +165,7 @@ def test_the_auxiliary_head_has_the_same_loss():
 
 
 def test_unknown_and_unfit_losses_raise():
-    with pytest.raises(ValueError, match="the loss 'dics' is unknown; choose of crossentropy, "):
+    with pytest.raises(ValueError, match="the loss 'dics' is unknown; choose from crossentropy, "):
         small().compile(loss="dics")
     with pytest.raises(ValueError, match="expects probabilities but PSPNet trains on logits"):
         small().compile(loss="categorical_crossentropy")

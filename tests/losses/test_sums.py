@@ -48,7 +48,7 @@ def test_the_sum_mines_in_training_only():
 @pytest.mark.parametrize(
     ("text", "options", "message"),
     [
-        ("dics", {}, "loss is 'dics': the loss 'dics' is unknown; choose of crossentropy, bound"),
+        ("dics", {}, "loss is 'dics': the loss 'dics' is unknown; choose from crossentropy, bound"),
         ("dice+foo", {}, "the loss 'foo' is unknown"),
         ("dice+", {}, "the loss '' is unknown"),
         ("dice*2", {}, "the loss '2' is unknown"),

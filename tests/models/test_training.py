@@ -320,7 +320,7 @@ def test_batches_of_one_class_are_reported_after_the_first_epoch():
         return tf.data.Dataset.from_tensor_slices((images, masks)).batch(5)
 
     with pytest.warns(
-        UserWarning, match=r"hold only class 0, so that .*; 255 is ignored: .*mask == 255"
+        UserWarning, match=r"hold only class 0, so .*; 255 is ignored: .*mask == 255"
     ):
         model.fit(batches(np.where(masks == 1, 255, 0)), epochs=2, verbose=0)
     with warnings.catch_warnings():

@@ -101,7 +101,7 @@ def test_every_recipe_can_be_restored_from_json():
         ({"bin_sizes": (1, 1)}, "bin_sizes is .*; give each number once"),
         ({"reduction": 0}, "reduction is 0; it must be an integer >= 1"),
         ({"hard_threshold": 0.7}, "hard_threshold=0.7 needs hard_pixels"),
-        ({"loss": "dice+foo"}, "loss is 'dice.foo': the loss 'foo' is unknown; choose of crossen"),
+        ({"loss": "dice+foo"}, "loss is 'dice.foo': the loss 'foo' is unknown; choose from cross"),
         ({"loss": "dice", "hard_pixels": 9}, "hard_pixels=9 is an option of crossentropy and bou"),
         ({"loss": "focal", "label_smoothing": 0.1}, "label_smoothing=0.1 is an option of cross"),
         ({"label_smoothing": 0.1, "hard_pixels": 9}, "label_smoothing=0.1 can't be combined"),

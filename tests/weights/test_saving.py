@@ -374,7 +374,7 @@ def test_metadata_has_what_is_known_and_the_size_of_training_images_is_used(tmp_
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"facts": {"iou": 1}}, "facts has 'iou', which is unknown; choose of dataset, split"),
+        ({"facts": {"iou": 1}}, "facts has 'iou', which is unknown; choose from dataset, split"),
         ({"facts": {"mean_iou": 71.2}}, re.escape("facts['mean_iou'] is 71.2")),
         ({"facts": {"dataset": 3}}, re.escape("facts['dataset'] is 3; it must be a string")),
         ({"facts": {"crop_size": 3}}, re.escape("facts['crop_size']")),

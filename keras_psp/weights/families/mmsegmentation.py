@@ -17,7 +17,7 @@ _BACKBONE = {"contract_dilation": True, "dilate_second": False}
 
 
 def _describe(checkpoint, arguments):
-    """Arguments that no shape shows, from the metadata: configuration, classes, colors.
+    """Returns arguments that shapes don't show, from the metadata: configuration, classes, colors.
 
     mmsegmentation 0.x stores the configuration's text as meta["config"], CLASSES and
     PALETTE; 1.x stores meta["cfg"] and meta["dataset_meta"].
@@ -39,7 +39,7 @@ def _describe(checkpoint, arguments):
 
 
 def _configured(config, arguments):
-    """Arguments in the text of a configuration."""
+    """Returns arguments found in the text of a configuration."""
     backbone = dict(arguments["backbone"])
     strides = _setting(config, "strides")
     if isinstance(strides, tuple):

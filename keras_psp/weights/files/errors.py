@@ -1,11 +1,11 @@
-"""The error for bad weights files, whose message is one sentence."""
+"""The error for invalid weights files, whose message is one sentence."""
 
 import contextlib
 from collections.abc import Iterator
 
 
 class WeightsFileError(ValueError):
-    """Raised for a file that is damaged, unsafe, of an unknown format or not what its name says."""
+    """Raised if a file is damaged, unsafe, of an unknown format, or not what its name implies."""
 
 
 def printable(text: object) -> str:

@@ -1,4 +1,4 @@
-"""Reads weights saved by Keras or NumPy: .npz by Keras' names, .h5 of keras.applications."""
+"""Reads weights saved by Keras or NumPy: .npz with Keras' names, .h5 of keras.applications."""
 
 import zipfile
 from pathlib import Path

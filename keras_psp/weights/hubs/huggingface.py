@@ -1,4 +1,4 @@
-"""Presets on Hugging Face, by huggingface_hub: its cache, login, HF_ENDPOINT and offline mode."""
+"""Presets on Hugging Face, with huggingface_hub's cache, login, HF_ENDPOINT and offline mode."""
 
 import contextlib
 from collections.abc import Iterator
@@ -44,8 +44,8 @@ def upload(
 ) -> str:
     """Uploads the files of a folder in one commit, and returns the address of its page.
 
-    Until the commit, which comes last, the repository is as before. What an earlier, killed
-    upload has sent isn't sent again.
+    The repository doesn't change until the commit, which comes last. Files that an interrupted
+    upload has already sent aren't sent again.
     """
     hub = _library(address)
     api = hub.HfApi(**_AGENT)

@@ -1,4 +1,4 @@
-"""Presets on Kaggle, by kagglehub: its cache and login."""
+"""Presets on Kaggle, with kagglehub's cache and login."""
 
 import contextlib
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from typing import Any
 from keras_psp.weights import preset_folder
 from keras_psp.weights.hubs.addresses import HubAddress
 
-# Kaggle's name of a license by Hugging Face's (Kaggle/kaggle-api, docs/models_metadata.md).
+# Kaggle's names of licenses, by Hugging Face's names (Kaggle/kaggle-api, docs/models_metadata.md).
 _LICENSES = {
     "agpl-3.0": "GNU Affero General Public License 3.0",
     "apache-2.0": "Apache 2.0",

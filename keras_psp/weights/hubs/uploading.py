@@ -20,22 +20,22 @@ def upload_preset(
 ) -> str:
     """Uploads the folder of a preset to Hugging Face or Kaggle.
 
-    The folder is one of `PSPNet.save_to_preset`; it is verified first, and nothing else in it is
-    uploaded. Hugging Face gets one commit and Kaggle one version, both after all files have
-    arrived: if the upload is interrupted, the hub keeps what it had, and the same call
-    completes it. You log in by the hub's own means (`hf auth login`, `kagglehub.login()`).
+    The folder is one written by `PSPNet.save_to_preset`. It is verified first, and no other files
+    in it are uploaded. Hugging Face gets one commit and Kaggle one version, created after all
+    files have arrived: if the upload is interrupted, the hub keeps what it had, and the same call
+    completes it. Log in with the hub's own tools (`hf auth login`, `kagglehub.login()`).
 
     Args:
-        uri: "hf://user/name" or "kaggle://user/model/keras/variation". What isn't there yet is
-            created.
+        uri: "hf://user/name" or "kaggle://user/model/keras/variation", which is created if it
+            doesn't exist.
         folder: the folder of the preset.
         private: whether a new repository on Hugging Face is private. New models on Kaggle are
-            always, until you publish them there.
+            always private until you publish them there.
         replace_card: whether to replace the card of an existing repository on Hugging Face,
-            which you may have edited. Versions on Kaggle have a file each.
+            which you may have edited. On Kaggle, each version has its own card.
 
     Returns:
-        The address of its page.
+        The address of the preset's page.
 
     Raises:
         ValueError: if the address or the folder is wrong; otherwise as `from_preset`.
@@ -60,7 +60,7 @@ def upload_preset(
         copy.mkdir()
         files = [*preset_folder.listed_files(metadata), preset_folder.METADATA]
         for file in files:
-            if (path / file).is_file():  # otherwise `verify` says what is missing
+            if (path / file).is_file():  # otherwise `verify` reports what is missing
                 shutil.copyfile(path / file, copy / file)
         preset_folder.verify(copy, preset_folder.read_metadata(copy, str(path)), str(path))
         if (path / preset_folder.CARD).is_file():
