@@ -33,5 +33,5 @@ def viewable(image: np.ndarray) -> np.ndarray:
     shown = shown.astype(np.float64)
     if bands != 3:
         low, high = np.percentile(shown, _PERCENTILES, axis=(0, 1))
-        shown = (shown - low) * (255 / np.maximum(high - low, np.finfo(float).tiny))
+        shown = (shown - low) * (255 / np.where(high > low, high - low, 1.0))
     return np.rint(np.clip(shown, 0, 255)).astype(np.uint8)
