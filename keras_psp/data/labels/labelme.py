@@ -92,7 +92,8 @@ def is_labelme(content: Any) -> bool:
 
 
 def _images_in(folder):
-    return [path for path in files_below(folder, IMAGE_SUFFIXES) if path.parent == folder]
+    paths = (path for path in folder.iterdir() if not path.name.startswith("."))
+    return [path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES]
 
 
 def _shapes(content: dict, path: Path) -> list[Shape]:
