@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_psp.cli.checks import check_output
-from keras_psp.cli.data import add_data_options, data_options
+from keras_psp.cli.data import add_data_options, add_model_and_data, data_options
 from keras_psp.cli.protocol import add_protocol, protocol_arguments
 
 
@@ -26,12 +26,7 @@ examples:
       --model pspnet_r50-d8_512x512_160k_ade20k --save-as calibrated.keras
 """,
     )
-    calibrate.add_argument("dataset", help="ade20k, voc2012, cityscapes, camvid, folder ...")
-    calibrate.add_argument("--data", type=Path, help="folder of the data set")
-    calibrate.add_argument(
-        "--model", required=True, help="name of a preset, .keras file, or folder of a training run"
-    )
-    calibrate.add_argument("--split", default="val", help="split to fit the temperature to [val]")
+    add_model_and_data(calibrate, "val", split_use="split to fit the temperature to")
     calibrate.add_argument("--test-split", metavar="SPLIT", help="split to also measure errors on")
     calibrate.add_argument(
         "--save-as",
@@ -49,9 +44,6 @@ examples:
     )
     calibrate.add_argument("--seed", type=int, default=0, help="seed of the sample [0]")
     calibrate.add_argument("--limit", type=int, help="number of images to use per split [all]")
-    calibrate.add_argument(
-        "--partial", action="store_true", help="accept an incomplete copy of the data set"
-    )
     add_data_options(calibrate)
     add_protocol(calibrate)
 

@@ -1,4 +1,4 @@
-"""The options about one's own data, for every command that reads it."""
+"""The options about data sets and one's own data, for every command that reads them."""
 
 import argparse
 import sys
@@ -6,6 +6,25 @@ from pathlib import Path
 from typing import Any
 
 _UNLABELED = ("background", "ignore")
+
+
+def add_model_and_data(
+    parser: argparse.ArgumentParser,
+    split: str,
+    *,
+    datasets: str = "ade20k, voc2012, cityscapes, camvid, folder ...",
+    split_use: str = "split of the data set",
+) -> None:
+    """Adds a network and the split to run it on; `split` is the default."""
+    parser.add_argument("dataset", help=datasets)
+    parser.add_argument("--data", type=Path, help="folder of the data set")
+    parser.add_argument(
+        "--model", required=True, help="name of a preset, .keras file, or folder of a training run"
+    )
+    parser.add_argument("--split", default=split, help=f"{split_use} [{split}]")
+    parser.add_argument(
+        "--partial", action="store_true", help="accept an incomplete copy of the data set"
+    )
 
 
 def add_data_options(parser: argparse.ArgumentParser) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_psp.cli.checks import check_model, check_output
-from keras_psp.cli.data import add_data_options, data_options
+from keras_psp.cli.data import add_data_options, add_model_and_data, data_options
 from keras_psp.cli.protocol import add_protocol, protocol_arguments
 
 
@@ -23,7 +23,7 @@ examples:
       --crop 473 --base-size 512
 """,
     )
-    _add_data(evaluate, "val", "ade20k, voc2012, cityscapes, camvid, folder ...")
+    add_model_and_data(evaluate, "val")
     evaluate.add_argument(
         "--output", type=Path, help="folder for tables, report.html and the state to resume from"
     )
@@ -57,7 +57,7 @@ examples:
       --archive submission.zip
 """,
     )
-    _add_data(submit, "test", "ade20k, cityscapes or voc2012")
+    add_model_and_data(submit, "test", datasets="ade20k, cityscapes or voc2012")
     submit.add_argument("--output", type=Path, required=True, help="folder for the files")
     submit.add_argument(
         "--archive", type=Path, help="archive to pack them into: .zip, or .tgz for VOC"
@@ -70,18 +70,6 @@ examples:
     add_data_options(evaluate)
     for parser in (evaluate, submit):
         add_protocol(parser)
-
-
-def _add_data(parser, split, datasets):
-    parser.add_argument("dataset", help=datasets)
-    parser.add_argument("--data", type=Path, help="folder of the data set")
-    parser.add_argument(
-        "--model", required=True, help="name of a preset, .keras file, or folder of a training run"
-    )
-    parser.add_argument("--split", default=split, help=f"split of the data set [{split}]")
-    parser.add_argument(
-        "--partial", action="store_true", help="accept an incomplete copy of the data set"
-    )
 
 
 def run_evaluate(options: argparse.Namespace) -> int:
