@@ -116,7 +116,7 @@ def instance_files(path: Path) -> Iterator[tuple[Path, dict]]:
     If there are files called instances_*, as in COCO itself, others are left out: captions and
     keypoints annotate the same images.
     """
-    files = [path] if path.is_file() else list(files_below(path, (".json",)))
+    files = list(files_below(path, (".json",)))
     named = [file for file in files if file.name.startswith("instances")]
     for file in named or files:
         content = read_json(file)

@@ -43,8 +43,7 @@ class Cvat(AnnotatedImages):
     names_origin = "the labels of the task"
 
     def _annotations_in(self, path):
-        files = [path] if path.is_file() else list(files_below(path, (".xml",)))
-        files = [file for file in files if is_cvat(file)]
+        files = [file for file in files_below(path, (".xml",)) if is_cvat(file)]
         if not files:
             raise ValueError(
                 f"{path}: has no .xml of CVAT; export the task as 'CVAT for images 1.1'."

@@ -13,7 +13,12 @@ from keras_psp.data.images import IMAGE_SUFFIXES
 
 
 def files_below(root: Path, suffixes: tuple[str, ...]) -> Iterator[Path]:
-    """Yields the files in a folder and its subfolders with one of the suffixes, sorted."""
+    """Yields the files in a folder and its subfolders with one of the suffixes, sorted.
+
+    A file instead of a folder is yielded itself.
+    """
+    if root.is_file():
+        yield root
     for folder, folders, names in os.walk(root):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):

@@ -44,7 +44,7 @@ class Labelme(AnnotatedImages):
 
     def _annotations_in(self, path):
         self._finder = ImageFinder(self.root)
-        files = [path] if path.is_file() else list(files_below(path, (".json",)))
+        files = list(files_below(path, (".json",)))
         found = [item for item in in_threads(self._read_file, files, "Reading labels") if item]
         if not found:
             raise ValueError(
