@@ -121,6 +121,9 @@ class CheckpointCallback(keras.callbacks.Callback):
             raise Stopped(f"stopped after step {progress.step}; the same command resumes there")
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        if self._progress.is_within_epoch:
+            self._save(self._progress.position())
+            return
         # Before the validation, which may be long, but not after each of many short epochs.
         stopping = self._signals.received
         last = epoch + 1 == self._progress.epochs

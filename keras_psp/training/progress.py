@@ -42,6 +42,11 @@ class TrainingProgress(keras.callbacks.Callback):
         """Number of finished steps of the whole training."""
         return self.epoch * self.steps_per_epoch + self.step_in_epoch
 
+    @property
+    def is_within_epoch(self) -> bool:
+        """Whether an epoch is incomplete, also at its end if a callback stopped the training."""
+        return bool(self.step_in_epoch % self.steps_per_epoch)
+
     def learning_rate(self, step: int) -> float:
         """Returns the learning rate of a step, counted from 1."""
         return float(keras.ops.convert_to_numpy(self._schedule(max(step - 1, 0))))

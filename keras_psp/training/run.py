@@ -101,8 +101,9 @@ def train(
             to a Keras optimizer in place of the recipe's, e.g.
             `lambda rate: keras.optimizers.Lion(rate)`. With a loss or optimizer of your own,
             fields that only the recipe's would read are refused.
-        callbacks: Keras callbacks, called after our own. To resume, give these three arguments
-            again; the state of callbacks isn't in the checkpoints.
+        callbacks: Keras callbacks, called after our own, with the validation's results in the
+            logs of its epochs. To resume, give these three arguments again; the state of callbacks
+            isn't in the checkpoints. A training that a callback stopped resumes as well.
         fields: Fields of the recipe to replace, e.g. `batch_size=8`.
 
     Returns:
@@ -224,7 +225,7 @@ class _Training:
                 # It was stopped between the epoch's checkpoint and its validation.
                 validation.on_epoch_end(position["epoch"] - 1, position["finished"])
             self._fit(position, validation)
-            validation.save_damaged()
+            validation.save_last()
             draw_curve(self.folder, self.steps, self.log)
         return Run(self.folder.path, self.model, validation.best_mean_iou)
 
@@ -351,6 +352,8 @@ class _Training:
                 averages = averaging_optimizer(model) is not None
                 checkpoint.keeps_arrays = averages and epoch + 1 < recipe.epochs
                 self._fit_epochs(epoch, epoch + 1, step, callbacks)
+                if model.stop_training:  # by a callback
+                    return
                 if checkpoint.keeps_arrays:  # `fit` ends by replacing the weights by their average
                     self.checkpoints.put_back(checkpoint.arrays)
                     checkpoint.keeps_arrays, checkpoint.arrays = False, None

@@ -27,8 +27,9 @@ class Validation(keras.callbacks.Callback):
     """Evaluates the validation split, and saves the best and the last network.
 
     `data` is a dataset and its number of steps, or None for no validation. Validation runs after
-    every `every` epochs and after the last one. `on_logged` is called with the number of epochs
-    and their row of log.csv once the row is written.
+    every `every` epochs and after the last one. Its results are added to the epoch's logs, for the
+    callbacks that follow. `on_logged` is called with the number of epochs and their row of log.csv
+    once the row is written.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Validation(keras.callbacks.Callback):
         self._progress = progress
         self._every = every
         self._on_logged = on_logged
+        self._is_saved = True  # whether last.keras holds the network after the last epoch
         self._damaged = self._damages()
         for name, reason in self._damaged.items():
             if folder.writes:
@@ -85,7 +87,10 @@ class Validation(keras.callbacks.Callback):
         return epochs in self._log.column("epoch")
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        epochs, logs = epoch + 1, logs or {}
+        if self._progress.is_within_epoch:
+            self._is_saved = False
+            return
+        epochs, logs = epoch + 1, {} if logs is None else logs
         row: dict[str, Any] = {
             **self._progress.row(),
             "epoch": epochs,
@@ -95,11 +100,14 @@ class Validation(keras.callbacks.Callback):
         evaluates = self._data is not None and (last or self.is_due(epochs))
         with averaged_weights(self.model) if evaluates or last else contextlib.nullcontext():
             if evaluates:
-                row |= self._evaluate()
+                measures = self._evaluate()
+                row |= measures
+                logs.update(measures)
                 # Also true for the first one, when the best is NaN.
                 if not row["val_mean_iou"] <= self.best_mean_iou or "best.keras" in self._damaged:
                     self._save("best.keras")
-            if evaluates or last:
+            self._is_saved = evaluates or last
+            if self._is_saved:
                 self._save("last.keras")
             self._log.add(row)
             self._on_logged(epochs, row)
@@ -113,9 +121,12 @@ class Validation(keras.callbacks.Callback):
             "val_pixel_accuracy": self._metric.pixel_accuracy(),
         }
 
-    def save_damaged(self) -> None:
-        """Saves the network again at the end of a training, if last.keras is damaged."""
-        if "last.keras" in self._damaged:
+    def save_last(self) -> None:
+        """Saves the network at the end of a training if last.keras is damaged or an earlier one.
+
+        It is an earlier one if a callback stopped the training before a validation.
+        """
+        if "last.keras" in self._damaged or not self._is_saved:
             self._save("last.keras")
 
     def _save(self, name):

@@ -40,7 +40,9 @@ def losses(folder):
 
 
 def test_a_run_folder_has_everything_to_repeat_the_training(tmp_path, capsys):
-    run = train("scenes", data=scenes(), output=tmp_path / "run", **SMALL)
+    seen = []
+    note = keras.callbacks.LambdaCallback(on_epoch_end=lambda _, logs: seen.append(dict(logs)))
+    run = train("scenes", data=scenes(), output=tmp_path / "run", callbacks=[note], **SMALL)
     assert run.best_mean_iou > 0
     names = {path.name for path in run.folder.iterdir()}
     assert names >= {
@@ -58,6 +60,7 @@ def test_a_run_folder_has_everything_to_repeat_the_training(tmp_path, capsys):
     log = Table(run.folder / "log.csv", EPOCH_COLUMNS, writes=False)
     assert log.column("step") == [3, 6]
     assert np.isfinite(log.column("val_mean_iou")).all()
+    assert log.column("val_mean_iou") == [logs["val_mean_iou"] for logs in seen]
     assert len(losses(run.folder)) == 6
     err = capsys.readouterr().err
     assert "epoch 2/2" in err and "validation: mean IoU" in err
@@ -190,6 +193,34 @@ def test_sigterm_writes_a_checkpoint_and_stops(tmp_path):
     # The signal came while the checkpoint of step 2 was written; step 3 is still run.
     newest = max((tmp_path / "run" / "checkpoints").glob("step-*.npz"))
     assert newest.name == "step-00000003.npz"
+
+
+class StopAfter(keras.callbacks.Callback):
+    """Stops a training after its nth step in this process, at the end of the epoch if it is one."""
+
+    def __init__(self, step):
+        super().__init__()
+        self.step = step
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.step -= 1
+        if not self.step:
+            self.model.stop_training = True
+
+
+@pytest.mark.slow
+def test_callbacks_may_stop_a_training_which_then_resumes(tmp_path):
+    arguments = {**SMALL, "ema": 0.5, "checkpoint_steps": 9, "validation_epochs": 0}
+    output, image = tmp_path / "run", np.full((1, 48, 48, 3), 99.0)
+    for steps, at in ((2, 2), (1, 3)):  # within the first epoch, and at the end of its rest
+        stop = StopAfter(steps)
+        run = train("scenes", data=scenes(), output=output, callbacks=[stop], **arguments)
+        assert len(losses(output)) == at
+        last = keras.models.load_model(output / "last.keras").predict(image, verbose=0)
+        np.testing.assert_array_equal(run.model.predict(image, verbose=0), last)
+    train("scenes", data=scenes(), output=output, **arguments)
+    train("scenes", data=scenes(), output=tmp_path / "whole", **arguments)
+    np.testing.assert_allclose(losses(output), losses(tmp_path / "whole"), rtol=1e-5)
 
 
 @pytest.mark.slow
