@@ -19,6 +19,7 @@ from apache_beam.ml.inference.base import ModelHandler, PredictionResult
 from keras_psp.beam.storage import absolute, read_bytes
 from keras_psp.labels import labels
 from keras_psp.models import PSPNet
+from keras_psp.prediction.opening import with_own_sizes
 from keras_psp.prediction.protocol import Protocol
 from keras_psp.prediction.segmenter import Segmenter
 from keras_psp.weights import convert, opening
@@ -48,7 +49,7 @@ class SegmentationHandler(ModelHandler[np.ndarray, PredictionResult, Segmenter])
         share_model: whether all processes of a machine share one copy of the network, for
             networks too large for a copy per process.
         batch_size: images per batch, and windows per batch of the `Segmenter`.
-        options: other fields of `Protocol`: scales, flip, crop, overlap, base_size.
+        options: other fields of `Protocol`: scales, flip, crop, overlap, base_size, antialias.
 
     Example:
         images | RunInference(KeyedModelHandler(SegmentationHandler("best.keras")))
@@ -65,7 +66,7 @@ class SegmentationHandler(ModelHandler[np.ndarray, PredictionResult, Segmenter])
         super().__init__(max_batch_size=batch_size, large_model=share_model)
         self.model = os.fspath(model)
         # Checked here, since a worker's error would come late and in a traceback.
-        self.protocol = Protocol(**{"base_size": None, **options}, batch_size=batch_size)
+        self.protocol = _with_own_sizes(Protocol(**options, batch_size=batch_size), self.model)
 
     def load_model(self) -> Segmenter:
         return Segmenter(open_model(self.model), self.protocol)
@@ -87,6 +88,17 @@ class SegmentationHandler(ModelHandler[np.ndarray, PredictionResult, Segmenter])
 
     def get_num_bytes(self, batch: Sequence[np.ndarray]) -> int:
         return sum(image.nbytes for image in batch)
+
+
+def _with_own_sizes(protocol, model):
+    """As in `keras-psp predict`, but the folder of the run may be on another file system."""
+    if hub_address(model) or _is_local(model):
+        return with_own_sizes(protocol, model)
+    with tempfile.TemporaryDirectory() as folder:
+        recipe = f"{model.rstrip('/')}/recipe.json"
+        if FileSystems.exists(recipe):
+            (Path(folder) / "recipe.json").write_bytes(read_bytes(recipe))
+        return with_own_sizes(protocol, folder)
 
 
 def _predict(segmenter, images):

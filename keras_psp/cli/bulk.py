@@ -57,7 +57,7 @@ examples:
         action="store_true",
         help="ignore label 0 and count classes from 1, as in the files of ADE20K",
     )
-    add_protocol(bulk, auto=False)
+    add_protocol(bulk)
     bulk.add_argument("--workers", type=int, default=1, help="processes on this machine [1]")
     bulk.add_argument(
         "--share-model", action="store_true", help="share one network among these processes"

@@ -6,8 +6,8 @@ from typing import Any
 from keras_psp.prediction.protocol import SIX_SCALES, Protocol
 
 
-def add_protocol(parser: argparse.ArgumentParser, *, auto: bool = True) -> None:
-    """Adds the fields of `Protocol` as options; `auto`: the base size is the model's by default."""
+def add_protocol(parser: argparse.ArgumentParser) -> None:
+    """Adds the fields of `Protocol` as options."""
     group = parser.add_argument_group("protocol")
     group.add_argument("--scales", type=float, nargs="+", help="image scales to average over [1]")
     group.add_argument("--flip", action="store_true", help="average with the mirror image")
@@ -18,19 +18,19 @@ def add_protocol(parser: argparse.ArgumentParser, *, auto: bool = True) -> None:
         "--crop", type=int, help="side of a sliding window, e.g. 473 [the whole image]"
     )
     group.add_argument("--overlap", type=float, default=1 / 3, help="overlap of windows [1/3]")
-    add_base_size(group, auto=auto)
+    add_base_size(group)
     group.add_argument("--batch-size", type=int, default=4, help="images or windows per batch [4]")
 
 
-def add_base_size(group: Any, *, auto: bool = True) -> None:
+def add_base_size(group: Any) -> None:
     """Adds the field `base_size` to a parser or a group of its options, see `add_protocol`."""
-    default = "the size in training if the model records it, else the image's own"
     group.add_argument(
         "--base-size",
         metavar="N",
-        type=_base_size if auto else int,
-        default="auto" if auto else None,
-        help=f"longer side at scale 1; 0: the image's own [{default if auto else 0}]",
+        type=_base_size,
+        default="auto",
+        help="longer side at scale 1; 0: the image's own [the size in training if the model "
+        "records it, else the image's own]",
     )
 
 

@@ -28,6 +28,11 @@ def open_segmenter(model: Any, protocol: Protocol) -> Segmenter:
     """
     model = chosen_model(model)
     network = open_model(model)
+    return Segmenter(network, with_own_sizes(protocol, model))
+
+
+def with_own_sizes(protocol: Protocol, model: Any) -> Protocol:
+    """Replaces "auto" in a protocol by how the model's training resized its images."""
     base_size, antialias = protocol.base_size, protocol.antialias
     image_size = None if base_size is None else _image_size(model)
     if base_size == "auto" and isinstance(model, str) and model in all_presets():
@@ -38,8 +43,7 @@ def open_segmenter(model: Any, protocol: Protocol) -> Segmenter:
             print(f"base_size={base_size}, as in training", file=sys.stderr)
     if antialias == "auto":
         antialias = image_size is not None
-    protocol = dataclasses.replace(protocol, base_size=base_size, antialias=antialias)
-    return Segmenter(network, protocol)
+    return dataclasses.replace(protocol, base_size=base_size, antialias=antialias)
 
 
 def run_folder(model: Any) -> Path | None:

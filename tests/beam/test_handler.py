@@ -1,3 +1,4 @@
+import json
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 
@@ -63,6 +64,18 @@ def test_threads_share_a_network(network):
         shared = beam.SegmentationHandler(network).load_model()
         maps = list(threads.map(lambda _: shared.classes([image])[0], range(12)))
     assert {classes.shape for classes in maps} == {(48, 64)}
+
+
+def test_images_are_resized_as_in_training(network, tmp_path, bucket):
+    shutil.copy(network, tmp_path / "last.keras")
+    (tmp_path / "recipe.json").write_text(json.dumps({"image_size": [36, 48]}))
+    files = {f"memory://bucket/run/{path.name}": path.read_bytes() for path in tmp_path.iterdir()}
+    bucket.files.update(files)
+    for model in (tmp_path, "memory://bucket/run"):
+        protocol = beam.SegmentationHandler(model).protocol
+        assert (protocol.base_size, protocol.antialias) == (48, True)
+    for model, options in ((network, {}), (tmp_path, {"base_size": None})):
+        assert beam.SegmentationHandler(model, **options).protocol.base_size is None
 
 
 def test_the_network_in_the_folder_of_a_training_run(network, tmp_path):

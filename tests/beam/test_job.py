@@ -14,6 +14,7 @@ from support.networks import tiny_backbone, tiny_pspnet
 
 pytest.importorskip("apache_beam", reason="Apache Beam is not installed; extra 'beam'")
 
+import keras_psp
 from keras_psp import beam
 from keras_psp.beam import results
 from keras_psp.data import GeneratedScenes
@@ -159,6 +160,18 @@ def test_explicit_defaults_are_the_same_job(write_set, predict, by_hand):
     predict()
     given = {"scales": np.ones(1), "flip": 0, "crop": None, "overlap": 1 / 3, "base_size": None}
     assert predict(batch_size=2, **given).images == 1
+
+
+def test_the_network_of_a_run_sees_images_at_their_size_in_training(write_set, network, tmp_path):
+    write_set(1)
+    run, image = tmp_path / "run", tmp_path / "images/folder 0/0.png"
+    run.mkdir()
+    shutil.copy(network, run / "best.keras")
+    (run / "recipe.json").write_text(json.dumps({"image_size": [36, 48]}))
+    done = beam.predict_many(beam.ImageFiles(str(image)), run, tmp_path / "out", progress=False)
+    assert done.failures == []  # of 6x8 pixels, too small for the network
+    expected = keras_psp.predict(image, run).classes
+    np.testing.assert_array_equal(read_mask(tmp_path / "out/classes/0.png"), expected)
 
 
 def test_invalid_options_leave_no_settings_in_the_folder(write_set, predict, by_hand):
