@@ -41,7 +41,7 @@ class Examples:
             self.ignore_class = source.ignore_class
             self.class_names, self.palette = tuple(source.class_names), np.asarray(source.palette)
             self.count = source.count(self.split)
-            self._check_source()
+            self._check_source(model)
         if limit is not None:
             self.count = limit if self.count is None else min(limit, self.count)
         self.end = 2**62 if self.count is None else self.count
@@ -84,12 +84,20 @@ class Examples:
                 row[2] += file_digest(self._source.instance_file(split, index))
         return identity
 
-    def _check_source(self):
+    def _check_source(self, model):
         source = self._source
         if source.num_classes != self.num_classes:
             raise ValueError(
                 f"the network has {self.num_classes} classes but the data has "
                 f"{source.num_classes}; evaluate it on data with its own classes."
+            )
+        names = model.class_names or ()
+        if set(names) == set(self.class_names) and tuple(names) != self.class_names:
+            pairs = enumerate(zip(names, self.class_names, strict=True))
+            index, name, other = next((i, a, b) for i, (a, b) in pairs if a != b)
+            raise ValueError(
+                f"class {index} is {name!r} in the network but {other!r} in the data, whose class "
+                "names are the same in another order; restore the order of the training."
             )
         if hasattr(source, "labeled") and not source.labeled(self.split):
             raise ValueError(

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from support import datasets
 from support.datasets import random_camvid
-from support.networks import random_network
+from support.networks import random_network, tiny_predictor
 
 import keras_psp
 from keras_psp import data
@@ -157,6 +157,10 @@ def test_data_with_other_classes_or_without_labels_raises(model, tmp_path):
         ValueError, match="the network has 11 classes but the data has 14; evaluate it"
     ):
         keras_psp.evaluate(source, model)
+    first, *others = source.class_names
+    network = tiny_predictor(14, class_names=[*others, first])
+    with pytest.raises(ValueError, match=f"class 0 is '{others[0]}' in the network but '{first}'"):
+        keras_psp.evaluate(source, network)
     datasets.voc2012(tmp_path)
     voc = data.load("voc2012", root=tmp_path, complete=False)
     with pytest.raises(ValueError, match="split 'test' has no labels; choose another split"):
