@@ -3,7 +3,6 @@
 import dataclasses
 import itertools
 import os
-import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,6 +13,7 @@ import rich.console
 import rich.table
 
 from keras_psp.arguments import checked_integer
+from keras_psp.data.division import split_parts
 from keras_psp.data.python_calls import original_errors
 from keras_psp.evaluation.figures import percent, write_json
 from keras_psp.evaluation.reliability import Reliability, reliability_diagram
@@ -230,10 +230,13 @@ def _report_training_split(split, model):
     trained = "train"
     if folder is not None and (folder / "recipe.json").is_file():
         trained = str(read_json(folder / "recipe.json", "restore it").get("train_split", trained))
-    if split in ("train", *re.findall(r"[^+*\s]+", trained)):
+    known = {"train", "all", *split_parts(trained)}
+    if known & set(split_parts(split)):
+        relation = "is" if split in known else "contains"
         print(
-            f"warning: split {split!r} is the training split, on which a network is right more "
-            "often than on new images; the temperature will be too low, so choose another split",
+            f"warning: split {split!r} {relation} the training split, on which a network is right "
+            "more often than on new images; the temperature will be too low, so choose another "
+            "split",
             file=sys.stderr,
         )
 

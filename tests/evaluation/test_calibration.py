@@ -108,6 +108,8 @@ def test_a_calibrated_model_and_the_training_split_are_reported(model, camvid, t
     model.save(tmp_path / "run/best.keras")
     calibrate(camvid, tmp_path / "run", progress=False)
     assert "warning: split 'val' is the training split" in capsys.readouterr().err
+    calibrate(camvid, model, split="val+train", progress=False)
+    assert "warning: split 'val+train' contains the training split" in capsys.readouterr().err
 
 
 def test_results_are_printed_and_saved(model, camvid, tmp_path, capsys):
