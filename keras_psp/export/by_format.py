@@ -81,7 +81,7 @@ def export_model(
     write = FORMATS[KERAS_FORMATS[format]].write
     options = {name: value for name, value in options.items() if value is not None}
     accepted = list(inspect.signature(write).parameters)[2:]  # after model and path
-    progress = {"progress": verbose is not False} if "progress" in accepted else {}
+    progress = {"progress": verbose is None or bool(verbose)} if "progress" in accepted else {}
     for name in options:
         if name in progress or name not in accepted:
             names = ", ".join(option for option in accepted if option not in progress)

@@ -149,7 +149,7 @@ def check_exports(
     if image_size is not None:
         image_size = Signature(image_size).image_size
     examples = Examples(dataset, split, model, limit)
-    paths = [Path(path) for path in exports]
+    paths = [local_path("exports", path) for path in exports]
     runners = [
         lambda images: model.predict_classes(images.astype("float32"), verbose=0),
         *(open_export(path) for path in paths),

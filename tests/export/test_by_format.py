@@ -38,7 +38,7 @@ def test_options_and_verbosity_reach_the_exporter(model, tmp_path, capsys):
     pytest.importorskip("onnxruntime", reason="needs the extra onnx")
     path = tmp_path / "pspnet.onnx"
     options = {"image_size": (49, 57), "batch_size": 1, "input_signature": None}
-    export.export_model(model, path, format="onnx", verbose=False, **options)
+    export.export_model(model, path, format="onnx", verbose=0, **options)
     assert capsys.readouterr().err == ""
     classes = export.open_export(path)(images(49, 57))
     assert classes.shape == (1, 49, 57) and classes.dtype == "uint8"
