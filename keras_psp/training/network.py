@@ -6,6 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_psp.arguments import checked_integer
 from keras_psp.data import BandStatistics
 from keras_psp.data.bands import channels_of
 from keras_psp.layers.resnet import DilatedResNet
@@ -25,7 +26,8 @@ def schedule(
     recipe: Recipe, steps_per_epoch: int
 ) -> keras.optimizers.schedules.LearningRateSchedule:
     """Returns the learning-rate schedule of a recipe."""
-    steps, rate, warmup = recipe.epochs * steps_per_epoch, recipe.learning_rate, recipe.warmup_steps
+    steps, rate = recipe.epochs * steps_per_epoch, recipe.learning_rate
+    warmup = checked_integer("warmup_steps", recipe.warmup_steps, least=0, most=steps - 1)
     if recipe.schedule == "poly":
         return PolyLearningRate(rate, steps, power=recipe.power, warmup_steps=warmup)
     cosine = keras.optimizers.schedules.CosineDecay

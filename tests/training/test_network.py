@@ -62,6 +62,8 @@ def test_cosine_falls_to_zero_after_the_warmup():
     np.testing.assert_allclose(rates, [0, 0.05, 0.1, 0.05, 0], atol=1e-7)
     without = schedule(recipe("scenes", schedule="cosine", warmup_steps=0, epochs=2), 10)
     np.testing.assert_allclose([float(without(step)) for step in (0, 10)], [0.02, 0.01], atol=1e-7)
+    with pytest.raises(ValueError, match="warmup_steps is 4; it must be an integer from 0 to 3"):
+        schedule(chosen, 2)
 
 
 def test_a_backbone_by_name_has_the_stride_of_the_recipe():
