@@ -13,6 +13,8 @@ from keras_psp.imagenet import HUB
 from keras_psp.training.recipes import Recipe, with_fields
 from keras_psp.weights.locating import IMAGENET, existing_weights, imagenet_source, is_preset
 
+_STRETCHED = np.log(1.1)  # sides that grow by different factors
+
 
 def open_source(
     recipe: Recipe, data: Any = None, *, complete: bool = True, **options: Any
@@ -153,6 +155,28 @@ def start_note(recipe: Recipe) -> str:
     return (
         f"no ImageNet weights of {recipe.backbone} are published, so it starts from random ones, "
         "unlike the paper's network; if you have a checkpoint, pass it as weights (--weights FILE)."
+    )
+
+
+def proportions_note(recipe: Recipe, sizes: Sequence[tuple[int, int]]) -> str:
+    """Returns a sentence about images whose proportions `image_size` changes, or "".
+
+    Args:
+        recipe: The recipe.
+        sizes: (height, width) of the training images.
+    """
+    if recipe.image_size is None or not sizes:
+        return ""
+    height, width = recipe.image_size
+    images = np.asarray(sizes)
+    stretched = np.abs(np.log(images[:, 1] / images[:, 0] * height / width)) > _STRETCHED
+    if stretched.mean() < 0.1:
+        return ""
+    high, wide = np.median(images[stretched], axis=0).astype(int)
+    return (
+        f"image_size {width}x{height} changes the proportions of {stretched.mean():.0%} of the "
+        f"images, e.g. of {wide}x{high}, but evaluate and predict keep them: the longer side is "
+        f"then {max(height, width)}. Choose an image_size with the proportions of the images."
     )
 
 

@@ -29,6 +29,7 @@ from keras_psp.training.inputs import (
     check_weights,
     open_source,
     padding_note,
+    proportions_note,
     splits_of,
     start_note,
 )
@@ -151,8 +152,9 @@ def train(
             examined = report.examined
             pixels = functools.partial(report.class_pixels, chosen.train_split)
             sizes = [item.size for item in examined[chosen.train_split] if not item.fault]
-            if devices.first and (note := padding_note(chosen, sizes)):
-                print(note, file=sys.stderr)
+            for note in (padding_note(chosen, sizes), proportions_note(chosen, sizes)):
+                if devices.first and note:
+                    print(note, file=sys.stderr)
         folder.store_or_check_data(data_identity(source, splits, examined))
         # With other examples, their order and thus a resumed training would differ.
         folder.store_or_check("examples", source.count(chosen.train_split))

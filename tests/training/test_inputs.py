@@ -1,7 +1,7 @@
 import pytest
 
 from keras_psp.training import Recipe
-from keras_psp.training.inputs import padding_note
+from keras_psp.training.inputs import padding_note, proportions_note
 
 
 def test_crops_that_are_mostly_padding_are_reported():
@@ -24,3 +24,14 @@ def test_crops_that_are_mostly_padding_are_reported():
 )
 def test_published_crops_are_not(recipe, sizes):
     assert padding_note(recipe, sizes) == ""
+
+
+def test_images_that_are_stretched_are_reported():
+    recipe = Recipe(image_size=(512, 512))
+    # 640x480 is wider by a third.
+    assert proportions_note(recipe, [(480, 640), (500, 520)]).startswith(
+        "image_size 512x512 changes the proportions of 50% of the images, e.g. of 640x480, but "
+        "evaluate and predict keep them: the longer side is then 512."
+    )
+    assert proportions_note(Recipe(image_size=(544, 960)), [(1080, 1920)]) == ""
+    assert proportions_note(Recipe(), [(480, 640)]) == ""
