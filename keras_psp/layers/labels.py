@@ -10,11 +10,11 @@ from keras import ops
 NOT_A_LABEL = 2**30
 
 
-def integer_labels(masks: Any) -> Any:
+def integer_labels(masks: Any, name: str = "y_true") -> Any:
     """Returns labels as int32, without a last axis of length 1.
 
     A value of a float mask that is not a whole number raises ValueError, or becomes
-    `NOT_A_LABEL` while a graph is traced.
+    `NOT_A_LABEL` while a graph is traced. `name` is what the error calls the masks.
     """
     labels = ops.convert_to_tensor(masks)
     if len(labels.shape) == 4 and labels.shape[-1] == 1:
@@ -24,7 +24,7 @@ def integer_labels(masks: Any) -> Any:
         known = known_values(whole)
         if known is not None and not known.all():
             value = ops.convert_to_numpy(labels)[~known].flat[0]
-            raise ValueError(f"y_true has the value {value}; labels must be whole numbers.")
+            raise ValueError(f"{name} has the value {value}; labels must be whole numbers.")
         labels = ops.where(whole, labels, ops.cast(NOT_A_LABEL, labels.dtype))
     return ops.cast(labels, "int32")
 

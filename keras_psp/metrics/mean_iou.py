@@ -93,7 +93,7 @@ class MeanIoU(keras.metrics.Metric):
                 f"class ids of y_true's shape or scores of {self.num_classes} classes."
             )
         labels = ops.reshape(y_true, (-1,))
-        classes = ops.reshape(ops.cast(y_pred, "int32"), (-1,))
+        classes = ops.reshape(integer_labels(y_pred, "y_pred"), (-1,))
         n = self.num_classes
         counted = ops.logical_and(labels >= 0, labels < n)
         classes = ops.where(ops.logical_and(classes >= 0, classes < n), classes, n)

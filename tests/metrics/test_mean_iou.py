@@ -155,6 +155,10 @@ def test_replicas_are_summed():
             lambda: MeanIoU(3).update_state(np.full((1, 2, 2), 1.5), np.zeros((1, 2, 2))),
             "y_true has the value 1.5; labels must be whole numbers",
         ),
+        (  # the probabilities of a sigmoid, which would all be class 0
+            lambda: MeanIoU(2).update_state(np.ones((1, 2, 2)), np.full((1, 2, 2, 1), 0.75)),
+            "y_pred has the value 0.75; labels must be whole numbers",
+        ),
         (
             lambda: MeanIoU(3).update_state(np.zeros((1, 2, 2)), np.zeros((1, 2, 2, 4))),
             "scores of 3 classes",
