@@ -4,6 +4,7 @@ As in tpu/models/official/efficientnet/lite/efficientnet_lite_builder.py, except
 no stochastic depth.
 """
 
+import functools
 import math
 
 import keras
@@ -22,6 +23,10 @@ _STAGES = (
     (1, 3, 1, 6, 320),
 )
 
+# Channels last also if Keras is configured otherwise, like the rest of PSPNet.
+_OPTIONS = {"use_bias": False, "data_format": "channels_last"}
+_conv = functools.partial(layers.Conv2D, **_OPTIONS)
+
 
 def efficientnet_lite(version: int, *, head: bool = False) -> keras.Model:
     """EfficientNet-Lite without its classifier and with random weights.
@@ -37,7 +42,7 @@ def efficientnet_lite(version: int, *, head: bool = False) -> keras.Model:
     """
     width, depth = _SCALES[version]
     images = keras.Input((None, None, 3), name="image")
-    x = _norm(layers.Conv2D(32, 3, 2, "same", use_bias=False, name="stem_conv")(images), "stem_bn")
+    x = _norm(_conv(32, 3, 2, "same", name="stem_conv")(images), "stem_bn")
     x = layers.ReLU(6.0, name="stem_activation")(x)
     block = 0
     for stage, (repeats, kernel, stride, expansion, filters) in enumerate(_STAGES):
@@ -48,7 +53,7 @@ def efficientnet_lite(version: int, *, head: bool = False) -> keras.Model:
             x = _block(x, kernel, 1 if repeat else stride, expansion, _scaled(filters, width), name)
             block += 1
     if head:
-        x = _norm(layers.Conv2D(1280, 1, use_bias=False, name="top_conv")(x), "top_bn")
+        x = _norm(_conv(1280, 1, name="top_conv")(x), "top_bn")
         x = layers.ReLU(6.0, name="top_activation")(x)
     return keras.Model(images, x, name=f"efficientnet_lite{version}")
 
@@ -68,13 +73,13 @@ def _block(x, kernel, stride, expansion, filters, name):
     """An inverted residual block."""
     y, channels = x, x.shape[-1]
     if expansion > 1:
-        y = layers.Conv2D(channels * expansion, 1, use_bias=False, name=f"{name}_expand_conv")(y)
+        y = _conv(channels * expansion, 1, name=f"{name}_expand_conv")(y)
         y = layers.ReLU(6.0, name=f"{name}_expand_activation")(_norm(y, f"{name}_expand_bn"))
     depthwise = layers.DepthwiseConv2D(
-        kernel, stride, "same", use_bias=False, name=f"{name}_depthwise_conv"
+        kernel, stride, "same", name=f"{name}_depthwise_conv", **_OPTIONS
     )
     y = layers.ReLU(6.0, name=f"{name}_activation")(_norm(depthwise(y), f"{name}_bn"))
-    y = layers.Conv2D(filters, 1, use_bias=False, name=f"{name}_project_conv")(y)
+    y = _conv(filters, 1, name=f"{name}_project_conv")(y)
     y = _norm(y, f"{name}_project_bn")
     if stride == 1 and channels == filters:
         return layers.Add(name=f"{name}_add")([y, x])

@@ -56,6 +56,15 @@ def test_efficientnet_lite_has_the_published_number_of_parameters(version, milli
     assert abs(trainable + 1281 * 1000 - millions * 1e6) < 0.06e6
 
 
+def test_efficientnet_lite_takes_channels_last_whatever_keras_is_configured_for():
+    keras.config.set_image_data_format("channels_first")
+    try:
+        model = PSPNet(3, backbone="efficientnet_lite0", output_stride=32, bin_sizes=(1,))
+        assert model.predict(np.ones((1, 33, 40, 3), "uint8"), verbose=0).shape == (1, 33, 40, 3)
+    finally:
+        keras.config.set_image_data_format("channels_last")
+
+
 def test_output_stride_of_a_name_and_of_a_layer():
     assert PSPNet(3, backbone="resnet18", output_stride=16).backbone.output_stride == 16
     backbone = PSPNet(3, backbone="resnet18").backbone
