@@ -9,6 +9,7 @@ from typing import Any
 
 import keras
 
+from keras_psp.arguments import checked_integer, checked_tuple
 from keras_psp.imagenet import has_keras_model
 from keras_psp.layers.backbone import DilatedBackbone, normalization_of
 from keras_psp.layers.resnet import DilatedResNet
@@ -112,7 +113,9 @@ class NetworkWeights:
                     "backbone, or choose other weights."
                 )
             backbone = None
-        bins = tuple(given.get("bin_sizes", self.model.bin_sizes))
+        bins = checked_tuple(
+            "bin_sizes", given.get("bin_sizes", self.model.bin_sizes), checked_integer
+        )
         if bins != self.model.bin_sizes:
             raise ValueError(
                 f"weights={self.name!r} were trained with bin_sizes={self.model.bin_sizes}, not "
@@ -120,6 +123,7 @@ class NetworkWeights:
             )
         config["dtype"] = dtype = given.get("dtype") or self.dtype
         channels = given.get("input_channels", self.model.input_channels)
+        channels = checked_integer("input_channels", channels, least=1)
         if channels != self.model.input_channels:
             if self.model.input_channels != 3:
                 raise ValueError(

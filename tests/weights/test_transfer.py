@@ -62,6 +62,10 @@ def test_arguments_that_change_the_networks_shape_are_refused():
         PSPNet(weights=small(), reduction=16)
     with pytest.raises(ValueError, match=r"trained with bin_sizes=\(1, 2, 3, 6\), not \(6, 3, 2"):
         PSPNet(weights=small(), bin_sizes=(6, 3, 2, 1))
+    with pytest.raises(ValueError, match="bin_sizes is 6; it must be a sequence of values"):
+        PSPNet(weights=small(), bin_sizes=6)
+    with pytest.raises(ValueError, match="input_channels is '4'; it must be an integer >= 1"):
+        PSPNet(weights=small(), input_channels="4")
     with pytest.raises(
         ValueError, match="have the backbone resnet18, not resnet50; omit backbone, or"
     ):
