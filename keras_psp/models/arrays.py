@@ -6,6 +6,7 @@ itself takes one before it starts.
 """
 
 import contextlib
+import itertools
 import math
 import os
 import types
@@ -145,11 +146,15 @@ def image_scale(model: Any) -> int | None:
     largest = max(*map(abs, layer.mean), *layer.std)
     if largest > 2:
         return 255
-    plain = not any(layer.mean) and set(layer.std) == {1.0}
-    if not plain:
+    if not _is_unchanged(layer.mean, layer.std):
         return 1
     # Some models of keras.applications scale images of 0..255 themselves.
-    return 255 if getattr(model.backbone, "normalization", None) else None
+    expected = getattr(model.backbone, "normalization", None)
+    return 255 if expected and _is_unchanged(expected["mean"], expected["std"]) else None
+
+
+def _is_unchanged(mean, std):
+    return not any(mean) and set(std) == {1.0}
 
 
 def _number_type(name, values):
@@ -266,14 +271,17 @@ def _local(array):
     return array.addressable_shards[0].data
 
 
-def find_invalid_label(model: Any, data: Any) -> None:
-    """Raises ValueError for the first invalid label, if the source can be read again."""
+def find_invalid_label(model: Any, data: Any, steps: int | None = None) -> None:
+    """Raises ValueError for the first invalid label, if the source can be read again.
+
+    `steps` is the number of batches to read, for a source that repeats; None for all.
+    """
     batches = data
     if isinstance(data, keras.utils.PyDataset):
         batches = (data[index] for index in range(data.num_batches or 0))
     elif hasattr(data, "__next__") or hasattr(data, "shape") or not hasattr(data, "__iter__"):
         return
-    for index, batch in enumerate(batches):
+    for index, batch in enumerate(itertools.islice(batches, steps)):
         _, masks, _ = keras.utils.unpack_x_y_sample_weight(batch)
         check_labels(model, masks, f"batch {index}: mask")
 

@@ -115,6 +115,12 @@ class TrainingMixin(_Model):
                     f"MeanIoU({metric.num_classes}) cannot count a model of "
                     f"{self.num_classes} classes; use MeanIoU({self.num_classes})."
                 )
+            # Other classes may be ignored on purpose, e.g. the background; 255 is the default.
+            if isinstance(metric, MeanIoU) and metric.ignore_class == 255 < self.num_classes:
+                raise ValueError(
+                    f"MeanIoU ignores label 255, which is one of the {self.num_classes} classes; "
+                    "use MeanIoU(..., ignore_class=) with the label that the loss ignores."
+                )
         # The auxiliary head uses the same object.
         self._loss_function = loss if isinstance(loss, keras.losses.Loss) else FunctionLoss(loss)
         self._metrics_take_classes = all(
@@ -273,7 +279,17 @@ class TrainingMixin(_Model):
                 **kwargs,
             )
 
-    def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
+    def evaluate(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        verbose: str | int = "auto",
+        sample_weight: Any = None,
+        steps: int | None = None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
         """Like `keras.Model.evaluate`, at the masks' size, which may differ from the images'.
 
         Logits are never stored at full size, unless a metric or one of Keras' own losses needs
@@ -284,12 +300,14 @@ class TrainingMixin(_Model):
                 neither a class nor ignored.
         """
         self._check_loaded_weights()
-        check_arrays(self, x, y, kwargs.get("sample_weight"))
+        check_arrays(self, x, y, sample_weight)
         with first_batch_checked(self, x) as batches:
-            results = super().evaluate(batches, y, *args, **kwargs)
+            results = super().evaluate(
+                batches, y, batch_size, verbose, sample_weight, steps, *args, **kwargs
+            )
         values = results.values() if isinstance(results, dict) else keras.tree.flatten(results)
         if not all(math.isfinite(value) for value in values):
-            find_invalid_label(self, x)
+            find_invalid_label(self, x, steps)
         return results
 
     def train_on_batch(self, x: Any, y: Any = None, *args: Any, **kwargs: Any) -> Any:

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from support.networks import tiny_backbone, tiny_predictor, tiny_pspnet
 
-from keras_psp import MeanIoU
+from keras_psp import MeanIoU, PSPNet
 
 CLASSES = 4
 
@@ -103,6 +103,14 @@ def test_a_model_of_scaled_images_takes_them():
     for wrong in (images, images.astype("uint8")):
         with pytest.raises(ValueError, match="divide the images by 255"):
             scaled.evaluate(wrong, masks, verbose=0)
+
+
+def test_images_scaled_by_the_user_are_taken_if_mean_and_std_say_so():
+    images, masks = example(2, 40, 40)
+    options = {"output_stride": 32, "bin_sizes": (1,), "mean": (0, 0, 0), "std": (1, 1, 1)}
+    model = PSPNet(CLASSES, backbone="mobilenet_v2", **options)  # which expects -1..1
+    model.compile()
+    model.evaluate(images / 127.5 - 1, masks, verbose=0)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -209,6 +217,19 @@ def test_an_invalid_label_in_evaluation_is_named(source, metrics):
     message = "holds the label 200, which is neither one of the 4 classes"
     with pytest.raises(ValueError, match=message):
         model.evaluate(source(images, masks), verbose=0)
+
+
+def test_labels_after_the_evaluated_steps_are_not_read():
+    images, masks = example()
+    model = tiny_predictor(CLASSES)
+    model.compile()
+    bias = model.get_layer("classifier").bias
+    bias.assign(np.full(bias.shape, np.nan))
+    # A pipeline that repeats would never end.
+    batches = pipeline(images, masks).concatenate(pipeline(images, np.full_like(masks, 200)))
+    assert np.isnan(model.evaluate(batches, steps=2, verbose=0))
+    with pytest.raises(ValueError, match="batch 2: mask 0 holds the label 200"):
+        model.evaluate(batches, steps=3, verbose=0)
 
 
 def test_an_invalid_label_in_evaluation_with_another_loss_is_named():

@@ -252,6 +252,13 @@ def test_invalid_compile_arguments_are_refused(model, arguments, message):
         model.compile(**arguments)
 
 
+def test_a_metric_that_ignores_a_class_by_default_is_refused():
+    model, loss = tiny_pspnet(256), UpsampledCrossentropy(ignore_class=-1)
+    with pytest.raises(ValueError, match="ignores label 255, which is one of the 256 classes"):
+        model.compile(loss=loss, metrics=[MeanIoU(256)])
+    model.compile(loss=loss, metrics=[MeanIoU(256, ignore_class=-1)])
+
+
 def test_class_weight_is_refused(model):
     model.compile()
     with pytest.raises(ValueError, match=r"class_weight=.*UpsampledCrossentropy\(class_weights"):
