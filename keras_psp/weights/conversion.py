@@ -68,12 +68,13 @@ def convert_checkpoint(checkpoint: Checkpoint, *, verbose: bool = True, **option
             f"one with PSPNet(num_classes=..., weights={str(checkpoint.path)!r})."
         )
     with naming(checkpoint.path):
-        arguments = family.architecture(checkpoint.tensors)
+        tensors = family.with_background(checkpoint.tensors)
+        arguments = family.architecture(tensors)
         if family.describe is not None:
             arguments |= family.describe(checkpoint, arguments)
     model = build(arguments, **options)
     with naming(checkpoint.path):
-        family.load(model, checkpoint.tensors)
+        family.load(model, tensors)
     _check_finite(model, checkpoint.path)
     if verbose:
         print(f"{checkpoint.path.name}: {family.title}, {summary(model)}", file=sys.stderr)

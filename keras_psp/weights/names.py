@@ -119,6 +119,22 @@ class Family:
         """Returns the name of one part's kernel."""
         return self.pair(part, **fields)[0] + self.suffixes.kernel
 
+    def with_background(self, tensors: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Returns the tensors, with two classes in place of a classifier's one output.
+
+        Its sigmoid is the softmax of 0, the background's logit, and the output: exact.
+        """
+        changed: dict[str, Any] = {}
+        for part in {"classifier", "auxiliary_classifier"} & self.parts.keys():
+            name = self.kernel(part)
+            if name in tensors and self._shape(tensors, name)[3] == 1:
+                bias = self.pair(part)[0] + self.suffixes.bias
+                for key, axis in ((name, self.suffixes.axes[3]), (bias, -1)):
+                    if key in tensors:
+                        value = np.asarray(tensors[key])
+                        changed[key] = np.concatenate([np.zeros_like(value), value], axis)
+        return {**tensors, **changed} if changed else tensors
+
     def architecture(self, tensors: Mapping[str, Any]) -> dict[str, Any]:
         """Derives the arguments of `PSPNet`, and of its `DilatedResNet`, from the tensors' shapes.
 

@@ -145,6 +145,25 @@ def test_segmentation_models_pytorch_has_a_different_architecture(tmp_path, feat
         predicts(model)
 
 
+@pytest.mark.parametrize(
+    ("project", "heads"),
+    [
+        (checkpoints.smp, ["segmentation_head.0"]),
+        (checkpoints.mmsegmentation, ["decode_head.conv_seg", "auxiliary_head.conv_seg"]),
+    ],
+)
+def test_one_output_becomes_two_classes(tmp_path, project, heads):
+    tensors = project(18, num_classes=1)
+    writers.write_torch(tmp_path / "a.pth", tensors)
+    one = predicts(convert(tmp_path / "a.pth", verbose=False))
+    for name in (f"{head}.{kind}" for head in heads for kind in ("weight", "bias")):
+        tensors[name] = np.concatenate([tensors[name]] * 2)
+    writers.write_torch(tmp_path / "b.pth", tensors)
+    both = predicts(convert(tmp_path / "b.pth", verbose=False))
+    np.testing.assert_array_equal(one[..., 0], 0)  # softmax(0, x) is sigmoid(x)
+    np.testing.assert_array_equal(one[..., 1], both[..., 1])
+
+
 def test_gluoncv_files_convert_and_old_ones_have_bins_up_to_four(tmp_path):
     tensors = checkpoints.gluoncv()
     writers.write_mxnet(tmp_path / "psp_resnet50_ade-3f220f53.params", tensors)
