@@ -3,6 +3,9 @@
 The scores of 150 classes at 473x473 pixels take 134 MB per image in float32, and are the largest
 tensors of a training step. Code that needs each pixel only once (a loss, an argmax) upsamples the
 logits block by block instead, each small enough for the CPU's cache.
+
+In a block, the classes come first. TensorFlow's operations along the last axis are slow on a CPU
+if that axis is short, as with few classes.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,8 +17,6 @@ from keras import ops
 
 from keras_psp.layers.devices import on_accelerator
 from keras_psp.layers.resampling import (
-    apply_columns,
-    apply_rows,
     interpolation_matrix,
     interpolation_weights,
     source_position,
@@ -35,7 +36,7 @@ class RowChunks:
     """Bilinearly upsamples one image's logits in `count` blocks of `rows` rows.
 
     The last block extends past the end of the image. `source`, the logits' (height, width,
-    channels), and `size`, (height, width), are ints or integer scalar tensors. A block has at
+    classes), and `size`, (height, width), are ints or integer scalar tensors. A block has at
     most `elements` class scores (by default `block_elements()`), or one row.
     """
 
@@ -47,13 +48,13 @@ class RowChunks:
         align_corners: bool,
         elements: int | None = None,
     ):
-        self.height, self.width, self.channels = source
+        self.height, self.width, self.classes = source
         self.target_height, self.target_width = size
         self.align_corners = align_corners
         static = all(isinstance(n, int) for n in (*source, *size))
         smaller, larger = (min, max) if static else (ops.minimum, ops.maximum)
         elements = block_elements() if elements is None else elements
-        most = larger(elements // (self.target_width * self.channels), 1)
+        most = larger(elements // (self.target_width * self.classes), 1)
         most = smaller(most, self.target_height)
         self.count = (self.target_height + most - 1) // most
         self.rows = (self.target_height + self.count - 1) // self.count
@@ -69,7 +70,7 @@ class RowChunks:
         )
 
     def block(self, logits: Any, index: Any) -> tuple[Any, Any]:
-        """Scores (rows, target width, channels) of a block, and its position for `transpose`."""
+        """Scores (classes, rows, target width) of a block, and its position for `transpose`."""
         # PyTorch's loops count in Python: with tensors, each slice would wait for the GPU.
         known = isinstance(index, int)
         numbers: Any = np if known else ops
@@ -84,11 +85,12 @@ class RowChunks:
         start = numbers.minimum(start, self.height - self.window)
         near = start + numbers.arange(self.window, dtype="int32")
         rows = interpolation_weights(numerator, denominator, near)
-        if known:
-            start, rows = int(start), ops.convert_to_tensor(rows, "float32")
-        window = ops.slice(logits, row_index(start, 3), (self.window, self.width, self.channels))
-        scores = apply_rows(rows, apply_columns(self.columns, window)[None])[0]
-        return scores, (start, rows)
+        start = int(start) if known else start
+        rows = ops.cast(rows, logits.dtype)
+        window = ops.transpose(self._window(logits, start), (2, 0, 1))
+        # Columns first: the intermediate result then has the few input rows.
+        columns = ops.transpose(ops.cast(self.columns, logits.dtype))
+        return ops.matmul(rows, ops.matmul(window, columns)), (start, rows)
 
     def rows_of(self, values: Any, index: Any) -> Any:
         """The rows of a block in a map of pixels, (rows, target width)."""
@@ -97,10 +99,14 @@ class RowChunks:
     def transpose(self, upstream: Any, position: Any, total: Any) -> Any:
         """`total`, the gradient of the logits, plus the gradient through one block's scores."""
         start, rows = position
-        window = apply_rows(ops.transpose(rows), upstream[None])[0]
-        window = apply_columns(ops.transpose(ops.convert_to_tensor(self.columns)), window)
-        own = ops.slice(total, row_index(start, 3), (self.window, self.width, self.channels))
-        return ops.slice_update(total, row_index(start, 3), own + window)
+        window = ops.matmul(ops.transpose(rows), upstream)
+        window = ops.matmul(window, ops.cast(self.columns, window.dtype))
+        window = self._window(total, start) + ops.transpose(window, (1, 2, 0))
+        return ops.slice_update(total, row_index(start, 3), window)
+
+    def _window(self, values, start):
+        """The input rows of a block in the logits or their gradient."""
+        return ops.slice(values, row_index(start, 3), (self.window, self.width, self.classes))
 
 
 def row_index(start: Any, rank: int) -> tuple:
@@ -135,7 +141,7 @@ def upsampled_classes(
     def classes(image):
         def block(index):
             scores, _ = chunks.block(image, index)
-            return ops.cast(ops.argmax(scores, axis=-1), "int32")
+            return ops.cast(ops.argmax(scores, axis=0), "int32")
 
         # `ops.slice_update` into one map would need XLA in a SavedModel, which TensorFlow
         # Serving disables (tensorflow/serving #2217).

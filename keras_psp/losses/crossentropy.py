@@ -143,20 +143,19 @@ class UpsampledCrossentropy(UpsampledPixelLoss):
         return weights * ops.cast(hard, logits.dtype)
 
     def _block(self, scores, label, weight, differentiable):
-        classes = scores.shape[-1]
-        losses, exponentials, normalizer, chosen = crossentropies(scores, label, classes)
-        even = self.label_smoothing / classes
+        losses, exponentials, normalizer, chosen = crossentropies(scores, label)
+        even = self.label_smoothing / scores.shape[0]
         if even:
             # The mean cross-entropy of all classes is that of the label plus the label's lead.
             losses = losses + self.label_smoothing * _lead(scores, chosen)
         loss = ops.sum(weight * losses)
         if not differentiable:
             return loss, None
-        scaled = exponentials * (weight[..., None] / normalizer)
+        scaled = exponentials * (weight / normalizer)
         if not even:
-            return loss, ops.where(chosen, scaled - weight[..., None], scaled)
+            return loss, ops.where(chosen, scaled - weight, scaled)
         target = (1 - self.label_smoothing) * ops.cast(chosen, scores.dtype) + even
-        return loss, scaled - weight[..., None] * target
+        return loss, scaled - weight * target
 
     def _hard(self, logits, labels, valid, weights):
         """(batch, height, width) bool: the pixels that mining keeps."""
@@ -187,7 +186,7 @@ class UpsampledCrossentropy(UpsampledPixelLoss):
             def step(index, losses):
                 scores, _ = chunks.block(image, index)
                 label = chunks.rows_of(image_labels, index)
-                block, *_ = crossentropies(scores, label, chunks.channels)
+                block, *_ = crossentropies(scores, label)
                 return ops.slice_update(losses, row_index(index * chunks.rows, 2), block)
 
             losses = ops.zeros((chunks.count * chunks.rows, chunks.target_width), image.dtype)
@@ -209,8 +208,8 @@ class UpsampledCrossentropy(UpsampledPixelLoss):
 
 def _lead(scores, chosen):
     """By how much the label's score exceeds the mean score, (rows, width)."""
-    picked = ops.sum(ops.where(chosen, scores, 0.0), axis=-1)
-    return picked - ops.mean(scores, axis=-1)
+    picked = ops.sum(ops.where(chosen, scores, 0.0), axis=0)
+    return picked - ops.mean(scores, axis=0)
 
 
 def near_boundary(labels: Any, valid: Any, radius: int) -> Any:

@@ -93,23 +93,23 @@ class UpsampledFocalCrossentropy(UpsampledPixelLoss):
     def _block(self, scores, label, weight, differentiable):
         if self.activation == "sigmoid":
             return self._sigmoid_block(scores, label, weight, differentiable)
-        losses, exponentials, normalizer, chosen = crossentropies(scores, label, scores.shape[-1])
+        losses, exponentials, normalizer, chosen = crossentropies(scores, label)
         losses, slopes = self._focal(losses, differentiable)
         loss = ops.sum(weight * losses)
         if not differentiable:
             return loss, None
-        weight = (weight * slopes)[..., None]
+        weight = weight * slopes
         scaled = exponentials * (weight / normalizer)
         return loss, ops.where(chosen, scaled - weight, scaled)
 
     def _sigmoid_block(self, scores, label, weight, differentiable):
-        chosen = chosen_classes(label, scores.shape[-1], scores.dtype)
-        factors = self._class_factors(scores)
-        factors = factors / ops.sum(factors)
+        chosen = chosen_classes(label, scores)
+        factors = self._class_factors(scores.shape[0], scores.dtype)
+        factors = (factors / ops.sum(factors))[:, None, None]
         if self.alpha is not None:
             pair = (ops.convert_to_tensor(x, scores.dtype) for x in (self.alpha, 1 - self.alpha))
             factors = factors * ops.where(chosen, *pair)
-        factors = factors * weight[..., None]
+        factors = factors * weight
         sign = ops.where(chosen, -1.0, 1.0)
         sign = ops.cast(sign, scores.dtype)
         crossentropy = ops.softplus(sign * scores)

@@ -119,7 +119,7 @@ class UpsampledLovasz(UpsampledLoss):
         )
         normalizers = self._normalizers(logits, labels)
         by_class = ops.transpose(logits, (3, 0, 1, 2))
-        factors = self._class_factors(logits)
+        factors = self._class_factors(logits.shape[-1], logits.dtype)
         numbers = ops.cast(labels, logits.dtype)
         zero = ops.zeros((), logits.dtype)
 
@@ -160,7 +160,7 @@ class UpsampledLovasz(UpsampledLoss):
         def image_normalizers(image):
             def step(index, values):
                 scores, _ = chunks.block(image, index)
-                block = ops.logsumexp(scores, axis=-1)
+                block = ops.logsumexp(scores, axis=0)
                 return ops.slice_update(values, row_index(index * chunks.rows, 2), block)
 
             values = ops.zeros((chunks.count * chunks.rows, chunks.target_width), image.dtype)
@@ -178,8 +178,8 @@ class UpsampledLovasz(UpsampledLoss):
 
             def step(index, total):
                 scores, position = chunks.block(image, index)
-                p = ops.exp(scores - chunks.rows_of(image_normalizers, index)[..., None])
-                slope = -p * chunks.rows_of(image_inner, index)[..., None]
+                p = ops.exp(scores - chunks.rows_of(image_normalizers, index))
+                slope = -p * chunks.rows_of(image_inner, index)
                 return chunks.transpose(slope, position, total)
 
             return ops.fori_loop(0, chunks.count, step, total)

@@ -100,7 +100,7 @@ class UpsampledTversky(UpsampledLoss):
         below = ops.maximum(overlap + wrong + self.smooth, self.EPSILON)
         losses = 1 - (overlap + self.smooth) / below
         losses = ops.where(labeled > 0, losses, ops.zeros_like(losses))
-        factors = self._class_factors(logits)
+        factors = self._class_factors(logits.shape[-1], logits.dtype)
         loss = ops.sum(factors * losses) / ops.sum(factors)
         if self.gamma != 1:
             # Rounding must not make it negative, and a root has no gradient at 0.
@@ -119,20 +119,18 @@ class UpsampledTversky(UpsampledLoss):
 
             def step(index, carry):
                 scores, position = chunks.block(image, index)
-                chosen = chosen_classes(
-                    chunks.rows_of(image_labels, index), chunks.channels, scores.dtype
-                )
-                weight = chunks.rows_of(image_weights, index)[..., None]
-                return function(carry, ops.softmax(scores, axis=-1), chosen, weight, position)
+                chosen = chosen_classes(chunks.rows_of(image_labels, index), scores)
+                weight = chunks.rows_of(image_weights, index)
+                return function(carry, _softmax(scores), chosen, weight, position)
 
             return ops.fori_loop(0, chunks.count, step, start)
 
         def image_sums(inputs):
             def add(total, p, y, weight, _):
                 terms = (ops.where(y, p, 0.0), p, ops.cast(y, p.dtype))
-                return total + ops.stack([ops.sum(weight * term, axis=(0, 1)) for term in terms])
+                return total + ops.stack([ops.sum(weight * term, axis=(1, 2)) for term in terms])
 
-            return each_block(inputs, ops.zeros((3, chunks.channels), dtype), add)
+            return each_block(inputs, ops.zeros((3, chunks.classes), dtype), add)
 
         # Two passes: the gradient of a pixel depends on the sums over all of them.
         @ops.custom_gradient
@@ -141,11 +139,13 @@ class UpsampledTversky(UpsampledLoss):
 
             def gradient(*args, upstream=None):
                 upstream = args[0] if upstream is None else upstream
+                other = upstream[1][:, None, None]
+                labeled = upstream[0][:, None, None] + other
 
                 def image_gradient(inputs):
                     def add(total, p, y, weight, position):
-                        slope = ops.where(y, upstream[0] + upstream[1], upstream[1])
-                        inner = ops.sum(p * slope, axis=-1, keepdims=True)
+                        slope = ops.where(y, labeled, other)
+                        inner = ops.sum(p * slope, axis=0)
                         slope = weight * p * (slope - inner)
                         return chunks.transpose(slope, position, total)
 
@@ -218,3 +218,9 @@ class UpsampledDice(UpsampledTversky):
     def get_config(self) -> dict[str, Any]:
         fixed = ("alpha", "beta", "gamma")
         return {name: value for name, value in super().get_config().items() if name not in fixed}
+
+
+def _softmax(scores):
+    """Probabilities (classes, rows, width); TensorFlow's softmax would move the first axis last."""
+    exponentials = ops.exp(scores - ops.max(scores, axis=0))
+    return exponentials / ops.sum(exponentials, axis=0)

@@ -132,11 +132,11 @@ class UpsampledLoss(keras.losses.Loss):
         padding = [[0, 0], [0, chunks.count * chunks.rows - height], [0, 0]]
         return chunks, *(ops.pad(values, padding) for values in maps)
 
-    def _class_factors(self, logits):
+    def _class_factors(self, classes, dtype):
         """The class weights as a tensor, or ones if there are none."""
         if self.class_weights is None:
-            return ops.ones((logits.shape[-1],), logits.dtype)
-        return ops.convert_to_tensor(self.class_weights, dtype=logits.dtype)
+            return ops.ones((classes,), dtype)
+        return ops.convert_to_tensor(self.class_weights, dtype=dtype)
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -180,7 +180,7 @@ class UpsampledPixelLoss(UpsampledLoss):
         """The sum of weight * loss over a block, and its gradient with respect to the scores.
 
         Args:
-            scores: (rows, width, classes).
+            scores: (classes, rows, width).
             label, weight: (rows, width).
             differentiable: whether the gradient is needed; otherwise it may be None.
         """
@@ -260,26 +260,26 @@ def checked_labels(y_true: Any, y_pred: Any) -> Any:
     return labels
 
 
-def crossentropies(scores: Any, label: Any, classes: int) -> tuple[Any, Any, Any, Any]:
-    """Cross-entropies of a block (rows, width, classes) and the terms of their gradient.
+def crossentropies(scores: Any, label: Any) -> tuple[Any, Any, Any, Any]:
+    """Cross-entropies of a block (classes, rows, width) and the terms of their gradient.
 
     Returns:
-        (losses (rows, width), exponentials of the scores, their sums (rows, width, 1), and
-        whether a class is that of the label).
+        (losses (rows, width), exponentials of the scores, their sums (rows, width), and whether
+        a class is that of the label).
     """
-    scores = scores - ops.max(scores, axis=-1, keepdims=True)
+    scores = scores - ops.max(scores, axis=0)
     exponentials = ops.exp(scores)
-    normalizer = ops.sum(exponentials, axis=-1, keepdims=True)
-    chosen = chosen_classes(label, classes, scores.dtype)
-    picked = ops.sum(ops.where(chosen, scores, 0.0), axis=-1)
-    return ops.log(normalizer[..., 0]) - picked, exponentials, normalizer, chosen
+    normalizer = ops.sum(exponentials, axis=0)
+    chosen = chosen_classes(label, scores)
+    picked = ops.sum(ops.where(chosen, scores, 0.0), axis=0)
+    return ops.log(normalizer) - picked, exponentials, normalizer, chosen
 
 
-def chosen_classes(label: Any, classes: int, dtype: Any) -> Any:
-    """Whether a class is that of the label, (rows, width, classes) bool."""
+def chosen_classes(label: Any, scores: Any) -> Any:
+    """Whether a class is that of the label, (classes, rows, width) bool, as the scores."""
     # As floats: TensorFlow compares int32 on the CPU, even if everything else is on a GPU.
-    numbers = ops.arange(classes, dtype=dtype)
-    return ops.cast(label, dtype)[..., None] == numbers
+    numbers = ops.arange(scores.shape[0], dtype=scores.dtype)
+    return ops.cast(label, scores.dtype) == numbers[:, None, None]
 
 
 def pixel_counts(logits: Any, valid: Any, sample_weight: Any) -> Any:
