@@ -22,8 +22,9 @@ class UpsampledFocalCrossentropy(UpsampledPixelLoss):
     the class weight of their labels.
 
     With `activation="sigmoid"` it is that of mmsegmentation and segmentation_models.pytorch:
-    each class has a sigmoid that separates it from all others, the loss of a pixel is the mean
-    over the classes, and class weights apply to the terms of this mean.
+    each class has a sigmoid that separates it from all others, and the loss of a pixel is the
+    mean over the classes, weighted by the class weights. (mmsegmentation doesn't divide by the
+    mean of these weights.)
 
     Args:
         gamma: exponent of the factor, at least 0; 0 is the cross-entropy.
