@@ -1,5 +1,6 @@
 """ONNX files, for ONNX Runtime and everything else that reads them."""
 
+import contextlib
 import json
 import logging
 import os
@@ -150,9 +151,10 @@ def _traced(model, signature):
     if signature.image_size is None:
         traced = refuses_small_images(traced, smallest_side(model))
     inputs = [tf.TensorSpec(signature.shape, signature.input_dtype, name="image")]
-    proto, _ = tf2onnx.convert.from_function(
-        tf.function(traced, autograph=False), inputs, opset=OPSET
-    )
+    traced = tf.function(traced, autograph=False)
+    # Simplifications that fail, as one does on MobileNetV3, are left out with a traceback.
+    with _errors_only("tf2onnx.optimizer"):
+        proto, _ = tf2onnx.convert.from_function(traced, inputs, opset=OPSET)
     proto.ir_version = IR_VERSION
     del proto.opset_import[1:]  # ai.onnx.ml, of which it uses nothing
     # TensorRT computes uint8 from floats only.
@@ -182,10 +184,7 @@ def _quantize(proto, nodes, path, images, reduce_range, progress):
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "float32.onnx"
         source.write_bytes(proto.SerializeToString())
-        logger = logging.getLogger()
-        level = logger.level
-        logger.setLevel(logging.ERROR)  # it recommends preprocessing, which this graph has had
-        try:
+        with _errors_only():  # it recommends preprocessing, which this graph has had
             quantization.quantize_static(
                 str(source),
                 str(path),
@@ -197,8 +196,18 @@ def _quantize(proto, nodes, path, images, reduce_range, progress):
                 activation_type=quantization.QuantType.QUInt8,
                 weight_type=quantization.QuantType.QInt8,
             )
-        finally:
-            logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def _errors_only(name=None):
+    """Hides the warnings of a logger, by default the root of all."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def open_onnx(

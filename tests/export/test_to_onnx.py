@@ -189,6 +189,17 @@ def test_a_backbone_of_keras_applications_is_traced(size, tmp_path):
     assert classes.dtype == np.uint8 and np.mean(classes == expected.argmax(-1)) > 0.999
 
 
+def test_a_failed_simplification_of_the_graph_is_not_logged(tmp_path, caplog):
+    pytest.importorskip("tf2onnx", reason="needs the extra onnx")
+    image = x = keras.Input((None, None, 3))
+    for _ in range(3):  # as in MobileNetV3
+        x = keras.layers.ReLU(6.0)(keras.layers.Conv2D(4, 3, 2, "same")(x) + 3.0)
+    half = [127.5] * 3
+    model = PSPNet(4, backbone=keras.Model(image, x), bin_sizes=(1, 2), mean=half, std=half)
+    export.onnx(model, tmp_path / "m.onnx", image_size=(65, 65), progress=False)
+    assert "Failed to apply" not in caplog.text
+
+
 def test_outputs_input_types_and_batch_sizes(model, tmp_path):
     batch = images(49, 57)
     logits = model.predict(batch.astype("float32"), verbose=0)
