@@ -80,12 +80,14 @@ class Setting:
         depths: networks for the rows of table 3 and the last rows of table 4; the other rows use
             the first one.
         fields: changed fields of the recipe.
+        familiar: split to evaluate as well, of the same streets as the training split.
     """
 
     recipe: str
     split: str
     depths: tuple[str, ...]
     fields: dict = field(default_factory=dict)
+    familiar: str | None = None
 
 
 # The paper also has depth 269, which has no ImageNet weights: --depths and --set weights=FILE.
@@ -115,7 +117,7 @@ SETTINGS = {
     "scenes": Setting("scenes", "test", DEPTHS, NO_VALIDATION | SMALL_FIELD),
     "scenes_lite0": Setting("scenes", "test", LITE0, NO_VALIDATION | PRETRAINED),
     "camvid": Setting("camvid", "test", PAPER_DEPTHS, NO_VALIDATION),
-    "camvid_lite0": Setting("camvid_lite0", "test", LITE0, NO_VALIDATION),
+    "camvid_lite0": Setting("camvid_lite0", "test", LITE0, NO_VALIDATION, "val"),
     "camvid_half": Setting("camvid", "test", DEPTHS, NO_VALIDATION | HALF),
     "ade20k": Setting("ade20k", "val", PAPER_DEPTHS, NO_VALIDATION),
 }

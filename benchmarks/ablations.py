@@ -26,7 +26,7 @@ from measure import environment, in_a_process, progress
 from keras_psp.training.recipes import parse_field
 
 
-def run(job, split, root, image_size, counts):
+def run(job, setting, root, image_size, counts):
     """Trains a job if necessary, evaluates it and writes the figures to its folder."""
     import keras_psp
     from keras_psp import data
@@ -40,8 +40,11 @@ def run(job, split, root, image_size, counts):
         source = data.load(job.recipe.dataset, root=root)
     keras_psp.train(job.recipe, data=source, output=job.folder)  # returns at once if finished
     views = {"scales": SIX_SCALES, "flip": True} if job.row.multi_scale else {}
-    measures = keras_psp.evaluate(source, job.folder, split=split, **views).measures
+    measures = keras_psp.evaluate(source, job.folder, split=setting.split, **views).measures
     figures = {"mean IoU": measures.mean_iou, "pixel accuracy": measures.pixel_accuracy}
+    if setting.familiar:
+        familiar = keras_psp.evaluate(source, job.folder, split=setting.familiar, **views)
+        figures["familiar mean IoU"] = familiar.measures.mean_iou
     if scenes:
         figures |= context_figures(measures.confusion, measures.iou)
     figures["classes"] = dict(zip(source.class_names, measures.iou.tolist(), strict=True))
@@ -123,7 +126,7 @@ def main():
         parser.error(str(error))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     counts = {"train": args.images, "val": 200, "test": 300}
-    arguments = (SETTINGS[args.data].split, args.root, (args.size, args.size), counts)
+    arguments = (SETTINGS[args.data], args.root, (args.size, args.size), counts)
     tables = {}
     for index, job in enumerate(work, 1):
         if not job.figures.exists() and not args.only_print:
