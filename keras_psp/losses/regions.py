@@ -114,21 +114,28 @@ class UpsampledTversky(UpsampledLoss):
         dtype = keras.backend.standardize_dtype(logits.dtype)
 
         def each_block(inputs, start, function):
-            """`function(carry, p, y, weight, position)` over the blocks of an image."""
+            """Calls a function for each block of an image.
+
+            Its arguments: the carry; the exponentials of the scores, whose product with the next,
+            (rows, width), is p; y; the weights of the pixels; the position.
+            """
             image, image_labels, image_weights = inputs
 
             def step(index, carry):
                 scores, position = chunks.block(image, index)
                 chosen = chosen_classes(chunks.rows_of(image_labels, index), scores)
                 weight = chunks.rows_of(image_weights, index)
-                return function(carry, _softmax(scores), chosen, weight, position)
+                exponentials = ops.exp(scores - ops.max(scores, axis=0))
+                scale = 1 / ops.sum(exponentials, axis=0)
+                return function(carry, exponentials, scale, chosen, weight, position)
 
             return ops.fori_loop(0, chunks.count, step, start)
 
         def image_sums(inputs):
-            def add(total, p, y, weight, _):
-                terms = (ops.where(y, p, 0.0), p, ops.cast(y, p.dtype))
-                return total + ops.stack([ops.sum(weight * term, axis=(1, 2)) for term in terms])
+            def add(total, exponentials, scale, y, weight, _):
+                p = weight * scale * exponentials
+                terms = (ops.where(y, p, 0.0), p, ops.where(y, weight, 0.0))
+                return total + ops.stack([ops.sum(term, axis=(1, 2)) for term in terms])
 
             return each_block(inputs, ops.zeros((3, chunks.classes), dtype), add)
 
@@ -143,10 +150,10 @@ class UpsampledTversky(UpsampledLoss):
                 labeled = upstream[0][:, None, None] + other
 
                 def image_gradient(inputs):
-                    def add(total, p, y, weight, position):
+                    def add(total, exponentials, scale, y, weight, position):
                         slope = ops.where(y, labeled, other)
-                        inner = ops.sum(p * slope, axis=0)
-                        slope = weight * p * (slope - inner)
+                        inner = scale * ops.sum(exponentials * slope, axis=0)
+                        slope = weight * scale * exponentials * (slope - inner)
                         return chunks.transpose(slope, position, total)
 
                     return each_block(inputs, ops.zeros_like(inputs[0]), add)
@@ -218,9 +225,3 @@ class UpsampledDice(UpsampledTversky):
     def get_config(self) -> dict[str, Any]:
         fixed = ("alpha", "beta", "gamma")
         return {name: value for name, value in super().get_config().items() if name not in fixed}
-
-
-def _softmax(scores):
-    """Probabilities (classes, rows, width); TensorFlow's softmax would move the first axis last."""
-    exponentials = ops.exp(scores - ops.max(scores, axis=0))
-    return exponentials / ops.sum(exponentials, axis=0)
