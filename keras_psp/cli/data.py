@@ -1,4 +1,4 @@
-"""The options about data sets and one's own data, for every command that reads them."""
+"""The options that say which data to use and how to read it, for every command that does."""
 
 import argparse
 import sys

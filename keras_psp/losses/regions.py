@@ -114,10 +114,9 @@ class UpsampledTversky(UpsampledLoss):
         dtype = keras.backend.standardize_dtype(logits.dtype)
 
         def each_block(inputs, start, function):
-            """Calls a function for each block of an image.
+            """Calls `function(carry, exponentials, scale, y, weight, position)` for each block.
 
-            Its arguments: the carry; the exponentials of the scores, whose product with the next,
-            (rows, width), is p; y; the weights of the pixels; the position.
+            exponentials * scale is p; scale and weight are (rows, width).
             """
             image, image_labels, image_weights = inputs
 

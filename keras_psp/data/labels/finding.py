@@ -15,7 +15,7 @@ from keras_psp.data.images import IMAGE_SUFFIXES
 def files_below(root: Path, suffixes: tuple[str, ...]) -> Iterator[Path]:
     """Yields the files in a folder and its subfolders with one of the suffixes, sorted.
 
-    A file instead of a folder is yielded itself.
+    If `root` is a file, yields that file.
     """
     if root.is_file():
         yield root
