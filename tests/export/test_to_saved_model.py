@@ -18,16 +18,16 @@ from keras_psp.export.graph import Signature
 
 # All operations of an export; the server has every operation of TensorFlow.
 OPERATIONS = """
-Abs AddV2 All ArgMax AsString Assert AssignVariableOp BatchMatMulV2 BatchToSpaceND BiasAdd
-Bitcast BitwiseAnd Cast ConcatV2 Const Conv2D Conv2DBackpropFilter Conv2DBackpropInput
-DecodeJpeg DecodePng DecodeRaw DisableCopyOnRead EncodePng Equal ExpandDims ExtractJpegShape
-Fill FloorDiv FloorMod Greater GreaterEqual Identity IdentityN If LeftShift Less LessEqual
-LogicalAnd LogicalOr MaxPool Maximum MergeV2Checkpoints Minimum Mul NoOp Pack Pad Placeholder
-Range ReadVariableOp RealDiv Relu Reshape ResizeArea RestoreV2 Round SaveV2 ScaleAndTranslate
-Select SelectV2 Shape ShapeN ShardedFilename Slice Softmax SpaceToBatchND SplitV Squeeze
-StatefulPartitionedCall StatelessIf StatelessWhile StaticRegexFullMatch StridedSlice
-StringFormat StringJoin StringLength Sub Substr Sum TensorListFromTensor TensorListGetItem
-TensorListReserve TensorListSetItem TensorListStack Transpose Unpack VarHandleOp While
+Abs AddV2 All ArgMax AsString Assert AssignVariableOp BatchMatMulV2 BatchToSpaceND BiasAdd Bitcast
+BitwiseAnd Cast ConcatV2 Const Conv2D Conv2DBackpropFilter Conv2DBackpropInput DecodeJpeg DecodePng
+DecodeRaw DisableCopyOnRead EncodePng Equal ExpandDims ExtractJpegShape Fill FloorDiv FloorMod
+GatherV2 Greater GreaterEqual Identity IdentityN If LeftShift Less LessEqual LogicalAnd LogicalOr
+MatMul MaxPool Maximum MergeV2Checkpoints Minimum Mul NoOp Pack Pad Placeholder Prod Range
+ReadVariableOp RealDiv Relu Reshape ResizeArea RestoreV2 Round SaveV2 ScaleAndTranslate Select
+SelectV2 Shape ShapeN ShardedFilename Slice Softmax SpaceToBatchND SplitV Squeeze
+StatefulPartitionedCall StatelessIf StatelessWhile StaticRegexFullMatch StridedSlice StringFormat
+StringJoin StringLength Sub Substr Sum TensorListFromTensor TensorListGetItem TensorListReserve
+TensorListSetItem TensorListStack Transpose Unpack VarHandleOp While
 """
 
 
