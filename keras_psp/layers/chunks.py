@@ -4,8 +4,8 @@ The scores of 150 classes at 473x473 pixels take 134 MB per image in float32, an
 tensors of a training step. Code that needs each pixel only once (a loss, an argmax) upsamples the
 logits block by block instead, each small enough for the CPU's cache.
 
-In a block, the classes come first. TensorFlow's operations along the last axis are slow on a CPU
-if that axis is short, as with few classes.
+In a block, the classes are the middle axis. On a CPU, TensorFlow's operations along the last axis
+are slow if that axis is short, as with few classes, and XLA's are slow along the first one.
 """
 
 from collections.abc import Callable, Sequence
@@ -70,7 +70,7 @@ class RowChunks:
         )
 
     def block(self, logits: Any, index: Any) -> tuple[Any, Any]:
-        """Scores (classes, rows, target width) of a block, and its position for `transpose`."""
+        """Scores (rows, classes, target width) of a block, and its position for `transpose`."""
         # PyTorch's loops count in Python: with tensors, each slice would wait for the GPU.
         known = isinstance(index, int)
         numbers: Any = np if known else ops
@@ -87,21 +87,22 @@ class RowChunks:
         rows = interpolation_weights(numerator, denominator, near)
         start = int(start) if known else start
         rows = ops.cast(rows, logits.dtype)
-        window = ops.transpose(self._window(logits, start), (2, 0, 1))
+        window = ops.transpose(self._window(logits, start), (0, 2, 1))
         # Columns first: the intermediate result then has the few input rows.
         columns = ops.transpose(ops.cast(self.columns, logits.dtype))
-        return ops.matmul(rows, ops.matmul(window, columns)), (start, rows)
+        return ops.tensordot(rows, ops.matmul(window, columns), 1), (start, rows)
 
     def rows_of(self, values: Any, index: Any) -> Any:
-        """The rows of a block in a map of pixels, (rows, target width)."""
-        return ops.slice(values, row_index(index * self.rows, 2), (self.rows, self.target_width))
+        """The rows of a block in a map of pixels, (rows, 1, target width)."""
+        shape = (self.rows, self.target_width)
+        return ops.slice(values, row_index(index * self.rows, 2), shape)[:, None]
 
     def transpose(self, upstream: Any, position: Any, total: Any) -> Any:
         """`total`, the gradient of the logits, plus the gradient through one block's scores."""
         start, rows = position
-        window = ops.matmul(ops.transpose(rows), upstream)
+        window = ops.tensordot(ops.transpose(rows), upstream, 1)
         window = ops.matmul(window, ops.cast(self.columns, window.dtype))
-        window = self._window(total, start) + ops.transpose(window, (1, 2, 0))
+        window = self._window(total, start) + ops.transpose(window, (0, 2, 1))
         return ops.slice_update(total, row_index(start, 3), window)
 
     def _window(self, values, start):
@@ -141,7 +142,7 @@ def upsampled_classes(
     def classes(image):
         def block(index):
             scores, _ = chunks.block(image, index)
-            return ops.cast(ops.argmax(scores, axis=0), "int32")
+            return ops.cast(ops.argmax(scores, axis=1), "int32")
 
         # `ops.slice_update` into one map would need XLA in a SavedModel, which TensorFlow
         # Serving disables (tensorflow/serving #2217).

@@ -144,7 +144,7 @@ class UpsampledCrossentropy(UpsampledPixelLoss):
 
     def _block(self, scores, label, weight, differentiable):
         losses, exponentials, normalizer, chosen = crossentropies(scores, label)
-        even = self.label_smoothing / scores.shape[0]
+        even = self.label_smoothing / scores.shape[1]
         if even:
             # The mean cross-entropy of all classes is that of the label plus the label's lead.
             losses = losses + self.label_smoothing * _lead(scores, chosen)
@@ -187,7 +187,7 @@ class UpsampledCrossentropy(UpsampledPixelLoss):
                 scores, _ = chunks.block(image, index)
                 label = chunks.rows_of(image_labels, index)
                 block, *_ = crossentropies(scores, label)
-                return ops.slice_update(losses, row_index(index * chunks.rows, 2), block)
+                return ops.slice_update(losses, row_index(index * chunks.rows, 2), block[:, 0])
 
             losses = ops.zeros((chunks.count * chunks.rows, chunks.target_width), image.dtype)
             return ops.fori_loop(0, chunks.count, step, losses)
@@ -207,9 +207,9 @@ class UpsampledCrossentropy(UpsampledPixelLoss):
 
 
 def _lead(scores, chosen):
-    """By how much the label's score exceeds the mean score, (rows, width)."""
-    picked = ops.sum(ops.where(chosen, scores, 0.0), axis=0)
-    return picked - ops.mean(scores, axis=0)
+    """By how much the label's score exceeds the mean score, (rows, 1, width)."""
+    picked = ops.sum(ops.where(chosen, scores, 0.0), axis=1, keepdims=True)
+    return picked - ops.mean(scores, axis=1, keepdims=True)
 
 
 def near_boundary(labels: Any, valid: Any, radius: int) -> Any:

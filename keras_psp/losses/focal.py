@@ -105,8 +105,8 @@ class UpsampledFocalCrossentropy(UpsampledPixelLoss):
 
     def _sigmoid_block(self, scores, label, weight, differentiable):
         chosen = chosen_classes(label, scores)
-        factors = self._class_factors(scores.shape[0], scores.dtype)
-        factors = (factors / ops.sum(factors))[:, None, None]
+        factors = self._class_factors(scores.shape[1], scores.dtype)
+        factors = (factors / ops.sum(factors))[:, None]
         if self.alpha is not None:
             pair = (ops.convert_to_tensor(x, scores.dtype) for x in (self.alpha, 1 - self.alpha))
             factors = factors * ops.where(chosen, *pair)

@@ -160,7 +160,7 @@ class UpsampledLovasz(UpsampledLoss):
         def image_normalizers(image):
             def step(index, values):
                 scores, _ = chunks.block(image, index)
-                block = ops.logsumexp(scores, axis=0)
+                block = ops.logsumexp(scores, axis=1)
                 return ops.slice_update(values, row_index(index * chunks.rows, 2), block)
 
             values = ops.zeros((chunks.count * chunks.rows, chunks.target_width), image.dtype)

@@ -116,7 +116,7 @@ class UpsampledTversky(UpsampledLoss):
         def each_block(inputs, start, function):
             """Calls `function(carry, exponentials, scale, y, weight, position)` for each block.
 
-            exponentials * scale is p; scale and weight are (rows, width).
+            exponentials * scale is p; scale and weight are (rows, 1, width).
             """
             image, image_labels, image_weights = inputs
 
@@ -124,8 +124,8 @@ class UpsampledTversky(UpsampledLoss):
                 scores, position = chunks.block(image, index)
                 chosen = chosen_classes(chunks.rows_of(image_labels, index), scores)
                 weight = chunks.rows_of(image_weights, index)
-                exponentials = ops.exp(scores - ops.max(scores, axis=0))
-                scale = 1 / ops.sum(exponentials, axis=0)
+                exponentials = ops.exp(scores - ops.max(scores, axis=1, keepdims=True))
+                scale = 1 / ops.sum(exponentials, axis=1, keepdims=True)
                 return function(carry, exponentials, scale, chosen, weight, position)
 
             return ops.fori_loop(0, chunks.count, step, start)
@@ -134,7 +134,7 @@ class UpsampledTversky(UpsampledLoss):
             def add(total, exponentials, scale, y, weight, _):
                 p = weight * scale * exponentials
                 terms = (ops.where(y, p, 0.0), p, ops.where(y, weight, 0.0))
-                return total + ops.stack([ops.sum(term, axis=(1, 2)) for term in terms])
+                return total + ops.stack([ops.sum(ops.sum(term, axis=0), axis=1) for term in terms])
 
             return each_block(inputs, ops.zeros((3, chunks.classes), dtype), add)
 
@@ -145,13 +145,13 @@ class UpsampledTversky(UpsampledLoss):
 
             def gradient(*args, upstream=None):
                 upstream = args[0] if upstream is None else upstream
-                other = upstream[1][:, None, None]
-                labeled = upstream[0][:, None, None] + other
+                other = upstream[1][:, None]
+                labeled = upstream[0][:, None] + other
 
                 def image_gradient(inputs):
                     def add(total, exponentials, scale, y, weight, position):
                         slope = ops.where(y, labeled, other)
-                        inner = scale * ops.sum(exponentials * slope, axis=0)
+                        inner = scale * ops.sum(exponentials * slope, axis=1, keepdims=True)
                         slope = weight * scale * exponentials * (slope - inner)
                         return chunks.transpose(slope, position, total)
 

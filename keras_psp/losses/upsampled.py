@@ -180,8 +180,8 @@ class UpsampledPixelLoss(UpsampledLoss):
         """The sum of weight * loss over a block, and its gradient with respect to the scores.
 
         Args:
-            scores: (classes, rows, width).
-            label, weight: (rows, width).
+            scores: (rows, classes, width).
+            label, weight: (rows, 1, width).
             differentiable: whether the gradient is needed; otherwise it may be None.
         """
         raise NotImplementedError
@@ -261,25 +261,25 @@ def checked_labels(y_true: Any, y_pred: Any) -> Any:
 
 
 def crossentropies(scores: Any, label: Any) -> tuple[Any, Any, Any, Any]:
-    """Cross-entropies of a block (classes, rows, width) and the terms of their gradient.
+    """Cross-entropies of a block (rows, classes, width) and the terms of their gradient.
 
     Returns:
-        (losses (rows, width), exponentials of the scores, their sums (rows, width), and whether
-        a class is that of the label).
+        (losses (rows, 1, width), exponentials of the scores, their sums (rows, 1, width), and
+        whether a class is that of the label).
     """
-    scores = scores - ops.max(scores, axis=0)
+    scores = scores - ops.max(scores, axis=1, keepdims=True)
     exponentials = ops.exp(scores)
-    normalizer = ops.sum(exponentials, axis=0)
+    normalizer = ops.sum(exponentials, axis=1, keepdims=True)
     chosen = chosen_classes(label, scores)
-    picked = ops.sum(ops.where(chosen, scores, 0.0), axis=0)
+    picked = ops.sum(ops.where(chosen, scores, 0.0), axis=1, keepdims=True)
     return ops.log(normalizer) - picked, exponentials, normalizer, chosen
 
 
 def chosen_classes(label: Any, scores: Any) -> Any:
-    """Whether a class is that of the label, (classes, rows, width) bool, as the scores."""
+    """Whether a class is that of the label, (rows, classes, width) bool, as the scores."""
     # As floats: TensorFlow compares int32 on the CPU, even if everything else is on a GPU.
-    numbers = ops.arange(scores.shape[0], dtype=scores.dtype)
-    return ops.cast(label, scores.dtype) == numbers[:, None, None]
+    numbers = ops.arange(scores.shape[1], dtype=scores.dtype)
+    return ops.cast(label, scores.dtype) == numbers[:, None]
 
 
 def pixel_counts(logits: Any, valid: Any, sample_weight: Any) -> Any:
