@@ -1,4 +1,4 @@
-"""Measures how much the correct pixels of a data set depend on the pyramid."""
+"""Measures what the pyramid of a network decides, and how well, on a data set."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ import rich.text
 from keras_psp.arguments import checked_integer
 from keras_psp.explanation.reference import Reference, RunningMean, check_reference
 from keras_psp.explanation.run import explained
+from keras_psp.metrics.confusion import confusion_matrix, mean_of_present, per_class_iou
 from keras_psp.prediction.examples import Examples
 from keras_psp.prediction.opening import open_segmenter
 from keras_psp.prediction.protocol import Protocol, ProtocolFields
@@ -20,17 +21,18 @@ from keras_psp.progress import with_bar
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ContextSummary:
-    """How many correct pixels of each class would be wrong without the pyramid.
+    """Which pixels of each class the pyramid makes right, and which wrong.
 
     Attributes:
         class_names: names in index order.
         levels: bin sizes of the levels that were replaced.
         reference: what replaced them, in words.
         images: number of images.
-        labeled: (num_classes,) int64, number of labeled pixels of each class.
-        correct: (num_classes,) int64, how many of them are predicted correctly.
-        dependent: (num_classes,) int64, how many of the correct ones get another class without
-            these levels.
+        confusion: (num_classes, num_classes) int64 pixel counts; rows are labels and columns
+            predictions.
+        confusion_without: the same without these levels.
+        dependent: (num_classes,) int64, how many of the correct pixels of each class get another
+            class without these levels.
         by_level: (num_classes, levels) int64, `dependent` by the level that decides most, see
             `Context.level`.
     """
@@ -39,10 +41,35 @@ class ContextSummary:
     levels: tuple[int, ...]
     reference: str
     images: int
-    labeled: np.ndarray
-    correct: np.ndarray
+    confusion: np.ndarray
+    confusion_without: np.ndarray
     dependent: np.ndarray
     by_level: np.ndarray
+
+    @property
+    def labeled(self) -> np.ndarray:
+        """(num_classes,) int64, number of labeled pixels of each class."""
+        return self.confusion.sum(axis=1)
+
+    @property
+    def correct(self) -> np.ndarray:
+        """(num_classes,) int64, how many of them are predicted correctly."""
+        return np.diag(self.confusion)
+
+    @property
+    def misled(self) -> np.ndarray:
+        """(num_classes,) int64, how many of the wrong ones are right without these levels."""
+        return np.diag(self.confusion_without) - (self.correct - self.dependent)
+
+    @property
+    def mean_iou(self) -> float:
+        """Mean IoU with the pyramid, over the classes that occur."""
+        return mean_of_present(per_class_iou(self.confusion))
+
+    @property
+    def mean_iou_without(self) -> float:
+        """Mean IoU without these levels. They help if it is lower than `mean_iou`."""
+        return mean_of_present(per_class_iou(self.confusion_without))
 
     @property
     def share(self) -> np.ndarray:
@@ -60,7 +87,7 @@ class ContextSummary:
         levels = [f"{bins}x{bins}" for bins in self.levels]
         table = rich.table.Table(
             rich.table.Column("class", overflow="fold"),
-            *("labeled", "correct", "dependent", "share", *levels),
+            *("labeled", "correct", "dependent", "share", *levels, "misled"),
         )
         for index in self.order:
             counts = (self.labeled[index], self.correct[index], self.dependent[index])
@@ -72,13 +99,15 @@ class ContextSummary:
                 *(f"{count:,}" for count in counts),
                 share,
                 *by_level,
+                f"{self.misled[index]:,}",
             )
         console = console or rich.console.Console(highlight=False)
         console.print(table)
         console.print(
             f"{self.images} images; the levels are replaced by {self.reference}. Dependent pixels "
-            "are the correct ones that then get another class; the last columns break their share "
-            "down by the level that decides most.",
+            "are the correct ones that then get another class, with their share by the level that "
+            "decides most; misled pixels are wrong, and right without the levels. Mean IoU "
+            f"{self.mean_iou:.2%}, without the levels {self.mean_iou_without:.2%}.",
             soft_wrap=True,
         )
 
@@ -94,7 +123,7 @@ def context_summary(
     progress: bool = True,
     **protocol: Unpack[ProtocolFields],
 ) -> ContextSummary:
-    """Counts, for each class, the correct pixels of a data set that depend on the pyramid.
+    """Counts, for each class, the pixels of a data set that the pyramid makes right or wrong.
 
     Args:
         data, model, split, limit: see `keras_psp.evaluate`.
@@ -129,15 +158,20 @@ def context_summary(
         replacement = reference
 
     count = segmenter.model.num_classes
-    labeled, correct, dependent = np.zeros((3, count), np.int64)
+    confusion, confusion_without = np.zeros((2, count, count), np.int64)
+    dependent = np.zeros(count, np.int64)
     context, images = None, 0
     by_level = np.zeros((len(segmenter.model.bin_sizes), count), np.int64)
     for _, _, image, mask in _read(examples, "Explaining", progress):
         explanation = explained(segmenter, np.asarray(image), replacement)
         context = explanation.context(levels)
+        for matrix, classes in (
+            (confusion, explanation.classes),
+            (confusion_without, context.classes),
+        ):
+            found = confusion_matrix(mask, classes, count, ignore_class=examples.ignore_class)
+            matrix += found[:, :count]
         hit = explanation.classes == mask
-        labeled += _counts(mask[mask != examples.ignore_class], count)
-        correct += _counts(mask[hit], count)
         dependent += _counts(mask[hit & context.decided], count)
         for number, bins in enumerate(context.levels):
             by_level[number] += _counts(mask[hit & (context.level == bins)], count)
@@ -149,8 +183,8 @@ def context_summary(
         context.levels,
         context.reference,
         images,
-        labeled,
-        correct,
+        confusion,
+        confusion_without,
         dependent,
         by_level[: len(context.levels)].T,
     )

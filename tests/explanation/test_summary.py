@@ -10,10 +10,12 @@ from keras_psp.explanation import ContextSummary, context_summary, level_means
 
 @pytest.fixture(scope="module")
 def pairs(model, image):
-    """Images, and masks that are right in most places and ignored in a corner."""
+    """Images, and masks ignored in a corner; one half has the classes without the pyramid."""
     images = [image, image[:, ::-1], image[::-1]]
-    masks = [keras_psp.predict(x, model).classes.copy() for x in images]
-    for mask in masks:
+    explanations = [keras_psp.explain(x, model) for x in images]
+    masks = [explanation.classes.copy() for explanation in explanations]
+    for mask, explanation in zip(masks, explanations, strict=True):
+        mask[:, 60:] = explanation.context().classes[:, 60:]
         mask[:20] = 0
         mask[-9:, -9:] = 255
     return list(zip(images, masks, strict=True))
@@ -25,7 +27,8 @@ def test_counts_are_those_of_the_images(model, pairs, reference):
     means = "image" if reference == "image" else level_means(images, model)
     given = means if reference == "means" else reference
     summary = context_summary(pairs, model, reference=given, progress=False)
-    expected = np.zeros((3, 5), int)
+    expected = np.zeros((4, 5), int)
+    predicted = [[], []]
     by_level = np.zeros((5, 2), int)
     for image, mask in pairs:
         explanation = keras_psp.explain(image, model, reference=means)
@@ -34,13 +37,22 @@ def test_counts_are_those_of_the_images(model, pairs, reference):
             labeled = mask == index
             right = labeled & (explanation.classes == index)
             dependent = right & (context.classes != index)
-            expected[:, index] += labeled.sum(), right.sum(), dependent.sum()
+            misled = labeled & ~right & (context.classes == index)
+            counts = [x.sum() for x in (labeled, right, dependent, misled)]
+            expected[:, index] += counts
             for number, bins in enumerate((1, 2)):
                 by_level[index, number] += (dependent & (context.level == bins)).sum()
-    found = np.stack([summary.labeled, summary.correct, summary.dependent])
+        predicted[0].append((mask, explanation.classes))
+        predicted[1].append((mask, context.classes))
+    found = np.stack([summary.labeled, summary.correct, summary.dependent, summary.misled])
     np.testing.assert_array_equal(found, expected)
+    for value, parts in zip((summary.mean_iou, summary.mean_iou_without), predicted, strict=True):
+        metric = keras_psp.MeanIoU(5)
+        for labels, classes in parts:
+            metric.update_state(labels[None], classes[None])
+        assert value == pytest.approx(float(metric.result()), abs=1e-6)
     np.testing.assert_array_equal(summary.by_level, by_level)
-    assert summary.images == 3 and summary.dependent.sum() > 0
+    assert summary.images == 3 and summary.dependent.sum() > 0 and summary.misled.sum() > 0
     assert "3 images" in summary.reference or reference == "image"
 
 
@@ -52,10 +64,14 @@ def test_levels_and_limit(model, pairs):
 
 
 def test_classes_are_ordered_by_their_dependence(capsys):
-    counts = np.array([[9, 8, 2], [50, 40, 30], [7, 0, 0], [3, 3, 3]]).T
+    confusion = np.array([[8, 1, 0, 0], [10, 40, 0, 0], [7, 0, 0, 0], [0, 0, 0, 3]])
+    without = np.array([[6, 3, 0, 0], [36, 14, 0, 0], [7, 0, 0, 0], [3, 0, 0, 0]])
+    dependent = np.array([2, 30, 0, 3])
     summary = ContextSummary(
-        ("sky", "boat", "car", "[b]ird"), (1,), "their mean", 4, *counts, counts[2][:, None]
+        ("sky", "boat", "car", "[b]ird"),
+        *((1,), "their mean", 4, confusion, without, dependent, dependent[:, None]),
     )
+    assert summary.misled.tolist() == [0, 4, 0, 0]
     np.testing.assert_allclose(summary.share, [0.25, 0.75, np.nan, 1.0])
     assert summary.order == [3, 1, 0, 2]
     file = io.StringIO()
@@ -64,6 +80,7 @@ def test_classes_are_ordered_by_their_dependence(capsys):
     assert [row.split("│")[1].strip() for row in rows] == ["[b]ird", "boat", "sky", "car"]
     assert "75.0%" in rows[1] and rows[3].count("-") == 2
     assert "4 images; the levels are replaced by their mean." in file.getvalue()
+    assert "Mean IoU 52.30%, without the levels 9.33%." in file.getvalue()
 
 
 @pytest.mark.parametrize(
