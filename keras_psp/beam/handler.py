@@ -94,8 +94,9 @@ def _with_own_sizes(protocol, model):
     """As in `keras-psp predict`, but the folder of the run may be on another file system."""
     if hub_address(model) or _is_local(model):
         return with_own_sizes(protocol, model)
+    run = model.rpartition("/")[0] if model.endswith(".keras") else model.rstrip("/")
     with tempfile.TemporaryDirectory() as folder:
-        recipe = f"{model.rstrip('/')}/recipe.json"
+        recipe = f"{run}/recipe.json"
         if FileSystems.exists(recipe):
             (Path(folder) / "recipe.json").write_bytes(read_bytes(recipe))
         return with_own_sizes(protocol, folder)

@@ -116,8 +116,8 @@ def predict_many(
     pipeline_options = _pipeline_options(beam_options, workers)
     facts = model_facts(model)
     source = source.resolved()
-    handler = SegmentationHandler(model, share_model=share_model, batch_size=batch_size, **options)
-    handler.model = facts.model
+    fields = {"share_model": share_model, "batch_size": batch_size, **options}
+    handler = SegmentationHandler(facts.model, **fields)
     values = _values(facts, label_lookup, ignore_class) if source.labeled else None
     folder = absolute(output).rstrip("/")
     total = source.count(folder)

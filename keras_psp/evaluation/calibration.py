@@ -5,7 +5,6 @@ import itertools
 import os
 import sys
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any, Unpack
 
 import numpy as np
@@ -225,8 +224,6 @@ def calibrate(
 def _report_training_split(split, model):
     """Prints a warning if the network was, or may have been, trained on the split."""
     folder = run_folder(model)
-    if folder is None and isinstance(model, str | os.PathLike):
-        folder = Path(model).expanduser().parent
     trained = "train"
     if folder is not None and (folder / "recipe.json").is_file():
         trained = str(read_json(folder / "recipe.json", "restore it").get("train_split", trained))

@@ -47,11 +47,13 @@ def with_own_sizes(protocol: Protocol, model: Any) -> Protocol:
 
 
 def run_folder(model: Any) -> Path | None:
-    """The folder of a training run, if `model` names one."""
+    """The folder of a training run, if `model` names one or a `.keras` file in it."""
     if not isinstance(model, str | os.PathLike) or hub_address(model):
         return None
-    folder = local_path("model", model)
-    return folder if folder.is_dir() else None
+    path = local_path("model", model)
+    if path.suffix == ".keras":
+        return path.parent if (path.parent / "recipe.json").is_file() else None
+    return path if path.is_dir() else None
 
 
 def _image_size(model):

@@ -168,10 +168,12 @@ def test_the_network_of_a_run_sees_images_at_their_size_in_training(write_set, n
     run.mkdir()
     shutil.copy(network, run / "best.keras")
     (run / "recipe.json").write_text(json.dumps({"image_size": [36, 48]}))
-    done = beam.predict_many(beam.ImageFiles(str(image)), run, tmp_path / "out", progress=False)
-    assert done.failures == []  # of 6x8 pixels, too small for the network
     expected = keras_psp.predict(image, run).classes
-    np.testing.assert_array_equal(read_mask(tmp_path / "out/classes/0.png"), expected)
+    for model in (run, run / "best.keras"):
+        output = tmp_path / f"classes of {model.name}"
+        done = beam.predict_many(beam.ImageFiles(str(image)), model, output, progress=False)
+        assert done.failures == []  # of 6x8 pixels, too small for the network
+        np.testing.assert_array_equal(read_mask(output / "classes/0.png"), expected)
 
 
 def test_invalid_options_leave_no_settings_in_the_folder(write_set, predict, by_hand):

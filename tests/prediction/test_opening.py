@@ -14,7 +14,7 @@ def test_the_base_size_of_a_run_is_found_by_any_name_of_its_folder(tmp_path, mon
     run.mkdir()
     tiny_predictor().save(run / "best.keras")
     (run / "recipe.json").write_text(json.dumps({"image_size": [36, 48]}))
-    for name in (run, str(run), "~/run"):
+    for name in (run, str(run), "~/run", run / "best.keras", "~/run/best.keras"):
         assert run_folder(name) == run
         assert open_segmenter(name, Protocol()).protocol.base_size == 48
 
