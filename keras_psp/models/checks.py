@@ -1,6 +1,5 @@
 """Checks of a PSPNet's arguments and of the shapes of images and masks."""
 
-import math
 from typing import Any
 
 import keras
@@ -89,12 +88,19 @@ def smallest_side(model: Any) -> int:
     stride, largest = _stride_and_largest_bin(model)
     side = stride * (largest - 1) + 1
     # Other backbones may round the size of their maps down.
-    while isinstance(model.backbone, DilatedBackbone) and side < stride * (largest + 4):
-        image = keras.KerasTensor((1, side, side, model.input_channels))
-        if min(model.backbone.compute_output_spec(image)[1].shape[1:3]) >= largest:
-            break
-        side += 1
+    if isinstance(model.backbone, DilatedBackbone):
+        while side < stride * (largest + 4) and _cells(model, side) < largest:
+            side += 1
     return side
+
+
+def _cells(model, side):
+    """Height of the feature map of an image of side x side; 0 if it's too small for a layer."""
+    image = keras.KerasTensor((1, side, side, model.input_channels))
+    try:
+        return model.backbone.compute_output_spec(image)[1].shape[1]
+    except ValueError:
+        return 0
 
 
 def check_images(model: Any, images: Any) -> None:
@@ -113,11 +119,15 @@ def check_images(model: Any, images: Any) -> None:
             + _channel_remedy(shape, channels)
         )
     stride, largest = _stride_and_largest_bin(model)
-    if any(n is not None and math.ceil(n / stride) < largest for n in shape[1:3]):
+    shortest = min((n for n in shape[1:3] if n is not None), default=None)
+    if shortest is None or shortest >= stride * (largest + 4):
+        return  # large enough for any backbone, without finding out how it rounds sizes
+    least = smallest_side(model)
+    if shortest < least:
         raise ValueError(
             f"images of {shape[1]}x{shape[2]} give a feature map smaller than the largest "
-            f"of bin_sizes={model.bin_sizes}; use images of at least "
-            f"{stride * (largest - 1) + 1} pixels per side, or smaller bins."
+            f"of bin_sizes={model.bin_sizes}; use images of at least {least} pixels per side, or "
+            "smaller bins."
         )
 
 

@@ -14,7 +14,7 @@ from keras_psp.losses import get as loss_by_name
 from keras_psp.metrics import MeanIoU
 from keras_psp.models import PSPNet
 from keras_psp.models.bands import normalize_bands
-from keras_psp.models.checks import check_weights
+from keras_psp.models.checks import check_weights, smallest_side
 from keras_psp.optimizers import SGD, AdamW
 from keras_psp.schedules import PolyLearningRate
 from keras_psp.training.recipes import Recipe
@@ -53,6 +53,12 @@ def build(
     `optimizer`, a function of the schedule, replace the recipe's.
     """
     model, initial = _network(recipe, source)
+    # The recipe doesn't know how backbones other than ResNets round the sizes of their maps.
+    if np.min(recipe.crop_size) < (least := smallest_side(model)):
+        raise ValueError(
+            f"crop_size is {recipe.crop_size}; its sides must be at least {least} for "
+            f"backbone={recipe.backbone!r} at output_stride={recipe.output_stride}."
+        )
     # A network that was trained on other bands keeps the normalization that it learned with.
     trained_on_bands = isinstance(initial, NetworkWeights) and initial.model.input_channels != 3
     if bands is not None and not trained_on_bands:

@@ -2,8 +2,10 @@ import keras
 import numpy as np
 import pytest
 
+import keras_psp
 from keras_psp import PSPNet
 from keras_psp.imagenet import APPLICATIONS, BACKBONES, EFFICIENTNET_LITE
+from keras_psp.models.checks import smallest_side
 
 # The smallest of each family and the output stride that it reaches; benchmarks/backbones.py
 # trains all of them.
@@ -39,6 +41,23 @@ def test_a_backbone_by_name_trains_and_predicts(name, stride):
     assert np.isfinite(losses).all()
     assert model.predict_classes(images, verbose=0).shape == (2, 96, 96)
     assert model.backbone.output_stride == stride
+
+
+def test_images_too_small_for_how_a_backbone_rounds_are_refused():
+    model = PSPNet(3, backbone="mobilenet_v2")
+    small, enough = (np.zeros((1, side, 60, 3), "float32") for side in (46, 47))
+    with pytest.raises(ValueError, match=r"46x60 give .* images of at least 47 pixels per side"):
+        model.predict_classes(small, verbose=0)
+    assert model.predict_classes(enough, verbose=0).shape == (1, 47, 60)
+
+
+def test_the_smallest_side_without_a_pyramid():
+    model = PSPNet(3, backbone="mobilenet_v2", bin_sizes=())
+    side = smallest_side(model)
+    image = np.zeros((side, side, 3), "uint8")
+    assert keras_psp.predict(image, model).classes.shape == (side, side)
+    with pytest.raises(ValueError, match=f"at least {side} pixels per side"):
+        model.predict_classes(np.zeros((1, side - 1, side, 3)), verbose=0)
 
 
 @pytest.mark.parametrize(

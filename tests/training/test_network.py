@@ -28,6 +28,13 @@ def test_a_depth_without_imagenet_weights_is_refused_first(tmp_path):
     assert not run.exists()
 
 
+def test_crops_too_small_for_how_a_backbone_rounds_are_refused():
+    fields = {"backbone": "mobilenet_v2", "stem_filters": None, "output_stride": 8}
+    chosen = recipe("scenes", **fields, crop_size=(48, 46))
+    with pytest.raises(ValueError, match=r"crop_size is \(48, 46\); its sides must be at least 47"):
+        build(chosen, GeneratedScenes(image_size=(48, 48)), 10)
+
+
 def test_the_loss_is_that_of_the_recipe():
     source = GeneratedScenes(image_size=(48, 48))
     small = {"num_stages": 2, "stem_filters": (8,), "bin_sizes": (1,)}
