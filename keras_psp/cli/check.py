@@ -1,11 +1,13 @@
 """`keras-psp check`: looks at a data set before anything is trained on it."""
 
 import argparse
+import functools
 import sys
 from pathlib import Path
 from typing import Any
 
 from keras_psp.cli.data import add_data_options, data_options, recognized_data
+from keras_psp.cli.messages import as_typed
 from keras_psp.files import claim
 
 
@@ -59,7 +61,7 @@ def run(options: argparse.Namespace) -> int:
         claim(options.output, "report.json", contents="report of a check")
     source = load(name, root=root, complete=not options.partial, **given)
     report = examine(source, options.split, progress=not options.quiet)
-    report.print()
+    report.print(wording=functools.partial(as_typed, options=options))
     if options.output:
         from keras_psp.training import contact_sheet
 

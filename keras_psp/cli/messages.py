@@ -33,7 +33,7 @@ def sentence(error: BaseException, options: argparse.Namespace) -> str:
         name = f"{error.filename}: " if error.filename is not None else ""
         return f"{name}{error.strerror.lower()}; check the path, the permissions and the disk."
     if _is_ours(error) or isinstance(error, ImportError):
-        return _as_typed(str(error), options)
+        return as_typed(str(error), options)
     first = str(error).strip().split("\n")[0] or "no message"
     return (
         f"{type(error).__name__}: {first}. This is a bug in keras_psp unless the input is damaged: "
@@ -59,10 +59,10 @@ def _flag(sentence, names):
     return typed
 
 
-def _as_typed(text, options):
+def as_typed(text: str, options: argparse.Namespace) -> str:
     """Replaces arguments as Python spells them by the options of the command."""
-    for python, typed in _SPELLINGS.items():
-        text = text.replace(python, typed)
+    for python, option in _SPELLINGS.items():
+        text = text.replace(python, option)
     names = {name.removeprefix("field_") for name in vars(options)}
     text = re.sub(r"with (\w+)=False, not True", _flag("without {}, not with it", names), text)
     text = re.sub(r"with (\w+)=True, not False", _flag("with {}, not without it", names), text)

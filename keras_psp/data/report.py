@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -202,8 +202,9 @@ class DataReport:
         if not self._named and split == self.train_split:
             labels = [item for item in self.examined[split] if item.pixels]
             largest = max(labels, key=lambda item: self._largest_value(item))
+            noun = "class" if len(names) == 1 else "classes"
             yield (
-                f"{len(names)} classes, counted from the labels; the largest value of split "
+                f"{len(names)} {noun}, counted from the labels; the largest value of split "
                 f"{split!r}, {self._largest_value(largest)}, is in {largest.label}"
             )
         absent = np.flatnonzero(counts[:-1] == 0)
@@ -362,21 +363,29 @@ class DataReport:
         titles = [f"{index} {name}" for index, name in names]
         return zip(titles, *columns, strict=True)
 
-    def print(self, *, console: "rich.console.Console | None" = None) -> None:
-        """Prints the table, and all faults, problems and notes, to stdout or a console."""
+    def print(
+        self,
+        *,
+        console: "rich.console.Console | None" = None,
+        wording: Callable[[str], str] = str,
+    ) -> None:
+        """Prints the table, and all faults, problems and notes, to stdout or a console.
+
+        `wording` changes the sentences, e.g. to name the options of a command.
+        """
         from rich.console import Console
 
         console = console or Console(highlight=False)
         console.print(self.table())
         faults = list(self.faults().values())
         for fault in faults[:20]:
-            console.print(printable(f"fault: {fault}"), soft_wrap=True, markup=False)
+            console.print(printable(f"fault: {wording(fault)}"), soft_wrap=True, markup=False)
         if len(faults) > 20:
             console.print(f"and {len(faults) - 20} more faults")
         for problem in self.problems(self.train_split):
-            console.print(f"problem: {problem}", soft_wrap=True, markup=False)
+            console.print(f"problem: {wording(problem)}", soft_wrap=True, markup=False)
         for note in self.notes():
-            console.print(printable(f"note: {note}"), soft_wrap=True, markup=False)
+            console.print(printable(f"note: {wording(note)}"), soft_wrap=True, markup=False)
         if not faults and not self.problems(self.train_split):
             console.print("ready to train on")
 
