@@ -1,6 +1,8 @@
 """Threads and a progress bar for work on many items."""
 
 import collections
+import contextlib
+import contextvars
 import datetime
 import os
 import time
@@ -8,6 +10,18 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from typing import Any
+
+_hidden = contextvars.ContextVar("_hidden", default=False)
+
+
+@contextlib.contextmanager
+def hidden_bars(hidden: bool = True) -> Iterator[None]:
+    """Hides all bars of this thread, also those that have no argument for it."""
+    token = _hidden.set(hidden)
+    try:
+        yield
+    finally:
+        _hidden.reset(token)
 
 
 class Bar:
@@ -28,6 +42,7 @@ class Bar:
         from rich import progress
         from rich.console import Console
 
+        shown = shown and not _hidden.get()
         # In a notebook without ipywidgets, rich would print a warning for each bar.
         force = None if find_spec("ipywidgets") else False
         self._console = Console(stderr=True, force_jupyter=force, quiet=not shown)

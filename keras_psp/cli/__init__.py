@@ -29,6 +29,7 @@ from keras_psp.cli.help import HelpFormatter, complete_help
 from keras_psp.cli.messages import sentence
 from keras_psp.files import local_path, printable
 from keras_psp.logs import LEVEL, quiet_tensorflow
+from keras_psp.progress import hidden_bars
 from keras_psp.version import __version__
 
 SUBCOMMANDS = {
@@ -111,7 +112,8 @@ def main(arguments: list[str] | None = None) -> int:
     quiet_tensorflow()
     try:
         _expand_paths(options)
-        return SUBCOMMANDS[options.command](options)
+        with hidden_bars(options.quiet):
+            return SUBCOMMANDS[options.command](options)
     except KeyboardInterrupt as error:
         print(f"keras-psp: {error or 'stopped'}", file=sys.stderr)
         return 130  # the convention of shells

@@ -123,7 +123,9 @@ def test_check_takes_a_label_map(tmp_path, capsys):
         save_image(tmp_path / "labels" / f"{index}.png", np.full((4, 6), value, np.uint8))
     command = ["check", str(tmp_path), "--split", "all", "--quiet"]
     assert main(command) == 1
-    assert "give it an index: --label-map 255=1." in capsys.readouterr().out
+    captured = capsys.readouterr()
+    assert "give it an index: --label-map 255=1." in captured.out
+    assert "Counting" not in captured.err  # --quiet
     assert main([*command, "--label-map", "255=1"]) == 0
     assert "1 class 1" in capsys.readouterr().out
 
