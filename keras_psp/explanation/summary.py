@@ -171,7 +171,7 @@ def context_summary(
         ):
             found = confusion_matrix(mask, classes, count, ignore_class=examples.ignore_class)
             matrix += found[:, :count]
-        hit = explanation.classes == mask
+        hit = (explanation.classes == mask) & (mask != examples.ignore_class)
         dependent += _counts(mask[hit & context.decided], count)
         for number, bins in enumerate(context.levels):
             by_level[number] += _counts(mask[hit & (context.level == bins)], count)

@@ -13,7 +13,7 @@ import numpy as np
 import rich.console
 import rich.table
 
-from keras_psp.export.graph import Signature
+from keras_psp.export.graph import Signature, takes_photos
 from keras_psp.export.inputs import thread_count
 from keras_psp.export.to_onnx import open_onnx
 from keras_psp.export.to_openvino import open_openvino
@@ -157,9 +157,12 @@ def check_exports(
     confusion: list[Any] = [0] * len(runners)
     equal, pixels = np.zeros(len(runners)), 0
     times: list[list[float]] = [[] for _ in runners]
+    photos = takes_photos(model)
     read = examples.read(range(examples.end))
     for _, _, image, mask in with_bar(read, "Checking", examples.count, shown=progress):
         image, mask = _at_size(np.asarray(image), np.asarray(mask), image_size)
+        if photos:
+            image = np.clip(np.rint(image), 0, 255).astype("uint8")
         for index, run in enumerate(runners):
             start = time.perf_counter()
             output = run(image[None])[0]
@@ -189,7 +192,7 @@ def check_exports(
 
 
 def _at_size(image, mask, size):
-    """Resizes an image and its mask; the image is then uint8 if it is RGB."""
+    """Resizes an image and its mask."""
     if size is not None and image.shape[:2] != tuple(size):
         rows, columns = (
             ((np.arange(target) + 0.5) * length / target).astype(int)
@@ -197,9 +200,7 @@ def _at_size(image, mask, size):
         )
         image = resized(image.astype("float32"), size, antialias=True)
         mask = mask[np.ix_(rows, columns)]
-    if image.shape[-1] != 3:
-        return image, mask
-    return np.clip(np.rint(image), 0, 255).astype("uint8"), mask
+    return image, mask
 
 
 def _size(path):

@@ -122,6 +122,11 @@ def predict_raster(
     if output.exists() and output.resolve() == source.resolve():
         raise ValueError(f"{output} is the source; choose another output.")
     segmenter = model
+    if isinstance(model, Segmenter) and protocol:
+        raise ValueError(
+            "the model is a Segmenter, which has its own protocol; make it with "
+            f"{', '.join(protocol)} instead."
+        )
     if not isinstance(model, Segmenter):
         segmenter = open_segmenter(model, Protocol(**protocol))
         segmenter = at_own_size(segmenter, protocol.get("base_size", "auto"), source.name)

@@ -52,6 +52,9 @@ class Segmenter:
             images of the same size do.
         fields: fields of `Protocol`, as keyword arguments instead of `protocol`.
 
+    Raises:
+        ValueError: if a value is out of range, or both a protocol and fields are given.
+
     Example:
         segmenter = Segmenter(keras_psp.PSPNet.from_preset(name), flip=True, base_size=512)
         (classes,) = segmenter.classes([image])
@@ -63,6 +66,11 @@ class Segmenter:
         protocol: Protocol | None = None,
         **fields: Unpack[ProtocolFields],
     ):
+        if protocol is not None and fields:
+            raise ValueError(
+                f"both a protocol and {', '.join(fields)} are given; set "
+                f"{'it' if len(fields) == 1 else 'them'} in the protocol."
+            )
         self.model = model
         self.protocol = protocol or Protocol(**fields)
         if self.protocol.base_size == "auto":

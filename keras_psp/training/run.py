@@ -253,9 +253,9 @@ class _Training:
         examples = self.source.examples(split)
         if self.shown:
             examples = with_bar(examples, "Counting labels", self.source.count(split))
-        return np.array(
-            [np.bincount(np.ravel(mask), minlength=256)[:classes] for _, mask in examples]
-        )
+        masks = (np.ravel(mask) for _, mask in examples)
+        labels = (mask[mask != self.source.ignore_class] for mask in masks)
+        return np.array([np.bincount(label, minlength=256)[:classes] for label in labels])
 
     def _restore(self):
         """Restores the newest checkpoint and returns its position."""

@@ -56,6 +56,30 @@ def test_counts_are_those_of_the_images(model, pairs, reference):
     assert "3 images" in summary.reference or reference == "image"
 
 
+def test_ignored_pixels_are_not_counted(model, image):
+    class Source:
+        """One image whose label 2 is both a class and ignored, as a background may be."""
+
+        class_names, num_classes = tuple("abcde"), 5
+        palette = np.zeros((5, 3), np.uint8)
+        ignore_class, splits = 2, ("val",)
+
+        def count(self, split):
+            return 1
+
+        def example(self, split, index):
+            return image, keras_psp.explain(image, model).classes
+
+    summary = context_summary(Source(), model, reference="image", progress=False)
+    explanation = keras_psp.explain(image, model)
+    decided = explanation.classes[explanation.context().decided]
+    assert set(decided) > {2}
+    expected = np.bincount(decided[decided != 2], minlength=5)
+    np.testing.assert_array_equal(summary.dependent, expected)
+    assert summary.by_level.sum() == expected.sum()
+    assert not summary.misled.any()
+
+
 def test_levels_and_limit(model, pairs):
     summary = context_summary(pairs, model, reference="image", levels=[2], limit=1, progress=False)
     assert (summary.levels, summary.images) == ((2,), 1)

@@ -72,6 +72,22 @@ def test_images_are_resized_to_one_size(model, tmp_path):
         export.check_exports(model, [tmp_path / "m.onnx"], examples, progress=False)
 
 
+def test_images_of_0_to_1_are_not_rounded(model, tmp_path):
+    mean, std = (
+        [value / 255 for value in model.get_layer("normalization").get_config()[name]]
+        for name in ("mean", "std")
+    )
+    scaled = PSPNet(weights=model, mean=mean, std=std)
+    export.onnx(model, tmp_path / "m.onnx", input_dtype="float32", progress=False)
+    export.onnx(scaled, tmp_path / "scaled.onnx", input_dtype="float32", progress=False)
+    examples = list(pairs(2, 24, 33))
+    small = [((image / 255).astype("float32"), mask) for image, mask in examples]
+    expected = export.check_exports(model, [tmp_path / "m.onnx"], examples, progress=False)
+    results = export.check_exports(scaled, [tmp_path / "scaled.onnx"], small, progress=False)
+    for row, same in zip(results, expected, strict=True):
+        assert row.mean_iou == pytest.approx(same.mean_iou, abs=1e-3)
+
+
 def test_unknown_files_and_empty_data_are_refused(model, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(ValueError, match=r"notes\.txt isn't an export: give a \.tflite"):

@@ -183,6 +183,16 @@ def test_other_rasters_are_refused(network, values, message, tmp_path):
 
 
 @rasters
+def test_a_segmenter_with_another_protocol_is_refused(network, tmp_path):
+    from keras_psp.prediction.raster import predict_raster
+
+    path = write_raster(tmp_path / "in.tif", scene(70, 70))
+    segmenter = Segmenter(network, **PROTOCOL)
+    with pytest.raises(ValueError, match="has its own protocol; make it with flip instead"):
+        predict_raster(path, tmp_path / "out.tif", segmenter, flip=True)
+
+
+@rasters
 def test_four_bands_of_16_bits(tmp_path):
     import rasterio
 

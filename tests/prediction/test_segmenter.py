@@ -10,7 +10,7 @@ import pytest
 from support.networks import random_network
 
 from keras_psp import PSPNet
-from keras_psp.prediction import Segmenter
+from keras_psp.prediction import Protocol, Segmenter
 from keras_psp.prediction.windows import resized
 
 CLASSES = 5
@@ -213,6 +213,11 @@ def test_other_backends(model, tmp_path, backend):
 def test_invalid_arguments_are_refused(model, arguments, message):
     with pytest.raises(ValueError, match=message):
         Segmenter(model, **arguments)
+
+
+def test_a_protocol_and_fields_are_refused(model):
+    with pytest.raises(ValueError, match="both a protocol and flip are given; set it in the"):
+        Segmenter(model, Protocol(crop=33), flip=True)
 
 
 def test_an_invalid_image_is_refused(model):

@@ -99,6 +99,11 @@ def test_class_weights_are_counted_from_the_labels():
     _, masks = source.arrays("train")
     counts = [np.bincount(mask.ravel(), minlength=256)[: source.num_classes] for mask in masks]
     np.testing.assert_array_equal(weights, median_frequency_weights(counts))
+    source.ignore_class = 0  # one of the classes
+    weights = training.run._Training(recipe, source, None, None, shown=False)._class_weights()
+    counts = np.array(counts)
+    counts[:, 0] = 0
+    np.testing.assert_array_equal(weights, median_frequency_weights(counts))
 
 
 SCRIPT = """
