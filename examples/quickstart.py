@@ -109,7 +109,8 @@ def draw(model, source, split, image_size, path):
     """Draws predictions for six images, and returns the images."""
     batches = data.evaluation_batches(source, split=split, image_size=image_size, batch_size=1)
     examples = batches.shard(max(1, source.count(split) // 6), 0).take(6).as_numpy_iterator()
-    images, masks = (np.concatenate(arrays) for arrays in zip(*examples, strict=True))
+    images, masks = zip(*examples, strict=True)
+    images, masks = np.concatenate(images), [mask[0] for mask in masks]  # masks of any sizes
     classes = model.predict_classes(images, verbose=0)
     visual.comparison(images, masks, classes, source.class_names, source.palette, path=path)
     print(f"\nimages and predictions: {path}")

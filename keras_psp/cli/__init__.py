@@ -51,6 +51,9 @@ SUBCOMMANDS = {
 }
 """Function of each subcommand, from its options to the exit status."""
 
+# Paths that aren't given by an option, as their commands' help calls them.
+_POSITIONAL = {"files": "FILE", "input": "PATH"}
+
 _EXAMPLES = """\
 examples:
   keras-psp predict photo.jpg --model pspnet_r50-d8_512x512_160k_ade20k
@@ -127,7 +130,8 @@ def main(arguments: list[str] | None = None) -> int:
 def _expand_paths(options):
     """Replaces `~` in all paths; addresses are errors where a command needs local files."""
     for name, value in vars(options).items():
+        called = _POSITIONAL.get(name, f"--{name.replace('_', '-')}")
         if isinstance(value, Path):
-            setattr(options, name, local_path(f"--{name}", value))
+            setattr(options, name, local_path(called, value))
         elif isinstance(value, list) and any(isinstance(item, Path) for item in value):
-            setattr(options, name, [local_path(f"--{name}", item) for item in value])
+            setattr(options, name, [local_path(called, item) for item in value])

@@ -1,6 +1,7 @@
 """`keras-psp predict`: writes the classes of images and videos into a folder."""
 
 import argparse
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -109,7 +110,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _beside(image):
     """The folder `predictions` next to a file or folder, or in the current folder."""
-    path = Path(image).expanduser()
+    path = Path(os.path.expanduser(image))
     return (path.parent if path.exists() else Path()) / "predictions"
 
 

@@ -304,7 +304,12 @@ def receptive_field_diagram(
         parts: title and field of each panel.
         path: file to write; its suffix selects the format. An existing file is replaced atomically.
         columns: panels per row.
+
+    Raises:
+        ValueError: if there are no parts.
     """
+    if not parts:
+        raise ValueError("parts is empty; give at least one receptive field.")
     from matplotlib.figure import Figure
     from matplotlib.patches import Circle, Rectangle
 

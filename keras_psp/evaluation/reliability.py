@@ -138,7 +138,12 @@ def reliability_diagram(
     Args:
         parts: title and counts of each diagram, from left to right.
         path: file to write; its suffix selects the format. An existing file is replaced atomically.
+
+    Raises:
+        ValueError: if there are no parts.
     """
+    if not parts:
+        raise ValueError("parts is empty; give the counts of at least one diagram.")
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(4.2 * len(parts), 5), layout="constrained")

@@ -241,5 +241,7 @@ def _check(images, output, suffix, alpha):
     if output.exists() and not output.is_dir():
         raise ValueError(f"{output} is a file; the output must be a folder.")
     for folder in images if isinstance(images, list | tuple) else [images]:
-        if isinstance(folder, str | os.PathLike) and Path(folder).resolve() == output.resolve():
+        if not isinstance(folder, str | os.PathLike):
+            continue
+        if Path(os.path.expanduser(folder)).resolve() == output.resolve():
             raise ValueError(f"{output} contains the images; choose another output.")

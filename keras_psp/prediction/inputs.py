@@ -57,7 +57,7 @@ def is_single(images: Any) -> bool:
     if isinstance(images, bytes | bytearray | memoryview | Image.Image) or is_url(images):
         return True
     if isinstance(images, str | os.PathLike):
-        path = Path(images).expanduser()
+        path = Path(os.path.expanduser(images))
         return not path.is_dir() and not _is_pattern(path)
     return not isinstance(images, Iterable)
 

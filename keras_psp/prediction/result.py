@@ -104,7 +104,12 @@ class Prediction:
 
         Raises:
             FileExistsError: if a file exists and `force` is False; nothing is written.
+            ValueError: if `suffix` isn't that of an image file.
         """
+        if suffix.lower() not in Image.registered_extensions():
+            raise ValueError(
+                f"suffix is {suffix!r}; it must be that of an image file, e.g. '.png' or '.jpg'."
+            )
         maps = () if self.confidence is None else tuple(self.confidence.maps())
         files = result_files(
             self.name, suffix, probabilities=self.probabilities is not None, confidence=maps

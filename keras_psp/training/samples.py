@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
+from keras_psp.arguments import checked_integer
 from keras_psp.data import DataReport, training_batches
 from keras_psp.data.python_calls import original_errors
 from keras_psp.palette import VOID_COLOR
@@ -52,7 +53,11 @@ def augmented_samples(
 
     Returns:
         The image, RGB. Ignored pixels are hatched in dark gray.
+
+    Raises:
+        ValueError: If an argument is invalid.
     """
+    rows, columns = _checked_grid(rows, columns)
     arguments = {"epochs": 2**31, "cache": False, **arguments, "batch_size": 1}
     if not hasattr(source, "example"):
         arguments["cache"] = True
@@ -94,8 +99,9 @@ def contact_sheet(
         The image, RGB. Ignored pixels are hatched in dark gray.
 
     Raises:
-        ValueError: If there is no labeled image without a fault.
+        ValueError: If there is no labeled image without a fault, or no row or column.
     """
+    rows, columns = _checked_grid(rows, columns)
     source = report.source
     tinted: list[tuple[Image.Image, str]] = []
     occurring: set[int] = set()
@@ -108,6 +114,10 @@ def contact_sheet(
     cells = [_titled(image, name, height) for image, name in tinted]
     cells += [Image.new("RGB", cells[0].size, BACKGROUND)] * (-len(cells) % columns)
     return _page(cells, columns, occurring, source, path)
+
+
+def _checked_grid(rows, columns):
+    return checked_integer("rows", rows, least=1), checked_integer("columns", columns, least=1)
 
 
 def _page(cells, columns, occurring, source, path):

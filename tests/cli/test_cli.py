@@ -49,6 +49,7 @@ def test_answers_and_mistakes_need_no_keras(tmp_path):
     mistakes = [
         (["predict", "none.jpg"], 1, "none.jpg: there is no such file"),
         (["predict", "*.jpg"], 1, "*.jpg: no file matches this pattern"),
+        (["predict", "~nobody_here/a.jpg"], 1, "there is no user 'nobody_here'; give a path"),
         (["predict", "photo.png", "--model", "none"], 1, "neither a file nor a folder"),
         (["predict", "photo.png", "--model", "empty"], 1, "neither best.keras nor last.keras"),
         (["predict", "photo.png", "--scales", "-1"], 1, "--scales"),
@@ -73,6 +74,9 @@ def test_answers_and_mistakes_need_no_keras(tmp_path):
         (["convert", "none.pth"], 1, "none.pth doesn't exist"),
         (["convert", "a.pth", "--output", "a.h5"], 1, "the name must end in .keras"),
         (["convert", "a.keras"], 1, "a.keras is a .keras file already"),
+        (["convert", "s3://a/b.pth"], 1, "keras-psp: FILE is 's3://a/b.pth', an address"),
+        (["labels", "s3://a", "--output", "o"], 1, "keras-psp: PATH is 's3://a', an address"),
+        (["calibrate", "folder", "--save-as", "s3://a", *bundled], 1, "--save-as is 's3://a'"),
         (["fetch", "pspnet_r50"], 1, "the nearest are pspnet_"),
         (["submit", "camvid", "--output", "o", *bundled], 1, "has no server to submit to"),
         (["check", "none"], 1, "none: there is neither a folder nor a data set of this name"),

@@ -169,6 +169,11 @@ def test_a_network_of_zeros_has_no_field():
         receptive_field(model, image_size=(65, 73))
 
 
+def test_a_diagram_without_fields_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="parts is empty; give at least one receptive field"):
+        receptive_field_diagram([], path=tmp_path / "fields.png")
+
+
 def test_the_diagram_has_a_panel_per_field(tmp_path):
     field = ReceptiveField(np.eye(20) / 20, (10.0, 10.0), 9)
     widths = []

@@ -49,6 +49,11 @@ def test_wrong_values_are_refused():
         Reliability(0)
 
 
+def test_a_diagram_without_parts_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="parts is empty; give the counts of at least one"):
+        reliability_diagram([], path=tmp_path / "a.png")
+
+
 def test_the_diagram_has_one_column_per_part(tmp_path):
     reliability = Reliability()
     reliability.update([0.3, 0.9], [False, True])

@@ -1,12 +1,16 @@
+import importlib.util
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 from support.logs import foreign_lines
+
+from keras_psp import data
 
 ROOT = Path(__file__).parents[2]
 
@@ -29,6 +33,26 @@ def quickstart(tmp_path, *arguments):
     assert run.returncode == 0, run.stderr[-3000:]
     assert foreign_lines(run.stderr) == []
     return run.stdout
+
+
+def test_images_of_different_sizes_are_drawn(tmp_path):
+    for kind in ("images", "labels"):
+        (tmp_path / "data/test" / kind).mkdir(parents=True)
+    for name, size in (("a", (64, 48)), ("b", (80, 60)), ("c", (50, 70))):
+        mask = np.zeros(size, "uint8")
+        mask[: size[0] // 2] = 1
+        Image.fromarray(np.stack([mask * 100] * 3, -1)).save(
+            tmp_path / f"data/test/images/{name}.png"
+        )
+        Image.fromarray(mask).save(tmp_path / f"data/test/labels/{name}.png")
+    spec = importlib.util.spec_from_file_location("quickstart", ROOT / "examples/quickstart.py")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    model = SimpleNamespace(predict_classes=lambda images, verbose: np.zeros(images.shape[:3], int))
+    source = data.ImageFolder(tmp_path / "data")
+    images = script.draw(model, source, "test", (64, 48), tmp_path / "drawn.png")
+    assert images.shape == (3, 64, 48, 3)
+    assert (tmp_path / "drawn.png").exists()
 
 
 @pytest.mark.slow

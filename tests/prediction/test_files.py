@@ -500,12 +500,15 @@ def test_no_cell_is_a_formula(photos, model, quick):
     [
         ({"images": []}, "images is empty"),
         ({"output": "in"}, "in contains the images; choose another output"),
+        ({"images": "~/in", "output": "~/in"}, "in contains the images; choose another output"),
         ({"output": "in/b.jpg"}, "b.jpg is a file; the output must be a folder"),
         ({"suffix": "jpg"}, "suffix is 'jpg'; it must be one of .png"),
         ({"alpha": 2}, "alpha is 2; it must be from 0 to 1"),
     ],
 )
-def test_invalid_arguments_are_refused(photos, model, changes, message):
+def test_invalid_arguments_are_refused(photos, model, changes, message, monkeypatch):
+    for variable in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(variable, os.getcwd())
     arguments = {"images": "in", "output": "out", "model": model, **changes}
     with pytest.raises(ValueError, match=message):
         predict_files(**arguments)

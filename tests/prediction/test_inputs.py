@@ -44,6 +44,7 @@ def test_patterns_match_files_unless_a_file_has_that_name(folder, monkeypatch):
     assert names("photos/odd[1].png") == ["odd[1].png"]
     monkeypatch.setenv("HOME", str(folder.absolute().parent))
     assert not is_single("~/photos") and names("~/photos/a*") == ["a.png"]
+    assert is_single("~nobody_here/a.png")  # whose error comes from opening it
     assert (
         is_single("photos/odd[1].png") and not is_single("photos/*.png") and not is_single(folder)
     )

@@ -40,6 +40,9 @@ def test_saved_files_contain_the_classes(tmp_path):
         prediction.save(tmp_path / "new")
     prediction.save(tmp_path / "new", force=True, suffix=".jpg")
     assert (tmp_path / "new" / "a_overlay.jpg").exists()
+    with pytest.raises(ValueError, match=r"suffix is 'jpg'; it must be that of an image file"):
+        prediction.save(tmp_path / "other", suffix="jpg")
+    assert not (tmp_path / "other").exists()
 
 
 def test_more_than_256_classes_are_saved_with_16_bits_and_have_colors(tmp_path):

@@ -4,7 +4,7 @@ from PIL import Image
 
 from keras_psp.data import epoch_order
 from keras_psp.palette import VOID_COLOR
-from keras_psp.training import augmented_samples
+from keras_psp.training import augmented_samples, contact_sheet
 
 
 class Plain:
@@ -88,3 +88,10 @@ def test_the_image_is_saved(tmp_path):
 def test_invalid_arguments_are_those_of_training_batches():
     with pytest.raises(ValueError, match="crop_size is 0; it must be"):
         augmented_samples(Plain(), crop_size=0)
+
+
+def test_a_page_has_rows_and_columns():
+    with pytest.raises(ValueError, match="rows is 0; it must be an integer >= 1"):
+        augmented_samples(Plain(), crop_size=32, rows=0)
+    with pytest.raises(ValueError, match="columns is 0; it must be an integer >= 1"):
+        contact_sheet(None, columns=0)
