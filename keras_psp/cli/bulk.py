@@ -47,7 +47,9 @@ examples:
         "--labeled", action="store_true", help="evaluate with the labels in the --tfrecords"
     )
     bulk.add_argument("--output", required=True, help="folder of the results")
-    bulk.add_argument("--format", choices=("png", "tfrecord"), default="png", help="[png]")
+    bulk.add_argument(
+        "--format", choices=("png", "tfrecord"), default="png", help="format of the results [png]"
+    )
     bulk.add_argument("--shards", type=int, default=8, help="number of TFRecord files [8]")
     bulk.add_argument(
         "--ignore-class", type=int, default=255, metavar="VALUE", help="label to ignore [255]"

@@ -31,7 +31,7 @@ examples:
         "dataset", help="a folder with images/ and labels/, or ade20k, voc2012, camvid, list ..."
     )
     check.add_argument("--data", type=Path, help="folder of a data set given by name")
-    check.add_argument("--split", nargs="+", metavar="SPLIT", help="[all splits]")
+    check.add_argument("--split", nargs="+", metavar="SPLIT", help="splits to read [all]")
     check.add_argument(
         "--output",
         type=Path,

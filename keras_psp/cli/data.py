@@ -31,12 +31,14 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options that say how images and labels belong together and are read."""
     group = parser.add_argument_group("your own data")
     group.add_argument(
-        "--images", metavar="PATTERN", help="pattern of the images [images/*], e.g. img/*.jpg"
+        "--images",
+        metavar="PATTERN",
+        help="pattern of the images, in quotes [images/*], e.g. 'img/*.jpg'",
     )
     group.add_argument(
         "--labels",
         metavar="PATTERN",
-        help="pattern of their labels [labels/{stem}.png], e.g. masks/{stem}_mask.png",
+        help="pattern of their labels, in quotes [labels/{stem}.png], e.g. 'masks/{stem}_mask.png'",
     )
     group.add_argument(
         "--label-map",

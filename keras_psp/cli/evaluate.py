@@ -42,7 +42,7 @@ examples:
     evaluate.add_argument(
         "--calibration",
         action="store_true",
-        help="measure whether the network is as confident as it is right",
+        help="measure how well confidence matches accuracy",
     )
     evaluate.add_argument("--limit", type=int, help="number of images to use [all]")
 

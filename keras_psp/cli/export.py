@@ -73,7 +73,9 @@ examples:
         default="train",
         help="split on which int8 measures its ranges [train]",
     )
-    export.add_argument("--partial", action="store_true", help="accept an incomplete data set")
+    export.add_argument(
+        "--partial", action="store_true", help="accept an incomplete copy of the data set"
+    )
     add_data_options(export)
 
 

@@ -35,7 +35,7 @@ examples:
         "--weights-format", choices=("h5", "safetensors"), help="format of the weights [h5]"
     )
     upload.add_argument(
-        "--private", action="store_true", help="let a new repository on Hugging Face be private"
+        "--private", action="store_true", help="make a new repository on Hugging Face private"
     )
     upload.add_argument(
         "--replace-card", action="store_true", help="replace the card that is on Hugging Face"

@@ -11,6 +11,8 @@ def add(commands: Any) -> None:
     presets = commands.add_parser(
         "presets",
         help="list the trained networks",
+        description="List the trained networks, with their data set and mean IoU. Other commands "
+        "take their names, e.g. as --model.",
         epilog="""\
 examples:
   keras-psp presets --dataset cityscapes
@@ -21,6 +23,8 @@ examples:
     fetch = commands.add_parser(
         "fetch",
         help="download and convert trained networks before use",
+        description="Download and convert trained networks now, so that later commands don't need "
+        "the internet. Without this, a network is downloaded when it is first used.",
         epilog="""\
 examples:
   keras-psp fetch pspnet_r50-d8_512x512_160k_ade20k
@@ -28,12 +32,17 @@ examples:
 """,
     )
     fetch.add_argument(
-        "presets", nargs="+", metavar="PRESET", help="name of a preset, or hf://USER/NAME"
+        "presets",
+        nargs="+",
+        metavar="PRESET",
+        help="name of a preset, hf://USER/NAME, or kaggle://USER/MODEL/keras/VARIATION",
     )
 
     convert = commands.add_parser(
         "convert",
         help="convert a checkpoint of another project to a .keras file",
+        description="Convert a PSPNet that another project trained to a .keras file, which other "
+        "commands take as --model.",
         epilog="""\
 examples:
   keras-psp convert iter_80000.pth
@@ -43,7 +52,9 @@ examples:
     convert.add_argument(
         "files", nargs="+", type=Path, metavar="FILE", help="file, or all files, of the checkpoint"
     )
-    convert.add_argument("--output", type=Path, help="[name of the file, with the suffix .keras]")
+    convert.add_argument(
+        "--output", type=Path, help="file to write [name of the file, with the suffix .keras]"
+    )
     convert.add_argument(
         "--align-corners",
         choices=("true", "false"),
@@ -53,7 +64,7 @@ examples:
         "--output-stride",
         type=int,
         choices=(8, 16, 32),
-        help="[stride the network was trained with]",
+        help="output stride of the network [the one it was trained with]",
     )
     convert.add_argument("--force", action="store_true", help="replace an existing file")
 
