@@ -25,7 +25,9 @@ examples:
 """,
     )
     bulk.add_argument(
-        "--model", required=True, help="name of a preset, .keras file, or folder of a training run"
+        "--model",
+        required=True,
+        help="a preset, a .keras file, or the folder of a training run, see `keras-psp predict`",
     )
     images = bulk.add_mutually_exclusive_group(required=True)
     images.add_argument(

@@ -19,7 +19,10 @@ def add_model_and_data(
     parser.add_argument("dataset", help=datasets)
     parser.add_argument("--data", type=Path, help="folder of the data set")
     parser.add_argument(
-        "--model", required=True, help="name of a preset, .keras file, or folder of a training run"
+        "--model",
+        required=True,
+        help="a preset (name, folder, or address hf://... or kaggle://...), a .keras file, or the "
+        "folder of a training run",
     )
     parser.add_argument("--split", default=split, help=f"{split_use} [{split}]")
     parser.add_argument(

@@ -37,8 +37,9 @@ examples:
     )
     predict.add_argument(
         "--model",
-        help="a preset's name, e.g. pspnet_r50-d8_512x512_160k_ade20k, a .keras file or the folder "
-        "of a training run [pspnet_r18-d8_128x128_scenes, which is bundled]",
+        help="a preset (name, e.g. pspnet_r50-d8_512x512_160k_ade20k, folder, or address hf://... "
+        "or kaggle://...), a .keras file, or the folder of a training run "
+        "[pspnet_r18-d8_128x128_scenes, which is bundled]",
     )
     predict.add_argument(
         "--output", type=Path, help="folder of the results [predictions, next to the first image]"

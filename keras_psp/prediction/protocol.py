@@ -6,7 +6,7 @@ from typing import Any, Literal, TypedDict
 
 import numpy as np
 
-from keras_psp.arguments import LARGEST_SIDE, checked_integer
+from keras_psp.arguments import LARGEST_SIDE, checked_flag, checked_integer
 
 SIX_SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
 """Scales of the paper's multi-scale results, with flip (semseg, config/ade20k/*.yaml)."""
@@ -67,7 +67,11 @@ class Protocol:
             raise ValueError(f"overlap={self.overlap!r}; it must be from 0 to below 1.")
         if isinstance(self.base_size, str) and self.base_size != "auto":
             raise ValueError(f'base_size={self.base_size!r}; give a number, None or "auto".')
-        checked = {"scales": scales, "flip": bool(self.flip), "overlap": float(self.overlap)}
+        checked: dict[str, Any] = {
+            "scales": scales,
+            "flip": checked_flag("flip", self.flip),
+            "overlap": float(self.overlap),
+        }
         if self.antialias not in (True, False, "auto"):
             raise ValueError(f'antialias={self.antialias!r}; give True, False or "auto".')
         optional = {"crop": (None,), "base_size": (None, "auto"), "batch_size": ()}

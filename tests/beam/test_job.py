@@ -158,7 +158,13 @@ def test_the_folder_of_another_job_is_refused(write_set, predict, by_hand):
 def test_explicit_defaults_are_the_same_job(write_set, predict, by_hand):
     write_set(1)
     predict()
-    given = {"scales": np.ones(1), "flip": 0, "crop": None, "overlap": 1 / 3, "base_size": None}
+    given = {
+        "scales": np.ones(1),
+        "flip": np.bool_(False),
+        "crop": None,
+        "overlap": 1 / 3,
+        "base_size": None,
+    }
     assert predict(batch_size=2, **given).images == 1
 
 

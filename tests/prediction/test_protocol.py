@@ -12,7 +12,7 @@ def test_six_scales_are_those_of_the_authors_configuration():
 
 
 def test_fields_are_stored_as_plain_python_types():
-    protocol = Protocol(np.ones(1), 0, crop=np.int64(49), base_size=None)
+    protocol = Protocol(np.ones(1), np.bool_(False), crop=np.int64(49), base_size=None)
     assert protocol == Protocol((1.0,), False, crop=49, base_size=None)
     assert isinstance(protocol.crop, int) and protocol.flip is False
     with pytest.raises(dataclasses.FrozenInstanceError):
@@ -42,3 +42,8 @@ def test_base_size_is_a_number_none_or_auto():
         Protocol(antialias="area")
     with pytest.raises(ValueError, match="crop is 'auto'; it must be an integer"):
         Protocol(crop="auto")
+
+
+def test_a_flip_in_words_is_refused():
+    with pytest.raises(ValueError, match="flip is 'false'; it must be True or False"):
+        Protocol(flip="false")
