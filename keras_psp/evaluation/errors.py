@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from keras_psp.arguments import checked_integer
 from keras_psp.evaluation.boundary import window_sums
 from keras_psp.evaluation.checks import check_same_arguments, checked_masks
 from keras_psp.metrics.confusion import confusion_matrix, ratio
@@ -153,8 +154,7 @@ class ErrorGroups:
         chance: float = 4.0,
         mutual: float = 0.05,
     ):
-        if num_classes < 2:
-            raise ValueError(f"num_classes={num_classes}; at least 2 classes are needed.")
+        num_classes = checked_integer("num_classes", num_classes, least=2)
         settings = dict(zip(_SETTINGS, (small, large, border, apart, chance, mutual), strict=True))
         for name, value in settings.items():
             if not (0 <= value <= 1 or (name == "chance" and value >= 0)):

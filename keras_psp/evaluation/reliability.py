@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from keras_psp.arguments import checked_integer
 from keras_psp.evaluation.checks import check_same_arguments
 from keras_psp.files import written_aside
 from keras_psp.metrics.confusion import ratio
@@ -36,9 +37,7 @@ class Reliability:
     """
 
     def __init__(self, bins: int = 15):
-        if bins < 1:
-            raise ValueError(f"bins={bins}; at least 1 bin is needed.")
-        self.bins = bins
+        self.bins = bins = checked_integer("bins", bins, least=1)
         self.counts = np.zeros(bins, np.int64)
         self.correct = np.zeros(bins, np.int64)
         self.confidences = np.zeros(bins)

@@ -89,7 +89,7 @@ def smallest_side(model: Any) -> int:
     side = stride * (largest - 1) + 1
     # Other backbones may round the size of their maps down.
     if isinstance(model.backbone, DilatedBackbone):
-        while side < stride * (largest + 4) and _cells(model, side) < largest:
+        while side < _always_enough(model) and _cells(model, side) < largest:
             side += 1
     return side
 
@@ -118,10 +118,9 @@ def check_images(model: Any, images: Any) -> None:
             f"images have shape {shape}; {kind} batches (batch, height, width, {channels}). "
             + _channel_remedy(shape, channels)
         )
-    stride, largest = _stride_and_largest_bin(model)
     shortest = min((n for n in shape[1:3] if n is not None), default=None)
-    if shortest is None or shortest >= stride * (largest + 4):
-        return  # large enough for any backbone, without finding out how it rounds sizes
+    if shortest is None or shortest >= _always_enough(model):
+        return
     least = smallest_side(model)
     if shortest < least:
         raise ValueError(
@@ -159,6 +158,12 @@ def check_same_size(images: Any, masks: Any) -> None:
             "masks differ in size from their images; resize the masks (nearest neighbor) or "
             "the images so that they match.",
         )
+
+
+def _always_enough(model):
+    """A side that is large enough for any backbone, however it rounds sizes."""
+    stride, largest = _stride_and_largest_bin(model)
+    return stride * (largest + 4)
 
 
 def _stride_and_largest_bin(model):

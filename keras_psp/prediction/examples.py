@@ -137,7 +137,7 @@ class Examples:
             yield index, name, image, self._checked(name, image, mask)
 
     def _checked(self, name, image, mask):
-        mask = np.asarray(mask)
+        mask = _integers(name, np.asarray(mask))
         if mask.ndim == 3 and mask.shape[-1] == 1:
             mask = mask[..., 0]
         if mask.shape != np.shape(image)[:2]:
@@ -161,6 +161,23 @@ class Examples:
     def instances(self, index: int) -> np.ndarray | None:
         """Returns the instance ids of an image of Cityscapes, otherwise None."""
         return self._source.instances(self.split, index) if self.has_instances else None
+
+
+def _integers(name, mask):
+    """Returns class indices as integers, whatever type holds them, as in a training."""
+    if mask.dtype.kind == "b":
+        return mask.astype(np.uint8)
+    if mask.dtype.kind == "f":
+        with np.errstate(invalid="ignore"):  # NaN
+            whole = mask.astype(np.int64)
+        if (fractions := mask[mask != whole]).size:
+            raise ValueError(
+                f"{name}: the mask has the value {fractions[0]}; class indices are whole numbers."
+            )
+        return whole
+    if mask.dtype.kind not in "iu":
+        raise ValueError(f"{name}: the mask has dtype {mask.dtype}; it must be class indices.")
+    return mask
 
 
 def _names(paths):

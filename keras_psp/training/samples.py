@@ -49,7 +49,8 @@ def augmented_samples(
         rows: Number of rows of crops.
         columns: Number of columns of crops.
         alpha: Opacity of the labels' colors, 0 to 1.
-        arguments: Other arguments of `training_batches`: `crop_size`, `rotate` etc.
+        arguments: Other arguments of `training_batches`: `crop_size`, `rotate` etc. A
+            `batch_size` has no effect.
 
     Returns:
         The image, RGB. Ignored pixels are hatched in dark gray.

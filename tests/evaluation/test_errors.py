@@ -346,7 +346,7 @@ def test_label_minus_one_without_an_ignore_class_raises():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"num_classes": 1}, "num_classes=1; at least 2"),
+        ({"num_classes": 1}, "num_classes is 1; it must be an integer >= 2"),
         ({"num_classes": 2, "small": 1.5}, "small=1.5 must be a fraction from 0 to 1"),
         ({"num_classes": 2, "border": -0.1}, "border=-0.1 must be a fraction from 0 to 1"),
         ({"num_classes": 2, "chance": -1}, "chance=-1 must be at least 0"),

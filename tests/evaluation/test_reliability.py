@@ -45,8 +45,8 @@ def test_wrong_values_are_refused():
         Reliability().update([0.5, 0.5], [True])
     with pytest.raises(ValueError, match="aren't from 0 to 1; give a softmax"):
         Reliability().update([1.5], [True])
-    with pytest.raises(ValueError, match="at least 1 bin"):
-        Reliability(0)
+    with pytest.raises(ValueError, match=r"bins is 2\.5; it must be an integer >= 1"):
+        Reliability(2.5)
 
 
 def test_a_diagram_without_parts_is_refused(tmp_path):

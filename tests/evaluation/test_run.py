@@ -41,8 +41,8 @@ def counted(model, source, split, **protocol):
     return total
 
 
-def pair(height=20, width=30, label=0, mask_height=20):
-    return np.zeros((height, width, 3), "uint8"), np.full((mask_height, width), label, "uint8")
+def pair(height=20, width=30, label=0, mask_height=20, dtype="uint8"):
+    return np.zeros((height, width, 3), "uint8"), np.full((mask_height, width), label, dtype)
 
 
 def test_measures_match_a_plain_loop(model, camvid, tmp_path, capsys):
@@ -94,6 +94,13 @@ def test_data_may_be_a_source_a_split_pairs_or_a_tf_dataset(camvid, kind):
     np.testing.assert_array_equal(evaluation.measures.confusion, expected)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "int64", "bool"])
+def test_whole_numbers_of_any_type_are_classes(model, dtype):
+    confusion = keras_psp.evaluate([pair(label=1)], model, progress=False).measures.confusion
+    same = keras_psp.evaluate([pair(label=1, dtype=dtype)], model, progress=False)
+    np.testing.assert_array_equal(same.measures.confusion, confusion)
+
+
 def test_cityscapes_gets_the_measures_of_its_benchmark(tmp_path):
     datasets.cityscapes(tmp_path / "cityscapes")
     source = data.load("cityscapes", root=tmp_path / "cityscapes", complete=False)
@@ -136,6 +143,9 @@ def test_default_model_is_the_bundled_one_at_its_size():
     [
         ([pair(mask_height=21)], {}, r"000000: the mask is \(21, 30\) but the image is \(20, 30\)"),
         ([pair(), pair(label=11)], {}, "000001: the mask has the value 11, but there are 11"),
+        ([pair(label=1.5, dtype="float32")], {}, "000000: the mask has the value 1.5; class"),
+        ([pair(label=np.nan, dtype="float32")], {}, "000000: the mask has the value nan; "),
+        ([pair(label="road", dtype="U4")], {}, "000000: the mask has dtype <U4; it must be"),
         ([], {}, "the data set is empty; there is nothing to evaluate"),
         ([pair()], {"save_predictions": True}, "save_predictions=True needs an output folder"),
         ([pair()], {"limit": 0}, "limit is 0; it must be an integer >= 1"),
