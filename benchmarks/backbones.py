@@ -70,11 +70,9 @@ def strides(name):
 def multiply_adds(model):
     """Of one image without the enlarging of the scores, by TensorFlow's profiler."""
     import tensorflow as tf
-    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
     function = tf.function(lambda images: model.views.low_resolution(images, training=False))
-    concrete = function.get_concrete_function(tf.TensorSpec((1, SIZE, SIZE, 3)))
-    graph = convert_variables_to_constants_v2(concrete).graph
+    graph = function.get_concrete_function(tf.TensorSpec((1, SIZE, SIZE, 3))).graph
     options = tf.compat.v1.profiler.ProfileOptionBuilder.float_operation()
     options = tf.compat.v1.profiler.ProfileOptionBuilder(options).with_empty_output().build()
     return tf.compat.v1.profiler.profile(graph, options=options).total_float_ops / 2
@@ -127,7 +125,10 @@ def cells(name, parts, repeats):
         progress(f"{name}: {part}")
         command = [sys.executable, __file__, "--work", name, part, "--repeats", str(repeats)]
         result = subprocess.run(command, capture_output=True, text=True)
-        if result.returncode:
+        if result.returncode < 0:
+            yield f"killed by signal {-result.returncode}"
+            yield from [""] * (len(PARTS[part]) - 1)
+        elif result.returncode:
             lines = result.stderr.strip().splitlines() or [f"exit status {result.returncode}"]
             yield lines[-1].replace("|", "/")[:150]
             yield from [""] * (len(PARTS[part]) - 1)
