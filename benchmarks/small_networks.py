@@ -6,9 +6,10 @@
 "before" takes the network as keras.applications and efficientnet-lite-pytorch build it: BatchNorm
 of Keras, which is several operations in training; the last 1x1 convolution, to 1280 channels (576
 of MobileNetV3-Small), which the fusion then reads; and the auxiliary head after the expansion of
-the last strided block. "after" is `PSPNet(backbone=NAME)`, with narrow features. Eight random
-images of 353x473, 11 classes, float32 and bfloat16, TensorFlow on all cores. The processes take
-turns, step by step; two steps of each don't count. Ratios are medians over rounds.
+the last strided block. For ConvNeXt, it has grouped convolutions as Keras computes them. "after" is
+`PSPNet(backbone=NAME)`. Eight random images of 353x473, 11 classes, float32 and bfloat16,
+TensorFlow on all cores. The processes take turns, step by step; two steps of each don't count.
+Ratios are medians over rounds.
 """
 
 import argparse
@@ -22,7 +23,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from measure import Worker, environment, progress, spread
 
-NAMES = ("efficientnet_lite0", "mobilenet_v2", "mobilenet_v3_small")
+NAMES = ("efficientnet_lite0", "mobilenet_v2", "mobilenet_v3_small", "convnext_tiny")
 FORMS = (("before", "float32"), ("after", "float32"), ("after", "mixed_bfloat16"))
 SIZE, BATCH = (353, 473), 8
 
@@ -37,6 +38,9 @@ def network(name, stride, form, policy):
     from keras_psp.models.named_backbones import named_model
 
     if form == "after":
+        return keras_psp.PSPNet(11, backbone=name, output_stride=stride, dtype=policy)
+    if name.startswith("convnext"):
+        backbone.is_per_channel = lambda layer: False
         return keras_psp.PSPNet(11, backbone=name, output_stride=stride, dtype=policy)
     backbone.BatchNormalization = keras.layers.BatchNormalization
     lite = name.startswith("efficientnet_lite")

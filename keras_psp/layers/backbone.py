@@ -17,6 +17,7 @@ from keras_psp.layers.convolution import (
 )
 from keras_psp.layers.dilated_block import DilatedBlock, inner_layers
 from keras_psp.layers.normalization import BatchNormalization, ImageNormalization
+from keras_psp.layers.per_channel import PerChannelConv2D, is_per_channel
 
 _SIGNED = {"mean": (127.5,) * 3, "std": (127.5,) * 3, "channel_order": "rgb"}
 _TORCH = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD, "channel_order": "rgb"}
@@ -327,6 +328,8 @@ class _Plan:
             if kind is keras.layers.BatchNormalization:
                 kind = BatchNormalization
                 config["synchronized"] = synchronized or config.get("synchronized", False)
+            if is_per_channel(layer):
+                kind = PerChannelConv2D
             return kind.from_config(config)
 
         model = self.model

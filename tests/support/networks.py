@@ -5,6 +5,21 @@ import numpy as np
 
 from keras_psp import DilatedResNet, PSPNet
 
+SMALLEST_BACKBONES = (
+    "convnext_tiny",
+    "densenet121",
+    "efficientnet_b0",
+    "efficientnet_lite0",
+    "efficientnet_v2_b0",
+    "mobilenet",
+    "mobilenet_v2",
+    "mobilenet_v3_small",
+    "resnet50_v2",
+    "vgg16",
+    "xception",
+)
+"""The smallest of each family that isn't a ResNet of ours; benchmarks/backbones.py has all."""
+
 
 def tiny_backbone(**arguments):
     """ResNet-18 with one stem convolution of 8 filters; unnamed unless given a name."""
