@@ -140,6 +140,7 @@ def _traced(model, signature):
     tf2onnx = required("tf2onnx", f"ONNX files with a {name} are converted by", "onnx")
     import tensorflow as tf
     from onnx import helper
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
     network = inference_function(model, in_blocks=False)
 
@@ -151,10 +152,18 @@ def _traced(model, signature):
     if signature.image_size is None:
         traced = refuses_small_images(traced, smallest_side(model))
     inputs = [tf.TensorSpec(signature.shape, signature.input_dtype, name="image")]
-    traced = tf.function(traced, autograph=False)
+    # Otherwise tf2onnx makes inputs of the constants of Keras' `Normalization`.
+    frozen = convert_variables_to_constants_v2(
+        tf.function(traced, autograph=False).get_concrete_function(*inputs)
+    )
     # Simplifications that fail, as one does on MobileNetV3, are left out with a traceback.
     with _errors_only("tf2onnx.optimizer"):
-        proto, _ = tf2onnx.convert.from_function(traced, inputs, opset=OPSET)
+        proto, _ = tf2onnx.convert.from_function(
+            tf.function(lambda image: frozen(image)[0], autograph=False),
+            inputs,
+            custom_op_handlers={"Erfc": (_erfc, [])},
+            opset=OPSET,
+        )
     proto.ir_version = IR_VERSION
     del proto.opset_import[1:]  # ai.onnx.ml, of which it uses nothing
     # TensorRT computes uint8 from floats only.
@@ -169,6 +178,16 @@ def _traced(model, signature):
     proto.graph.input[0].CopyFrom(image)
     proto.graph.output[0].CopyFrom(result)
     return proto, [node.name for node in proto.graph.node if node.op_type == "Conv"]
+
+
+def _erfc(graph, node, name, _):
+    """Converts Erfc, of Keras' GELU, which neither tf2onnx nor ONNX knows."""
+    inputs, outputs = node.input, node.output
+    known = {"shapes": node.output_shapes, "dtypes": node.output_dtypes}
+    graph.remove_node(name)
+    one = graph.make_const(f"{name}/one", np.array(1, np.float32))
+    erf = graph.make_node("Erf", inputs, **known)
+    graph.make_node("Sub", [one.output[0], erf.output[0]], outputs=outputs, name=name, **known)
 
 
 def _quantize(proto, nodes, path, images, reduce_range, progress):
