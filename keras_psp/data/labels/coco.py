@@ -88,7 +88,7 @@ class CocoInstances(AnnotatedImages):
             if not isinstance(image, dict) or "id" not in image:
                 raise ValueError(f"{file}: an image has no id; export it again.")
             name = image.get("file_name")
-            origin = file.with_name(f"{file.name}#{name}")
+            origin = Path(f"{file}#{name}")
             path = self._finder.find(name, file.parent, file.parent / "images", origin=str(origin))
             size = recorded_size(image.get("height"), image.get("width"), origin)
             shapes = functools.partial(self._shapes, objects.pop(_hashable(image["id"]), []), names)

@@ -69,7 +69,8 @@ class Cvat(AnnotatedImages):
                     f"{file}: is 'CVAT for video'; export the task as 'CVAT for images 1.1'."
                 )
             name, subset = element.get("name"), element.get("subset") or ""
-            origin = file.with_name(f"{file.name}#{name}")
+            # Subsets of a project may have images of the same name.
+            origin = Path(f"{file}#{subset}/{name}" if subset else f"{file}#{name}")
             near = (file.parent / "images" / subset, file.parent / "images", file.parent)
             path = self._finder.find(name, *near, origin=str(origin))
             sides = [_whole(element.get(side)) for side in ("height", "width")]

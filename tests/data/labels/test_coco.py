@@ -121,6 +121,16 @@ def test_names_of_files_and_folders_are_splits(tmp_path, examples):
     assert {split: source.count(split) for split in source.splits} == {"train": 2, "val": 1}
 
 
+def test_names_may_have_folders(tmp_path):
+    for folder in ("day", "night"):
+        save_image(tmp_path / folder / "a.png", np.zeros((*SIZE, 3), np.uint8))
+    images = [{"id": 1, "file_name": "day/a.png"}, {"id": 2, "file_name": "night/a.png"}]
+    content = {**write(tmp_path, [annotation([SQUARE], image_id=2)]), "images": images}
+    save_json(tmp_path / "instances.json", content)
+    source = load("coco_instances", root=tmp_path)
+    assert [source.example("all", index)[1].any() for index in (0, 1)] == [False, True]
+
+
 def test_a_single_file_can_be_given(tmp_path, examples):
     label_tools.coco(tmp_path, examples)
     source = load("coco_instances", root=tmp_path / "annotations" / "instances.json")

@@ -101,16 +101,24 @@ def test_subsets_of_a_project_are_splits(tmp_path, examples):
     for scene, subset in zip(examples, names, strict=False):
         save_image(tmp_path / "images" / subset / "same.png", scene.image)
         images.append((f'same.png" subset="{subset}', scene.size, ""))
-    text = cvat_file(images)
-    (tmp_path / "annotations.xml").write_text(text)
-    with pytest.raises(ValueError, match="listed twice"):  # the names don't tell them apart
+    (tmp_path / "annotations.xml").write_text(cvat_file(images))
+    source = load("cvat", root=tmp_path)
+    assert source.splits == ("train", "val", "test")
+    for split, subset in zip(source.splits, names, strict=True):
+        (pair,) = source.paths(split)
+        assert pair[0] == tmp_path / "images" / subset / "same.png"
+    (tmp_path / "annotations.xml").write_text(cvat_file([*images, images[0]]))
+    with pytest.raises(ValueError, match="an image is listed twice; export it again"):
         load("cvat", root=tmp_path)
-    for subset in names:
-        folder = tmp_path / "images" / subset
-        (folder / "same.png").rename(folder / f"{subset}.png")
-        text = text.replace(f'same.png" subset="{subset}', f'{subset}.png" subset="{subset}')
-    (tmp_path / "annotations.xml").write_text(text)
-    assert load("cvat", root=tmp_path).splits == ("train", "val", "test")
+
+
+def test_names_may_have_folders(tmp_path):
+    for folder in ("day", "night"):
+        save_image(tmp_path / "images" / folder / "a.png", np.zeros((*SIZE, 3), np.uint8))
+    images = [("day/a.png", SIZE, cvat_polygon("cat", SQUARE)), ("night/a.png", SIZE, "")]
+    (tmp_path / "annotations.xml").write_text(cvat_file(images))
+    source = load("cvat", root=tmp_path)
+    assert [source.example("all", index)[1].any() for index in (0, 1)] == [True, False]
 
 
 @pytest.mark.parametrize(
