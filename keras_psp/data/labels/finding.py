@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+import unicodedata
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -55,32 +56,58 @@ class ImageFinder:
     def _by_name(self):
         paths: dict[str, list[Path]] = defaultdict(list)
         for path in files_below(self._root, IMAGE_SUFFIXES):
-            paths[path.name].append(path)
+            paths[_composed(path.name)].append(path)
         return paths
 
-    def find(self, name: Any, *near: Path, origin: str) -> Path:
+    @functools.cached_property
+    def _by_stem(self):
+        paths: dict[Path, list[Path]] = defaultdict(list)
+        for path in files_below(self._root, IMAGE_SUFFIXES):
+            paths[path.with_suffix("")].append(path)
+        return paths
+
+    def find(
+        self,
+        name: Any,
+        *near: Path,
+        origin: str,
+        split: str | None = None,
+        annotation: Path | None = None,
+    ) -> Path:
         """Returns the path of an image.
 
         Args:
             name: its name in the annotation, which may have folders.
             near: folders in which it is searched first.
             origin: what errors call the annotation.
+            split: that of the annotation, if it is known; of several images with this name, the
+                one in a folder of this split is returned.
+            annotation: the annotation file, if it is for one image. If they were renamed
+                together, the image is next to it; another folder may have one of the old name.
 
         Raises:
             ValueError: if it isn't there, or there are several.
         """
-        if not isinstance(name, str) or not name.strip() or "\0" in name:
-            raise ValueError(f"{origin}: has {name!r} as its image's name; export it again.")
-        relative = PurePosixPath(PureWindowsPath(name).as_posix())
-        for folder in near:
+        valid = isinstance(name, str) and name.strip() and "\0" not in name
+        relative = PurePosixPath(PureWindowsPath(name if valid else "").as_posix())
+        for folder in near if valid else ():
             path = Path(os.path.normpath(folder / relative))
             if path.is_file():
                 return path
-        tails = self._by_name.get(relative.name, [])
+        if annotation and len(renamed := self._by_stem[annotation.with_suffix("")]) == 1:
+            return renamed[0]
+        if not valid:
+            raise ValueError(f"{origin}: has {name!r} as its image's name; export it again.")
+        tails = self._by_name.get(_composed(relative.name), [])
         # Prefers the path with the most folders in common.
         for count in range(len(relative.parts), 0, -1):
-            end = relative.parts[-count:]
-            matching = [path for path in tails if path.parts[-count:] == end]
+            end = [_composed(part) for part in relative.parts[-count:]]
+            matching = [
+                path for path in tails if [_composed(part) for part in path.parts[-count:]] == end
+            ]
+            if len(matching) > 1 and split is not None:
+                inside = [path for path in matching if split_of(path, self._root) == split]
+                matching = inside or matching
             if len(matching) == 1:
                 return matching[0]
             if matching:
@@ -92,3 +119,8 @@ class ImageFinder:
             f"{origin}: its image {name} isn't in {self._root}; export the labels with their "
             "images, or copy the images there."
         )
+
+
+def _composed(name):
+    """Returns a name in Unicode's composed form; on macOS, accents may be separate characters."""
+    return unicodedata.normalize("NFC", name)

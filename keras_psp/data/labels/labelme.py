@@ -72,18 +72,10 @@ class Labelme(AnnotatedImages):
             return None
         labels = [shape.label for shape in _shapes(content, path)]
         size = recorded_size(content.get("imageHeight"), content.get("imageWidth"), path)
-        image = self._image_of(path, content["imagePath"])
+        name, origin = content["imagePath"], str(path)
+        image = self._finder.find(name, path.parent, origin=origin, annotation=path)
         annotation = Annotation(image, path, size, lambda: _shapes(read_json(path), path))
         return annotation, labels
-
-    def _image_of(self, path, name):
-        try:
-            return self._finder.find(name, path.parent, origin=str(path))
-        except ValueError:  # it may have been renamed together with its .json
-            same = [image for image in _images_in(path.parent) if image.stem == path.stem]
-            if len(same) != 1:
-                raise
-            return same[0]
 
 
 def is_labelme(content: Any) -> bool:

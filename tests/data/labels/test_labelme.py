@@ -133,6 +133,23 @@ def test_a_renamed_image_keeps_its_label(root):
     assert "new.png" in [image.name for image, _ in source.paths("all")]
 
 
+def test_a_renamed_image_is_not_taken_for_one_of_its_old_name_elsewhere(tmp_path):
+    for name in ("one/first_1", "two/1"):  # frames of two videos
+        save_image(tmp_path / f"{name}.png", np.zeros((*SIZE, 3), np.uint8))
+    content = labelme_file("1.png", SIZE, [("cat", "polygon", SQUARE)])
+    save_json(tmp_path / "one" / "first_1.json", content)
+    ((image, _),) = load("labelme", root=tmp_path).paths("all")
+    assert image == tmp_path / "one" / "first_1.png"
+
+
+def test_accents_may_be_characters_of_their_own(tmp_path):
+    """As in the names of files that macOS has packed or unpacked."""
+    save_image(tmp_path / "cafe\u0301" / "e\u0301.png", np.zeros((*SIZE, 3), np.uint8))
+    content = labelme_file("../caf\u00e9/\u00e9.png", SIZE, [("cat", "polygon", SQUARE)])
+    save_json(tmp_path / "labels" / "a.json", content)
+    assert load("labelme", root=tmp_path).count("all") == 1
+
+
 def test_images_without_a_file_are_left_out_and_counted(root, capsys):
     save_image(root / "later.png", np.zeros((4, 4, 3), np.uint8))
     assert load("labelme", root=root).count("all") == 12
