@@ -55,11 +55,11 @@ class CocoInstances(AnnotatedImages):
             )
         self._finder = ImageFinder(self.root if path.is_dir() else self._above(path))
         self._categories: list[str] = []
-        return [
-            (split_of_file(file, self.root), annotation)
-            for file, content in files.items()
-            for annotation in self._annotations_of(file, content)
-        ]
+        found = []
+        for file, content in files.items():
+            split = split_of_file(file, self.root)
+            found += [(split, item) for item in self._annotations_of(file, content, split)]
+        return found
 
     def _above(self, path):
         """The folder with the images of a single file; it is often next to that of the file."""
@@ -68,7 +68,7 @@ class CocoInstances(AnnotatedImages):
     def _tool_names(self):
         return self._categories
 
-    def _annotations_of(self, file, content):
+    def _annotations_of(self, file, content, split):
         names = _categories(file, content)
         objects = defaultdict(list)
         for number, item in enumerate(content["annotations"], 1):
@@ -83,15 +83,22 @@ class CocoInstances(AnnotatedImages):
             coco_masks()  # raises now if pycocotools isn't installed
         used = {item["category_id"] for items in objects.values() for item in items}
         self._categories += _named(content["categories"], names, used)
-        annotations = []
+        annotations, ids = [], set()
         for image in content["images"]:
             if not isinstance(image, dict) or "id" not in image:
                 raise ValueError(f"{file}: an image has no id; export it again.")
-            name = image.get("file_name")
+            key, name = _hashable(image["id"]), image.get("file_name")
             origin = Path(f"{file}#{name}")
-            path = self._finder.find(name, file.parent, file.parent / "images", origin=str(origin))
+            if key in ids:
+                raise ValueError(
+                    f"{origin}: another image has the id {key!r}, too, so it isn't clear which one "
+                    "the annotations are for; number the images again."
+                )
+            ids.add(key)
+            near = (file.parent, file.parent / "images")
+            path = self._finder.find(name, *near, origin=str(origin), split=split)
             size = recorded_size(image.get("height"), image.get("width"), origin)
-            shapes = functools.partial(self._shapes, objects.pop(_hashable(image["id"]), []), names)
+            shapes = functools.partial(self._shapes, objects.pop(key, []), names)
             annotations.append(Annotation(path, origin, size, shapes, file))
         if objects:
             raise ValueError(
@@ -139,15 +146,28 @@ def split_of_file(file: Path, root: Path) -> str | None:
 
 
 def _categories(file, content):
+    names: dict[Any, str] = {}
     try:
-        return {item["id"]: str(item["name"]).strip() for item in content["categories"]}
+        for item in content["categories"]:
+            name = str(item["name"]).strip()
+            if names.setdefault(item["id"], name) != name:
+                raise ValueError(
+                    f"{file}: categories {names[item['id']]!r} and {name!r} have the same id, "
+                    f"{item['id']!r}; give each its own."
+                )
     except (TypeError, KeyError):
         raise ValueError(f"{file}: a category has no id or no name; export it again.") from None
+    return names
 
 
 def _named(categories, names, used):
     """The names in order, without those of unused categories that are only supercategories."""
-    above = {item.get("supercategory") for item in categories}
+    # COCO's own person is its own supercategory.
+    above = {
+        item.get("supercategory")
+        for item in categories
+        if item["name"] != item.get("supercategory")
+    }
     return [name for key, name in names.items() if key in used or name not in above]
 
 

@@ -146,6 +146,30 @@ def test_a_placeholder_above_the_categories_is_no_class(tmp_path):
     assert load("coco_instances", root=tmp_path).class_names == ("background", "cat")
 
 
+def test_an_unused_category_that_is_its_own_supercategory_is_a_class(tmp_path):
+    categories = (
+        {"id": 1, "name": "person", "supercategory": "person"},
+        {"id": 2, "name": "bicycle", "supercategory": "vehicle"},
+    )
+    write(tmp_path, [annotation([SQUARE], category=2)], categories=categories)
+    names = load("coco_instances", root=tmp_path).class_names
+    assert names == ("background", "person", "bicycle")
+
+
+def test_images_of_one_name_are_those_of_their_files_split(tmp_path):
+    for number, split in enumerate(("train", "val"), 1):
+        save_image(tmp_path / "images" / split / "1.png", np.zeros((*SIZE, 3), np.uint8))
+        content = {
+            "images": [{"id": number, "file_name": "1.png"}],
+            "annotations": [annotation([SQUARE], image_id=number)],
+            "categories": [{"id": 1, "name": "cat"}],
+        }
+        save_json(tmp_path / "annotations" / f"instances_{split}.json", content)
+    source = load("coco_instances", root=tmp_path)
+    for split in ("train", "val"):
+        assert [image.parent.name for image, _ in source.paths(split)] == [split]
+
+
 @pytest.mark.parametrize(
     ("segmentation", "message"),
     [
@@ -178,7 +202,15 @@ def test_wrong_segmentations_are_named(tmp_path, segmentation, message):
         ({"annotations": [annotation([SQUARE], image_id=9)]}, "annotation 1 is for image 9, which"),
         ({"annotations": [3]}, "annotation 1 has category None"),
         ({"categories": [{"id": 1}]}, "a category has no id or no name"),
+        (
+            {"categories": [{"id": 1, "name": "cat"}, {"id": 1, "name": "dog"}]},
+            "categories 'cat' and 'dog' have the same id, 1; give each its own",
+        ),
         ({"images": [{"file_name": "a.png"}]}, "an image has no id"),
+        (
+            {"images": [{"id": 1, "file_name": "a.png"}, {"id": 1, "file_name": "b.png"}]},
+            "#b.png: another image has the id 1, too, so it isn't clear which one the annotations",
+        ),
         ({"images": [{"id": 1, "file_name": "b.png"}]}, "its image b.png isn't in .*; export the"),
         ({"images": [{"id": 1}]}, "has None as its image's name; export it again"),
         ({"images": None}, "has no .json with COCO's images, annotations and categories"),
