@@ -114,6 +114,7 @@ class AnnotatedImages(MayBeFlat, ImagePairs):
         for split, annotation in found:
             parts[split].append((annotation.image, annotation.origin))
         self._flat = None in parts
+        self._outside = parts[None] if self._flat and len(parts) > 1 else []
         pairs = divided([pair for part in parts.values() for pair in part]) if self._flat else parts
         self._pairs = {split: pairs[split] for split in ("all", *SPLITS) if split in pairs}
         self.splits = tuple(self._pairs)
@@ -172,6 +173,11 @@ class AnnotatedImages(MayBeFlat, ImagePairs):
             yield (
                 f"pixels without a label are class {self._rest}, {self._names[self._rest]}; "
                 "unlabeled='ignore' (--unlabeled ignore) ignores them"
+            )
+        if self._outside:
+            yield (
+                f"{len(self._outside)} image(s) are in no split ({self._outside[0][0].name}), so "
+                "that the names divide all images into train, val and test, not the folders"
             )
         kinds: Counter[str] = Counter()
         for annotation in self._of.values():

@@ -123,7 +123,7 @@ def _whole(text):
 def _shapes(items: list[tuple[str, Mapping[str, str]]], origin: Path) -> list[Shape]:
     shapes = []
     for number, (tag, values) in enumerate(items, 1):
-        label = values.get("label", "")
+        label = values.get("label", "").strip()
         name = f"shape {number}, a {tag},"
         if tag not in _DRAW:
             raise ValueError(

@@ -103,7 +103,7 @@ def _shapes(content: dict, path: Path) -> list[Shape]:
                 f"{path}: {name} ({label}), has an unknown type; known ones are "
                 f"{', '.join(_DRAW)}. Draw it as one of these."
             )
-        result.append(Shape(label, _pixels(kind, shape), f"{name},"))
+        result.append(Shape(label.strip(), _pixels(kind, shape), f"{name},"))
     return result
 
 

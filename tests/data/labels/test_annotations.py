@@ -89,6 +89,24 @@ def test_other_values_can_be_ignored(tmp_path):
     assert set(np.unique(mask)) == {0, 9}
 
 
+def test_spaces_around_a_label_have_no_meaning(tmp_path):
+    write(tmp_path, "a", size=(40, 60), shapes=TOP_LEFT)
+    write(tmp_path, "b", size=(40, 60), shapes=[("cat ", *TOP_LEFT[0][1:])])
+    source = load("labelme", root=tmp_path)
+    assert source.class_names == ("background", "cat")
+    assert [source.example("all", index)[1].sum() for index in (0, 1)] == [50, 50]
+
+
+def test_images_outside_of_the_splits_are_reported(tmp_path, capsys):
+    for folder, name in (("train", "a"), ("val", "b"), ("", "c")):
+        write(tmp_path / folder, name, size=(40, 60), shapes=TOP_LEFT)
+    assert load("labelme", root=tmp_path).splits == ("all", "train", "val", "test")
+    assert (
+        "1 image(s) are in no split (c.jpg), so that the names divide all images into train, val "
+        "and test, not the folders."
+    ) in capsys.readouterr().err
+
+
 def test_it_divides_as_a_folder_of_the_same_names(tmp_path, examples):
     label_tools.labelme(tmp_path / "shapes", examples)
     for scene in examples:

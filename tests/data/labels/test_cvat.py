@@ -112,6 +112,13 @@ def test_subsets_of_a_project_are_splits(tmp_path, examples):
         load("cvat", root=tmp_path)
 
 
+def test_spaces_around_a_label_have_no_meaning(tmp_path):
+    save_image(tmp_path / "images" / "a.png", np.zeros((*SIZE, 3), np.uint8))
+    text = cvat_file([("a.png", SIZE, cvat_polygon("cat ", SQUARE))], labels=("cat ",))
+    (tmp_path / "annotations.xml").write_text(text)
+    assert load("cvat", root=tmp_path).example("all", 0)[1][10, 10] == 1
+
+
 def test_names_may_have_folders(tmp_path):
     for folder in ("day", "night"):
         save_image(tmp_path / "images" / folder / "a.png", np.zeros((*SIZE, 3), np.uint8))
