@@ -35,11 +35,12 @@ def run(options: argparse.Namespace) -> int:
     """Converts, and prints the number of images and the share of each class."""
     from keras_psp.data import load
     from keras_psp.data.color_labels import UnnamedColors
-    from keras_psp.data.labels.conversion import convert_labels
+    from keras_psp.data.labels.conversion import convert_labels, empty_folder
 
     name, given = options.format, data_options(options)
     if not options.input.exists():
         raise ValueError(f"{options.input}: no such file or folder.")
+    empty_folder(options.output)  # before the labels are read, which may take minutes
     if name is None:
         name, given = recognized_data(options.input, given)
     try:

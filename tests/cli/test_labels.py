@@ -107,6 +107,9 @@ def test_a_used_output_is_refused(tmp_path, examples, capsys):
     label_tools.labelme(tmp_path / "in", examples)
     assert main(["labels", str(tmp_path / "in"), "--output", str(tmp_path / "in")]) == 1
     assert "is not empty (photo00.json); choose another --output." in capsys.readouterr().err
+    (tmp_path / "in" / "photo00.json").write_text("{")  # the output is refused before it is read
+    assert main(["labels", str(tmp_path / "in"), "--output", str(tmp_path / "in")]) == 1
+    assert "is not empty (photo00.json); choose another --output." in capsys.readouterr().err
 
 
 def test_check_recognizes_the_tool(tmp_path, examples, capsys):

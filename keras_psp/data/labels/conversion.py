@@ -15,6 +15,7 @@ from PIL import Image
 from keras_psp.data.bands import bands_size, channels_of
 from keras_psp.data.division import SPLITS
 from keras_psp.data.images import image_size
+from keras_psp.data.label_files import check_names
 from keras_psp.files import (
     is_hidden,
     local_path,
@@ -77,16 +78,11 @@ def convert_labels(
         ValueError: if the output isn't empty, or an image or label can't be read.
         OSError: if the output can't be written.
     """
-    output = local_path("output", output)
-    if output.exists() and not output.is_dir():
-        raise ValueError(f"{output} is a file; the output must be a folder.")
-    with writing(output):
-        others = sorted(output.iterdir()) if output.exists() else []
-    others = [entry for entry in others if not is_hidden(entry.name)]
-    if others:
-        raise ValueError(f"{output} is not empty ({others[0].name}); choose another --output.")
+    output = empty_folder(output)
     sweep(output)
     names = source.class_names
+    written_names = [printable(" ".join(name.split())) for name in names]
+    check_names(written_names, source.title)
     jobs = list(_jobs(source))
     colors = _colors(source)
     pixels, images = np.zeros(len(names) + 1, np.int64), np.zeros(len(names) + 1, np.int64)
@@ -102,8 +98,21 @@ def convert_labels(
             counts = np.append(counts[: len(names)], counts[source.ignore_class])
             pixels += counts
             images += counts > 0
-        _write_names(source, draft)
+        _write_names(written_names, source.palette, draft)
     return Converted(output, tuple(names), pixels, images, len(jobs))
+
+
+def empty_folder(output: str | os.PathLike) -> Path:
+    """Returns the path of a folder to write; raises ValueError unless it is absent or empty."""
+    output = local_path("output", output)
+    if output.exists() and not output.is_dir():
+        raise ValueError(f"{output} is a file; the output must be a folder.")
+    with writing(output):
+        others = sorted(output.iterdir()) if output.exists() else []
+    others = [entry for entry in others if not is_hidden(entry.name)]
+    if others:
+        raise ValueError(f"{output} is not empty ({others[0].name}); choose another --output.")
+    return output
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,11 +138,13 @@ def _jobs(source: Any) -> Iterator[_Job]:
             )
             continue
         pairs, root = source.paths(split), getattr(source, "root", None)
-        stems = collections.Counter(image.stem for image, _ in pairs)
+        # Windows and macOS take names that differ in case for the same file.
+        stems = collections.Counter(image.stem.casefold() for image, _ in pairs)
         used: dict[str, Path] = {}
         for image, label in pairs:
-            name = image.name if stems[image.stem] == 1 else _long_name(image, root)
-            other = used.setdefault(os.path.splitext(name)[0], image)
+            unique = stems[image.stem.casefold()] == 1
+            name = image.name if unique else _long_name(image, root)
+            other = used.setdefault(os.path.splitext(name)[0].casefold(), image)
             if other != image:
                 raise ValueError(
                     f"{image}: {other} would be called {name} too; rename one of them."
@@ -184,11 +195,10 @@ def _colors(source):
     return colors.ravel().tolist()
 
 
-def _write_names(source, folder):
-    names = [printable(" ".join(name.split())) for name in source.class_names]
+def _write_names(names, palette, folder):
     lines = [
         f"{index} {' '.join(map(str, color))} {name}"
-        for index, (name, color) in enumerate(zip(names, source.palette.tolist(), strict=True))
+        for index, (name, color) in enumerate(zip(names, palette.tolist(), strict=True))
     ]
     (folder / "classes.txt").write_text("".join(f"{name}\n" for name in names), "utf-8")
     (folder / "palette.txt").write_text("".join(f"{line}\n" for line in lines), "utf-8")

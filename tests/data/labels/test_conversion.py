@@ -1,3 +1,4 @@
+import dataclasses
 import os
 
 import numpy as np
@@ -84,6 +85,24 @@ def test_images_of_equal_names_get_those_of_their_folders(tmp_path, examples):
         f"ds{i}_img_photo0{k}_png.png" for i in (1, 2) for k in (0, 1)
     ]
     assert ImageFolder(tmp_path / "out").count("all") == 4
+
+
+def test_names_that_differ_in_case_are_kept_apart(tmp_path, examples):
+    """Windows and macOS would write one over the other."""
+    for dataset, name in (("ds1", "A"), ("ds2", "a")):
+        scene = dataclasses.replace(examples[0], name=name)
+        label_tools.supervisely(tmp_path / "in", [scene], dataset=dataset)
+    convert_labels(load("supervisely", root=tmp_path / "in"), tmp_path / "out", progress=False)
+    names = sorted(os.listdir(tmp_path / "out" / "images"))
+    assert names == ["ds1_img_A_png.png", "ds2_img_a_png.png"]
+
+
+def test_class_names_that_differ_in_spaces_are_refused_before_the_conversion(source, tmp_path):
+    pairs = {"train": source.paths("all")}
+    twice = ImagePairs(pairs, class_names=("a b", "a  b"), read_label=lambda path: 1 / 0)
+    with pytest.raises(ValueError, match="the source: class 'a b' occurs twice; names must differ"):
+        convert_labels(twice, tmp_path / "out", progress=False)
+    assert not (tmp_path / "out").exists()
 
 
 def test_other_bands_and_sources_without_a_root_are_converted(tmp_path):
