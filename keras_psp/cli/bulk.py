@@ -4,7 +4,6 @@ import argparse
 import sys
 from typing import Any
 
-from keras_psp.cli.checks import check_model
 from keras_psp.cli.predict import SOME_FAILED
 from keras_psp.cli.protocol import add_protocol, protocol_arguments
 
@@ -80,7 +79,6 @@ def run(options: argparse.Namespace) -> int:
     """Runs the job and prints its outcome."""
     source = _source(options)  # fails first if Beam isn't installed
     protocol = protocol_arguments(options)
-    check_model(options.model)
     from keras_psp.beam import JobError, predict_many
     from keras_psp.evaluation import Measures
 

@@ -111,7 +111,7 @@ def test_evaluation_on_the_command_line(tmp_path, capsys):
             ["--images", "*.jpg", "--multi-scale", "--scales", "1"],
             "--multi-scale sets the six scales and flip; leave out --scales.",
         ),
-        (["--images", "none/*.jpg"], "model 'best.keras': there is no such file or folder"),
+        (["--images", "none/*.jpg"], "best.keras: can't be read (No such file or directory)"),
     ],
 )
 def test_errors_are_one_line(arguments, message, capsys, tmp_path, monkeypatch):
@@ -139,3 +139,14 @@ def test_scales(arguments, scales, flip, monkeypatch):
     command = ["bulk", "--model", "pspnet_r18-d8_128x128_scenes", "--images", "*.jpg"]
     assert main([*command, "--output", "out", *arguments]) == 0
     assert (given["scales"], given["flip"]) == (scales, flip)
+
+
+@needs_beam
+def test_the_model_may_be_on_another_file_system(monkeypatch):
+    from keras_psp import beam
+
+    given = []
+    monkeypatch.setattr(beam, "predict_many", lambda *arguments, **_: given.extend(arguments))
+    command = ["bulk", "--model", "gs://bucket/best.keras", "--images", "gs://bucket/**.jpg"]
+    assert main([*command, "--output", "gs://bucket/classes"]) == 0
+    assert given[1:] == ["gs://bucket/best.keras", "gs://bucket/classes"]
