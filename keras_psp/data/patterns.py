@@ -97,6 +97,11 @@ def why_no_label(root: Path, images: Sequence[str], label: Path) -> str:
     """
     folder = label.parent
     names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
+    if f"{label.stem}.txt" in names:
+        return (
+            f"{folder / label.stem}.txt looks like YOLO's labels, which aren't read; export COCO, "
+            "or masks as PNG, from the program that drew them"
+        )
     patterns = suggested(images, names)
     if patterns is None:
         return f"add {label}, or remove the image"

@@ -110,6 +110,14 @@ def test_wrong_patterns_are_named(tmp_path, images, labels, message):
         pairs(tmp_path, images, labels)
 
 
+def test_the_labels_of_yolo_are_named(tmp_path):
+    write(tmp_path, "images/a.jpg")
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "a.txt").write_text("0 0.1 0.1 0.9 0.1 0.5 0.9")
+    with pytest.raises(ValueError, match=r"labels/a\.txt looks like YOLO's labels, which aren't"):
+        pairs(tmp_path, "images/*", "labels/{stem}.png")
+
+
 @pytest.mark.parametrize(
     ("images", "labels", "expected"),
     [

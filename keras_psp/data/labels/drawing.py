@@ -26,7 +26,11 @@ _FARTHEST = 1_000_000
 def checked_points(values: Any, least: int) -> np.ndarray:
     """Returns points as (count, 2) float64, x and y; raises ValueError unless they are valid."""
     try:
-        points = np.array(values, np.float64).reshape(-1, 2)
+        points = np.array(values, np.float64)
+        if points.ndim != 2:  # COCO's are x0, y0, x1, y1 ...
+            points = points.reshape(-1, 2)
+        if points.shape[1] != 2:
+            raise ValueError
     except (TypeError, ValueError):
         raise ValueError("has points that aren't pairs of numbers") from None
     if not np.isfinite(points).all() or (abs(points) > _FARTHEST).any():

@@ -76,6 +76,7 @@ def test_an_ellipse_includes_half_a_pixel():
     ("values", "message"),
     [
         ([[1, 2], [3]], "that aren't pairs of numbers"),
+        ([[1, 2, 3]] * 4, "that aren't pairs of numbers"),
         (None, "that aren't pairs of numbers"),
         ([[1, 2]] * 2, r"has 2 point\(s\), but needs at least 3"),
         ([[1, 2]] * 2 + [[float("inf"), 1]], "infinite or far outside"),
