@@ -53,12 +53,16 @@ def recognized(path: Path) -> Recognized | None:
     folders = [path, *split_folders(path).values()]
     if any((folder / CLASSES).is_file() for folder in folders):
         return Recognized("roboflow", {}, f"Roboflow's masks ({CLASSES})")
-    if any((folder / "images").is_dir() and (folder / "labels").is_dir() for folder in folders):
+    if any((folder / "images").is_dir() and _has_png(folder / "labels") for folder in folders):
         return Recognized("folder", {}, "images/ and labels/")
     for file in files_below(path, (".xml",)):
         if is_cvat(file):
             return Recognized("cvat", {}, f"annotations of CVAT ({file.relative_to(path)})")
     return _by_json(path) or _by_masks(path, folders)
+
+
+def _has_png(folder):
+    return folder.is_dir() and any(name.lower().endswith(".png") for name in _names(folder))
 
 
 def _of_file(path):

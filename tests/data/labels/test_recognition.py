@@ -25,6 +25,15 @@ def test_tools_are_recognized(tmp_path, examples, name):
         assert recognized(tmp_path / "photo00.json").name == name
 
 
+def test_a_folder_called_labels_may_hold_the_files_of_a_tool(tmp_path, examples):
+    label_tools.labelme(tmp_path / "images", examples)
+    (tmp_path / "labels").mkdir()
+    for file in (tmp_path / "images").glob("*.json"):
+        file.rename(tmp_path / "labels" / file.name)
+    assert recognized(tmp_path).name == "labelme"
+    assert load("labelme", root=tmp_path).count("all") == 12
+
+
 def test_large_files_are_recognized_by_their_ends(tmp_path):
     content = {"images": [], "annotations": [{"text": "x" * 3_000_000}], "categories": []}
     save_json(tmp_path / "instances.json", content)
@@ -41,6 +50,11 @@ def test_large_files_are_recognized_by_their_ends(tmp_path):
             "JPEGImages/{}.jpg",
             "SegmentationClass/{}.png",
             {"images": "JPEGImages/*", "labels": "SegmentationClass/{stem}.png"},
+        ),
+        (
+            "images/{}.jpg",
+            "labels/{}.tif",
+            {"images": "images/*", "labels": "labels/{stem}.tif"},
         ),
         ("a/{}.png", "gt/{}_x.tif", {"images": "a/*", "labels": "gt/{stem}_x.tif"}),
         ("{}.png", "{}_mask.png", {"images": "*", "labels": "{stem}_mask.png"}),
