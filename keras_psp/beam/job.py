@@ -70,8 +70,8 @@ def predict_many(
     A job that was stopped or killed resumes with the same call: it skips images that have a
     result, and counts each image once in the confusion matrix. Images that can't be read or
     predicted, or whose label is invalid, are listed in failed.jsonl; the next call retries them.
-    The network is compared by its weights, but images only by their names: if an image was
-    replaced, remove its result.
+    The network is compared by its weights, but images and labels only by their names: if an image
+    or its label was replaced, remove its result.
 
     The output folder, on any of Beam's file systems:
 
@@ -120,12 +120,12 @@ def predict_many(
     handler = SegmentationHandler(facts.model, **fields)
     values = _values(facts, label_lookup, ignore_class) if source.labeled else None
     folder = absolute(output).rstrip("/")
-    total = source.count(folder)
-    if total == 0:
-        patterns = ", ".join(getattr(source, "patterns", ()))  # a list is never empty
+    if wildcards := sorted(set(folder) & set("*?[")):
         raise ValueError(
-            f"no image matches {patterns}; use `**` to match in subfolders, which `*` doesn't."
+            f"output is {folder!r}, but Beam wouldn't find results in a folder with "
+            f"{' or '.join(wildcards)} in its path; choose another one."
         )
+    total = source.count(folder)
     lookup = None if label_lookup is None else {str(k): v for k, v in label_lookup.items()}
     settings = {
         "network": facts.digest,
@@ -155,13 +155,20 @@ def _values(facts, label_lookup, ignore_class):
                 f"label_lookup maps value {value} to class {index}, but there are "
                 f"{facts.num_classes} classes; omit the value, or map it to ignore_class."
             )
-    return ImagePairs(
+    values = ImagePairs(
         {},
         class_names=facts.class_names,
         ignore_class=ignore_class,
         lookup=label_lookup,
         title=f"the {facts.num_classes} classes",
     )
+    if label_lookup is not None and ignore_class < facts.num_classes:
+        raise ValueError(
+            f"ignore_class={ignore_class} is also class {ignore_class}, "
+            f"{facts.class_names[ignore_class]!r}, which wouldn't count; choose a number that "
+            "isn't a class, e.g. 255."
+        )
+    return values
 
 
 def _outcome(folder, facts, *, evaluated):

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import apache_beam as beam
 import numpy as np
+from apache_beam.io.filesystems import FileSystems
 
 from keras_psp.beam import records
 from keras_psp.beam.results import is_result
@@ -17,6 +18,7 @@ from keras_psp.data.images import IMAGE_SUFFIXES, MAX_PIXELS, read_image
 from keras_psp.data.label_files import check_size, read_mask
 from keras_psp.data.lists import parse_list
 from keras_psp.data.pairs import ImagePairs
+from keras_psp.files import printable
 
 
 class Item(NamedTuple):
@@ -74,7 +76,7 @@ class ImageFiles:
 
     def count(self, output: str) -> int:
         """Returns the current number of images; slow for many of them."""
-        return len({path for pattern in self.patterns for path in _images(pattern, output)})
+        return len(set(_matching(self.patterns, output)))
 
     def items(self, pipeline: beam.Pipeline, output: str) -> beam.PCollection:
         """Adds steps that give (name, Item) for each image; a name may occur twice."""
@@ -115,7 +117,10 @@ class ImageList:
 
     def pairs(self) -> list[tuple[str, str | None]]:
         """Reads the paths of the images and labels."""
-        text = read_bytes(os.fspath(self.path)).decode("utf-8-sig")
+        try:
+            text = read_bytes(os.fspath(self.path)).decode("utf-8-sig")
+        except UnicodeDecodeError:
+            raise ValueError(f"{self.path}: isn't UTF-8 text; save it as UTF-8.") from None
         root = str(self.root).rstrip("/")
         return [
             (f"{root}/{image}", None if label is None else f"{root}/{label}")
@@ -161,9 +166,9 @@ class TFRecords:
         """Returns the same source with absolute paths."""
         return TFRecords(_absolute(self.patterns, "val-*.tfrecord"), self.labeled)
 
-    def count(self, output: str) -> int | None:
-        """Returns 0 if no file matches, otherwise None: the number isn't known in advance."""
-        return None if any(_images(pattern, output) for pattern in self.patterns) else 0
+    def count(self, output: str) -> None:
+        """Checks that the files exist; returns None, since the number isn't known in advance."""
+        _matching(self.patterns, output)
 
     def items(self, pipeline: beam.Pipeline, output: str) -> beam.PCollection:
         """Adds steps that give an Item or a Failed for each record."""
@@ -196,9 +201,32 @@ def _absolute(patterns, example):
     return tuple(absolute(pattern) for pattern in patterns)
 
 
+def _matching(patterns, output):
+    """Returns the matching files; raises ValueError unless each pattern matches valid names."""
+    paths = []
+    for pattern in patterns:
+        if FileSystems.get_scheme(pattern) is None and os.path.isdir(pattern):
+            raise ValueError(f"{pattern} is a folder; give a pattern of its files: {pattern}/**")
+        found = _images(pattern, output)
+        if not found:
+            brackets = ", and [[] for a [ in a name" if "[" in pattern else ""
+            raise ValueError(
+                f"no image matches {pattern}; use `**` to match in subfolders, which `*` doesn't"
+                f"{brackets}."
+            )
+        paths += found
+    if odd := next((path for path in paths if printable(path) != path), None):
+        raise ValueError(f"{printable(odd)}: its name isn't UTF-8, as Beam needs it; rename it.")
+    return paths
+
+
 def _images(pattern, output):
-    """Returns the matching files except the results of earlier runs of this job."""
-    return [path for path in matches(pattern) if not is_result(path, output)]
+    """Returns the matching files except the results of earlier runs of this job.
+
+    A shell may have replaced a pattern by the names of files, in which brackets mean nothing.
+    """
+    paths = [pattern] if FileSystems.exists(pattern) else matches(pattern)
+    return [path for path in paths if not is_result(path, output)]
 
 
 def _folder_of(patterns):

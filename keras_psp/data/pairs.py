@@ -81,7 +81,7 @@ class ImagePairs:
             # The class of each value, and -1 for values that don't occur.
             self._lookup = np.full(256, -1, np.int16)
             for value, index in lookup.items():
-                self._lookup[checked_integer("label value", value, least=0)] = index
+                self._lookup[checked_integer("label value", value, least=0, most=255)] = index
         self.read_label: Callable[[Path], np.ndarray] = read_label or read_mask
         self.title = self._title = str(title)
 

@@ -202,6 +202,11 @@ def test_label_lookup(write_set, predict, by_hand, tmp_path):
         ValueError, match="label_lookup maps value 1 to class 3, but there are 3 classes"
     ):
         predict(label_lookup={1: 3})
+    with pytest.raises(ValueError, match="label value is 300; it must be an integer from 0 to 255"):
+        predict(label_lookup={300: 1})
+    # Else label 1 would be class 0, and ignored as well.
+    with pytest.raises(ValueError, match="ignore_class=0 is also class 0, 'sky', which wouldn't"):
+        predict(label_lookup={0: 0, 1: 0, 2: 1, 3: 2}, ignore_class=0)
 
 
 @pytest.mark.parametrize(
@@ -225,14 +230,15 @@ def test_label_lookup(write_set, predict, by_hand, tmp_path):
         ),
         ({"source": beam.ImageFiles("none/*.jpg")}, r"no image matches .*none/\*\.jpg"),
         ({"source": beam.TFRecords("none/*")}, "no image matches"),
+        ({"output": "a/b [2]*"}, r"output is '.*a/b \[2\]\*', but Beam wouldn't find results in a"),
         ({"model": "nowhere.keras"}, r"nowhere\.keras: can't be read"),
         ({"model": "nowhere"}, "there is no such file, and there is no preset 'nowhere'"),
     ],
 )
 def test_invalid_arguments(network, tmp_path, arguments, message):
-    given = {"model": network, "source": beam.ImageFiles("none/*"), **arguments}
+    given = {"model": network, "source": beam.ImageFiles("none/*"), "output": tmp_path / "out"}
     with pytest.raises(ValueError, match=message):
-        beam.predict_many(output=tmp_path / "out", **given)
+        beam.predict_many(**{**given, **arguments})
     assert not (tmp_path / "out").exists()
 
 

@@ -1,4 +1,5 @@
 import io
+import os
 import shutil
 
 import numpy as np
@@ -27,6 +28,47 @@ def test_results_among_the_images_are_not_predicted(write_set, network, by_hand,
         done = beam.predict_many(source, network, tmp_path / output, progress=False)
         assert (done.images, done.failures) == (4, [])
         assert source.resolved().count(str(tmp_path / output)) == 4
+
+
+def test_every_pattern_must_match(write_set, network, tmp_path):
+    """Else the images of one with a typing error would be missing without a word."""
+    write_set(1)
+
+    def predict(*patterns):
+        source = beam.ImageFiles([f"{tmp_path}/{pattern}" for pattern in patterns])
+        return beam.predict_many(source, network, tmp_path / "out", progress=False)
+
+    for pattern, message in (
+        ("imgs/**.png", r"no image matches .*imgs/\*\*\.png; use `\*\*` to .* `\*` doesn't\.$"),
+        ("images/a[1]/*.png", r"subfolders, which `\*` doesn't, and \[\[\] for a \[ in a name\.$"),
+        ("images", r"images is a folder; give a pattern of its files: .*images/\*\*$"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            predict("images/**.png", pattern)
+    records = beam.TFRecords([str(network), f"{tmp_path}/none*"]).resolved()
+    with pytest.raises(ValueError, match=r"no image matches .*none\*"):
+        records.count("")
+
+
+def test_the_name_of_a_file_may_have_brackets(write_set, network, by_hand, tmp_path):
+    """A shell replaces `*.png` by the names of the files."""
+    write_set(1)
+    image = tmp_path / "images/folder 0/0 [1].png"
+    (tmp_path / "images/folder 0/0.png").rename(image)
+    done = beam.predict_many(
+        beam.ImageFiles([str(image)]), network, tmp_path / "out", progress=False
+    )
+    assert (done.images, done.failures) == (1, [])
+    assert (tmp_path / "out/classes/0 [1].png").exists()
+
+
+def test_a_name_that_is_not_utf8_is_refused(tmp_path):
+    try:
+        (tmp_path / os.fsdecode(b"caf\xe9.png")).write_bytes(b"")
+    except OSError:
+        pytest.skip("this file system has no such names")
+    with pytest.raises(ValueError, match=r"caf\\xe9\.png: its name isn't UTF-8, as Beam needs it"):
+        beam.ImageFiles(f"{tmp_path}/*.png").resolved().count("")
 
 
 @pytest.mark.parametrize("labeled", [False, True])
@@ -121,6 +163,9 @@ def test_lists(write_set, network, by_hand, tmp_path):
         listing.write_text(text)
         with pytest.raises(ValueError, match=message):
             beam.ImageList(listing, tmp_path).pairs()
+    listing.write_bytes("caf\u00e9.jpg".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"val\.txt: isn't UTF-8 text; save it as UTF-8"):
+        beam.ImageList(listing, tmp_path).pairs()
 
 
 def test_names_and_paths():
