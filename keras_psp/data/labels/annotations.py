@@ -106,6 +106,8 @@ class AnnotatedImages(MayBeFlat, ImagePairs):
         self.root = path if path.is_dir() else path.parent
         self._colors: dict[str, tuple[int, int, int]] = {}
         found = self._annotations_in(path)
+        if not found:
+            raise ValueError(f"{path}: has no images; export the labels again, with their images.")
         self._of = {annotation.origin: annotation for _, annotation in found}
         self._check_unique([annotation for _, annotation in found])
         self.read_label = self._read_label

@@ -213,6 +213,7 @@ def test_wrong_segmentations_are_named(tmp_path, segmentation, message):
         ),
         ({"images": [{"id": 1, "file_name": "b.png"}]}, "its image b.png isn't in .*; export the"),
         ({"images": [{"id": 1}]}, "has None as its image's name; export it again"),
+        ({"images": [], "annotations": []}, "has no images; export the labels again, with their"),
         ({"images": None}, "has no .json with COCO's images, annotations and categories"),
     ],
 )

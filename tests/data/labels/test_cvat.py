@@ -175,7 +175,9 @@ def test_wrong_files_are_named(tmp_path):
     with pytest.raises(ValueError, match=r"isn't XML \(.*\); export it again"):
         load("cvat", root=tmp_path)
     file.write_text("<annotations></annotations>")
-    with pytest.raises(ValueError, match="has no images; export the task again with its images"):
+    with pytest.raises(
+        ValueError, match="has no images; export the labels again, with their images"
+    ):
         load("cvat", root=tmp_path)
     file.write_text("<annotation></annotation>")  # of PASCAL VOC
     with pytest.raises(ValueError, match=r"has no .xml of CVAT; export the task as"):
