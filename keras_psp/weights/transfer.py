@@ -40,13 +40,7 @@ class BackboneWeights:
         architecture = {"stride_in_1x1": False, **self.architecture, "num_stages": 4}
         backbone = self.given.get("backbone")
         if isinstance(backbone, DilatedResNet):
-            for key in ("depth", "stem_filters", "stride_in_1x1"):
-                given, needed = getattr(backbone, key), architecture[key]
-                if given != needed:
-                    raise ValueError(
-                        f"weights={self.name!r} need DilatedResNet({key}={needed!r}), not "
-                        f"{given!r}."
-                    )
+            _check_kind(self.name, backbone, architecture)
         else:
             if backbone not in (None, f"resnet{architecture['depth']}"):
                 raise ValueError(
@@ -113,6 +107,8 @@ class NetworkWeights:
                     "backbone, or choose other weights."
                 )
             backbone = None
+        elif isinstance(backbone, DilatedResNet) and isinstance(trained, DilatedResNet):
+            _check_kind(self.name, backbone, trained.get_config())
         bins = checked_tuple(
             "bin_sizes", given.get("bin_sizes", self.model.bin_sizes), checked_integer
         )
@@ -173,11 +169,26 @@ class NetworkWeights:
                         f"{tuple(variable.shape)}, they have {shape}; leave out the arguments "
                         "that change the network's shape."
                     )
+            if surplus := trained.keys() - new.keys() if new else ():
+                raise ValueError(
+                    f"weights={self.name!r} don't fit: they have {part}/{min(surplus)}, and the "
+                    "network doesn't; leave out the arguments that change its layers."
+                )
         if new_layers:
             print(
                 f"{self.name}: all weights loaded except {', '.join(dict.fromkeys(new_layers))}, "
                 f"which are newly initialized for {model.num_classes} classes",
                 file=sys.stderr,
+            )
+
+
+def _check_kind(name, backbone, needed):
+    """Raises ValueError if a ResNet differs from that of the weights in what shapes don't show."""
+    for key in ("depth", "stem_filters", "stride_in_1x1"):
+        if getattr(backbone, key) != needed[key]:
+            raise ValueError(
+                f"weights={name!r} need DilatedResNet({key}={needed[key]!r}), not "
+                f"{getattr(backbone, key)!r}."
             )
 
 

@@ -72,6 +72,26 @@ def test_arguments_that_change_the_networks_shape_are_refused():
         PSPNet(weights=small(), backbone="resnet50")
 
 
+@pytest.mark.parametrize(
+    ("trained", "given", "message"),
+    [
+        # All weights of a shallow ResNet have a counterpart in a deep one.
+        ((34, {}), (18, {}), r"need DilatedResNet\(depth=34\), not 18"),
+        # The stride doesn't change a shape.
+        ((50, {"stride_in_1x1": True}), (50, {}), r"need DilatedResNet\(stride_in_1x1=True\)"),
+        ((18, {"use_bias": True}), (18, {}), "have backbone/.*/bias, and the network doesn't"),
+    ],
+)
+def test_a_backbone_that_would_compute_something_else_is_refused(trained, given, message):
+    def resnet(depth, options):
+        return DilatedResNet(depth, stem_filters=(8,), **options)
+
+    options = {"bin_sizes": (1,), "reduction": 8, "fusion_filters": 8, "aux_weight": 0}
+    network = PSPNet(3, backbone=resnet(*trained), **options)
+    with pytest.raises(ValueError, match=message):
+        PSPNet(weights=network, backbone=resnet(*given))
+
+
 def test_a_network_on_any_backbone_is_copied(tmp_path):
     mobile = keras.applications.MobileNetV3Small(
         include_top=False, weights=None, input_shape=(None, None, 3)
