@@ -63,10 +63,17 @@ def test_tensors_of_torch_save_are_read_exactly(tmp_path):
             )
 
 
-def test_the_prefix_of_data_parallel_is_removed(tmp_path):
-    content = {f"module.{name}": value for name, value in tensors().items()}
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod."])
+def test_the_prefixes_of_data_parallel_and_torch_compile_are_removed(tmp_path, prefix):
+    content = {f"{prefix}{name}": value for name, value in tensors().items()}
     writers.write_torch(tmp_path / "a.pth", content)
     assert list(read_checkpoint(tmp_path / "a.pth").tensors) == list(tensors())
+
+
+def test_a_prefix_of_some_names_is_kept(tmp_path):
+    content = {"module.a": np.ones(1, "float32"), "b": np.ones(1, "float32")}
+    writers.write_torch(tmp_path / "a.pth", content)
+    assert list(read_checkpoint(tmp_path / "a.pth").tensors) == ["module.a", "b"]
 
 
 def test_training_checkpoints_may_hold_numpy_numbers_and_paths(tmp_path):
@@ -80,6 +87,24 @@ def test_training_checkpoints_may_hold_numpy_numbers_and_paths(tmp_path):
     }
     writers.write_torch(tmp_path / "a.pth", content)
     assert len(read_checkpoint(tmp_path / "a.pth").tensors) == 3
+
+
+def test_training_checkpoints_may_hold_mmengines_log(tmp_path):
+    # message_hub: HistoryBuffers, whose state names their methods (mmengine/logging,
+    # `__getstate__`). Protocol 2 writes a method as getattr(class, name).
+    buffer = writers.Name("mmengine.logging.history_buffer", "HistoryBuffer")
+    method = writers.Call("__builtin__", "getattr", buffer, "mean")
+    log = {"train/loss": {"statistics_methods": {"mean": method}}}
+    writers.write_torch(tmp_path / "a.pth", {"state_dict": tensors(), "message_hub": log})
+    assert len(read_checkpoint(tmp_path / "a.pth").tensors) == 3
+
+
+def test_getattr_in_a_pickle_gets_nothing(tmp_path):
+    storage = writers.Name("torch", "FloatStorage")
+    got = writers.Call("__builtin__", "getattr", storage, "__class__")
+    writers.write_torch(tmp_path / "a.pth", {"state_dict": tensors(), "got": got})
+    got = read_checkpoint(tmp_path / "a.pth").meta["got"]
+    assert not callable(got) and "__class__" not in repr(got)
 
 
 def test_mxnet_files_are_read(tmp_path):

@@ -1,6 +1,7 @@
 """Reads weights files of every format, recognized by their first bytes; runs no code in them."""
 
 import dataclasses
+import re
 import struct
 import zipfile
 from collections.abc import Mapping
@@ -15,6 +16,9 @@ from keras_psp.weights.files.mxnet_file import read_mxnet
 from keras_psp.weights.files.torch_file import TorchTensor, read_torch
 
 __all__ = ["Checkpoint", "WeightsFileError", "file_format", "read_checkpoint"]
+
+# What DataParallel, DistributedDataParallel and torch.compile add to all names, in any order.
+_WRAPPERS = re.compile(r"((module|_orig_mod)\.)*")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,9 +133,9 @@ def _state_dict(content):
         for name, value in content.items()
         if isinstance(name, str) and isinstance(value, TorchTensor)
     }
-    # DataParallel and DistributedDataParallel add this prefix to all names.
-    if all(name.startswith("module.") for name in tensors):
-        tensors = {name.removeprefix("module."): value for name, value in tensors.items()}
+    prefixes = {_WRAPPERS.match(name)[0] for name in tensors}  # type: ignore[index]
+    if len(prefixes) == 1:
+        tensors = {name.removeprefix(*prefixes): value for name, value in tensors.items()}
     return tensors, meta
 
 

@@ -40,7 +40,8 @@ _TORCH_DTYPES = ("bool", "int32", "int64", "bfloat16", "float16", "float32", "fl
 _HARMLESS: dict[str, set[str]] = {
     "_codecs": {"encode"},
     "argparse": {"Namespace"},
-    "builtins": {"dict", "float", "int", "list", "set"},
+    # HistoryBuffer, mmengine's log, refers to its methods by getattr.
+    "builtins": {"dict", "float", "getattr", "int", "list", "set"},
     "collections": {"Counter", "defaultdict", "deque"},
     "numpy": {"dtype", "ndarray"},
     "numpy._core.multiarray": {"_reconstruct", "scalar"},
