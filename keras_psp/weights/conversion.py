@@ -16,6 +16,7 @@ from keras_psp.weights.families import BACKBONES, NETWORKS, recognized
 from keras_psp.weights.files import Checkpoint, WeightsFileError, file_format, read_checkpoint
 from keras_psp.weights.files.errors import naming, printable
 from keras_psp.weights.names import Family
+from keras_psp.weights.preset_folder import is_preset_folder
 
 # Options of `convert` that belong to the backbone.
 _BACKBONE_OPTIONS = ("output_stride", "dilations", "contract_dilation", "dilate_second")
@@ -129,11 +130,16 @@ def read_network(*paths: Path) -> Checkpoint:
 def _with_other_half(path):
     """CSAILVision's encoder and decoder, given either or their folder; other paths alone."""
     if path.is_dir():
+        if any(path.glob("*.keras")) or is_preset_folder(path):
+            raise WeightsFileError(
+                f"{path} is the folder of a training run or of a preset, which needs no "
+                f"conversion; open it with keras_psp.PSPNet(weights={str(path)!r})."
+            )
         encoders = sorted(path.glob("encoder_epoch_*.pth"))
         if len(encoders) != 1:
             raise WeightsFileError(
-                f"{path} is a folder without best.keras or last.keras, and with {len(encoders)} "
-                "files encoder_epoch_N.pth instead of one; pass the checkpoint itself."
+                f"{path} is a folder with {len(encoders)} files encoder_epoch_N.pth instead of "
+                "one, and without best.keras or last.keras; pass the checkpoint itself."
             )
         path = encoders[0]
     match = re.fullmatch("(encoder|decoder)(_epoch.*)", path.name)

@@ -301,6 +301,16 @@ def test_a_keras_file_cannot_open_other_files(tmp_path):
     assert PSPNet.from_config({**config, "weights": "/nowhere.pth"}).num_classes == 3
 
 
+def test_folders_that_need_no_conversion_are_named(tmp_path):
+    network = tiny_pspnet(3, aux_weight=0)
+    network.save_to_preset(tmp_path / "preset")
+    (tmp_path / "run").mkdir()
+    network.save(tmp_path / "run" / "best.keras")
+    for folder in ("preset", "run"):
+        with pytest.raises(WeightsFileError, match="needs no conversion; open it with keras_psp"):
+            convert(tmp_path / folder)
+
+
 def test_keras_files_of_other_models_are_refused(tmp_path):
     inputs = keras.Input((4,))
     keras.Model(inputs, keras.layers.Dense(2)(inputs)).save(tmp_path / "a.keras")

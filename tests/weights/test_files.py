@@ -3,6 +3,7 @@ import struct
 import zipfile
 
 import h5py
+import keras
 import numpy as np
 import pytest
 from support import writers
@@ -341,3 +342,9 @@ def test_folders_and_missing_files_are_reported(tmp_path):
         file_format(tmp_path)
     with pytest.raises(FileNotFoundError, match=r"none.pth doesn't exist"):
         file_format(tmp_path / "none.pth")
+
+
+def test_a_keras_file_is_not_called_damaged(tmp_path):
+    keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)]).save(tmp_path / "a.keras")
+    with pytest.raises(WeightsFileError, match=r"is a \.keras file, which holds a whole model"):
+        read_checkpoint(tmp_path / "a.keras")

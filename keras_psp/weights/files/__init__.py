@@ -106,6 +106,11 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     """
     path = Path(path)
     kind = file_format(path)
+    if kind == "keras":
+        raise WeightsFileError(
+            f"{path} is a .keras file, which holds a whole model; open it with "
+            f"keras_psp.PSPNet(weights={str(path)!r})."
+        )
     meta: Mapping[str, Any] = {}
     with naming(path):
         tensors = _READERS[kind](path)
