@@ -29,7 +29,8 @@ def locate_model(model: Any) -> Path | str:
 
     Args:
         model: a preset's name, its address on a hub or its folder, a file, the folder of a training
-            run, or None for `DEFAULT_MODEL`.
+            run, or None for `DEFAULT_MODEL`. A preset's name is never a folder of the same name,
+            which "./NAME" opens.
 
     Raises:
         TypeError: if it is neither a string nor a path.
@@ -44,6 +45,8 @@ def locate_model(model: Any) -> Path | str:
         )
     if address := hub_address(model):
         return str(address)
+    if os.fspath(model) in all_presets():
+        return os.fspath(model)
     path = local_path("model", model)
     if path.is_dir():
         files = networks(path) or ([path] if is_preset_folder(path) else [])

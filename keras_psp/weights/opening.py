@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 
 from keras_psp.files import local_path
@@ -105,15 +106,18 @@ def open_model(model: Any) -> PSPNet:
     """Opens a trained network: a `PSPNet`, or anything that `locate_model` accepts."""
     if isinstance(model, PSPNet):
         return model
-    located = locate_model(model)
+    located, precision = locate_model(model), keras.config.dtype_policy().name
     if isinstance(located, str):
-        return _opened(located, None)
+        return _opened(located, None, precision)
     status = (located / METADATA if located.is_dir() else located).stat()
-    return _opened(str(located), (status.st_ino, status.st_size, status.st_mtime_ns))
+    version = (status.st_ino, status.st_size, status.st_mtime_ns)
+    # With its parents, a folder's name isn't that of a published preset.
+    return _opened(str(located.absolute()), version, precision)
 
 
 @functools.lru_cache(maxsize=1)
-def _opened(name, version):
+def _opened(name, version, precision):
+    del precision  # of networks that are stored without one
     if version is None or Path(name).is_dir():
         return PSPNet.from_preset(name)
     return convert(name, verbose=False)

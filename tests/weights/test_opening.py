@@ -3,6 +3,7 @@ import pytest
 from support.networks import tiny_backbone, tiny_predictor
 
 from keras_psp import PSPNet
+from keras_psp.weights.locating import DEFAULT_MODEL, locate_model
 from keras_psp.weights.opening import digest, open_model
 
 NAMES = ("sky", "road", "car")
@@ -42,6 +43,24 @@ def test_weights_may_be_the_folder_of_a_run(model, tmp_path):
     best = tiny_predictor()
     best.save(tmp_path / "best.keras")
     assert digest(PSPNet(weights=str(tmp_path))) == digest(best)
+
+
+def test_a_presets_name_is_never_a_folder_of_that_name(model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model.save_to_preset(DEFAULT_MODEL)
+    assert locate_model(DEFAULT_MODEL) == DEFAULT_MODEL
+    assert open_model(DEFAULT_MODEL).num_classes == 14
+    for folder in (f"./{DEFAULT_MODEL}", tmp_path / DEFAULT_MODEL):
+        assert digest(open_model(folder)) == digest(model)
+
+
+def test_a_preset_is_opened_again_for_another_precision():
+    assert open_model(DEFAULT_MODEL).get_config()["dtype"] == "float32"
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        assert open_model(DEFAULT_MODEL).get_config()["dtype"] == "mixed_bfloat16"
+    finally:
+        keras.config.set_dtype_policy("float32")
 
 
 @pytest.mark.parametrize(
