@@ -297,10 +297,11 @@ class PSPNet(TrainingMixin, InferenceMixin, keras.Model):
 
         It contains config.json; metadata.json, with the SHA-256 of the files; the weights; and
         README.md, a model card generated from the model and the facts. An existing preset is
-        replaced once the new one is complete. The layout is that of keras-hub.
+        replaced once the new one is complete, unless its folder has other files as well. The
+        layout is that of keras-hub.
 
         Args:
-            folder: the folder to write: new, empty, or an existing preset.
+            folder: the folder to write: new, empty, or an existing preset of this package.
             license: name of the weights' license, e.g. "apache-2.0".
             facts: facts for the card, any of: dataset, split, mean_iou (0 to 1),
                 training_images, epochs, crop_size, image_size (height and width), weights (the

@@ -8,6 +8,7 @@ The layout is that of keras-hub's presets (keras_hub/src/utils/preset_utils.py):
     README.md           the model card, which its author may edit and which isn't verified
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -34,6 +35,18 @@ _LIBRARY = "keras_psp"
 def is_preset_folder(path: Path) -> bool:
     """Returns whether a folder contains a preset of this package or of a similar one."""
     return (path / METADATA).is_file() and (path / CONFIG).is_file()
+
+
+def foreign_entries(folder: Path) -> list[str]:
+    """Returns the names of what isn't of a preset of this package, in which it is everything."""
+    names = sorted(os.listdir(folder))
+    with contextlib.suppress(WeightsFileError):  # a damaged file
+        if (folder / METADATA).is_file():
+            metadata = _read_json(folder / METADATA, str(folder))
+            if metadata.get("library") == _LIBRARY:
+                own = (CONFIG, METADATA, CARD, *WEIGHTS.values())
+                return [name for name in names if name not in own]
+    return names
 
 
 def file_entry(path: Path) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import keras
 
 from keras_psp.arguments import checked_choice
-from keras_psp.files import local_path, written_aside
+from keras_psp.files import local_path, sweep, written_aside
 from keras_psp.models.checks import check_weights
 from keras_psp.models.pspnet import PSPNet
 from keras_psp.version import __version__
@@ -35,11 +35,14 @@ def save_to_preset(
     path = local_path("folder", folder)
     checked_choice("weights_format", weights_format, tuple(WEIGHTS))
     license, facts = checked_license(license), checked_facts(facts)
-    if path.exists() and not preset_folder.is_preset_folder(path):
-        if not path.is_dir():
-            raise ValueError(f"{path} is a file; a preset is a folder.")
-        if any(path.iterdir()):
-            raise ValueError(f"{path} contains something else, not a preset; choose another.")
+    sweep(path)
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"{path} is a file; a preset is a folder.")
+    if path.exists() and (foreign := preset_folder.foreign_entries(path)):
+        raise ValueError(
+            f"{path} contains {foreign[0]}, which would be lost: it isn't of a preset of "
+            "keras_psp; choose another folder, or move it."
+        )
     check_weights(model, "the network")
     config = json.dumps(_config(model), indent=1)
     try:

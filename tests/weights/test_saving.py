@@ -116,14 +116,32 @@ def test_a_preset_is_replaced_once_the_new_one_is_complete(preset, tmp_path, mon
     small_pspnet(class_names=["a", "b", "c"]).save_to_preset(preset, weights_format="safetensors")
     assert PSPNet.from_preset(preset).class_names == ["a", "b", "c"]
     assert not (preset / "model.weights.h5").exists()
+    draft = tmp_path / ".preset-abc_1234"  # of a killed process
+    draft.mkdir()
+    small_pspnet().save_to_preset(preset)
+    assert os.listdir(tmp_path) == ["preset"]
 
 
 def test_only_presets_and_empty_folders_are_written_to(preset, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").touch()
-    for folder, message in (("mine", "contains something else"), ("mine/thesis.txt", "is a file")):
+    for folder, message in (
+        ("mine", "contains thesis.txt, which"),
+        ("mine/thesis.txt", "is a file"),
+    ):
         with pytest.raises(ValueError, match=message):
             small_pspnet().save_to_preset(tmp_path / folder)
+    # A clone of the preset's repository, and a preset of another library.
+    (preset / ".git").mkdir()
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / METADATA).write_text('{"keras_hub_version": "0.32"}')
+    (other / CONFIG).write_text('{"class_name": "ResNetBackbone"}')
+    for folder, message in ((preset, r"contains \.git, which would be lost"), (other, CONFIG)):
+        before = sorted(folder.iterdir())
+        with pytest.raises(ValueError, match=message):
+            small_pspnet().save_to_preset(folder)
+        assert sorted(folder.iterdir()) == before
     with pytest.raises(ValueError, match="is 'hf://user/name', an address; give a local path"):
         small_pspnet().save_to_preset("hf://user/name")
 
