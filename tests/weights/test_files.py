@@ -71,6 +71,15 @@ def test_the_prefixes_of_data_parallel_and_torch_compile_are_removed(tmp_path, p
     assert list(read_checkpoint(tmp_path / "a.pth").tensors) == list(tensors())
 
 
+def test_a_state_dict_may_have_any_name_but_must_be_the_only_one(tmp_path):
+    writers.write_torch(tmp_path / "a.pth", {"net": tensors(), "epoch": 3, "optimizer": {"lr": 1}})
+    checkpoint = read_checkpoint(tmp_path / "a.pth")
+    assert list(checkpoint.tensors) == list(tensors()) and checkpoint.meta["epoch"] == 3
+    writers.write_torch(tmp_path / "b.pth", {"net": tensors(), "ema": tensors()})
+    with pytest.raises(WeightsFileError, match="contains several state dicts, net, ema; save the"):
+        read_checkpoint(tmp_path / "b.pth")
+
+
 def test_a_prefix_of_some_names_is_kept(tmp_path):
     content = {"module.a": np.ones(1, "float32"), "b": np.ones(1, "float32")}
     writers.write_torch(tmp_path / "a.pth", content)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_psp.weights.files.caffe_file import read_caffe
-from keras_psp.weights.files.errors import WeightsFileError, naming
+from keras_psp.weights.files.errors import WeightsFileError, naming, printable
 from keras_psp.weights.files.keras_file import read_h5, read_npz
 from keras_psp.weights.files.mxnet_file import MAGIC as MXNET_MAGIC
 from keras_psp.weights.files.mxnet_file import read_mxnet
@@ -17,6 +17,8 @@ from keras_psp.weights.files.torch_file import TorchTensor, read_torch
 
 __all__ = ["Checkpoint", "WeightsFileError", "file_format", "read_checkpoint"]
 
+# Where training checkpoints have the weights; some have averages of them as well.
+_STATE_DICTS = ("state_dict", "model", "model_state_dict", "state_dict_ema")
 # What DataParallel, DistributedDataParallel and torch.compile add to all names, in any order.
 _WRAPPERS = re.compile(r"((module|_orig_mod)\.)*")
 
@@ -123,25 +125,34 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
 
 def _state_dict(content):
     """Splits the object passed to torch.save into its tensors by name, and the rest."""
-    meta = {}
-    for key in ("state_dict", "model", "model_state_dict", "state_dict_ema"):
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            meta = {name: value for name, value in content.items() if name != key}
-            content = content[key]
-            break
     if not isinstance(content, dict):
         raise WeightsFileError(
             "it contains no state dict; save model.state_dict() and convert that."
         )
-    tensors = {
-        name: value
-        for name, value in content.items()
-        if isinstance(name, str) and isinstance(value, TorchTensor)
-    }
+    tensors, meta = _tensors(content), {}
+    inner = [key for key, value in content.items() if isinstance(value, dict) and _tensors(value)]
+    known = [key for key in _STATE_DICTS if key in inner]
+    if known or (inner and not tensors):
+        if not known and len(inner) > 1:
+            raise WeightsFileError(
+                f"it contains several state dicts, {printable(', '.join(map(str, inner)))}; save "
+                "the network's alone and convert that."
+            )
+        key = (known or inner)[0]
+        tensors = _tensors(content[key])
+        meta = {name: value for name, value in content.items() if name != key}
     prefixes = {_WRAPPERS.match(name)[0] for name in tensors}  # type: ignore[index]
     if len(prefixes) == 1:
         tensors = {name.removeprefix(*prefixes): value for name, value in tensors.items()}
     return tensors, meta
+
+
+def _tensors(content):
+    return {
+        name: value
+        for name, value in content.items()
+        if isinstance(name, str) and isinstance(value, TorchTensor)
+    }
 
 
 def _read_safetensors(path):

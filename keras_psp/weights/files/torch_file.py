@@ -183,8 +183,9 @@ class _Unpickler(pickle.Unpickler):
                 "open; save model.state_dict() there and convert that."
             )
         raise WeightsFileError(
-            f"it asks to run {shown}, which weights never need; nothing was run. Don't use "
-            "the file unless you know who made it."
+            f"it asks to run {shown}, which weights never need; nothing was run. If you know who "
+            "made it, save model.state_dict() alone with its own code and convert that; otherwise, "
+            "don't use it."
         )
 
     def persistent_load(self, reference: Any) -> Any:
