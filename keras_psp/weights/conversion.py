@@ -191,6 +191,6 @@ def _open_keras(path, options, verbose):
     if changes and not isinstance(model.backbone, DilatedResNet):
         raise ValueError(f"{', '.join(changes)}: the backbone in {path} isn't a ResNet.")
     if changes:
-        config = model.backbone.get_config()
+        config = {**model.backbone.get_config(), "trainable": True}
         options["backbone"] = DilatedResNet.from_config({**config, **changes})
     return type(model)(weights=model, **options) if options else model

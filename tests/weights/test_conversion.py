@@ -296,6 +296,16 @@ def test_keras_psp_files_open_with_and_without_options(tmp_path, capsys):
         convert(tmp_path / "a.keras", backbone="resnet50")
 
 
+def test_a_network_with_other_options_is_trainable(tmp_path):
+    model = tiny_pspnet(3, bin_sizes=(1,), aux_weight=0)
+    all_variables = len(model.trainable_variables)
+    model.backbone.trainable = False
+    model.save(tmp_path / "a.keras")
+    for options in ({"dropout": 0.3}, {"output_stride": 16}):
+        changed = convert(tmp_path / "a.keras", verbose=False, **options)
+        assert len(changed.trainable_variables) == all_variables
+
+
 def test_a_keras_file_cannot_open_other_files(tmp_path):
     config = tiny_pspnet(3, backbone=tiny_backbone()).get_config()
     assert PSPNet.from_config({**config, "weights": "/nowhere.pth"}).num_classes == 3
