@@ -13,7 +13,7 @@ def named_model(name: str, weights: Any = None) -> keras.Model:
     """Builds a backbone of `APPLICATIONS` or `EFFICIENTNET_LITE` without its classifier.
 
     Args:
-        weights: for keras.applications only: None, "imagenet" or the path of one of its files.
+        weights: for keras.applications only: None or "imagenet".
     """
     if name in EFFICIENTNET_LITE:
         return efficientnet_lite(EFFICIENTNET_LITE.index(name))

@@ -17,7 +17,9 @@ from keras_psp.models.named_backbones import model_and_normalization, named_mode
 from keras_psp.models.pspnet import PSPNet
 from keras_psp.weights import store
 from keras_psp.weights.files import WeightsFileError, file_format, read_checkpoint
+from keras_psp.weights.files.errors import naming
 from keras_psp.weights.locating import IMAGENET, existing_weights
+from keras_psp.weights.variables import load_h5
 
 
 @dataclasses.dataclass
@@ -71,9 +73,13 @@ def named_backbone(weights: str, given: Mapping[str, Any]) -> NamedBackbone:
                 f"{path} isn't a file of keras.applications, which end with .h5; for "
                 f"backbone={name!r} pass one of these, or 'imagenet'."
             )
-        return NamedBackbone(named_model(name, str(path)), given)
+        model = named_model(name)
+        with naming(path):
+            load_h5(model, path, f"{name} without its top")
+        return NamedBackbone(model, given)
     try:
-        return NamedBackbone(named_model(name, "imagenet"), given)
+        with store.bars_on_stderr():
+            return NamedBackbone(named_model(name, "imagenet"), given)
     except Exception as error:  # Keras raises a bare Exception
         raise ConnectionError(
             f"can't fetch the ImageNet weights of {name} ({store.reason(error)}); pass the path "

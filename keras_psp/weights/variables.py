@@ -1,5 +1,6 @@
 """Weights of a network as a file: Keras' own .weights.h5, or safetensors."""
 
+import warnings
 from pathlib import Path
 
 import keras
@@ -40,17 +41,29 @@ def load_variables(model: PSPNet, path: Path, name: str) -> None:
             _load_tensors(model, read_checkpoint(path).tensors)
             return
         _check_h5(path, sum(4 * int(np.prod(weight.shape)) for weight in model.weights))
-        # Keras leaves weights as they are, with a warning at most, if it finds no group for them.
-        for weight in model.weights:
-            weight.assign(keras.ops.full(weight.shape, np.nan, weight.dtype))
-        try:
+        load_h5(model, path, "config.json")
+
+
+def load_h5(model: keras.Model, path: Path, network: str) -> None:
+    """Loads all weights of a model from a file of Keras.
+
+    Raises:
+        WeightsFileError: if they aren't those of the model, which is called `network`; then it is
+            unusable.
+    """
+    # Keras leaves weights as they are, with a warning each, if it finds no group for them.
+    for weight in model.weights:
+        weight.assign(keras.ops.full(weight.shape, np.nan, weight.dtype))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             model.load_weights(path)
-        except Exception as error:  # Keras raises errors of many types, pages long
-            first = printable(str(error).strip().split("\n")[0])
-            raise WeightsFileError(f"its weights aren't those of config.json ({first}).") from error
-        for weight in model.weights:
-            if np.isnan(_array(weight)).all():
-                raise WeightsFileError(f"it lacks weights of {weight.path}, or they are NaN.")
+    except Exception as error:  # Keras raises errors of many types, pages long
+        first = printable(str(error).strip().split("\n")[0])
+        raise WeightsFileError(f"its weights aren't those of {network} ({first}).") from error
+    for weight in model.weights:
+        if np.isnan(_array(weight)).all():
+            raise WeightsFileError(f"it lacks weights of {weight.path}, or they are NaN.")
 
 
 def _array(variable):

@@ -98,6 +98,17 @@ def test_weights_of_keras_applications(tmp_path, monkeypatch):
     np.testing.assert_array_equal(
         keras.ops.convert_to_numpy(ours), keras.ops.convert_to_numpy(expected)
     )
+    other = named_model("mobilenet_v2")
+    other.save_weights(tmp_path / "other.weights.h5")
+    with pytest.raises(
+        WeightsFileError,
+        match=r"other\.weights\.h5: its weights aren't those of mobilenet_v3_small without its top",
+    ):
+        PSPNet(3, backbone="mobilenet_v3_small", weights=tmp_path / "other.weights.h5")
+    whole = (tmp_path / "notop.weights.h5").read_bytes()
+    (tmp_path / "half.weights.h5").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(WeightsFileError, match=r"half\.weights\.h5: its weights .*truncated"):
+        PSPNet(3, backbone="mobilenet_v3_small", weights=tmp_path / "half.weights.h5")
     np.savez(tmp_path / "other.npz", a=np.zeros(3))
     with pytest.raises(WeightsFileError, match=r"isn't a file of keras.applications, which end"):
         PSPNet(3, backbone="mobilenet_v3_small", weights=tmp_path / "other.npz")
