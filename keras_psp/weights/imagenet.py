@@ -35,7 +35,8 @@ def imagenet_weights(name: str, given: Mapping[str, Any]) -> BackboneWeights:
         return BackboneWeights(family, checkpoint.tensors, name, given)
     make = getattr(keras.applications, source.rsplit(".", 1)[1])
     try:
-        model = make(include_top=False)
+        with store.bars_on_stderr():
+            model = make(include_top=False)
     except Exception as error:  # Keras raises a bare Exception
         raise ConnectionError(
             f"can't fetch the weights of {source} ({store.reason(error)}); pass the path of its "

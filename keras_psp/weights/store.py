@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import os
 import re
+import sys
 import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,9 +35,10 @@ def fetch(url: str) -> Path:
 
     with workspace() as work:
         try:
-            draft = keras.utils.get_file(
-                target.name, source, cache_dir=str(work), cache_subdir="download"
-            )
+            with bars_on_stderr():
+                draft = keras.utils.get_file(
+                    target.name, source, cache_dir=str(work), cache_subdir="download"
+                )
         except Exception as error:  # Keras raises a bare Exception
             raise ConnectionError(
                 f"can't fetch {source} ({reason(error)}); download it elsewhere and put "
@@ -48,6 +50,11 @@ def fetch(url: str) -> Path:
             raise WeightsFileError(str(error).replace(draft, source)) from None
         files.put_in_place(Path(draft), target)
     return target
+
+
+def bars_on_stderr() -> contextlib.AbstractContextManager:
+    """Moves the bars of Keras' downloads from stdout, which is for results."""
+    return contextlib.redirect_stdout(sys.stderr)
 
 
 @contextlib.contextmanager
