@@ -72,11 +72,18 @@ def run(options: argparse.Namespace) -> int:
                     "save the network again to change it."
                 )
         return _upload(address, located, given)
+    from keras_psp.weights.facts import checked_license
+
+    license = checked_license(options.license)
+    if address is not None:
+        from keras_psp.weights.hubs.uploading import check_upload
+
+        check_upload(address, license)
     from keras_psp.weights.opening import open_model
 
     model = open_model(options.model)
     settings = {
-        "license": options.license,
+        "license": license,
         "facts": _facts(options, located),
         "weights_format": options.weights_format or "h5",
     }
@@ -84,7 +91,7 @@ def run(options: argparse.Namespace) -> int:
         model.save_to_preset(options.destination, **settings)
         print(options.destination)
         return 0
-    if options.license is None:
+    if license is None:
         print("no --license; the model card will say that it isn't stated", file=sys.stderr)
     from keras_psp.weights import store
 

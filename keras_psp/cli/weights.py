@@ -130,8 +130,7 @@ def run_convert(options: argparse.Namespace) -> int:
     if options.output_stride:
         settings["output_stride"] = options.output_stride
     sweep(output)
-    model = convert(options.files, **settings)
-    with written_aside(output) as draft:
-        model.save(draft)
+    with written_aside(output) as draft:  # refuses what can't be written before the work
+        convert(options.files, **settings).save(draft)
     print(output)
     return 0

@@ -1,5 +1,6 @@
 import json
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from support.networks import tiny_backbone
 
 from keras_psp import PSPNet, weights
 from keras_psp.cli import main
-from keras_psp.weights import preset_folder
+from keras_psp.weights import opening, preset_folder
 from keras_psp.weights.hubs import downloading, huggingface, uploading
 
 
@@ -41,6 +42,7 @@ def uploads(monkeypatch, tmp_path):
         return "https://hub/user/name"
 
     monkeypatch.setattr(huggingface, "upload", upload)
+    monkeypatch.setattr(huggingface, "check_upload", lambda *_: None)  # that it is installed
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "cache"))
     return sent
 
@@ -72,6 +74,25 @@ def test_a_file_is_saved_as_a_preset_that_every_command_takes(network, tmp_path,
 def test_without_a_license_the_command_says_so(network, uploads, capsys):
     assert main(["upload", str(network), "hf://user/name"]) == 0
     assert "no --license; the model card will say that it isn't stated" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["hf://user/name"], 'pip install "keras-psp[hf]"'),
+        (["kaggle://user/model/keras/small"], 'pip install "keras-psp[kaggle]"'),
+        (["kaggle://user/model/keras/small", "--license", "my own"], "isn't one that Kaggle has"),
+        (["hf://user/name", "--license", " "], "license is ' '"),
+    ],
+)
+def test_what_cannot_be_uploaded_is_refused_before_the_network_is_opened(
+    network, monkeypatch, capsys, options, message
+):
+    for library in ("huggingface_hub", "kagglehub"):
+        monkeypatch.setitem(sys.modules, library, None)
+    monkeypatch.setattr(opening, "open_model", lambda _: pytest.fail("opened"))
+    assert main(["upload", str(network), *options]) == 1
+    assert message in capsys.readouterr().err
 
 
 def test_an_address_is_a_model_of_every_command(network, tmp_path, monkeypatch, capsys):

@@ -371,6 +371,16 @@ def test_the_card_on_the_hub_is_kept_unless_it_is_to_be_replaced(hub, published,
     assert b"CamVid" in hub.newest("user/name")["README.md"]
 
 
+def test_a_card_in_another_encoding_is_named(hub, saved, tmp_path):
+    needs(HF)
+    folder = tmp_path / "edited"
+    shutil.copytree(saved, folder)
+    (folder / "README.md").write_bytes("# K\u00fcste".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"README\.md isn't in UTF-8, as hubs require"):
+        keras_psp.upload_preset(HF, folder)
+    assert hub.requests == []
+
+
 def test_new_repositories_are_public_unless_they_are_to_be_private(hub, saved):
     needs(HF)
     keras_psp.upload_preset("hf://user/open", saved)

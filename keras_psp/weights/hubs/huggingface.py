@@ -39,6 +39,11 @@ def download(address: HubAddress) -> Path:
     return folder
 
 
+def check_upload(address: HubAddress, license: str | None) -> None:
+    """Raises ImportError without huggingface_hub; Hugging Face takes any license."""
+    _library(address)
+
+
 def upload(
     address: HubAddress, folder: Path, *, message: str, private: bool, replace_card: bool
 ) -> str:

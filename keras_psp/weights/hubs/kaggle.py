@@ -42,26 +42,31 @@ def download(address: HubAddress) -> Path:
     return first.parent
 
 
+def check_upload(address: HubAddress, license: str | None) -> None:
+    """Raises ImportError without kagglehub, and ValueError if Kaggle doesn't know the license."""
+    _kaggles(license)
+    _library(address)
+
+
+def _kaggles(license):
+    """Returns Kaggle's name of a license."""
+    name = license and _LICENSES.get(license.casefold().replace(" ", "-"))
+    if license is not None and name is None:
+        raise ValueError(
+            f"license={license!r} isn't one that Kaggle has; choose one of {', '.join(_LICENSES)}."
+        )
+    return name
+
+
 def upload(address: HubAddress, folder: Path, *, message: str, license: str | None) -> str:
     """Uploads the files of a folder as a new version, and returns the address of its page.
 
     The version is created once every file is there. A new model is private until its author
     publishes it on Kaggle's site.
-
-    Raises:
-        ValueError: if Kaggle doesn't know the license.
     """
-    hub = _library(address)
-    kaggles = None
-    if license is not None:
-        kaggles = _LICENSES.get(license.casefold().replace(" ", "-"))
-        if kaggles is None:
-            raise ValueError(
-                f"license={license!r} isn't one that Kaggle has; choose one of "
-                f"{', '.join(_LICENSES)}."
-            )
+    hub, name = _library(address), _kaggles(license)
     with _explained(address):
-        hub.model_upload(address.name, str(folder), license_name=kaggles, version_notes=message)
+        hub.model_upload(address.name, str(folder), license_name=name, version_notes=message)
     owner, model, framework, variation = address.name.split("/")
     return f"https://www.kaggle.com/models/{owner}/{model}/{framework}/{variation}"
 

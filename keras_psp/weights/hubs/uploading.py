@@ -6,9 +6,17 @@ import shutil
 from keras_psp.files import local_path
 from keras_psp.weights import preset_folder, store
 from keras_psp.weights.hubs import huggingface, kaggle
-from keras_psp.weights.hubs.addresses import hub_address
+from keras_psp.weights.hubs.addresses import HubAddress, hub_address
 
 _MESSAGE = "Upload a PSPNet of keras_psp"
+
+
+def check_upload(address: HubAddress, license: str | None) -> None:
+    """Raises ImportError or ValueError if an upload can't succeed, before any work is done.
+
+    The hub's library may be missing, or Kaggle may not know the license.
+    """
+    {"hf": huggingface, "kaggle": kaggle}[address.scheme].check_upload(address, license)
 
 
 def upload_preset(
@@ -55,6 +63,7 @@ def upload_preset(
     if not path.is_dir():
         raise FileNotFoundError(f"folder {str(path)!r} doesn't exist; save_to_preset writes one.")
     metadata = preset_folder.read_metadata(path)
+    check_upload(address, metadata.get("license"))
     with store.workspace() as work:
         copy = work / "preset"
         copy.mkdir()
@@ -64,11 +73,13 @@ def upload_preset(
                 shutil.copyfile(path / file, copy / file)
         preset_folder.verify(copy, preset_folder.read_metadata(copy, str(path)), str(path))
         if (path / preset_folder.CARD).is_file():
-            card = (
-                (path / preset_folder.CARD)
-                .read_text("utf-8")
-                .replace(preset_folder.PLACE, str(address))
-            )
+            try:
+                text = (path / preset_folder.CARD).read_text("utf-8")
+            except UnicodeDecodeError as error:
+                raise ValueError(
+                    f"{path / preset_folder.CARD} isn't in UTF-8, as hubs require; save it so."
+                ) from error
+            card = text.replace(preset_folder.PLACE, str(address))
             (copy / preset_folder.CARD).write_text(card, "utf-8", newline="\n")
         if address.scheme == "hf":
             return huggingface.upload(
