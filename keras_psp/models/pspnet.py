@@ -14,6 +14,7 @@ from keras_psp.arguments import (
     checked_number,
     checked_string,
 )
+from keras_psp.imagenet import HUB
 from keras_psp.layers.auxiliary import AuxiliaryHead, classifier
 from keras_psp.layers.backbone import DilatedBackbone
 from keras_psp.layers.convolution import norm_options
@@ -355,10 +356,17 @@ class PSPNet(TrainingMixin, InferenceMixin, keras.Model):
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "PSPNet":
         """Creates the model from `get_config`, with new weights and the same frozen layers."""
         config = dict(config)
-        config.pop("weights", None)  # never in a file of ours: it would open others
-        if isinstance(config.get("backbone"), dict):
+        # Never in a file of ours: these would open other files, or fetch them.
+        config.pop("weights", None)
+        backbone = config.get("backbone")
+        if isinstance(backbone, str) and backbone.startswith(HUB):
+            raise ValueError(
+                f"a saved network can't open a preset as its backbone, here {backbone!r}; don't "
+                "use it unless you know who made it."
+            )
+        if isinstance(backbone, dict):
             config["backbone"] = keras.saving.deserialize_keras_object(
-                config["backbone"], custom_objects=custom_objects
+                backbone, custom_objects=custom_objects
             )
         frozen = config.pop("frozen", ())
         model = cls(**config)

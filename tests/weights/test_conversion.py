@@ -1,3 +1,6 @@
+import json
+import zipfile
+
 import keras
 import numpy as np
 import pytest
@@ -5,6 +8,7 @@ from support import checkpoints, writers
 from support.networks import tiny_backbone, tiny_pspnet
 
 from keras_psp import PSPNet
+from keras_psp.models import hub
 from keras_psp.weights import WeightsFileError, convert
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (1, 57, 65, 3)).astype("float32")
@@ -306,9 +310,22 @@ def test_a_network_with_other_options_is_trainable(tmp_path):
         assert len(changed.trainable_variables) == all_variables
 
 
-def test_a_keras_file_cannot_open_other_files(tmp_path):
+def test_a_keras_file_cannot_open_other_files(tmp_path, monkeypatch):
     config = tiny_pspnet(3, backbone=tiny_backbone()).get_config()
     assert PSPNet.from_config({**config, "weights": "/nowhere.pth"}).num_classes == 3
+    model = tiny_pspnet(3)
+    model.save(tmp_path / "a.keras")
+    with zipfile.ZipFile(tmp_path / "a.keras") as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    config = json.loads(parts["config.json"])
+    config["config"]["backbone"] = "keras_hub:hf://user/name"
+    parts["config.json"] = json.dumps(config).encode()
+    with zipfile.ZipFile(tmp_path / "a.keras", "w") as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content)
+    monkeypatch.setattr(hub, "_keras_hub", lambda: pytest.fail("opened"))
+    with pytest.raises(WeightsFileError, match="can't open a preset as its backbone, here"):
+        convert(tmp_path / "a.keras")
 
 
 def test_folders_that_need_no_conversion_are_named(tmp_path):
