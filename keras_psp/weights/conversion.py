@@ -1,5 +1,6 @@
 """Converts the PSPNet checkpoints of other projects to `keras_psp.PSPNet`."""
 
+import dataclasses
 import re
 import sys
 from collections.abc import Sequence
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_psp.files import local_path
 from keras_psp.layers.resnet import DilatedResNet
@@ -111,12 +113,13 @@ def summary(model: PSPNet) -> str:
 def read_network(*paths: Path) -> Checkpoint:
     """Reads a checkpoint; CSAILVision's encoder and decoder become one checkpoint.
 
-    For these, one of the files or their folder is enough.
+    For these, one of the files or their folder is enough. A network inside another module, such as
+    the `model` of a LightningModule, is read alone.
     """
     if len(paths) == 1:
         paths = _with_other_half(paths[0])
     if len(paths) == 1:
-        return read_checkpoint(paths[0])
+        return _unwrapped(read_checkpoint(paths[0]))
     if len(paths) != 2:
         raise ValueError(f"{len(paths)} files; pass one file, or an encoder's and a decoder's.")
     encoder, decoder = (read_checkpoint(path) for path in paths)
@@ -125,6 +128,34 @@ def read_network(*paths: Path) -> Checkpoint:
     tensors = {f"encoder.{name}": tensor for name, tensor in encoder.tensors.items()}
     tensors |= {f"decoder.{name}": tensor for name, tensor in decoder.tensors.items()}
     return Checkpoint(encoder.path, encoder.format, tensors)
+
+
+def _unwrapped(checkpoint):
+    """Returns the network alone if another module, e.g. a LightningModule, contains it."""
+    if recognized(checkpoint.tensors) is not None:
+        return checkpoint
+    modules: dict[str, dict[str, Any]] = {}
+    for name, tensor in checkpoint.tensors.items():
+        module, _, rest = name.partition(".")
+        modules.setdefault(module, {})[rest] = tensor
+    networks = [name for name, tensors in modules.items() if recognized(tensors) is not None]
+    if not networks:
+        return checkpoint
+    if len(networks) > 1:
+        raise WeightsFileError(
+            f"{checkpoint.path}: contains several networks, {printable(', '.join(networks))}; save "
+            "the state dict of one and convert that."
+        )
+    if "mean" in modules and "std" in modules:  # as in examples of segmentation_models.pytorch
+        own = (np.ravel(checkpoint.tensors[name]).astype(float) for name in ("mean", "std"))
+        mean, std = (values.round(4).tolist() for values in own)
+        print(
+            f"{checkpoint.path.name}: its module normalizes images, mean={mean} and std={std}, but "
+            "doesn't show whether they are 0 to 1 or 0 to 255. ImageNet's values for 0 to 255 are "
+            "used; pass mean= and std= to change them.",
+            file=sys.stderr,
+        )
+    return dataclasses.replace(checkpoint, tensors=modules[networks[0]])
 
 
 def _with_other_half(path):

@@ -149,6 +149,38 @@ def test_segmentation_models_pytorch_has_a_different_architecture(tmp_path, feat
         predicts(model)
 
 
+def lightning(path, **modules):
+    """A checkpoint of a LightningModule that has these modules, with its hyperparameters."""
+    tensors = {}
+    for module, parts in modules.items():
+        tensors |= {f"{module}.{name}": tensor for name, tensor in parts.items()}
+    # As in examples/camvid_segmentation_multiclass.ipynb of segmentation_models.pytorch.
+    tensors["mean"] = np.array([0.485, 0.456, 0.406], "float32").reshape(1, 3, 1, 1)
+    tensors["std"] = np.array([0.229, 0.224, 0.225], "float32").reshape(1, 3, 1, 1)
+    settings = writers.Call("lightning.fabric.utilities.data", "AttributeDict", {"arch": "PSPNet"})
+    content = {"pytorch-lightning_version": "2.5.0", "hyper_parameters": settings}
+    writers.write_torch(path, {"state_dict": tensors, **content})
+
+
+def test_a_network_in_a_lightning_module_is_read_alone(tmp_path, capsys):
+    tensors = checkpoints.smp()
+    lightning(tmp_path / "a.ckpt", model=tensors, loss_fn={"weight": np.ones(5, "float32")})
+    writers.write_torch(tmp_path / "a.pth", tensors)
+    logits = predicts(convert(tmp_path / "a.ckpt", verbose=False))
+    reported = capsys.readouterr().err
+    assert "a.ckpt: its module normalizes images, mean=[0.485, 0.456, 0.406] and std" in reported
+    np.testing.assert_array_equal(logits, predicts(convert(tmp_path / "a.pth", verbose=False)))
+    own = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+    model = convert(tmp_path / "a.ckpt", verbose=False, **own)
+    assert model.get_layer("normalization").mean == own["mean"]
+
+
+def test_several_networks_in_a_module_are_refused(tmp_path):
+    lightning(tmp_path / "a.ckpt", student=checkpoints.smp(), teacher=checkpoints.smp())
+    with pytest.raises(WeightsFileError, match="contains several networks, student, teacher; save"):
+        convert(tmp_path / "a.ckpt")
+
+
 @pytest.mark.parametrize(
     ("project", "heads"),
     [

@@ -49,8 +49,16 @@ _HARMLESS: dict[str, set[str]] = {
     "pathlib": {"Path", "PosixPath", "WindowsPath"},
     "torch": {"Size", "device", *_TORCH_DTYPES},
 }
-# mmsegmentation's training logs and lightning's metadata.
-_HARMLESS_PACKAGES = ("mmcv.", "mmengine.", "mmseg.", "omegaconf.", "pytorch_lightning.")
+# mmsegmentation's training logs and Lightning's metadata.
+_HARMLESS_PACKAGES = (
+    "lightning.",
+    "lightning_fabric.",
+    "mmcv.",
+    "mmengine.",
+    "mmseg.",
+    "omegaconf.",
+    "pytorch_lightning.",
+)
 
 
 class _Fixed:
