@@ -226,8 +226,10 @@ def recorded_size(height: Any, width: Any, origin: Path | str) -> Size | None:
     """Returns (height, width) as recorded in an annotation; None if both are missing."""
     if height is None and width is None:
         return None
-    if not (type(height) is type(width) is int and min(height, width) > 0):
+    # Some programs write numbers like 640.0.
+    sides = [int(n) if isinstance(n, float) and n.is_integer() else n for n in (height, width)]
+    if not all(type(side) is int and side > 0 for side in sides):
         raise ValueError(
             f"{origin}: records a size of {width!r} x {height!r}; export it again, or remove both."
         )
-    return height, width
+    return sides[0], sides[1]

@@ -104,6 +104,11 @@ def test_names_come_from_labels_txt_and_the_shapes(root):
     assert source.class_names == ("_background_", "tree", "cat", "dog")
 
 
+def test_a_size_may_be_written_as_a_float(tmp_path):
+    mask = one(tmp_path, [("cat", "rectangle", [[0, 0], [9, 9]])], imageHeight=40.0)
+    assert mask.shape == SIZE and mask[5, 5] == 1
+
+
 def test_the_label_ignore_is_ignored(tmp_path):
     save_image(tmp_path / "b.png", np.zeros((*SIZE, 3), np.uint8))
     mask = one(
