@@ -138,7 +138,8 @@ def _unwrapped(checkpoint):
     for name, tensor in checkpoint.tensors.items():
         module, _, rest = name.partition(".")
         modules.setdefault(module, {})[rest] = tensor
-    networks = [name for name, tensors in modules.items() if recognized(tensors) is not None]
+    # A backbone alone may be part of a damaged or other network.
+    networks = [name for name, tensors in modules.items() if recognized(tensors, NETWORKS)]
     if not networks:
         return checkpoint
     if len(networks) > 1:
