@@ -125,11 +125,10 @@ def cells(name, parts, repeats):
         progress(f"{name}: {part}")
         command = [sys.executable, __file__, "--work", name, part, "--repeats", str(repeats)]
         result = subprocess.run(command, capture_output=True, text=True)
-        if result.returncode < 0:
-            yield f"killed by signal {-result.returncode}"
-            yield from [""] * (len(PARTS[part]) - 1)
-        elif result.returncode:
-            lines = result.stderr.strip().splitlines() or [f"exit status {result.returncode}"]
+        if result.returncode:
+            lines = result.stderr.strip().splitlines()
+            if result.returncode < 0 or not lines:  # killed by a signal
+                lines = [f"exit status {result.returncode}"]
             yield lines[-1].replace("|", "/")[:150]
             yield from [""] * (len(PARTS[part]) - 1)
         else:

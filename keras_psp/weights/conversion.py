@@ -147,7 +147,8 @@ def _unwrapped(checkpoint):
             f"{checkpoint.path}: contains several networks, {printable(', '.join(networks))}; save "
             "the state dict of one and convert that."
         )
-    if "mean" in modules and "std" in modules:  # as in examples of segmentation_models.pytorch
+    # As in examples of segmentation_models.pytorch.
+    if "mean" in checkpoint.tensors and "std" in checkpoint.tensors:
         own = (np.ravel(checkpoint.tensors[name]).astype(float) for name in ("mean", "std"))
         mean, std = (values.round(4).tolist() for values in own)
         print(
