@@ -38,7 +38,10 @@ def is_preset_folder(path: Path) -> bool:
 
 
 def foreign_entries(folder: Path) -> list[str]:
-    """Returns the names of what isn't of a preset of this package, in which it is everything."""
+    """Returns the names of files that aren't part of a preset of this package.
+
+    If the folder isn't such a preset, these are all of its files.
+    """
     names = sorted(os.listdir(folder))
     with contextlib.suppress(WeightsFileError):  # a damaged file
         if (folder / METADATA).is_file():

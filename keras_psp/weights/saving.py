@@ -40,8 +40,8 @@ def save_to_preset(
         raise ValueError(f"{path} is a file; a preset is a folder.")
     if path.exists() and (foreign := preset_folder.foreign_entries(path)):
         raise ValueError(
-            f"{path} contains {foreign[0]}, which would be lost: it isn't of a preset of "
-            "keras_psp; choose another folder, or move it."
+            f"{path} contains {foreign[0]}, which would be lost, since it isn't part of a "
+            "preset of keras_psp; choose another folder, or move it."
         )
     check_weights(model, "the network")
     config = json.dumps(_config(model), indent=1)

@@ -376,7 +376,7 @@ def test_a_card_in_another_encoding_is_named(hub, saved, tmp_path):
     folder = tmp_path / "edited"
     shutil.copytree(saved, folder)
     (folder / "README.md").write_bytes("# K\u00fcste".encode("latin-1"))
-    with pytest.raises(ValueError, match=r"README\.md isn't in UTF-8, as hubs require"):
+    with pytest.raises(ValueError, match=r"README\.md isn't UTF-8, as hubs require"):
         keras_psp.upload_preset(HF, folder)
     assert hub.requests == []
 

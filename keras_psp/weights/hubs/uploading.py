@@ -77,7 +77,7 @@ def upload_preset(
                 text = (path / preset_folder.CARD).read_text("utf-8")
             except UnicodeDecodeError as error:
                 raise ValueError(
-                    f"{path / preset_folder.CARD} isn't in UTF-8, as hubs require; save it so."
+                    f"{path / preset_folder.CARD} isn't UTF-8, as hubs require; save it as UTF-8."
                 ) from error
             card = text.replace(preset_folder.PLACE, str(address))
             (copy / preset_folder.CARD).write_text(card, "utf-8", newline="\n")
