@@ -396,6 +396,11 @@ def test_what_is_uploaded_is_checked_first(hub, saved, tmp_path):
     (tmp_path / "x.pth").touch()
     with pytest.raises(WeightsFileError, match="isn't a preset of keras_psp but a folder of"):
         keras_psp.upload_preset(HF, tmp_path)
+    assert hub.requests == []
+
+
+def test_files_that_differ_from_their_digests_are_not_uploaded(hub, saved, tmp_path):
+    needs(HF)
     folder = tmp_path / "preset"
     folder.mkdir()
     for path in saved.iterdir():
