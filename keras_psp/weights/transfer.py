@@ -137,10 +137,19 @@ class NetworkWeights:
                     options["model"] = with_input_channels(
                         trained.features, channels, bgr=self._bgr
                     )
-            else:
-                options |= _stride(given)
-            backbone = type(trained)(**options)
+                self._check_stride(given, trained)
+            backbone = type(trained)(**options | _stride(given))
         return {**config, **given, "backbone": backbone}
+
+    def _check_stride(self, given, trained):
+        """Raises ValueError for a larger output stride: dilation can be added, but not undone."""
+        stride = given.get("output_stride")
+        if stride is not None and stride > trained.output_stride:
+            raise ValueError(
+                f"weights={self.name!r} have output stride {trained.output_stride}, which can only "
+                f"become smaller, not {stride}; omit output_stride, or give backbone="
+                f"DilatedBackbone(model, output_stride={stride})."
+            )
 
     @property
     def _bgr(self):

@@ -117,6 +117,22 @@ def test_a_backbone_passed_by_the_user_gets_all_weights():
         np.testing.assert_array_equal(new, old)
 
 
+def test_a_network_on_any_backbone_continues_at_a_smaller_stride():
+    def mobile():
+        return keras.applications.MobileNetV3Small(include_top=False, weights=None)
+
+    options = {"bin_sizes": (1, 2), "aux_weight": 0}
+    trained = PSPNet(3, backbone=mobile(), output_stride=16, **options)
+    checkpoints.randomize(trained.backbone.features)
+    expected = PSPNet(3, backbone=mobile(), output_stride=8, weights=trained)
+    for backbone in (None, "mobilenet_v3_small"):
+        model = PSPNet(3, backbone=backbone, output_stride=8, weights=trained)
+        assert model.backbone.output_stride == 8
+        np.testing.assert_array_equal(model(IMAGE), expected(IMAGE))
+    with pytest.raises(ValueError, match="have output stride 16, which can only become smaller"):
+        PSPNet(3, output_stride=32, weights=trained)
+
+
 @pytest.mark.parametrize("half", ["encoder", "decoder"])
 def test_either_half_of_a_csail_network_loads_the_other(half, tmp_path):
     encoder = checkpoints.csail_encoder()
