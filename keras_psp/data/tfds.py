@@ -95,6 +95,7 @@ class TFDSSource:
         features = self._builder.info.features
         self._image = _feature(features, image, "image", _IMAGES, 3, name)
         self._mask = _feature(features, mask, "mask", _MASKS, 1, name)
+        _check_types(features, self._image, self._mask, name)
         self._file_name = next((key for key in _FILE_NAMES if key in features), None)
         if lookup is None and class_names is None and key in _LOOKUPS:
             lookup, known = _LOOKUPS[key], labels(key)
@@ -193,8 +194,9 @@ class TFDSSource:
                 "mask=."
             )
         values = mask.reshape(mask.shape[:2])
-        if values.max(initial=0) > 255:
-            raise ValueError(f"{origin}: label value {values.max()} doesn't fit 8 bits.")
+        for value in (values.min(initial=0), values.max(initial=0)):
+            if not 0 <= value <= 255:
+                raise ValueError(f"{origin}: label value {value} isn't in 0 to 255.")
         return image, self._pairs.to_classes(values.astype(np.uint8), origin)
 
 
@@ -219,3 +221,19 @@ def _feature(features, given, kind, usual, channels, name):
             f"image features are: {listed}. Pass {kind}=... if one of them is right."
         )
     return feature
+
+
+def _check_types(features, image, mask, name):
+    """Raises ValueError for images other than uint8, and for masks of fractions."""
+    kind = np.dtype(features[image].np_dtype)
+    if kind != np.uint8:
+        raise ValueError(
+            f"{name}: {image!r} has values of type {kind}; images must be uint8, 0 to 255. Choose "
+            "another feature with image=, or write the images to files (see docs/bands.md)."
+        )
+    kind = np.dtype(features[mask].np_dtype)
+    if not np.issubdtype(kind, np.integer):
+        raise ValueError(
+            f"{name}: {mask!r} has values of type {kind}; a mask has whole numbers. Choose another "
+            "feature with mask=."
+        )

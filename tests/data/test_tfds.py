@@ -80,6 +80,34 @@ def test_a_value_without_class_is_named(tmp_path, folders, file_format):
         list(source.examples("train"))
 
 
+def test_values_that_are_no_labels_are_refused(tmp_path, folders):
+    import tensorflow_datasets as tfds
+
+    shape = (datasets.HEIGHT, datasets.WIDTH, 1)
+    for called, value in (("counts", np.int32(-1)), ("shares", np.float32(0.5))):
+        datasets.prepare_pets(
+            tmp_path,
+            file_format="array_record",
+            values=np.full(shape[:2], value),
+            trimap=tfds.features.Tensor(shape=shape, dtype=value.dtype),
+            called=called,
+        )
+    source = data.TFDSSource("counts", data_dir=tmp_path, class_names=("a", "b"))
+    with pytest.raises(ValueError, match=r"\(\d.jpg\): label value -1 isn't in 0 to 255"):
+        source.example("train", 0)
+    with pytest.raises(ValueError, match="'segmentation_mask' has values of type float32; a mask"):
+        data.TFDSSource("shares", data_dir=tmp_path, class_names=("a", "b"))
+
+
+def test_images_other_than_bytes_are_refused(tmp_path, folders):
+    import tensorflow_datasets as tfds
+
+    wide = tfds.features.Image(dtype=np.uint16, encoding_format="png")
+    datasets.prepare_pets(tmp_path, file_format="array_record", image=wide, called="wide")
+    with pytest.raises(ValueError, match="'image' has values of type uint16; images must be uint8"):
+        data.TFDSSource("wide", data_dir=tmp_path, class_names=("a", "b"))
+
+
 @pytest.mark.parametrize("file_format", FORMATS)
 def test_examples_have_the_names_of_their_files(folders, tmp_path, file_format):
     source = data.load("tfds:oxford_iiit_pet", root=folders[file_format])

@@ -233,18 +233,18 @@ MAKERS = {
 }
 
 
-def prepare_pets(data_dir, *, file_format, values=None):
-    """Prepares a miniature of TFDS' oxford_iiit_pet 4.0.0, with its features."""
+def prepare_pets(data_dir, *, file_format, values=None, image=None, trimap=None, called=None):
+    """Prepares a miniature of TFDS' oxford_iiit_pet 4.0.0, or a set with other features."""
     import tensorflow_datasets as tfds
 
     mask = labels("oxford_iiit_pet") if values is None else values
-    colors = tfds.features.Image(encoding_format="jpeg")
-    trimap = tfds.features.Image(shape=(None, None, 1), use_colormap=True)
+    colors = image or tfds.features.Image(encoding_format="jpeg")
+    trimap = trimap or tfds.features.Image(shape=(None, None, 1), use_colormap=True)
 
     with tfds.core.registered.skip_registration():
 
         class Pets(tfds.core.GeneratorBasedBuilder):
-            name = "oxford_iiit_pet"
+            name = called or "oxford_iiit_pet"
             VERSION = tfds.core.Version("4.0.0")
 
             def _info(self):
@@ -270,7 +270,7 @@ def prepare_pets(data_dir, *, file_format, values=None):
                     yield (
                         i,
                         {
-                            "image": random_image(i),
+                            "image": random_image(i).astype(colors.np_dtype),
                             "label": 0,
                             "species": 0,
                             "file_name": f"{i}.jpg",
