@@ -84,6 +84,22 @@ model = dict(
     assert model.class_names == ["a", "b", "c"] and model.palette[2] == [2, 2, 2]
 
 
+def test_the_epsilon_of_an_mmsegmentation_configuration_is_used(tmp_path):
+    tensors = checkpoints.mmsegmentation(18, 3)
+    norm = "norm_cfg=dict(eps=0.001, requires_grad=True, type='SyncBN')"
+    for config in (f"backbone=dict({norm}), decode_head=dict({norm})", f"backbone=dict({norm})"):
+        meta = {"cfg": f"optimizer=dict(eps=1e-08), {config}"}
+        writers.write_torch(tmp_path / "a.pth", {"meta": meta, "state_dict": tensors})
+        model = convert(tmp_path / "a.pth", verbose=False)
+        norms = [x for x in model._flatten_layers() if hasattr(x, "moving_variance")]
+        assert {norm.epsilon for norm in norms} == {0.001}
+    other = "decode_head=dict(norm_cfg=dict(requires_grad=True, type='SyncBN'))"
+    meta = {"cfg": f"backbone=dict({norm}), {other}"}
+    writers.write_torch(tmp_path / "a.pth", {"meta": meta, "state_dict": tensors})
+    with pytest.raises(WeightsFileError, match=r"BatchNorms with eps=1e-05 and 0\.001; all must"):
+        convert(tmp_path / "a.pth")
+
+
 def test_invalid_mmsegmentation_metadata_is_ignored_or_refused(tmp_path):
     tensors = checkpoints.mmsegmentation(18, 3)
     meta = {"CLASSES": "abc", "PALETTE": [1, 2, 3], "config": "strides=(1), align_corners=maybe"}

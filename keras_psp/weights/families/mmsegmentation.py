@@ -12,6 +12,7 @@ from keras_psp.weights.names import Family, torch_residual
 # ResNetV1c's three 3x3 convolutions (resnet.py, _make_stem_layer).
 _DEEP_STEM = [("stem.0", "stem.1"), ("stem.3", "stem.4"), ("stem.6", "stem.7")]
 _LEVEL = "decode_head.psp_modules.{level}.1."
+_NORM = r"\bnorm_cfg=dict(\([^()]*\))"
 _STRIDES = ((1, 2, 1, 1), (1, 2, 2, 1), (1, 2, 2, 2))
 _BACKBONE = {"contract_dilation": True, "dilate_second": False}
 
@@ -53,6 +54,14 @@ def _configured(config, arguments):
         backbone["contract_dilation"] = bool(contract)
     if (style := _setting(config, "style")) is not None:
         backbone["stride_in_1x1"] = style == "caffe"
+    epsilons = {_setting(norm, "eps") or 1e-5 for norm in re.findall(_NORM, config)}
+    if len(epsilons) > 1:
+        listed = " and ".join(map(str, sorted(epsilons)))
+        raise WeightsFileError(
+            f"its configuration has BatchNorms with eps={listed}; all must have the same."
+        )
+    if epsilons:
+        backbone["epsilon"] = epsilons.pop()
     described = {"backbone": backbone}
     head = config[max(config.find("decode_head"), 0) :]
     if (align := _setting(head, "align_corners")) is not None:
