@@ -26,8 +26,8 @@ _DRAFT = re.compile(rf"\.(.{{1,{DRAFT_NAME}}})-\w{{8}}", re.DOTALL)
 
 # Two letters or more, since one is a drive of Windows.
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
-OF_THE_SYSTEM = ("lost+found",)
-"""Entries of a folder that belong to its file system."""
+OF_THE_SYSTEM = (".DS_Store", "Thumbs.db", "desktop.ini", "lost+found")
+"""Entries of a folder that belong to the system: its file manager's or its file system's."""
 
 
 def cache_folder() -> Path:
@@ -105,7 +105,7 @@ def claim(folder: Path, mark: str | Iterable[str], *, contents: str) -> None:
 
 
 def is_hidden(name: str) -> bool:
-    """Whether an entry of a folder isn't a result: it is hidden, or of the file system."""
+    """Whether an entry of a folder isn't a result: it is hidden, or of the system."""
     return name.startswith(".") or name in OF_THE_SYSTEM
 
 

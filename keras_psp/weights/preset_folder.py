@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from keras_psp.files import OF_THE_SYSTEM
 from keras_psp.version import __version__
 from keras_psp.weights.facts import checked_facts, checked_license
 from keras_psp.weights.files.errors import WeightsFileError, printable
@@ -42,7 +43,7 @@ def foreign_entries(folder: Path) -> list[str]:
 
     If the folder isn't such a preset, these are all of its files.
     """
-    names = sorted(os.listdir(folder))
+    names = sorted(set(os.listdir(folder)) - set(OF_THE_SYSTEM))
     with contextlib.suppress(WeightsFileError):  # a damaged file
         if (folder / METADATA).is_file():
             metadata = _read_json(folder / METADATA, str(folder))

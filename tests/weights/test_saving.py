@@ -131,6 +131,9 @@ def test_only_presets_and_empty_folders_are_written_to(preset, tmp_path):
     ):
         with pytest.raises(ValueError, match=message):
             small_pspnet().save_to_preset(tmp_path / folder)
+    (preset / ".DS_Store").touch()  # of macOS' Finder
+    small_pspnet().save_to_preset(preset)
+    assert not (preset / ".DS_Store").exists()
     # A clone of the preset's repository, and a preset of another library.
     (preset / ".git").mkdir()
     other = tmp_path / "other"
