@@ -2,15 +2,15 @@
 
     python benchmarks/camvid_study.py choose --root CamVid              # what to train with
     python benchmarks/camvid_study.py report --root CamVid --seeds 0 1 2
-    python benchmarks/camvid_study.py refine --root CamVid --seeds 0 1 2   # at output stride 8
+    python benchmarks/camvid_study.py refine --root CamVid --seeds 0 1 2
 
 CamVid's `val` follows one of the sequences of `train` in the same video, so its figures come out
 higher than those of another street. `choose` therefore trains on the frames of two sequences of
 `train` and evaluates on those of the third. `report` trains the recipe "camvid_lite0" on `train`
 and `val`, as most published figures do, and evaluates the test split, whose 171 of 233 frames are
-of a sequence that no other split has. `refine` trains the networks of `report` further at output
-stride 8; nothing about it was chosen by results. All resume interrupted trainings and skip
-finished ones.
+of a sequence that no other split has. `refine` trains the networks of `report` further on the same
+images, at output stride 8 and, for comparison, at 16; nothing about it was chosen by results. All
+resume interrupted trainings and skip finished ones.
 """
 
 import argparse
@@ -44,8 +44,14 @@ CANDIDATES = {
     | {"optimizer": "adamw", "learning_rate": 3e-4, "weight_decay": 0.05},
     "stride 8": PLAIN | {"output_stride": 8},
 }
-# What `refine` changes of the recipe.
-REFINED = {"output_stride": 8, "learning_rate": 0.01, "epochs": 10}
+TASKS = {
+    "choose": {name: {"epochs": 15} | changes for name, changes in CANDIDATES.items()},
+    "report": {"camvid_lite0": {}},
+    "refine": {
+        f"output stride {stride}": {"output_stride": stride, "learning_rate": 0.01, "epochs": 10}
+        for stride in (8, 16)
+    },
+}
 
 
 def by_sequence(root):
@@ -136,10 +142,10 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("task", choices=("choose", "report", "refine"))
+    parser.add_argument("task", choices=TASKS)
     parser.add_argument("--root", type=Path, required=True, help="folder of CamVid")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--candidates", nargs="+", choices=CANDIDATES, default=list(CANDIDATES))
+    parser.add_argument("--candidates", nargs="+", help="rows of the table [all]")
     parser.add_argument("--epochs", type=int, help="of each training [choose: 15]")
     parser.add_argument("--weights", help="a file, instead of the package of the weights")
     parser.add_argument("--output", type=Path, default=Path("runs/camvid_study"))
@@ -147,27 +153,25 @@ def main():
     args = parser.parse_args()
     from keras_psp.training.recipes import recipe
 
-    choosing, refining = args.task == "choose", args.task == "refine"
-    fields = {"epochs": 15} if choosing else dict(REFINED) if refining else {}
-    if args.epochs:
-        fields["epochs"] = args.epochs
-    if args.weights:
-        fields["weights"] = args.weights
+    names = args.candidates or list(TASKS[args.task])
+    if unknown := set(names) - set(TASKS[args.task]):
+        parser.error(f"{args.task} has no {unknown}; it has {list(TASKS[args.task])}")
+    fields = {"epochs": args.epochs, "weights": args.weights}
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     runs = {}
-    names = args.candidates if choosing else ["camvid_lite0"]
     for seed in args.seeds:
+        if args.task == "refine":
+            fields["weights"] = str(args.output / "report" / f"camvid_lite0-{seed}" / "last.keras")
         for name in names:
-            if refining:
-                fields["weights"] = str(args.output / "report" / f"{name}-{seed}" / "last.keras")
-            chosen = recipe("camvid_lite0", **fields | CANDIDATES.get(name, {}), seed=seed)
+            changes = TASKS[args.task][name] | {k: v for k, v in fields.items() if v}
+            chosen = recipe("camvid_lite0", **changes, seed=seed)
             folder = args.output / args.task / f"{name.replace(', ', '_').replace(' ', '_')}-{seed}"
             runs.setdefault(name, []).append(folder)
             if not args.only_print:
                 progress(f"{name}, seed {seed}")
-                in_a_process(choose if choosing else report, chosen, args.root, folder)
+                in_a_process(choose if args.task == "choose" else report, chosen, args.root, folder)
     print(environment(("tensorflow",)) + "\n")
-    if choosing:
+    if args.task == "choose":
         table(names, runs, {"held_out": f"mean IoU of {HELD_OUT}"})
     else:
         table(names, runs, {"one_view": "test, one view", "six_scales": "test, six scales, flip"})
