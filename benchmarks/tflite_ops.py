@@ -1,6 +1,7 @@
 """Measures operations, XNNPACK coverage, size and speed of the TFLite files.
 
     python benchmarks/tflite_ops.py
+    python benchmarks/tflite_ops.py --networks convnext_tiny
 
 Exports PSPNet-50 and PSPNet-18 (150 classes, random weights, 473x473) in every precision and
 runs them alternately in the LiteRT runtime with two threads. Random weights don't affect operations
@@ -63,7 +64,7 @@ def operations(path):
     return [op["op_name"] for op in stored], others, len(partitions), floats
 
 
-def plain_function(model, signature, *, float_input):
+def plain_function(model, signature, **options):
     network = inference_function(model, in_blocks=False)
     return lambda image: network(image, signature.output)
 
@@ -94,7 +95,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--image-size", type=int, nargs=2, default=(473, 473))
     parser.add_argument("--classes", type=int, default=150)
-    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
+    parser.add_argument(
+        "--networks",
+        nargs="+",
+        default=list(NETWORKS),
+        help=f"names of backbones [{' '.join(NETWORKS)}]",
+    )
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
@@ -105,7 +111,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         for network in args.networks:
             paths = {name: Path(folder) / f"{network}-{name}.tflite" for name in PRECISIONS}
-            model = PSPNet(args.classes, backbone=NETWORKS[network])
+            model = PSPNet(args.classes, backbone=NETWORKS.get(network, network))
             for precision, path in paths.items():
                 progress(f"{network} {precision}")
                 write(model, path, size, precision, images)
