@@ -224,7 +224,7 @@ def _feature(features, given, kind, usual, channels, name):
 
 
 def _check_types(features, image, mask, name):
-    """Raises ValueError for images other than uint8, and for masks of fractions."""
+    """Raises ValueError for images other than uint8, and for masks of floats."""
     kind = np.dtype(features[image].np_dtype)
     if kind != np.uint8:
         raise ValueError(
@@ -232,7 +232,7 @@ def _check_types(features, image, mask, name):
             "another feature with image=, or write the images to files (see docs/bands.md)."
         )
     kind = np.dtype(features[mask].np_dtype)
-    if not np.issubdtype(kind, np.integer):
+    if kind.kind not in "biu":
         raise ValueError(
             f"{name}: {mask!r} has values of type {kind}; a mask has whole numbers. Choose another "
             "feature with mask=."

@@ -144,7 +144,7 @@ class NetworkWeights:
     def _check_stride(self, given, trained):
         """Raises ValueError for a larger output stride: dilation can be added, but not undone."""
         stride = given.get("output_stride")
-        if stride is not None and stride > trained.output_stride:
+        if stride in (16, 32) and stride > trained.output_stride:
             raise ValueError(
                 f"weights={self.name!r} have output stride {trained.output_stride}, which can only "
                 f"become smaller, not {stride}; omit output_stride, or give backbone="

@@ -80,11 +80,15 @@ def test_a_value_without_class_is_named(tmp_path, folders, file_format):
         list(source.examples("train"))
 
 
-def test_values_that_are_no_labels_are_refused(tmp_path, folders):
+def test_masks_of_any_whole_numbers_are_read_and_others_refused(tmp_path, folders):
     import tensorflow_datasets as tfds
 
     shape = (datasets.HEIGHT, datasets.WIDTH, 1)
-    for called, value in (("counts", np.int32(-1)), ("shares", np.float32(0.5))):
+    for called, value in (
+        ("counts", np.int32(-1)),
+        ("shares", np.float32(0.5)),
+        ("flags", np.bool_(True)),
+    ):
         datasets.prepare_pets(
             tmp_path,
             file_format="array_record",
@@ -97,6 +101,8 @@ def test_values_that_are_no_labels_are_refused(tmp_path, folders):
         source.example("train", 0)
     with pytest.raises(ValueError, match="'segmentation_mask' has values of type float32; a mask"):
         data.TFDSSource("shares", data_dir=tmp_path, class_names=("a", "b"))
+    flags = data.TFDSSource("flags", data_dir=tmp_path, class_names=("a", "b"))
+    assert (flags.example("train", 0)[1] == 1).all()
 
 
 def test_images_other_than_bytes_are_refused(tmp_path, folders):
