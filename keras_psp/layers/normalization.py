@@ -49,7 +49,12 @@ class ImageNormalization(keras.layers.Layer):
         kwargs["dtype"] = full_precision(keras.dtype_policies.get(kwargs.get("dtype", "float32")))
         super().__init__(**kwargs)
         self.std = checked_tuple("std", std, functools.partial(checked_number, above=0))
-        self.mean = checked_tuple("mean", mean, checked_number, length=len(self.std))
+        self.mean = checked_tuple("mean", mean, checked_number)
+        if not len(self.mean) == len(self.std) > 0:
+            raise ValueError(
+                f"mean has {len(self.mean)} values and std {len(self.std)}; give one of each per "
+                "channel."
+            )
         self.channel_order = checked_choice("channel_order", channel_order, ("rgb", "bgr"))
         if self.channel_order == "bgr" and len(self.mean) != 3:
             raise ValueError(

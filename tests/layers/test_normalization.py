@@ -26,7 +26,9 @@ def test_stays_float32_in_half_precision():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"mean": (1, 2)}, r"mean is \(1, 2\); it must be a sequence of 3 values"),
+        ({"mean": (1, 2)}, "mean has 2 values and std 3; give one of each per channel"),
+        ({"std": ()}, "mean has 3 values and std 0"),
+        ({"mean": (), "std": ()}, "mean has 0 values and std 0"),
         ({"mean": (0, float("nan"), 0)}, r"mean\[1\] is nan; it must be a finite number"),
         ({"std": (1, 1, 0)}, r"std\[2\] is 0; it must be a finite number > 0"),
         ({"channel_order": "gbr"}, "channel_order is 'gbr'; choose one of 'rgb', 'bgr'"),
